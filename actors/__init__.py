@@ -1,0 +1,1 @@
+"""The Ray processes (rollout engines, learners, weight sync) and the loop that joins them."""

@@ -1,0 +1,135 @@
+"""Settings of `actors/`: the run, its engines, its learners and the weight sync between them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RunSettings(BaseModel):
+    """The length of the run and what it leaves behind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """Folder name of the run below `root`."""
+    root: str = "runs"
+    """Folder of all runs. Under `ray job submit` it must be absolute: the working directory there is thrown away."""
+    steps: int = Field(20, ge=0)
+    """Training steps: batches of rollouts learnt from."""
+    seed: int = 0
+    """Seed of sampling and of the optimizer's order."""
+    checkpoint_every: int = Field(0, ge=0)
+    """Steps between checkpoints; 0 writes one at the end (and one on Ctrl-C)."""
+    resume: bool = False
+    """Go on from the newest checkpoint of an existing run folder instead of refusing it."""
+    worst_and_best: int = Field(4, ge=0)
+    """How many of the best and of the worst answers the report shows with their images."""
+
+
+class RolloutSettings(BaseModel):
+    """The engines that sample responses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    backend: Literal["vllm", "transformers"] = "vllm"
+    """`vllm`: AsyncLLM, streaming; `transformers`: plain generate, slow and simple, for debugging."""
+    engines: int = Field(1, ge=1)
+    """How many engine actors."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs per engine."""
+    cpus: float = Field(1.0, gt=0)
+    """CPUs reserved for one engine."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs reserved for one engine."""
+    threads: int | None = None
+    """Compute threads of an engine on CPU; None takes `cpus`."""
+    prompts_per_step: int = Field(16, ge=1)
+    """Samples drawn per step."""
+    group_size: int = Field(8, ge=2)
+    """Responses per sample (G)."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature in training; the learner's log-probabilities are of the same distribution."""
+    max_tokens: int = Field(64, ge=1)
+    """Response cap in tokens; a response cut off here is over-long."""
+    max_model_len: int = 1024
+    """Longest prompt plus response in tokens that an engine accepts."""
+    max_concurrent: int = Field(256, ge=1)
+    """Sequences an engine decodes at once."""
+    memory_gib: float = Field(1.0, gt=0)
+    """KV cache of an engine on CPU, in GiB."""
+    gpu_memory_share: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that an engine may take."""
+    max_staleness: int = Field(0, ge=0)
+    """0: generation waits for the weight sync (on-policy); k: it may run ahead by at most k weight versions."""
+    timeout_s: float = Field(600.0, gt=0)
+    """Longest wait for the next finished response."""
+    start_timeout_s: float = Field(900.0, gt=0)
+    """Longest wait for an engine to start."""
+
+
+class LearnerSettings(BaseModel):
+    """The DeepSpeed learner group."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    ranks: int = Field(1, ge=1)
+    """Data-parallel learner actors."""
+    cpus: float = Field(1.0, gt=0)
+    """CPUs reserved for one rank."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs reserved for one rank."""
+    threads: int | None = None
+    """Compute threads of a rank on CPU; None takes `cpus`."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed ZeRO stage: what is sharded over the ranks (1 optimizer, 2 + gradients, 3 + weights)."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in CPU memory (GPU learners)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    lr: float = Field(1e-6, gt=0)
+    """Learning rate of AdamW."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    micro_batch_groups: int = Field(4, ge=1)
+    """Groups in one forward and backward pass."""
+    timeout_s: float = Field(1800.0, gt=0)
+    """Longest wait for one learner call."""
+
+
+class SyncSettings(BaseModel):
+    """The weight sync after every step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    backend: Literal["gloo", "nccl"] = "gloo"
+    """Collective library of the broadcast: gloo on CPU, NCCL between GPUs."""
+    bucket_mib: float = Field(64.0, gt=0)
+    """Weights are broadcast in buckets of about this size."""
+    max_logprob_gap: float = Field(1e-4, gt=0)
+    """Largest allowed gap between the engine's and the learner's log-probabilities of the probe's first tokens;
+    above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
+    probe_tokens: int = Field(8, ge=1)
+    """First tokens compared after every sync."""
+    timeout_s: float = Field(300.0, gt=0)
+    """Longest wait for one collective, and for the sync as a whole."""
+
+
+class WarmStartSettings(BaseModel):
+    """Supervised warm start: cross-entropy on the answers only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    steps: int = Field(0, ge=0)
+    """Optimizer steps; 0 skips the warm start."""
+    scenes: int | None = None
+    """Use the questions of only this many training scenes; None takes all."""
+    batch_size: int = Field(32, ge=1)
+    """Samples per step."""
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate of AdamW during the warm start."""

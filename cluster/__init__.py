@@ -1,0 +1,1 @@
+"""Where the actors run: sessions, resource plans, placement, launch files, doctor."""

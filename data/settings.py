@@ -1,0 +1,29 @@
+"""Settings of `data/`: which driving questions a run reads, and how they are split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DataSettings(BaseModel):
+    """Where the samples come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: Literal["rendered", "drivelm"] = "rendered"
+    """`rendered`: six-camera scenes drawn here with exact ground truth; `drivelm`: DriveLM annotation files."""
+    scenes: int = 400
+    """`rendered` only: how many scenes are drawn, training and held out together."""
+    annotations: Path | None = None
+    """`drivelm` only: the annotation file (train, challenge or llama format; told apart by its content)."""
+    image_root: Path | None = None
+    """`drivelm` only: the folder that holds `samples/CAM_FRONT/...` (nuScenes layout)."""
+    held_out: float = 0.25
+    """Share of the scenes that is never trained on. Splits are by scene, never by question; at least one scene."""
+    task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}
+    """Relative frequency at which each task is drawn in training; a task left out or at 0 is never drawn."""
+    seed: int = 0
+    """Seed of the scenes, of the split and of the training order."""

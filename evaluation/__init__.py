@@ -1,0 +1,1 @@
+"""Benchmarks: protocols, metrics and reports. No ray; may read `data` and `rewards`."""

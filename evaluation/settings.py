@@ -1,0 +1,20 @@
+"""Settings of `evaluation/`: what a policy is measured on before, during and after training."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EvaluationSettings(BaseModel):
+    """Held-out evaluation with the run's own rewards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    before_and_after: bool = True
+    """Measure the policy on the held-out scenes before the first and after the last step."""
+    samples_per_task: int = Field(50, ge=1)
+    """At most this many held-out questions of each task, drawn once from the data seed."""
+    temperature: float = Field(0.0, ge=0.0)
+    """Sampling temperature; 0 is greedy."""
+    swapped_images: bool = False
+    """Also ask every held-out question with the images of another scene: what remains was never seen."""

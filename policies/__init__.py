@@ -1,0 +1,1 @@
+"""What learns: models, prompts, log-probabilities, losses. No ray; may read `data`."""

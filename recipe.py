@@ -1,0 +1,138 @@
+"""The recipe: the typed, complete description of a run. YAML plus dotted overrides; imports only settings.
+
+    recipe = load_recipe(["recipes/tiny.yaml", "learner.lr=1e-4", "rollout.engines=2"])
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncSettings, WarmStartSettings
+from cluster.settings import ClusterSettings
+from data.settings import DataSettings
+from evaluation.settings import EvaluationSettings
+from policies.settings import AlgorithmSettings, PolicySettings
+from rewards.settings import RewardSettings
+from serve.settings import ServeSettings
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the file or key and what to do."""
+
+
+class Recipe(BaseModel):
+    """A run. Each part is documented, field by field, in the `settings.py` of the package that reads it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    run: RunSettings
+    """Length of the run and what it leaves behind."""
+    data: DataSettings = DataSettings()
+    """The driving questions."""
+    policy: PolicySettings = PolicySettings()
+    """The model that learns."""
+    algorithm: AlgorithmSettings = AlgorithmSettings()
+    """The loss."""
+    rollout: RolloutSettings = RolloutSettings()
+    """The engines that sample."""
+    reward: RewardSettings = RewardSettings()
+    """What an answer is worth."""
+    learner: LearnerSettings = LearnerSettings()
+    """The DeepSpeed learners."""
+    sync: SyncSettings = SyncSettings()
+    """The weight broadcast."""
+    warm_start: WarmStartSettings = WarmStartSettings()
+    """Supervised steps before RL."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """Held-out measurement."""
+    cluster: ClusterSettings = ClusterSettings()
+    """The Ray cluster."""
+    serve: ServeSettings = ServeSettings()
+    """The policy endpoint."""
+
+
+def load_recipe(arguments: list[str]) -> Recipe:
+    """Read a recipe file and apply dotted overrides.
+
+    Args:
+        arguments: the YAML path, then any number of `part.key=value` (the value is read as YAML).
+
+    Raises:
+        RecipeError: the file is missing or not YAML, an override is malformed, a key is unknown (with a suggestion),
+            or a value does not fit; always one sentence.
+    """
+    path = Path(arguments[0])
+    tree = _read_yaml(path)
+    for override in arguments[1:]:
+        _apply_override(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every key present; `load_recipe` reads it back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        known = ", ".join(sorted(str(p) for p in Path("recipes").glob("*.yaml")))
+        raise RecipeError(f"recipe file {path} does not exist; recipes here: {known or 'none'}")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(f"override {override!r} must look like part.key=value")
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if child is None:
+            child = tree[parent] = {}
+        if not isinstance(child, dict):
+            raise RecipeError(f"override {override!r}: {parent} holds a value, not a mapping")
+        tree = child
+    try:
+        tree[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+
+
+def _explain(item: Any) -> str:
+    """One pydantic error as one sentence, with a did-you-mean for an unknown key."""
+    location = [str(part) for part in item["loc"]]
+    dotted = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        return f"unknown key {dotted} ({hint})"
+    return f"{dotted}: {item['msg']} (got {item.get('input')!r})"
+
+
+def _keys_at(parents: list[str]) -> list[str]:
+    model: Any = Recipe
+    for parent in parents:
+        field = getattr(model, "model_fields", {}).get(parent)
+        if field is None:
+            continue  # an index into a list, or a member of a union
+        model = next((t for t in (field.annotation, *_leaves(field.annotation)) if hasattr(t, "model_fields")), None)
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    return [leaf for part in get_args(annotation) for leaf in (part, *_leaves(part))]

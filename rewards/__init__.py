@@ -1,0 +1,1 @@
+"""What an answer is worth: pure scorers. No ray, no sockets, no cache files; may read `data`."""

@@ -1,0 +1,1 @@
+"""Ray Serve: a trained policy behind an OpenAI-compatible endpoint."""
