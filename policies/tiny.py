@@ -1,0 +1,135 @@
+"""The tiny policy: a LLaVA-shaped model (CLIP tower + Llama) of about two million parameters, built from nothing.
+
+It has the shape of a real driving VLM, so every code path is the real one; it is small enough to learn on two CPU
+cores. Needs no download.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from data.questions import driving_text
+from policies.tokenizer import IMAGE_TOKEN, train_tokenizer
+
+IMAGE_SIZE, PATCH_SIZE = 48, 16
+"""Every frame is resized whole to a square of this many pixels: nine image tokens per camera."""
+VOCABULARY = 1024
+VISION = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
+LANGUAGE = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 6}
+EMBEDDING_STD = 0.5
+"""Large against the usual 0.02: text and image tokens enter the first layer as loud as the layers' own output."""
+
+
+def build_tiny_policy(folder: Path, seed: int = 0, corpus: Iterable[str] | None = None) -> Path:
+    """Writes a fresh, untrained checkpoint in Hugging Face layout into `folder` and returns the folder.
+
+    `corpus` is what the tokenizer is trained on (default: the questions and answers of rendered scenes). The files
+    are those transformers and vLLM read: weights (float32 safetensors under the names of the LLaVA hub checkpoints),
+    configuration, generation configuration, tokenizer, chat template and processor. Deterministic in (seed, corpus).
+
+    Raises:
+        FileExistsError: `folder` exists and is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: name a folder that does not exist yet")
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(driving_text() if corpus is None else corpus, VOCABULARY)
+    model = _build_model(tokenizer, seed)
+    model.save_pretrained(folder)
+    _rename_to_hub_layout(folder / "model.safetensors")
+    _build_processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def _build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:
+    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, projection_dim=128, **VISION),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            num_key_value_heads=LANGUAGE["num_attention_heads"],
+            max_position_embeddings=4096,
+            **LANGUAGE,
+            **special,
+        ),
+        image_token_id=image_token,
+        image_token_index=image_token,
+        vision_feature_select_strategy="default",
+        vision_feature_layer=-1,
+    )
+    model = LlavaForConditionalGeneration(config)
+    _initialise(model, seed)
+    model.generation_config = GenerationConfig(**special)
+    return model
+
+
+@torch.no_grad()
+def _initialise(model: LlavaForConditionalGeneration, seed: int) -> None:
+    """Matrices by fan-in, output projections smaller by depth: from this a few hundred steps suffice."""
+    generator = torch.Generator().manual_seed(seed)
+    depth = LANGUAGE["num_hidden_layers"]
+    for name, parameter in sorted(model.named_parameters()):
+        if name.endswith(("layernorm.weight", "layer_norm1.weight", "layer_norm2.weight", "norm.weight", "layrnorm.weight")):
+            parameter.fill_(1.0)
+        elif parameter.ndim == 1 and "class_embedding" not in name:
+            parameter.zero_()
+        else:
+            std = 1.0 / math.sqrt(parameter[0].numel()) if parameter.ndim > 1 else 0.1
+            if "embed_tokens" in name:
+                std = EMBEDDING_STD
+            elif "position_embedding" in name:
+                std = 0.5
+            elif "lm_head" in name:
+                std = 0.02
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                std /= math.sqrt(2 * depth)
+            parameter.normal_(0.0, std, generator=generator)
+
+
+def _rename_to_hub_layout(weights: Path) -> None:
+    """transformers 5 drops `vision_model.` when it saves; vLLM looks for it, and transformers reads both."""
+    renamed = {}
+    for name, tensor in load_file(weights).items():
+        name = name.removeprefix("model.")
+        if name.startswith("vision_tower.") and not name.startswith("vision_tower.vision_model."):
+            name = name.replace("vision_tower.", "vision_tower.vision_model.", 1)
+        renamed[name] = tensor
+    save_file(renamed, weights, metadata={"format": "pt"})
+
+
+def _build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            do_center_crop=False,
+            size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+            image_mean=[0.5, 0.5, 0.5],
+            image_std=[0.25, 0.25, 0.25],
+        ),
+        tokenizer=tokenizer,
+        patch_size=PATCH_SIZE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
