@@ -1,0 +1,30 @@
+# `make demo` and `make test` set up .venv first (once); CPU only, no accelerator needed.
+SHELL := /bin/bash
+PYTHON_IN_VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format doctor
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with everything pinned; does nothing when it is up to date.
+	@./setup.sh
+
+demo: setup ## Train a tiny driving model by reinforcement learning and print what it gained.
+	@$(PYTHON_IN_VENV) -m benchmarks.demo
+
+lint: setup ## Check style and types.
+	@$(PYTHON_IN_VENV) -m ruff check .
+	@$(PYTHON_IN_VENV) -m ruff format --check .
+	@$(PYTHON_IN_VENV) -m mypy
+
+test: lint ## Check style and types, then run every test (about 20 minutes on two cores).
+	@$(PYTHON_IN_VENV) -m pytest
+
+format: setup ## Rewrite the code in the house style.
+	@$(PYTHON_IN_VENV) -m ruff check --fix .
+	@$(PYTHON_IN_VENV) -m ruff format .
+
+doctor: setup ## List what this machine has and lacks.
+	@$(PYTHON_IN_VENV) -m cluster.doctor
