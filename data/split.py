@@ -1,0 +1,153 @@
+"""Which samples are trained on, which are held out, and in what order training draws them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from data.errors import DataError
+from data.sample import TASKS, DrivingSample
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Training and held-out samples; no scene, frame or image is on both sides."""
+
+    train: tuple[DrivingSample, ...]
+    held_out: tuple[DrivingSample, ...]
+
+
+def split_by_scene(samples: Iterable[DrivingSample], held_out: float, seed: int) -> Split:
+    """Split by scene, never by question: questions of one scene share its images and answers.
+
+    Args:
+        samples: kept in their order on each side.
+        held_out: share of the scenes, rounded, but at least one scene on each side.
+        seed: which scenes are held out; depends on the set of scene ids, not on the samples' order.
+
+    Raises:
+        DataError: `held_out` is not between 0 and 1, there are fewer than two scenes, or a frame or an image belongs
+            to scenes on both sides.
+    """
+    samples = tuple(samples)
+    scenes = sorted({sample.scene_id for sample in samples})
+    if not 0 < held_out < 1:
+        raise DataError(f"data.held_out must lie between 0 and 1 (both excluded), got {held_out}")
+    if len(scenes) < 2:
+        raise DataError(
+            f"a split by scene needs at least two scenes, one to train on and one to hold out; the data hold "
+            f"{len(scenes)} ({', '.join(scenes) or 'none'})"
+        )
+    random.Random(f"split/{seed}").shuffle(scenes)
+    count = min(max(round(held_out * len(scenes)), 1), len(scenes) - 1)
+    chosen = set(scenes[:count])
+    split = Split(
+        train=tuple(sample for sample in samples if sample.scene_id not in chosen),
+        held_out=tuple(sample for sample in samples if sample.scene_id in chosen),
+    )
+    check_disjoint(split)
+    return split
+
+
+def check_disjoint(split: Split) -> None:
+    """Check that nothing held out can have been seen in training.
+
+    Raises:
+        DataError: names a scene, frame or image that is on both sides.
+    """
+    for what in ("scene_id", "frame_id"):
+        _refuse_shared(what, *({getattr(s, what) for s in side} for side in (split.train, split.held_out)))
+    _refuse_shared(
+        "image", *({path for s in side for path in s.images.values()} for side in (split.train, split.held_out))
+    )
+
+
+def _refuse_shared(what: str, train: set[str], held_out: set[str]) -> None:
+    shared = sorted(train & held_out)
+    if shared:
+        raise DataError(
+            f"{len(shared)} {what}(s) are in the training and in the held-out part, first {shared[0]}: "
+            f"the scene ids of the data are wrong"
+        )
+
+
+class TaskBalancedOrder:
+    """An endless, deterministic draw of training samples in which tasks keep to their shares.
+
+    Any prefix of n draws holds each task its share of n times, give or take two draws. Inside a task, samples
+    come in shuffled passes, every sample once per pass, so a task of nine questions is drawn as often as one of
+    hundreds. The state is `position` alone: an order built with the same arguments and `position=p` goes on where
+    another stood after p draws.
+    """
+
+    def __init__(
+        self, samples: Sequence[DrivingSample], task_shares: Mapping[str, float], seed: int, position: int = 0
+    ) -> None:
+        """Prepare the draw.
+
+        Raises:
+            DataError: a share is unknown, negative or not finite, all are zero, or a task with a share has no sample.
+        """
+        self._pools: dict[str, list[DrivingSample]] = defaultdict(list)
+        for sample in samples:
+            self._pools[sample.task].append(sample)
+        self._shares = _normalised(task_shares)
+        for task in self._shares:
+            if task not in self._pools:
+                raise DataError(
+                    f"data.task_shares draws {task}, but no training sample has that task; "
+                    f"set data.task_shares.{task}=0"
+                )
+        self._seed = seed
+        self._drawn = dict.fromkeys(self._shares, 0)
+        self._passes: dict[str, tuple[int, list[DrivingSample]]] = {}
+        self.position = 0
+        for _ in range(position):
+            self._advance()
+
+    def __iter__(self) -> Iterator[DrivingSample]:
+        """Draw without end."""
+        while True:
+            yield self.draw()
+
+    def draw(self) -> DrivingSample:
+        """The next sample."""
+        task, number = self._advance()
+        pool = self._pools[task]
+        current, place = divmod(number, len(pool))
+        if self._passes.get(task, (-1, []))[0] != current:
+            shuffled = list(pool)
+            random.Random(f"order/{self._seed}/{task}/{current}").shuffle(shuffled)
+            self._passes[task] = (current, shuffled)
+        return self._passes[task][1][place]
+
+    def take(self, count: int) -> list[DrivingSample]:
+        """The next `count` samples."""
+        return [self.draw() for _ in range(count)]
+
+    def _advance(self) -> tuple[str, int]:
+        """The task of the next draw, the one furthest behind its share, and how often it was drawn before."""
+        self.position += 1
+        task = max(self._shares, key=lambda name: self._shares[name] * self.position - self._drawn[name])
+        number = self._drawn[task]
+        self._drawn[task] += 1
+        return task, number
+
+
+def _normalised(task_shares: Mapping[str, float]) -> dict[str, float]:
+    """The shares above zero, in the order of `TASKS`, summing to one."""
+    for name, share in task_shares.items():
+        if name not in TASKS:
+            close = difflib.get_close_matches(name, TASKS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"tasks: {', '.join(TASKS)}"
+            raise DataError(f"data.task_shares names an unknown task {name} ({hint})")
+        if not (math.isfinite(share) and share >= 0):
+            raise DataError(f"data.task_shares.{name} must be 0 or a positive number, got {share}")
+    total = sum(task_shares.values())
+    if total == 0:
+        raise DataError("data.task_shares are all 0, so no sample could be drawn; give at least one task a share")
+    return {task: task_shares[task] / total for task in TASKS if task_shares.get(task, 0) > 0}
