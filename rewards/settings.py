@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class GateSettings(BaseModel):
@@ -14,13 +15,13 @@ class GateSettings(BaseModel):
 
     overlong: bool = True
     """A response cut off at the token cap (finish reason `length`) is worth 0."""
-    ngram: int = Field(4, ge=1)
+    ngram: int = Field(default=4, ge=1)
     """Length in words of the n-grams in which repetition is counted."""
-    max_repeated_share: float = Field(0.5, gt=0.0, le=1.0)
+    max_repeated_share: float = Field(default=0.5, gt=0.0, le=1.0)
     """More than this share of repeated n-grams makes an answer repetitive."""
-    max_repeated_sentence: int = Field(3, ge=1)
+    max_repeated_sentence: int = Field(default=3, ge=1)
     """The same sentence more than this often makes an answer repetitive."""
-    min_words: int = 12
+    min_words: int = Field(default=12, ge=0)
     """Shorter answers are never called repetitive by n-grams."""
 
 
@@ -34,8 +35,18 @@ class RouteSettings(BaseModel):
     kind: Literal["multiple_choice", "yes_no", "open_ended", "coordinates", "structured", "any"] = "any"
     """The kind of question this route is for."""
     scorers: dict[str, float]
-    """Scorer name (`exact_match`, `option`, `yes_no`, `hybrid_coordinate_f1`, `bleu`, `rouge_l`) or the import path
-    `package.module:function` of your own, with its weight; the value is the weighted mean."""
+    """Scorer name (`exact_match`, `option`, `yes_no`, `hybrid_coordinate_f1`, `drivelm_match_f1`, `bleu`, `rouge_l`)
+    or the import path `package.module:function` of your own, with its weight; the value is the weighted mean. A
+    scorer of weight 0 is logged and counts for nothing."""
+
+    @field_validator("scorers")
+    @classmethod
+    def _weights_make_a_mean(cls, scorers: dict[str, float]) -> dict[str, float]:
+        if any(not (math.isfinite(weight) and weight >= 0) for weight in scorers.values()):
+            raise ValueError("scorer weights must be 0 or positive numbers")
+        if sum(scorers.values()) == 0:
+            raise ValueError("at least one scorer needs a weight above 0")
+        return scorers
 
 
 DEFAULT_ROUTES = (
@@ -56,7 +67,7 @@ class RewardSettings(BaseModel):
     """The rules that come first."""
     routes: tuple[RouteSettings, ...] = DEFAULT_ROUTES
     """Tried in order; a sample that no route matches is an error before the run starts."""
-    timeout_s: float = Field(30.0, gt=0)
+    timeout_s: float = Field(default=30.0, gt=0)
     """Longest time one answer's scoring may take; beyond it the rollout is masked as `scoring_timeout`."""
-    max_masked_share: float = Field(0.5, gt=0.0, le=1.0)
+    max_masked_share: float = Field(default=0.5, gt=0.0, le=1.0)
     """The run stops when more than this share of a batch's rollouts was masked."""
