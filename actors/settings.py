@@ -57,6 +57,10 @@ class RolloutSettings(BaseModel):
     """Longest prompt plus response in tokens that an engine accepts."""
     max_concurrent: int = Field(256, ge=1)
     """Sequences an engine decodes at once."""
+    max_images: int = Field(6, ge=1)
+    """Images in one prompt."""
+    compile: bool = False
+    """Let vLLM compile the model: faster decoding for a slower start."""
     memory_gib: float = Field(1.0, gt=0)
     """KV cache of an engine on CPU, in GiB."""
     gpu_memory_share: float = Field(0.85, gt=0, le=1)
@@ -92,6 +96,8 @@ class LearnerSettings(BaseModel):
     """Learning rate of AdamW."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW weight decay."""
     max_grad_norm: float = Field(1.0, gt=0)

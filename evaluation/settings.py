@@ -18,3 +18,5 @@ class EvaluationSettings(BaseModel):
     """Sampling temperature; 0 is greedy."""
     swapped_images: bool = False
     """Also ask every held-out question with the images of another scene: what remains was never seen."""
+    control: bool = False
+    """After training, also continue the warm start for as long as RL took, from where RL began, and measure that."""

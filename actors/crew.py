@@ -1,0 +1,77 @@
+"""`Crew`: everything a run keeps alive: learners, engines, the weight sync between them and the scorers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from actors.engine_pool import EnginePool
+from actors.experience import collect_groups
+from actors.learner import Learner
+from actors.learner_group import LearnerGroup
+from actors.rollout import SamplingSettings
+from actors.scoring import Scorers
+from actors.waiting import ActorOptions
+from actors.weight_sync import WeightSync
+from data.sample import DrivingSample
+from evaluation.held_out import EvaluationResult, Judged, summarize
+from recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The started actors of a run."""
+
+    recipe: Recipe
+    learners: LearnerGroup
+    engines: EnginePool
+    sync: WeightSync
+    scorers: Scorers
+
+    @classmethod
+    async def start(
+        cls,
+        recipe: Recipe,
+        folder: str,
+        options: ActorOptions,
+        probe: DrivingSample,
+        *,
+        learner_class: type[Learner] = Learner,
+        engine_class: type[Any] | None = None,
+    ) -> Crew:
+        """Start learners and engines at once from the checkpoint in `folder`, and connect the weight sync.
+
+        Args:
+            options: places each actor (see `cluster.placement`).
+            probe: the sample whose first tokens are compared after every sync.
+            learner_class, engine_class: what runs as actors; the recipe's own unless a test puts a fault there.
+
+        Raises:
+            ActorTimeout, ActorLost: an actor did not come up.
+        """
+        scorers = Scorers(recipe.reward)
+        learners, engines = await asyncio.gather(
+            LearnerGroup.start(recipe, folder, options, learner_class),
+            EnginePool.start(recipe, folder, options, engine_class),
+        )
+        sync = WeightSync(learners, engines, recipe.sync, recipe.rollout, probe)
+        await sync.connect()
+        return cls(recipe, learners, engines, sync, scorers)
+
+    async def examine(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
+        """Ask the engines every sample once and sum up the scores."""
+        settings = self.recipe.evaluation
+        sampling = SamplingSettings(settings.temperature, self.recipe.rollout.max_tokens)
+        groups = await collect_groups(samples, 1, sampling, self.engines, self.scorers)
+        answers = [
+            Judged(
+                sample, one.rollout.text, one.rollout.finish_reason, one.score, token_count=len(one.rollout.token_ids)
+            )
+            for sample, (one,) in zip(samples, groups, strict=True)
+        ]
+        return summarize(name, self.sync.version, answers)
+
+    async def stop(self) -> None:
+        """Shut the engines' own processes down; the actors themselves end with their placement."""
+        await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)

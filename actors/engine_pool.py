@@ -1,0 +1,97 @@
+"""`EnginePool`: all rollout engines as the loop sees them. Spreads requests, merges their streams. Lives in the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from actors.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.settings import RolloutSettings
+from actors.vllm_engine import VllmEngine, engine_environment
+from actors.waiting import ActorOptions, stream, within
+from data.sample import DrivingSample
+from recipe import Recipe
+
+
+class EnginePool:
+    """All rollout engines.
+
+    `busy` is held while requests are in flight and while weights are installed, so a weight version never changes
+    under a response.
+    """
+
+    def __init__(self, engines: dict[str, Any], settings: RolloutSettings) -> None:
+        """Use `start` instead."""
+        self.engines, self.settings = engines, settings
+        self.busy = asyncio.Lock()
+        self._numbers = itertools.count()
+
+    @classmethod
+    async def start(
+        cls, recipe: Recipe, folder: str, options: ActorOptions, engine_class: type[Any] | None = None
+    ) -> EnginePool:
+        """Start every engine and wait until all hold the model.
+
+        Raises:
+            ActorTimeout, ActorLost: an engine did not come up.
+        """
+        settings = recipe.rollout
+        chosen = engine_class or engine_class_of(settings.backend)
+        environment = {"env_vars": engine_environment(settings)}
+        engines = {
+            f"rollout engine {i}": ray.remote(chosen)
+            .options(**options("rollout", i), runtime_env=environment, max_concurrency=16)
+            .remote(f"rollout engine {i}", folder, recipe.policy, settings)
+            for i in range(settings.engines)
+        }
+        pool = cls(engines, settings)
+        await pool.all("start", timeout_s=settings.start_timeout_s)
+        return pool
+
+    async def all(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
+        """Call a method on every engine at once; the answers in engine order."""
+        calls = [
+            within(timeout_s, f"{name} ({method})", getattr(engine, method).remote(*arguments))
+            for name, engine in self.engines.items()
+        ]
+        return await asyncio.gather(*calls)
+
+    def requests(self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings) -> list[GenerationRequest]:
+        """`count` requests for each sample, the requests of one sample side by side."""
+        return [
+            GenerationRequest(f"r{next(self._numbers)}", sample, sampling) for sample in samples for _ in range(count)
+        ]
+
+    async def generate(self, requests: Sequence[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+        """Hand every request's rollout to `finished` as it ends; return when all have.
+
+        A sample's requests stay on one engine, which has its images.
+
+        Raises:
+            ActorTimeout, ActorLost: an engine stopped answering.
+        """
+        names = list(self.engines)
+        home = {sample_id: names[i % len(names)] for i, sample_id in enumerate({r.sample.id: None for r in requests})}
+        shares: dict[str, list[GenerationRequest]] = {}
+        for request in requests:
+            shares.setdefault(home[request.sample.id], []).append(request)
+        async with self.busy:
+            await asyncio.gather(*(self._drain(name, share, finished) for name, share in shares.items()))
+
+    async def _drain(self, name: str, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+        generator = self.engines[name].generate.options(num_returns="streaming").remote(share)
+        async for rollout in stream(self.settings.timeout_s, f"{name} (generating {len(share)} responses)", generator):
+            finished(rollout)
+
+
+def engine_class_of(backend: str) -> type[Any]:
+    """The engine class of `rollout.backend`."""
+    if backend == "vllm":
+        return VllmEngine
+    from actors.transformers_engine import TransformersEngine
+
+    return TransformersEngine

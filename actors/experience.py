@@ -1,0 +1,150 @@
+"""Experience: samples become rollouts, rollouts are scored as they end, and whole groups become batches.
+
+`experience` is the left half of the training loop. Generation of a later batch may run ahead of learning by at most
+`rollout.max_staleness` weight versions; at 0 it waits for the weight sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from actors.engine_pool import EnginePool
+from actors.rollout import Group, Rollout, SamplingSettings, ScoredRollout
+from actors.scoring import Scorers
+from actors.settings import RolloutSettings
+from data.sample import DrivingSample
+from data.split import TaskBalancedOrder
+from policies.advantages import group_advantages, has_zero_deviation
+from policies.batch import TrainingGroup, TrainingResponse
+from policies.prompt import image_paths
+
+
+class TooManyMasked(RuntimeError):
+    """So many rollouts could not be scored that learning from the rest would mislead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperienceBatch:
+    """The groups of one step, complete and scored."""
+
+    step: int
+    groups: tuple[Group, ...]
+    position: int
+    """Where the training order stood after drawing this batch; a resumed run goes on from there."""
+    generate_s: float
+    """Seconds from the first request to the last score."""
+
+    @property
+    def oldest_version(self) -> int:
+        """The oldest weight version that produced a response."""
+        return min(scored.rollout.weight_version for group in self.groups for scored in group.rollouts)
+
+    @property
+    def tokens(self) -> int:
+        """Generated tokens."""
+        return sum(len(scored.rollout.token_ids) for group in self.groups for scored in group.rollouts)
+
+    def training_groups(self, *, keep_equal: bool) -> list[TrainingGroup]:
+        """What the learner sees: masked responses left out, groups with nothing to compare too.
+
+        Args:
+            keep_equal: keep groups whose rewards are all equal; they carry no advantage, but a KL term wants them.
+        """
+        kept = []
+        for group in self.groups:
+            rewards = [s.score.value for s, a in zip(group.rollouts, group.advantages, strict=True) if a is not None]
+            if not rewards or (has_zero_deviation(rewards) and not keep_equal):
+                continue
+            responses = tuple(
+                TrainingResponse(scored.rollout.token_ids, scored.rollout.logprobs, advantage)
+                for scored, advantage in zip(group.rollouts, group.advantages, strict=True)
+                if advantage is not None
+            )
+            prompt_ids = group.rollouts[0].rollout.prompt_ids
+            kept.append(TrainingGroup(image_paths(group.sample), prompt_ids, responses))
+        return kept
+
+
+async def experience(
+    order: TaskBalancedOrder,
+    engines: EnginePool,
+    scorers: Scorers,
+    settings: RolloutSettings,
+    *,
+    steps: Sequence[int],
+    epsilon: float,
+    max_masked_share: float,
+) -> AsyncIterator[ExperienceBatch]:
+    """Yield one batch per step, in order.
+
+    Raises:
+        TooManyMasked: more than `max_masked_share` of a batch could not be scored.
+        ActorTimeout, ActorLost: an engine stopped answering.
+    """
+    waiting = deque(steps)
+    ahead: deque[asyncio.Task[ExperienceBatch]] = deque()
+    try:
+        while waiting or ahead:
+            while waiting and len(ahead) <= settings.max_staleness:
+                samples = order.take(settings.prompts_per_step)
+                work = _batch(waiting.popleft(), samples, order.position, engines, scorers, settings, epsilon)
+                ahead.append(asyncio.create_task(work))
+            batch = await ahead.popleft()
+            _check_masked(batch, max_masked_share)
+            yield batch
+    finally:
+        for task in ahead:
+            task.cancel()
+
+
+async def collect_groups(
+    samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings, engines: EnginePool, scorers: Scorers
+) -> list[list[ScoredRollout]]:
+    """`count` scored rollouts for each sample; each is scored as soon as it ends, whatever its siblings do."""
+    requests = engines.requests(samples, count, sampling)
+    by_request = {request.request_id: request.sample for request in requests}
+    scoring: dict[str, asyncio.Task[ScoredRollout]] = {}
+
+    def begin_scoring(rollout: Rollout) -> None:
+        work = scorers.score(by_request[rollout.request_id], rollout)
+        scoring[rollout.request_id] = asyncio.create_task(work)
+
+    await engines.generate(requests, begin_scoring)
+    scored = [await scoring[request.request_id] for request in requests]
+    return [scored[start : start + count] for start in range(0, len(scored), count)]
+
+
+async def _batch(
+    step: int,
+    samples: list[DrivingSample],
+    position: int,
+    engines: EnginePool,
+    scorers: Scorers,
+    settings: RolloutSettings,
+    epsilon: float,
+) -> ExperienceBatch:
+    began = time.time()
+    sampling = SamplingSettings(settings.temperature, settings.max_tokens)
+    rollouts = await collect_groups(samples, settings.group_size, sampling, engines, scorers)
+    groups = [Group(sample, tuple(scored)) for sample, scored in zip(samples, rollouts, strict=True)]
+    return ExperienceBatch(step, tuple(_with_advantages(g, epsilon) for g in groups), position, time.time() - began)
+
+
+def _with_advantages(group: Group, epsilon: float) -> Group:
+    rewards = [None if s.score.failure is not None else s.score.value for s in group.rollouts]
+    return replace(group, advantages=tuple(group_advantages(rewards, epsilon)))
+
+
+def _check_masked(batch: ExperienceBatch, limit: float) -> None:
+    failures = [s.score.failure for g in batch.groups for s in g.rollouts if s.score.failure is not None]
+    total = sum(len(group.rollouts) for group in batch.groups)
+    if len(failures) > limit * total:
+        reasons = ", ".join(f"{failures.count(reason)} x {reason}" for reason in sorted(set(failures)))
+        raise TooManyMasked(
+            f"step {batch.step}: {len(failures)} of {total} rollouts could not be scored ({reasons}), more than "
+            f"reward.max_masked_share={limit:g}; mend the scorer and resume the run"
+        )

@@ -1,0 +1,285 @@
+"""`Learner`: one rank of the DeepSpeed learner group, made to run as a Ray actor.
+
+It turns groups into packed batches, takes optimizer steps, and gives weights away. It knows losses and log-probs; how
+groups came to be and what they were scored with is not its business.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import deepspeed
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.integrations import HfDeepSpeedConfig
+
+from actors.settings import LearnerSettings
+from actors.transport import Bucket, Meeting, WeightChannel
+from actors.weight_source import WeightSource
+from data.sample import DrivingSample
+from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
+from policies.checkpoint import save_checkpoint
+from policies.losses import GlobalCounts, LossResult, PolicyLossInput, grpo_loss, supervised_loss
+from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
+from policies.prompt import PromptEncoder, image_paths
+from policies.settings import AlgorithmSettings, PolicySettings
+
+Objective = Literal["grpo", "supervised"]
+
+
+class LearnerError(RuntimeError):
+    """A step that must not be taken; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step's share of one rank. All ranks get equally many micro-batches."""
+
+    sequence: int
+    """Number of the step; a number that was already applied is refused, so a retried call cannot learn twice."""
+    objective: Objective
+    micro_batches: list[list[TrainingGroup]]
+    counts: GlobalCounts
+    lr: float
+    filler: int = 0
+    """How many of the last micro-batches only keep this rank in step: they add no gradient."""
+
+
+@dataclass(slots=True)
+class StepMetrics:
+    """Sums over this rank's share of a step; the caller divides by the global counts."""
+
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    token_sums: dict[str, float] = field(default_factory=dict)
+    maxima: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, result: LossResult) -> None:
+        """Add one micro-batch."""
+        self.loss += float(result.loss.detach())
+        for name, value in result.token_sums.items():
+            self.token_sums[name] = self.token_sums.get(name, 0.0) + value
+        for name, value in result.maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, 0.0), value)
+
+
+class Learner:
+    """One rank: a DeepSpeed engine around a `Policy`."""
+
+    def __init__(
+        self,
+        rank: int,
+        folder: str,
+        policy: PolicySettings,
+        algorithm: AlgorithmSettings,
+        settings: LearnerSettings,
+        temperature: float,
+        seed: int,
+    ) -> None:
+        """Remember what to load; `start` loads it. `temperature` is the rollout engines' sampling temperature."""
+        self.rank, self.folder, self.seed = rank, folder, seed
+        self.policy_settings, self.algorithm, self.settings = policy, algorithm, settings
+        self.temperature = temperature
+        self.applied = -1
+        self._reference: ReferencePolicy | None = None
+
+    def address(self) -> tuple[str, int]:
+        """A host and a free port on this actor's node, for a group to meet at."""
+        host = socket.gethostbyname(socket.gethostname()) if self.settings.gpus else "127.0.0.1"
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return host, probe.getsockname()[1]
+
+    def start(self, host: str, port: int) -> float:
+        """Join the learner group and load the model; returns the seconds it took. All ranks must call it."""
+        began = time.time()
+        self._join(host, port)
+        if self.settings.threads is not None or not self.settings.gpus:
+            torch.set_num_threads(self.settings.threads or max(1, int(self.settings.cpus)))
+        torch.manual_seed(self.seed)
+        self.policy = self._load_policy()
+        if self.settings.gradient_checkpointing:
+            self.policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trained, lr=self.settings.lr, betas=self.settings.betas, weight_decay=self.settings.weight_decay
+        )
+        self.engine, *_ = deepspeed.initialize(
+            model=self.policy, optimizer=optimizer, config=self._deepspeed_config(), dist_init_required=False
+        )
+        self.encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
+        return time.time() - began
+
+    def _load_policy(self) -> Policy:
+        # Under ZeRO-3 transformers shards the weights while loading, for as long as this object lives.
+        sharded_loading = HfDeepSpeedConfig(self._deepspeed_config()) if self.settings.zero_stage == 3 else None
+        policy = load_policy(self.folder, self.policy_settings, self.temperature)
+        del sharded_loading
+        return policy
+
+    def _join(self, host: str, port: int) -> None:
+        os.environ |= {
+            "MASTER_ADDR": host,
+            "MASTER_PORT": str(port),
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.settings.ranks),
+            "LOCAL_RANK": "0" if torch.cuda.is_available() else str(self.rank),  # Ray shows an actor only its own GPU
+            "LOCAL_SIZE": str(self.settings.ranks),
+        }
+        deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
+
+    def _deepspeed_config(self) -> dict[str, Any]:
+        stage = self.settings.zero_stage
+        zero: dict[str, Any] = {"stage": stage}
+        if stage == 3:
+            zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}
+        if self.settings.offload_optimizer:
+            zero["offload_optimizer"] = {"device": "cpu"}
+        return {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": self.settings.max_grad_norm,
+            "zero_optimization": zero,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "bf16": {"enabled": self.policy_settings.dtype == "bfloat16"},
+        }
+
+    def freeze_reference(self) -> None:
+        """Take the policy as it is now as the reference of the KL term; does nothing when the term is off."""
+        if self.algorithm.kl_beta == 0:
+            return
+        if has_adapters(self.policy):
+            self._reference = ReferencePolicy(self.policy)
+        elif self.settings.zero_stage < 3:
+            self._reference = ReferencePolicy(copy.deepcopy(self.policy))
+        else:
+            frozen = self._load_policy().requires_grad_(False)
+            deepspeed.initialize(model=frozen, config=self._deepspeed_config(), dist_init_required=False)
+            for kept, current in zip(frozen.parameters(), self.policy.parameters(), strict=True):
+                kept.ds_tensor.data.copy_(current.ds_tensor.data)  # both are sharded alike
+            self._reference = ReferencePolicy(frozen)
+
+    def update(self, step: Step) -> StepMetrics:
+        """Take one optimizer step over this rank's micro-batches.
+
+        Raises:
+            LearnerError: the step was already applied, or its loss is not finite (nothing is applied then).
+        """
+        if step.sequence <= self.applied:
+            raise LearnerError(f"step {step.sequence} was already applied (the last one was {self.applied})")
+        began = time.time()
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = step.lr
+        self.engine.train()
+        metrics = StepMetrics()
+        last = len(step.micro_batches) - 1
+        for index, groups in enumerate(step.micro_batches):
+            self.engine.set_gradient_accumulation_boundary(index == last)
+            result = self._loss(groups, step)
+            if not torch.isfinite(result.loss):
+                raise LearnerError(f"step {step.sequence}: the loss is {float(result.loss)}; no weight was changed")
+            counts_for_nothing = index > last - step.filler
+            # DeepSpeed averages gradients over the ranks, the loss is already a share of the global mean: undo it.
+            weight = 0.0 if counts_for_nothing else float(self.settings.ranks)
+            self.engine.backward(result.loss * weight)
+            if not counts_for_nothing:
+                metrics.add(result)
+        # Without ZeRO, DeepSpeed clips float32 gradients but does not tell their norm.
+        grads = [p.grad for p in self.policy.parameters() if p.grad is not None] if self.settings.zero_stage == 0 else []
+        metrics.grad_norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        self.engine.step()
+        self.applied = step.sequence
+        if (norm := self.engine.get_global_grad_norm()) is not None:
+            metrics.grad_norm = float(norm)
+        metrics.seconds = time.time() - began
+        return metrics
+
+    def _loss(self, groups: list[TrainingGroup], step: Step) -> LossResult:
+        batch = self._pack(groups)
+        if step.objective == "supervised":
+            return supervised_loss(self.engine(batch, 1.0), batch.mask_R_T, step.counts)
+        logprobs_R_T: Tensor = self.engine(batch)
+        reference = self._reference.logprobs(batch) if self._reference is not None else None
+        # In the first update on a batch, the policy it was first trained on is the policy of this very pass.
+        old_R_T = logprobs_R_T.detach() if batch.old_logprobs_R_T is None else batch.old_logprobs_R_T
+        loss_input = PolicyLossInput(
+            logprobs_R_T,
+            old_R_T,
+            batch.rollout_logprobs_R_T,
+            reference,
+            batch.advantages_R,
+            batch.mask_R_T,
+        )
+        return grpo_loss(loss_input, self.algorithm, step.counts)
+
+    def _pack(self, groups: Iterable[TrainingGroup]) -> Batch:
+        pad = self.encoder.processor.tokenizer.pad_token_id or 0
+        batch = pack(list(groups), self.encoder.image_tensors, pad_id=pad, shared_prefix=self.policy.shares_prefix)
+        return batch.to(self.engine.device)
+
+    @torch.no_grad()
+    def log_probs(self, groups: Sequence[TrainingGroup]) -> list[list[float]]:
+        """Log-probabilities of every response's tokens under the current weights. All ranks must call it."""
+        self.engine.eval()
+        batch = self._pack(groups)
+        logprobs_R_T = self.policy(batch)
+        lengths = batch.mask_R_T.sum(dim=1).int().tolist()
+        return [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
+
+    def prepare_sync(self, bucket_bytes: float) -> list[Bucket]:
+        """List what will be sent."""
+        self._source = WeightSource(self.policy, self.policy_settings.dtype, bucket_bytes)
+        return self._source.buckets()
+
+    def join_weight_channel(self, meeting: Meeting) -> None:
+        """Join the broadcast group as its sender (rank 0 of the learners only)."""
+        self._channel = WeightChannel(meeting, rank=0)
+
+    def send_weights(self) -> list[int]:
+        """Send every bucket (rank 0; the others help to gather); returns the checksums of what was sent."""
+        dtype = self.policy_settings.dtype
+        checksums = []
+        for bucket in self._source.gathered():
+            if self.rank == 0:
+                checksums.append(self._channel.send([tensor for _, tensor in bucket], dtype))
+        return checksums
+
+    def export(self, folder: str) -> None:
+        """Write the policy in Hugging Face layout, adapters merged (rank 0 writes, all ranks gather)."""
+        tensors = {name: t.cpu().clone() for bucket in self._source.gathered() for name, t in bucket if self.rank == 0}
+        if self.rank == 0:
+            save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
+
+    def save(self, folder: str) -> None:
+        """Write weights, optimizer, step number and random state for `load` under the same world size."""
+        self.engine.save_checkpoint(folder, tag="learner", client_state={"applied": self.applied})
+        state = {"torch": torch.get_rng_state().tolist()}
+        Path(folder, f"random_rank{self.rank}.json").write_text(json.dumps(state))
+
+    def load(self, folder: str) -> int:
+        """Read what `save` wrote; returns the number of the last applied step."""
+        _, client = self.engine.load_checkpoint(folder, tag="learner")
+        self.applied = int(client["applied"])
+        state = json.loads(Path(folder, f"random_rank{self.rank}.json").read_text())
+        torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
+        return self.applied
+
+    def demonstrations(self, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
+        """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here."""
+        groups = []
+        for sample in samples:
+            answer = self.encoder.answer_ids(sample.answer)
+            response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantage=1.0)
+            groups.append(TrainingGroup(image_paths(sample), self.encoder.prompt_ids(sample), (response,)))
+        return groups

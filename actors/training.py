@@ -1,0 +1,163 @@
+"""A whole run, from recipe to report: what `train_grpo.py` and `train_sft.py` call."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.crew import Crew
+from actors.interruption import Interruption
+from actors.journal import Journal
+from actors.learner import Learner
+from actors.learner_group import LearnerGroup
+from actors.loop import reinforce
+from actors.provenance import model_card, record_provenance
+from actors.run_folder import check_paths, create_run_folder
+from actors.waiting import ActorOptions
+from actors.warm_start import WarmStart
+from data.load import LoadedData, load_data
+from data.sample import DrivingSample
+from data.split import TaskBalancedOrder
+from evaluation.held_out import choose, with_swapped_images
+from evaluation.report import write_report
+from policies.model import check_checkpoint
+from policies.source import TINY, policy_source
+from recipe import Recipe
+from rewards.route import Router
+
+POLICY_FOLDER = "policy"
+WARM_START_LOG = "warm_start.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was prepared: nothing of it needs a cluster yet."""
+
+    recipe: Recipe
+    folder: Path
+    data: LoadedData
+    source: str
+    """Folder or hub name of the first weights."""
+    warm_start: WarmStart
+
+    def order(self, position: int) -> TaskBalancedOrder:
+        """The training order from `position` on."""
+        return TaskBalancedOrder(
+            self.data.split.train, self.recipe.data.task_shares, self.recipe.data.seed, position
+        )
+
+    @property
+    def held_out(self) -> list[DrivingSample]:
+        """The held-out questions that are asked, the same before and after."""
+        return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
+
+
+def prepare(recipe: Recipe) -> Run:
+    """Load and check everything that can be wrong, then make the run folder.
+
+    Raises:
+        DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was started.
+    """
+    check_paths(recipe)
+    data = load_data(recipe.data, Path(recipe.run.root).expanduser())
+    samples = [*data.split.train, *data.split.held_out]
+    Router(recipe.reward).check_routes(samples)
+    TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
+    if recipe.policy.model != TINY:
+        check_checkpoint(str(Path(recipe.policy.model).expanduser()), recipe.policy)
+    folder = create_run_folder(recipe)
+    (folder / "data_faults.json").write_text(json.dumps(data.faults, indent=1))
+    provenance = record_provenance(recipe, samples, folder)
+    (folder / "model_card.md").write_text(model_card(recipe, provenance))
+    warm_start = WarmStart(data.split.train, recipe.warm_start, recipe.run.seed, folder / WARM_START_LOG)
+    return Run(recipe, folder, data, policy_source(recipe.policy, folder, recipe.run.seed), warm_start)
+
+
+async def train_grpo(
+    run: Run,
+    options: ActorOptions,
+    *,
+    learner_class: type[Learner] = Learner,
+    engine_class: type[Any] | None = None,
+) -> bool:
+    """Warm start, measure, reinforce, measure again, export and report; returns whether all steps were taken.
+
+    Raises:
+        SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
+    """
+    interruption = Interruption()
+    probe = run.data.split.train[0]
+    with interruption.listen(), Journal(run.recipe, run.folder) as journal:
+        crew = await Crew.start(
+            run.recipe, run.source, options, probe, learner_class=learner_class, engine_class=engine_class
+        )
+        state = await begin(run, crew)
+        if state.step == 0:
+            await examine(run, crew, journal, "before")
+        began = time.time()
+        with interruption.deferred():
+            state = await reinforce(crew, run.order(state.position), journal, run.folder, state, interruption)
+        complete = state.step >= run.recipe.run.steps
+        if complete:
+            await examine(run, crew, journal, "after")
+        await export_policy(run, crew.learners)
+        if complete and run.recipe.evaluation.control:
+            await control(run, crew, journal, time.time() - began)
+        await crew.stop()
+    print(f"report: {write_report(run.folder)}", flush=True)
+    return complete
+
+
+async def train_sft(run: Run, options: ActorOptions) -> None:
+    """Supervised steps on the answers, on the learners alone; leaves the policy and its loss curve."""
+    with Interruption().listen():
+        learners = await LearnerGroup.start(run.recipe, run.source, options)
+        await run.warm_start.steps(learners, run.recipe.warm_start.steps)
+        await export_policy(run, learners)
+
+
+async def begin(run: Run, crew: Crew) -> RunState:
+    """Bring learners and engines to where the run starts or goes on: the state, with weights published as its step.
+
+    The reference of the KL term is the policy that RL began with, also in a resumed run.
+    """
+    ranks = run.recipe.learner.ranks
+    newest = newest_checkpoint(run.folder, ranks) if run.recipe.run.resume else None
+    first = RunState(0, 0, ranks)
+    if newest is None:
+        await run.warm_start.steps(crew.learners, run.recipe.warm_start.steps)
+        await save_checkpoint(run.folder, first, crew.learners)
+    else:
+        await load_checkpoint(run.folder, 0, crew.learners)
+    await crew.learners.all("freeze_reference")
+    state = first if newest is None else await load_checkpoint(run.folder, newest, crew.learners)
+    await crew.sync.publish(state.step)
+    return state
+
+
+async def examine(run: Run, crew: Crew, journal: Journal, name: str) -> None:
+    """Measure the published policy on the held-out questions, and on swapped images when the recipe asks for it."""
+    if not run.recipe.evaluation.before_and_after:
+        return
+    journal.record_evaluation(await crew.examine(name, run.held_out))
+    if run.recipe.evaluation.swapped_images and name == "after":
+        journal.record_evaluation(await crew.examine("swapped", with_swapped_images(run.held_out)))
+
+
+async def control(run: Run, crew: Crew, journal: Journal, seconds: float) -> None:
+    """What the same time of more warm start gives instead of RL: from the policy that RL began with."""
+    await load_checkpoint(run.folder, 0, crew.learners)
+    await run.warm_start.for_seconds(crew.learners, seconds)
+    await crew.sync.publish(run.recipe.run.steps + 1)
+    await examine(run, crew, journal, "continued_warm_start")
+
+
+async def export_policy(run: Run, learners: LearnerGroup) -> None:
+    """Write `policy/` in Hugging Face layout, with its model card."""
+    folder = run.folder / POLICY_FOLDER
+    await learners.export(folder)
+    (run.folder / "model_card.md").replace(folder / "README.md")

@@ -1,0 +1,165 @@
+"""`VllmEngine`: a rollout engine on vLLM's AsyncLLM, made to run as a Ray actor.
+
+It streams each response the moment it ends, and takes new weights in place. It knows prompts and sampling; rewards
+and learning are not its business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from actors.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.settings import RolloutSettings
+from actors.transport import Bucket, Meeting
+from actors.weight_receiver import Receipt
+from policies.model import forbidden_ids, load_processor
+from policies.prompt import PromptEncoder, image_paths
+from policies.settings import PolicySettings
+
+FORBID = -100.0
+"""Logit bias of ids that must not be sampled: the strongest vLLM takes, a probability of about e-100."""
+
+
+def engine_environment(settings: RolloutSettings) -> dict[str, str]:
+    """The environment variables vLLM reads when it is imported in an engine's process."""
+    return {
+        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(settings.memory_gib))),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus))),
+    }
+
+
+class VllmEngine:
+    """One engine. Responses carry the version of the weights that produced them."""
+
+    worker_extension = "actors.weight_receiver.WeightReceiver"
+
+    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings) -> None:
+        """Remember what to load; `start` loads it.
+
+        Args:
+            name: how errors and rollouts call this engine.
+            folder: checkpoint folder or hub name.
+            policy: dtype, revision, image size and prompt settings.
+            settings: engine settings.
+        """
+        self.name, self.folder, self.policy, self.settings = name, folder, policy, settings
+        self.version = -1
+        self._encoder = PromptEncoder(load_processor(folder, policy), policy)
+        self._bias = {token: FORBID for token in forbidden_ids(folder, policy)}
+
+    async def start(self) -> float:
+        """Load the model; returns the seconds it took."""
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        began = time.time()
+        arguments = AsyncEngineArgs(
+            model=self.folder,
+            revision=self.policy.revision,
+            dtype=self.policy.dtype,
+            tensor_parallel_size=self.settings.tensor_parallel,
+            enforce_eager=not self.settings.compile,
+            max_model_len=self.settings.max_model_len,
+            max_num_seqs=self.settings.max_concurrent,
+            gpu_memory_utilization=self.settings.gpu_memory_share,
+            limit_mm_per_prompt={"image": self.settings.max_images},
+            logprobs_mode="processed_logprobs",
+            worker_extension_cls=self.worker_extension,
+            disable_log_stats=True,
+        )
+        self._llm = AsyncLLM.from_engine_args(arguments)
+        return time.time() - began
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
+        """Yield one rollout per request, in the order in which they end."""
+        running = [asyncio.ensure_future(self._respond(request)) for request in requests]
+        try:
+            for finished in asyncio.as_completed(running):
+                yield await finished
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _respond(self, request: GenerationRequest) -> Rollout:
+        began = time.time()
+        paths = image_paths(request.sample)
+        prompt = {
+            "prompt": self._encoder.text(request.sample),
+            "multi_modal_data": {"image": self._encoder.frames(paths)},
+            # Naming the frames spares hashing their pixels for each of the group's requests.
+            "multi_modal_uuids": {"image": [_frame_id(path, self.policy.image_size) for path in paths]},
+        }
+        final: Any = None
+        async for output in self._llm.generate(prompt, self._sampling(request.sampling), request.request_id):
+            final = output
+        response = final.outputs[0]
+        return Rollout(
+            request_id=request.request_id,
+            sample_id=request.sample.id,
+            prompt_ids=tuple(final.prompt_token_ids),
+            token_ids=tuple(response.token_ids),
+            logprobs=tuple(
+                chosen[token].logprob for token, chosen in zip(response.token_ids, response.logprobs, strict=True)
+            ),
+            text=response.text,
+            finish_reason="length" if response.finish_reason == "length" else "stop",
+            weight_version=self.version,
+            engine=self.name,
+            started_at=began,
+            finished_at=time.time(),
+        )
+
+    def _sampling(self, sampling: SamplingSettings) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            logprobs=0,
+            logit_bias=self._bias or None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def join_weight_channel(self, meeting: Meeting, first_rank: int) -> None:
+        """Join the broadcast group with all workers of this engine."""
+        await self._llm.collective_rpc(
+            "join_weight_channel", timeout=meeting.timeout_s, args=(asdict(meeting), first_rank)
+        )
+
+    async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
+        """Install a new weight version in place; one receipt per worker. Nothing may be in flight."""
+        receipts = await self._llm.collective_rpc(
+            "receive_weights", timeout=timeout_s, args=([asdict(bucket) for bucket in buckets],)
+        )
+        await self.reset_caches()
+        self.version = version
+        return [Receipt(**receipt) for receipt in receipts]
+
+    async def reset_caches(self) -> None:
+        """Forget everything the old weights computed: prefix blocks, image embeddings, multimodal entries."""
+        await self._llm.reset_prefix_cache()
+        await self._llm.reset_encoder_cache()
+        await self._llm.reset_mm_cache()
+
+    async def health(self) -> int:
+        """The installed weight version; raises vLLM's error when the engine is dead."""
+        await self._llm.check_health()
+        return self.version
+
+    async def stop(self) -> None:
+        """Shut the engine's processes down."""
+        self._llm.shutdown()
+
+
+def _frame_id(path: str, size: tuple[int, int] | None) -> str:
+    return hashlib.sha256(f"{path}@{size}".encode()).hexdigest()[:32]

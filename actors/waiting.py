@@ -1,0 +1,61 @@
+"""Waiting on actors: every wait has a timeout, and every failure names the actor it came from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from ray.exceptions import RayActorError
+
+T = TypeVar("T")
+
+ActorOptions = Callable[[str, int], dict[str, Any]]
+"""From a role (`learner`, `rollout`) and an index to the Ray options that place that actor."""
+
+
+class ActorLost(RuntimeError):
+    """An actor died; the message names it and what it was doing."""
+
+
+class ActorTimeout(RuntimeError):
+    """An actor gave no answer in time; the message names it and what it was doing."""
+
+
+async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
+    """Await an actor's answer.
+
+    Args:
+        timeout_s: longest wait in seconds.
+        what: the actor and what it does, as the subject of an error sentence.
+        answer: an object reference or any awaitable.
+
+    Raises:
+        ActorTimeout: no answer in time.
+        ActorLost: the actor's process died.
+    """
+    try:
+        return await asyncio.wait_for(asyncio.ensure_future(_as_coroutine(answer)), timeout_s)
+    except TimeoutError:
+        raise ActorTimeout(f"{what} gave no answer within {timeout_s:g} s") from None
+    except RayActorError as error:
+        raise ActorLost(f"{what}: the actor died ({' '.join(str(error).split())[:500]})") from error
+
+
+async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[Any]:
+    """Iterate a Ray streaming generator, waiting at most `timeout_s` for each item.
+
+    Raises:
+        ActorTimeout, ActorLost: as `within`.
+    """
+    iterator = aiter(generator)
+    while True:
+        try:
+            reference = await within(timeout_s, what, anext(iterator))
+        except StopAsyncIteration:
+            return
+        yield await within(timeout_s, what, reference)
+
+
+async def _as_coroutine(answer: Awaitable[T]) -> T:
+    return await answer

@@ -1,0 +1,88 @@
+"""The learner's side of the weight sync: which weights exist, and each bucket's values, gathered only when needed.
+
+Under ZeRO-3 a bucket is gathered on all ranks, sent, and let go again: never the whole model on one rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+from torch import Tensor, nn
+
+from actors.transport import Bucket
+from policies.checkpoint import disk_name, plain_name
+from policies.lora import adapted_layers, merged_weight
+from policies.model import Policy
+
+
+class WeightSource:
+    """The weights the policy acts with (adapters merged), in buckets of about `bucket_bytes`."""
+
+    def __init__(self, policy: Policy, dtype: str, bucket_bytes: float) -> None:
+        """List the policy's weights once; names and shapes never change during a run."""
+        self._policy, self._dtype = policy, dtype
+        self._adapted = {f"{name}.base_layer.weight": layer for name, layer in adapted_layers(policy.model).items()}
+        self._parameters = {n: p for n, p in policy.model.named_parameters() if ".lora_" not in n}
+        self._groups = self._cut(bucket_bytes)
+
+    def buckets(self) -> list[Bucket]:
+        """What will be sent: on-disk names and full shapes, bucket by bucket."""
+        kind = self._policy.model_type
+        return [
+            Bucket(
+                names=tuple(disk_name(plain_name(name), kind) for name in names),
+                shapes=tuple(full_shape(self._parameters[name]) for name in names),
+                dtype=self._dtype,
+            )
+            for names in self._groups
+        ]
+
+    def gathered(self) -> Iterator[list[tuple[str, Tensor]]]:
+        """Each bucket's (in-memory name, value), valid until the next is asked for; all ranks must iterate."""
+        for names in self._groups:
+            parts = [part for name in names for part in self._parts(name)]
+            with whole(parts):
+                yield [(plain_name(name), self._value(name)) for name in names]
+
+    def _parts(self, name: str) -> list[nn.Parameter]:
+        layer = self._adapted.get(name)
+        return list(layer.parameters()) if layer is not None else [self._parameters[name]]
+
+    def _value(self, name: str) -> Tensor:
+        layer = self._adapted.get(name)
+        return (merged_weight(layer) if layer is not None else self._parameters[name]).detach()
+
+    def _cut(self, bucket_bytes: float) -> list[list[str]]:
+        groups: list[list[str]] = [[]]
+        filled = 0.0
+        for name, parameter in self._parameters.items():
+            size = parameter.element_size() * _numel(full_shape(parameter))
+            if groups[-1] and filled + size > bucket_bytes:
+                groups.append([])
+                filled = 0.0
+            groups[-1].append(name)
+            filled += size
+        return groups
+
+
+def full_shape(parameter: Any) -> tuple[int, ...]:
+    """A parameter's shape before ZeRO-3 sharded it away."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@contextmanager
+def whole(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Make ZeRO-3 parameters whole on every rank for the duration; does nothing for others."""
+    sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
+        yield
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count

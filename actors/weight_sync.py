@@ -1,0 +1,143 @@
+"""`WeightSync`: publishes the learner's weights to every engine and stops the run if they did not arrive intact.
+
+After each publish four things must hold: the checksum of every bucket agrees on both sides; what the engines installed
+is what arrived; caches that hold old activations were emptied; and engine and learner give the first tokens of a probe
+response, whose images the engine has seen before, the same log-probabilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from actors.engine_pool import EnginePool
+from actors.learner_group import LearnerGroup
+from actors.rollout import Rollout, SamplingSettings
+from actors.settings import RolloutSettings, SyncSettings
+from actors.transport import Meeting
+from actors.waiting import within
+from actors.weight_receiver import Receipt
+from data.sample import DrivingSample
+from policies.batch import TrainingGroup, TrainingResponse
+from policies.prompt import image_paths
+
+
+class SyncError(RuntimeError):
+    """Engine and learner do not hold the same policy; the message gives the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """One publish."""
+
+    version: int
+    seconds: float
+    mebibytes: float
+    gap: float
+    """Largest |engine - learner| log-probability on the probe's first tokens."""
+
+
+class WeightSync:
+    """The coordinator; the process groups live in the learner and engine processes."""
+
+    def __init__(
+        self,
+        learners: LearnerGroup,
+        engines: EnginePool,
+        settings: SyncSettings,
+        rollout: RolloutSettings,
+        probe: DrivingSample,
+    ) -> None:
+        """Join the given learners and engines; `probe` is the sample whose first tokens are compared."""
+        self._learners, self._engines, self._settings = learners, engines, settings
+        self._probe, self._temperature = probe, rollout.temperature
+        self._workers = rollout.tensor_parallel
+        self.version = -1
+
+    async def connect(self) -> None:
+        """Build the broadcast group and show every engine the probe's images once."""
+        timeout = self._settings.timeout_s
+        sender = self._learners.ranks[0]
+        host, port = await within(timeout, "learner rank 0 (finding an address)", sender.address.remote())
+        world = 1 + self._workers * len(self._engines.engines)
+        meeting = Meeting(host, port, world, self._settings.backend, timeout)
+        joining = [within(timeout, "learner rank 0 (joining the sync)", sender.join_weight_channel.remote(meeting))]
+        for i, (name, engine) in enumerate(self._engines.engines.items()):
+            first_rank = 1 + i * self._workers
+            call = engine.join_weight_channel.remote(meeting, first_rank)
+            joining.append(within(timeout, f"{name} (joining the sync)", call))
+        await asyncio.gather(*joining)
+        bucket_bytes = self._settings.bucket_mib * 2**20
+        self._buckets = (await self._learners.all("prepare_sync", bucket_bytes))[0]
+        await self._probe_rollouts()
+
+    async def publish(self, version: int) -> SyncReport:
+        """Install the learner's weights as `version` in every engine.
+
+        Raises:
+            SyncError: a checksum, an installed weight or the probe's log-probabilities differ.
+            ActorTimeout, ActorLost: a learner or engine stopped answering.
+        """
+        began = time.time()
+        timeout = self._settings.timeout_s
+        async with self._engines.busy:
+            sending = self._learners.all("send_weights")
+            receiving = self._engines.all("receive_weights", version, self._buckets, timeout, timeout_s=timeout)
+            sent, received = await asyncio.gather(sending, receiving)
+        for name, receipts in zip(self._engines.engines, received, strict=True):
+            for receipt in receipts:
+                check_receipt(name, version, sent[0], receipt)
+        self.version = version
+        gap = await self._gap()
+        if not gap <= self._settings.max_logprob_gap:  # also stops on NaN
+            raise SyncError(
+                f"weight version {version}: engine and learner disagree on the probe's first tokens by {gap:.3g} in "
+                f"log-probability (sync.max_logprob_gap is {self._settings.max_logprob_gap:g}); an engine holds stale "
+                "or damaged weights or activations"
+            )
+        size = sum(sum(bucket.sizes) for bucket in self._buckets) * (2 if self._buckets[0].dtype == "bfloat16" else 4)
+        return SyncReport(version, time.time() - began, size / 2**20, gap)
+
+    async def _gap(self) -> float:
+        rollouts = await self._probe_rollouts()
+        groups = [_as_group(self._probe, rollout) for rollout in rollouts]
+        learner = await self._learners.log_probs(groups)
+        return max(
+            abs(ours - theirs)
+            for rollout, row in zip(rollouts, learner, strict=True)
+            for ours, theirs in zip(row, rollout.logprobs, strict=True)
+        )
+
+    async def _probe_rollouts(self) -> list[Rollout]:
+        """The probe's first tokens from every engine."""
+        sampling = SamplingSettings(self._temperature, self._settings.probe_tokens, seed=0)
+        rollouts = []
+        async with self._engines.busy:
+            for name, engine in self._engines.engines.items():
+                request = self._engines.requests([self._probe], 1, sampling)
+                generator = engine.generate.options(num_returns="streaming").remote(request)
+                what = f"{name} (generating the probe)"
+                reference = await within(self._settings.timeout_s, what, anext(aiter(generator)))
+                rollouts.append(await within(self._settings.timeout_s, what, reference))
+        return rollouts
+
+
+def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) -> None:
+    """Compare what an engine worker received and installed with what was sent.
+
+    Raises:
+        SyncError: a bucket arrived changed, an installed weight differs, or none could be compared.
+    """
+    if list(receipt.checksums) != sent:
+        wrong = [i for i, (a, b) in enumerate(zip(sent, receipt.checksums, strict=False)) if a != b]
+        raise SyncError(f"weight version {version}: {engine} received bucket(s) {wrong} of {len(sent)} changed in transit")
+    if receipt.differing:
+        raise SyncError(f"weight version {version}: {engine} installed other values than it received: {receipt.differing}")
+    if receipt.compared == 0:
+        raise SyncError(f"weight version {version}: {engine} holds no parameter that could be compared with what it received")
+
+
+def _as_group(sample: DrivingSample, rollout: Rollout) -> TrainingGroup:
+    response = TrainingResponse(rollout.token_ids, rollout.logprobs, 0.0)
+    return TrainingGroup(image_paths(sample), rollout.prompt_ids, (response,))

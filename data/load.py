@@ -1,0 +1,46 @@
+"""From a recipe's data settings to driving samples: draws or loads them, and splits them by scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.drivelm import load_drivelm
+from data.errors import DataError
+from data.rendered import rendered_samples
+from data.settings import DataSettings
+from data.split import Split, split_by_scene
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedData:
+    """The samples of a run and what was left out of them."""
+
+    split: Split
+    faults: dict[str, list[str]]
+    """Reason to ids of faulty entries (dropped, or kept with a fault worth knowing)."""
+
+
+def load_data(settings: DataSettings, cache: Path) -> LoadedData:
+    """Load and split the samples.
+
+    Args:
+        settings: which samples.
+        cache: folder for rendered scenes; drawn once and reused.
+
+    Raises:
+        DataError: a file or folder is missing or broken, or too little is left to split.
+    """
+    if settings.source == "rendered":
+        folder = cache / f"rendered-{settings.scenes}-{settings.seed}"
+        samples = tuple(rendered_samples(folder, settings.scenes, settings.seed))
+        return LoadedData(split_by_scene(samples, settings.held_out, settings.seed), {})
+    if settings.annotations is None or settings.image_root is None:
+        raise DataError(
+            "data.source=drivelm needs data.annotations (the JSON file) and data.image_root (the folder that holds "
+            "samples/CAM_FRONT/...); give both"
+        )
+    loaded = load_drivelm(settings.annotations, settings.image_root)
+    return LoadedData(
+        split_by_scene(loaded.samples, settings.held_out, settings.seed), loaded.dropped | loaded.kept_with_fault
+    )

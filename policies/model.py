@@ -1,0 +1,177 @@
+"""The learner's model: a Hugging Face image-text-to-text model that returns log-probabilities of given tokens."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from policies.batch import Batch
+from policies.lora import add_adapters
+from policies.settings import PolicySettings
+
+SHARED_PREFIX_MODELS = frozenset({"llava"})
+"""Model types whose position ids are plain counters, so that several responses can share one prompt in a row."""
+
+PLACEHOLDER_FIELDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+"""Config fields that name ids standing for image features; a policy must never sample them."""
+
+
+class PolicyError(ValueError):
+    """A model that cannot be used as a policy; the message names the folder or hub name and what is missing."""
+
+
+class Policy(nn.Module):
+    """A vision-language model under training.
+
+    `forward` gives the log-probabilities of the distribution that was sampled from: forbidden ids removed, logits
+    divided by the sampling temperature. Only the positions that predict a response token reach the vocabulary
+    projection.
+    """
+
+    def __init__(self, model: Any, forbidden_ids: tuple[int, ...], temperature: float) -> None:
+        """Wrap `model`, whose body is `model.model` and whose vocabulary projection is `model.lm_head`."""
+        super().__init__()
+        self.model = model
+        self.forbidden_ids = list(forbidden_ids)
+        self.temperature = temperature
+
+    @property
+    def body(self) -> Any:
+        """The model below any adapters."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def model_type(self) -> str:
+        """The Hugging Face model type, such as `llava`."""
+        return self.body.config.model_type
+
+    @property
+    def shares_prefix(self) -> bool:
+        """Whether a group can be packed as one row."""
+        return self.model_type in SHARED_PREFIX_MODELS
+
+    def forward(self, batch: Batch, temperature: float | None = None) -> Tensor:
+        """Log-probabilities (R, T) in float32 of the batch's response tokens; arbitrary outside the mask."""
+        body = self.body
+        hidden_B_L_D = body.model(**self._model_inputs(batch), use_cache=False).last_hidden_state
+        hidden_R_T_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T]
+        logits_R_T_V = body.lm_head(hidden_R_T_D).float()
+        if self.forbidden_ids:
+            logits_R_T_V[..., self.forbidden_ids] = -torch.inf
+        logits_R_T_V = logits_R_T_V / (self.temperature if temperature is None else temperature)
+        chosen_R_T = logits_R_T_V.gather(-1, batch.token_ids_R_T[..., None])[..., 0]
+        return chosen_R_T - logits_R_T_V.logsumexp(-1)
+
+    def _model_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        dtype = self.body.lm_head.weight.dtype
+        inputs = {n: t.to(dtype) if t.is_floating_point() else t for n, t in batch.model_inputs.items()}
+        if self.model_type.startswith("qwen"):  # multimodal rotary positions are derived from the token types
+            inputs["mm_token_type_ids"] = (inputs["input_ids"] == self.body.config.image_token_id).int()
+        return inputs
+
+
+class ReferencePolicy:
+    """The policy that the KL term holds on to: the trained one with its adapters off, or a frozen copy."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Use `policy` itself when it carries adapters; otherwise it must be a copy that nothing trains."""
+        self._policy = policy.requires_grad_(False).eval() if not has_adapters(policy) else policy
+
+    @torch.no_grad()
+    def logprobs(self, batch: Batch) -> Tensor:
+        """Log-probabilities (R, T) of the batch's response tokens under the reference."""
+        with self._policy.model.disable_adapter() if has_adapters(self._policy) else nullcontext():
+            return self._policy(batch)
+
+
+def has_adapters(policy: Policy) -> bool:
+    """Whether only adapters on top of the model are trained."""
+    return hasattr(policy.model, "disable_adapter")
+
+
+def load_policy(folder: Path | str, settings: PolicySettings, temperature: float) -> Policy:
+    """Load a checkpoint as a trainable policy (adapters added, vision frozen, as the settings say).
+
+    Raises:
+        PolicyError: the folder or hub name holds no image-text-to-text model.
+    """
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            revision=settings.revision,
+            dtype=getattr(torch, settings.dtype),
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"policy.model={folder}: no image-text-to-text model could be loaded ({error})") from error
+    model.config.use_cache = False
+    forbidden = placeholder_ids(model.config)
+    if settings.freeze_vision:
+        vision_tower(model).requires_grad_(False)
+    if settings.lora is not None:
+        model = add_adapters(model, settings.lora)
+    return Policy(model, forbidden, temperature)
+
+
+def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
+    """Load the processor (tokenizer, image processor, chat template) of a checkpoint.
+
+    Raises:
+        PolicyError: it is missing, or has no chat template.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(folder, revision=settings.revision)
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"policy.model={folder} has no processor: put preprocessor_config.json, processor_config.json and the "
+            f"tokenizer files of the original model beside its weights ({error})"
+        ) from error
+    if not hasattr(processor, "image_processor"):
+        raise PolicyError(f"policy.model={folder} has a tokenizer but no image processor (preprocessor_config.json)")
+    if not getattr(processor, "chat_template", None):
+        raise PolicyError(f"policy.model={folder} has no chat template (chat_template.jinja)")
+    return processor
+
+
+def check_checkpoint(folder: str, settings: PolicySettings) -> None:
+    """Check that a checkpoint has a config of an image-text-to-text model and a processor, without loading weights.
+
+    Raises:
+        PolicyError: says what is missing.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=settings.revision)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"policy.model={folder} is neither a checkpoint folder nor a known hub name ({error})") from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
+    load_processor(folder, settings)
+
+
+def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:
+    """The ids an engine must never sample, read from the checkpoint's config."""
+    return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision))
+
+
+def placeholder_ids(config: Any) -> tuple[int, ...]:
+    """Ids that stand for image or video features in a prompt."""
+    found = {getattr(config, field, None) for field in PLACEHOLDER_FIELDS}
+    return tuple(sorted(token for token in found if isinstance(token, int) and token >= 0))
+
+
+def vision_tower(model: Any) -> nn.Module:
+    """The vision encoder of a model, by the names the supported families use.
+
+    Raises:
+        PolicyError: none of the known names exists.
+    """
+    for name in ("vision_tower", "visual", "vision_model"):
+        if (tower := getattr(model.model, name, None)) is not None:
+            return tower
+    raise PolicyError(f"policy.freeze_vision: a {model.config.model_type} model has no vision tower under a known name")
