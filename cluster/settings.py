@@ -18,5 +18,7 @@ class ClusterSettings(BaseModel):
     """Object store size when Ray is started here."""
     placement_timeout_s: float = Field(120.0, gt=0)
     """Longest wait for the placement group; then the bundles that could not be placed are named."""
+    wait_for_nodes: bool = False
+    """Nodes may still join (autoscaler): what the present ones cannot hold is waited for, not refused at once."""
     learner_label: str | None = None
     """Custom Ray resource that marks the nodes for learners and rollout engines; None takes any node."""

@@ -1,0 +1,131 @@
+"""The memory estimate of a recipe's processes, from the checkpoint's headers. Loads no weights, asks no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from policies.lora import TARGET_PROJECTIONS
+from recipe import Recipe
+
+GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2}
+VISION_PARTS = ("vision_tower.", "vision_model.", "visual.")
+"""Parts of a parameter name that mark the vision encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the headers of a checkpoint tell; counts are parameters."""
+
+    parameters: int
+    vision: int
+    projections: dict[str, int]
+    """Sum of inputs + outputs of the language-model projections, by LoRA target group."""
+    cache_per_token: int
+    """Elements of the KV cache per token: 2 x layers x KV heads x head size."""
+
+
+def estimate_memory(recipe: Recipe) -> str:
+    """Indented lines for a learner rank and a rollout engine, or one that says why nothing is known yet."""
+    name = recipe.policy.model
+    folder = checkpoint_folder(name, recipe.policy.revision)
+    if folder is None:
+        known = "built when the run starts" if name == "tiny" else "unknown until downloaded"
+        return f"  {name}: {known}"
+    shape = read_shape(folder)
+    return f"  {name}: {shape.parameters:,} parameters\n{_learner_line(recipe, shape)}\n{_engine_line(recipe, shape)}"
+
+
+def checkpoint_folder(model: str, revision: str | None) -> Path | None:
+    """The folder of a checkpoint that is on this machine: a path, or a hub name in the local cache; else None."""
+    if Path(model).is_dir():
+        return Path(model)
+    if model.count("/") != 1:
+        return None
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def read_shape(folder: Path) -> ModelShape:
+    """Parameter counts and cache size of a checkpoint folder, from its safetensors headers and config.json.
+
+    Raises:
+        ValueError: the folder has no safetensors weights or no config.json.
+    """
+    config_path = folder / "config.json"
+    shapes = dict(_tensor_shapes(folder))
+    if not shapes or not config_path.is_file():
+        raise ValueError(f"{folder} is no checkpoint folder: it needs config.json and *.safetensors weights")
+    text = json.loads(config_path.read_text())
+    text = text.get("text_config", text)
+    vision = {name for name in shapes if any(part in name for part in VISION_PARTS)}
+    projections = {
+        group: sum(sum(shape) for name, shape in shapes.items()
+                   if name not in vision and name.endswith(tuple(f".{matrix}.weight" for matrix in matrices)))
+        for group, matrices in TARGET_PROJECTIONS.items()
+    }  # fmt: skip
+    return ModelShape(
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        vision=sum(math.prod(shapes[name]) for name in vision),
+        projections=projections,
+        cache_per_token=2 * text["num_hidden_layers"] * _kv_width(text),
+    )
+
+
+def _kv_width(text: dict[str, Any]) -> int:
+    heads = text["num_attention_heads"]
+    head_size = text.get("head_dim") or text["hidden_size"] // heads
+    return (text.get("num_key_value_heads") or heads) * head_size
+
+
+def _tensor_shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Name and shape of every tensor; a safetensors file opens with its header's length and the header as JSON."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        yield from ((name, entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _learner_line(recipe: Recipe, shape: ModelShape) -> str:
+    policy, learner = recipe.policy, recipe.learner
+    size = BYTES[policy.dtype]
+    trained = shape.parameters - (shape.vision if policy.freeze_vision else 0)
+    if policy.lora is not None:
+        trained = policy.lora.rank * sum(shape.projections[group] for group in policy.lora.targets)
+    # AdamW keeps two float32 moments, and below float32 a float32 master copy of what it trains.
+    optimizer = trained * (8 if policy.dtype == "float32" else 12)
+    copies = 2 if recipe.algorithm.kl_beta > 0 and policy.lora is None else 1  # the reference policy is a full copy
+    sharded = {stage: learner.ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
+    parts = {
+        "weights": size * shape.parameters / sharded[3] * copies,
+        "gradients": size * trained / sharded[2],
+        "optimizer": optimizer / sharded[1],
+    }
+    if learner.offload_optimizer:
+        parts["optimizer (in CPU memory)"] = parts.pop("optimizer")
+    return f"  learner: {_listed(parts)} ({trained:,} parameters trained)"
+
+
+def _engine_line(recipe: Recipe, shape: ModelShape) -> str:
+    rollout = recipe.rollout
+    size = BYTES[recipe.policy.dtype]
+    weights = {"weights": size * shape.parameters / rollout.tensor_parallel}
+    if rollout.gpus:
+        return f"  rollout: {_listed(weights)} per GPU, KV cache up to {rollout.gpu_memory_share:.0%} of its memory"
+    tokens = int(rollout.memory_gib * GIB // (size * shape.cache_per_token))
+    cache = f"KV cache {rollout.memory_gib:g} GiB = {tokens:,} tokens"
+    return f"  rollout: {_listed(weights)}, {cache} = {tokens // rollout.max_model_len:,} prompts of full length"
+
+
+def _listed(parts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {amount / GIB:.2f} GiB" for name, amount in parts.items())

@@ -1,0 +1,112 @@
+"""The resource plan: which processes a recipe needs, and what each of them asks of the cluster. Starts nothing.
+
+Knows the recipe and arithmetic; may not touch Ray, so that a dry run needs no cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.memory import estimate_memory
+from recipe import Recipe
+
+Role = Literal["learner", "rollout"]
+
+LABEL_SHARE = 0.001
+"""How much of a node's label resource one bundle takes: little, so that the label never limits how many fit."""
+
+
+class PlanError(ValueError):
+    """A recipe whose processes contradict each other; the message names the fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What one process reserves; `label` is the custom Ray resource of the nodes it may run on (None: any node)."""
+
+    role: Role
+    index: int
+    cpus: float
+    gpus: float
+    label: str | None = None
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The bundle as Ray's `placement_group` takes it; zero amounts are left out."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus} | ({self.label: LABEL_SHARE} if self.label else {})
+        return {name: amount for name, amount in wanted.items() if amount}
+
+    def __str__(self) -> str:
+        """The bundle as messages name it."""
+        where = f" on a node marked {self.label}" if self.label else ""
+        return f"{self.role} {self.index} ({self.cpus:g} CPU, {self.gpus:g} GPU{where})"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every process of a run that reserves resources, and the estimate of the memory each will hold."""
+
+    bundles: tuple[Bundle, ...]
+    memory: str
+    work: str
+
+    def of(self, role: Role) -> tuple[Bundle, ...]:
+        """The bundles of one role in index order."""
+        return tuple(bundle for bundle in self.bundles if bundle.role == role)
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all bundles."""
+        return sum(bundle.cpus for bundle in self.bundles)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all bundles."""
+        return sum(bundle.gpus for bundle in self.bundles)
+
+    def describe(self) -> str:
+        """A readable table: the processes, the memory of each, the work of the run."""
+        return "\n".join(["placement", *self._rows(), "memory of one process, without activations", self.memory,
+                          "work", self.work])  # fmt: skip
+
+    def _rows(self) -> list[str]:
+        rows = [f"  {'role':<9}{'count':>6}{'CPUs each':>11}{'GPUs each':>11}  {'nodes':<24}how"]
+        how: dict[Role, str] = {"learner": "on one node where they fit", "rollout": "packed on few nodes"}
+        for role, packing in how.items():
+            first, *_ = bundles = self.of(role)
+            nodes = f"marked {first.label}" if first.label else "any"
+            rows.append(f"  {role:<9}{len(bundles):>6}{first.cpus:>11g}{first.gpus:>11g}  {nodes:<24}{packing}")
+        return [*rows, f"  {'total':<9}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
+
+
+def resource_plan(recipe: Recipe) -> Plan:
+    """The plan of a recipe.
+
+    Raises:
+        PlanError: an engine reserves fewer GPUs than it spreads its model over, or a GPU share that is no whole
+            number above one.
+    """
+    rollout, learner, label = recipe.rollout, recipe.learner, recipe.cluster.learner_label
+    if 0 < rollout.gpus < rollout.tensor_parallel and rollout.tensor_parallel > 1:
+        raise PlanError(
+            f"rollout.tensor_parallel={rollout.tensor_parallel} needs as many GPUs per engine, but "
+            f"rollout.gpus={rollout.gpus:g}: set rollout.gpus={rollout.tensor_parallel}"
+        )
+    for field, gpus in (("rollout.gpus", rollout.gpus), ("learner.gpus", learner.gpus)):
+        if gpus > 1 and gpus != int(gpus):
+            raise PlanError(f"{field}={gpus:g}: above one GPU only whole numbers can be reserved")
+    learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
+    engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
+    return Plan((*learners, *engines), estimate_memory(recipe), _work(recipe))
+
+
+def _work(recipe: Recipe) -> str:
+    run, rollout = recipe.run, recipe.rollout
+    responses = run.steps * rollout.prompts_per_step * rollout.group_size
+    warm = recipe.warm_start
+    return (
+        f"  warm start: {warm.steps:,} steps of {warm.batch_size} answers\n"
+        f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} prompts x {rollout.group_size} responses = "
+        f"{responses:,} responses of at most {rollout.max_tokens:,} tokens"
+    )

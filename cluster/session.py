@@ -1,0 +1,121 @@
+"""The Ray session of a script: joins the cluster it was given, or starts one here and takes it down again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder the top-level packages lie in; actors import them from here, or from the copy that is shipped to them."""
+
+LONGEST_TEMP_DIR = 40
+"""Ray's socket names below its folder are up to 65 characters long, and a socket name may have 107."""
+
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+"""Environment variables that actors on every node take over from the driver, where they are set."""
+
+
+class SessionError(RuntimeError):
+    """Ray could not be joined or started as asked; the message names the field."""
+
+
+@contextmanager
+def session(recipe: Recipe) -> Iterator[None]:
+    """Be connected to Ray inside the block.
+
+    Joins `cluster.address`, else the cluster of the job or of `RAY_ADDRESS`; starts Ray on this machine, guarded
+    by a token of its own, when there is none, and then stops it and removes its files on the way out.
+
+    Raises:
+        SessionError: `cluster.temp_dir` is too long for Ray's socket names, or a named cluster does not answer.
+    """
+    address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
+    with _joined(address) if address else _started(recipe):
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    try:
+        ray.init(address=address, runtime_env=_runtime_env(joined=True), log_to_driver=False)
+    except ConnectionError as error:
+        raise SessionError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _started(recipe: Recipe) -> Iterator[None]:
+    settings = recipe.cluster
+    parent = Path(settings.temp_dir or "/tmp").absolute()
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="adrl-", dir=parent))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _guard_ports()
+    try:
+        if len(str(folder)) > LONGEST_TEMP_DIR:
+            raise SessionError(f"cluster.temp_dir={parent} is too long for Ray's socket names: take a shorter path")
+        ray.init(
+            address="local",
+            _temp_dir=str(folder),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=settings.object_store_mib * 2**20,
+            runtime_env=_runtime_env(joined=False),
+        )
+        try:
+            yield
+        except BaseException as error:
+            _keep_logs(folder, recipe, error)
+            raise
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _guard_ports() -> None:
+    """Give the Ray that starts here a token of its own: whoever can speak to Ray's ports can run code.
+
+    Ray asks for a token where no mode is set, and would write one to the home folder, readable by everyone. It keeps
+    the first token it reads, and sets the mode then, so a process makes one token.
+    """
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _runtime_env(joined: bool) -> dict[str, Any]:
+    """What actors find: the house's packages on their path, and the variables of `PASSED_ON`."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if not joined:
+        inherited = os.environ.get("PYTHONPATH")
+        return {"env_vars": variables | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [inherited])])}}
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job: its working directory is on every node already
+        return {"env_vars": variables}
+    return {"env_vars": variables, "working_dir": str(ROOT)}
+
+
+def _keep_logs(folder: Path, recipe: Recipe, error: BaseException) -> None:
+    """Copy what the actors printed into the run's folder, for their log is the only witness of how one died."""
+    run_folder = Path(recipe.run.root) / recipe.run.name
+    if not run_folder.is_dir():
+        return
+    kept = run_folder / "actor_logs"
+    kept.mkdir(exist_ok=True)
+    for log in (folder / "session_latest" / "logs").glob("worker-*"):
+        if log.stat().st_size:
+            shutil.copy(log, kept)
+    error.add_note(f"what the actors printed is kept in {kept}")
