@@ -49,7 +49,7 @@ def samples_of(scene: Scene, images: dict[str, str]) -> list[DrivingSample]:
         DrivingSample(
             id=f"{scene.id}_frame-0_{number}",
             scene_id=scene.id,
-            frame_id="frame-0",
+            frame_id=f"{scene.id}_frame-0",
             task=q.task,
             kind=q.kind,
             question=q.question,
