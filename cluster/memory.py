@@ -13,6 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from policies.lora import TARGET_PROJECTIONS
+from policies.source import TINY
 from recipe import Recipe
 
 GIB = 2**30
@@ -38,9 +39,11 @@ def estimate_memory(recipe: Recipe) -> str:
     name = recipe.policy.model
     folder = checkpoint_folder(name, recipe.policy.revision)
     if folder is None:
-        known = "built when the run starts" if name == "tiny" else "unknown until downloaded"
+        known = "built when the run starts" if name == TINY else "unknown until downloaded"
         return f"  {name}: {known}"
     shape = read_shape(folder)
+    if shape is None:
+        return f"  {name}: unknown, {folder} does not hold both config.json and safetensors weights"
     return f"  {name}: {shape.parameters:,} parameters\n{_learner_line(recipe, shape)}\n{_engine_line(recipe, shape)}"
 
 
@@ -56,16 +59,12 @@ def checkpoint_folder(model: str, revision: str | None) -> Path | None:
         return None
 
 
-def read_shape(folder: Path) -> ModelShape:
-    """Parameter counts and cache size of a checkpoint folder, from its safetensors headers and config.json.
-
-    Raises:
-        ValueError: the folder has no safetensors weights or no config.json.
-    """
+def read_shape(folder: Path) -> ModelShape | None:
+    """Parameter counts and cache size of a checkpoint folder, from its safetensors headers and config.json."""
     config_path = folder / "config.json"
     shapes = dict(_tensor_shapes(folder))
     if not shapes or not config_path.is_file():
-        raise ValueError(f"{folder} is no checkpoint folder: it needs config.json and *.safetensors weights")
+        return None
     text = json.loads(config_path.read_text())
     text = text.get("text_config", text)
     vision = {name for name in shapes if any(part in name for part in VISION_PARTS)}

@@ -36,19 +36,19 @@ class Placement:
     plan: Plan
     groups: dict[Role, PlacementGroup]
 
-    def options(self, role: Role, index: int) -> dict[str, Any]:
+    def options(self, role: str, index: int) -> dict[str, Any]:
         """Keyword arguments for `Actor.options(...)` that put an actor into its bundle.
 
         Raises:
             KeyError: the plan has no such bundle.
         """
-        bundles = self.plan.of(role)
+        bundles = [bundle for bundle in self.plan.bundles if bundle.role == role]
         if not 0 <= index < len(bundles):
             raise KeyError(f"the plan has {len(bundles)} {role} bundles, there is no {role} {index}")
         return {
             "num_cpus": bundles[index].cpus,
             "num_gpus": bundles[index].gpus,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(self.groups[role], index),
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(self.groups[bundles[index].role], index),
         }
 
     def release(self) -> None:
@@ -57,13 +57,12 @@ class Placement:
             remove_placement_group(group)
 
 
-def place(plan: Plan, timeout_s: float, wait_for_nodes: bool = False) -> Placement:
+def place(plan: Plan, timeout_s: float) -> Placement:
     """Reserve every bundle of a plan on the connected cluster.
 
     Args:
         plan: the bundles.
         timeout_s: longest wait for all of them together, in seconds.
-        wait_for_nodes: nodes may still join; what the present ones cannot hold is waited for instead of refused.
 
     Raises:
         PlacementError: a bundle fits no node, or was not granted in time; nothing stays reserved.
@@ -71,7 +70,7 @@ def place(plan: Plan, timeout_s: float, wait_for_nodes: bool = False) -> Placeme
     deadline = time.monotonic() + timeout_s
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     unplaced = first_unplaced(plan.bundles, nodes)
-    if unplaced is not None and not wait_for_nodes:
+    if unplaced is not None and not plan.wait_for_nodes:
         raise PlacementError(f"{unplaced} cannot be placed: {_shortfall(plan, unplaced, nodes, 'the cluster has')}")
     groups = {role: _ask(plan.of(role), nodes) for role in ROLES}
     placement = Placement(plan, groups)

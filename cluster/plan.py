@@ -50,6 +50,8 @@ class Plan:
     bundles: tuple[Bundle, ...]
     memory: str
     work: str
+    wait_for_nodes: bool = False
+    """Nodes may still join: what the present ones cannot hold is waited for instead of refused at once."""
 
     def of(self, role: Role) -> tuple[Bundle, ...]:
         """The bundles of one role in index order."""
@@ -98,7 +100,7 @@ def resource_plan(recipe: Recipe) -> Plan:
             raise PlanError(f"{field}={gpus:g}: above one GPU only whole numbers can be reserved")
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
     engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
-    return Plan((*learners, *engines), estimate_memory(recipe), _work(recipe))
+    return Plan((*learners, *engines), estimate_memory(recipe), _work(recipe), recipe.cluster.wait_for_nodes)
 
 
 def _work(recipe: Recipe) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from actors.run_folder import in_submitted_job
 from recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,14 +104,14 @@ def _runtime_env(joined: bool) -> dict[str, Any]:
     if not joined:
         inherited = os.environ.get("PYTHONPATH")
         return {"env_vars": variables | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [inherited])])}}
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job: its working directory is on every node already
+    if in_submitted_job():  # its working directory is on every node already
         return {"env_vars": variables}
     return {"env_vars": variables, "working_dir": str(ROOT)}
 
 
 def _keep_logs(folder: Path, recipe: Recipe, error: BaseException) -> None:
     """Copy what the actors printed into the run's folder, for their log is the only witness of how one died."""
-    run_folder = Path(recipe.run.root) / recipe.run.name
+    run_folder = Path(recipe.run.root).expanduser() / recipe.run.name
     if not run_folder.is_dir():
         return
     kept = run_folder / "actor_logs"
