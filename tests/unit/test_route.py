@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from data.sample import DrivingSample, Kind, Task
+from rewards.format import valid_format
+from rewards.route import Router
+from rewards.scorers import BUILT_IN, RewardError
+from rewards.settings import RewardSettings, RouteSettings
+
+TRUTH: dict[Kind, str] = {
+    "multiple_choice": "B",
+    "yes_no": "No.",
+    "open_ended": "Keep going at the same speed.",
+    "coordinates": "<c1,CAM_BACK,1088.3,497.5>.",
+    "structured": "<c2,CAM_BACK,864.2,468.3> is at the back of <c1,CAM_BACK,1088.3,497.5>.",
+}
+OWN_REWARD = """
+import numpy as np
+def good(sample, text): return np.float32(40.0) if sample.task == "planning" else 0
+def raises(sample, text): raise KeyError("no such thing")
+def too_much(sample, text): return 100.5
+def not_a_number(sample, text): return float("nan")
+def nothing(sample, text): return None
+def truth(sample, text): return True
+def sees(sample, text): return 100.0 if "<think>" in text else 0.0
+def one_argument(text): return 1.0
+value = 3
+"""
+
+
+def make_sample(kind: Kind = "open_ended", task: Task = "planning", answer: str | None = None) -> DrivingSample:
+    choices = {"A": "Going ahead.", "B": "Stopped."} if kind == "multiple_choice" else {}
+    return DrivingSample("s_f_0", "s", "f", task, kind, "Question?", answer or TRUTH[kind], {}, choices)
+
+
+def router(*routes: dict[str, Any], **gate: Any) -> Router:
+    return Router(RewardSettings.model_validate({"routes": routes, "gate": gate}))
+
+
+@pytest.fixture
+def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_reward.py").write_text(OWN_REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_reward", raising=False)
+    return "own_reward"
+
+
+# --- what an answer is worth ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TRUTH)
+def test_the_default_routes_give_the_truth_100_and_nonsense_next_to_nothing(kind: Kind) -> None:
+    default, sample = Router(RewardSettings()), make_sample(kind)
+    default.check_routes([sample])
+    assert default.score(sample, sample.answer, "stop").value == pytest.approx(100.0)
+    assert default.score(sample, "Purple elephants", "stop").value < 10.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "parts"),
+    [
+        ("multiple_choice", "B. Stopped.", {"option": 100.0}),
+        ("multiple_choice", "stopped", {"option": 100.0}),
+        ("multiple_choice", "A car stopped.", {"option": 0.0}),
+        ("yes_no", "no", {"yes_no": 100.0}),
+        ("yes_no", "Perhaps.", {"yes_no": 0.0}),
+        ("coordinates", "<c1,CAM_BACK,1080,490>", {"hybrid_coordinate_f1": 100.0}),
+    ],
+)
+def test_rules_settle_the_kinds_with_one_right_answer(kind: Kind, text: str, parts: dict[str, float]) -> None:
+    score = Router(RewardSettings()).score(make_sample(kind), text, "stop")
+    assert score.parts == parts
+    assert score.value == next(iter(parts.values()))
+
+
+def test_the_value_is_the_weighted_mean_and_every_part_is_logged() -> None:
+    both = router({"scorers": {"exact_match": 1.0, "rouge_l": 3.0, "bleu": 0.0}})
+    score = both.score(make_sample(), "keep going at the same", "stop")
+    assert set(score.parts) == {"exact_match", "rouge_l", "bleu"}
+    assert score.value == pytest.approx(0.75 * score.parts["rouge_l"])
+    assert 0 < score.value < 100
+
+
+def test_text_and_coordinates_of_a_structured_answer_are_scored_apart() -> None:
+    default, sample = Router(RewardSettings()), make_sample("structured")
+    moved = default.score(sample, TRUTH["structured"].replace("864.2", "64.2").replace("1088.3", "88.3"), "stop")
+    assert moved.parts == {"hybrid_coordinate_f1": 0.0, "rouge_l": 100.0, "bleu": pytest.approx(100.0)}
+    bare = default.score(sample, "<c2,CAM_BACK,864.2,468.3> <c1,CAM_BACK,1088.3,497.5>", "stop")
+    assert bare.parts == {"hybrid_coordinate_f1": 100.0, "rouge_l": 0.0, "bleu": 0.0}
+
+
+def test_the_first_route_that_matches_task_and_kind_is_taken() -> None:
+    routes = router(
+        {"task": "behavior", "kind": "open_ended", "scorers": {"bleu": 1}},
+        {"kind": "open_ended", "scorers": {"rouge_l": 1}},
+        {"task": "behavior", "scorers": {"exact_match": 1}},
+    )
+    for task, kind, part in [
+        ("behavior", "open_ended", "bleu"),
+        ("planning", "open_ended", "rouge_l"),
+        ("behavior", "yes_no", "exact_match"),
+    ]:
+        assert set(routes.score(make_sample(kind, task), "Keep.", "stop").parts) == {part}  # type: ignore[arg-type]
+
+
+def test_rules_read_the_answer_after_the_thinking() -> None:
+    text = "<think>A. Going ahead? It stands.</think><answer>B</answer>"
+    assert Router(RewardSettings()).score(make_sample("multiple_choice"), text, "stop").value == 100.0
+
+
+# --- gate and empty ---------------------------------------------------------------------------------------------------
+
+
+def test_the_gate_settles_an_answer_before_any_scorer(own_reward: str) -> None:
+    own = router({"scorers": {f"{own_reward}:raises": 1.0}})
+    assert own.score(make_sample(), "Keep going at the same speed.", "length").parts == {
+        "gate": 0.0,
+        "gate_overlong": 1.0,
+    }
+    circles = own.score(make_sample(), "the car and " * 20, "stop")
+    assert (circles.value, circles.parts, circles.failure) == (0.0, {"gate": 0.0, "gate_repeated_ngrams": 1.0}, None)
+
+
+def test_the_gate_is_that_of_the_settings() -> None:
+    lenient = router({"scorers": {"exact_match": 1.0}}, overlong=False)
+    assert lenient.score(make_sample(), TRUTH["open_ended"], "length").value == 100.0
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>hm</think>", "<answer> </answer>"])
+def test_an_empty_answer_is_worth_0_under_its_own_name(text: str) -> None:
+    score = Router(RewardSettings()).score(make_sample(), text, "stop")
+    assert (score.value, score.parts, score.failure) == (0.0, {"empty": 0.0}, None)
+
+
+# --- your own function ------------------------------------------------------------------------------------------------
+
+
+def test_a_function_of_your_own_is_named_by_import_path(own_reward: str) -> None:
+    name = f"{own_reward}:good"
+    score = router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop")
+    assert (score.value, score.parts) == (70.0, {name: 40.0, "exact_match": 100.0})
+
+
+def test_a_function_of_your_own_sees_the_whole_response(own_reward: str) -> None:
+    own = router({"scorers": {f"{own_reward}:sees": 1.0}})
+    assert own.score(make_sample(), "<think>hm</think><answer>B</answer>", "stop").value == 100.0
+
+
+@pytest.mark.parametrize(
+    ("function", "failure"),
+    [
+        ("raises", "KeyError: 'no such thing'"),
+        ("too_much", "returned 100.5, not a number from 0 to 100"),
+        ("not_a_number", "returned nan, not a number from 0 to 100"),
+        ("nothing", "TypeError"),
+        ("truth", "returned True, not a number from 0 to 100"),
+    ],
+)
+def test_a_function_that_fails_masks_the_rollout_and_is_never_a_silent_zero(
+    own_reward: str, function: str, failure: str
+) -> None:
+    name = f"{own_reward}:{function}"
+    score = router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop")
+    assert score.failure is not None
+    assert f"{name}: {failure}" in score.failure
+    assert score.value == 0.0
+    assert score.parts == {f"failed_{name}": 1.0, "exact_match": 100.0}
+
+
+def test_a_failing_function_of_weight_0_is_logged_and_masks_nothing(own_reward: str) -> None:
+    name = f"{own_reward}:raises"
+    score = router({"scorers": {name: 0.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop")
+    assert (score.value, score.failure) == (100.0, None)
+    assert score.parts[f"failed_{name}"] == 1.0
+
+
+# --- errors before the run --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("exact_mach", r"reward.routes\[1\]: unknown scorer exact_mach \(did you mean exact_match\?\)"),
+        ("zzz", r"unknown scorer zzz \(scorers: exact_match, "),
+        ("no_such_module:f", "cannot import no_such_module of scorer no_such_module:f: ModuleNotFoundError"),
+        ("own_reward:god", r"own_reward has no function 'god'; did you mean good\?"),
+        ("own_reward:value", "own_reward has no function 'value'"),
+        ("own_reward:", "own_reward has no function ''"),
+        ("own_reward:one_argument", r"own_reward:one_argument must take \(sample, text\)"),
+    ],
+)
+def test_a_scorer_that_cannot_be_had_is_an_error_at_construction(own_reward: str, name: str, message: str) -> None:
+    with pytest.raises(RewardError, match=message):
+        router({"scorers": {"bleu": 1}}, {"scorers": {name: 1}})
+
+
+def test_a_module_that_breaks_on_import_is_named_with_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_reward.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RewardError, match="cannot import broken_reward.*ZeroDivisionError"):
+        router({"scorers": {"broken_reward:f": 1}})
+
+
+def test_a_sample_that_no_route_matches_is_an_error_before_the_run() -> None:
+    routes = router({"task": "planning", "scorers": {"bleu": 1}})
+    routes.check_routes([make_sample()])
+    lost = [make_sample(), make_sample("yes_no", "behavior"), make_sample("yes_no", "behavior")]
+    with pytest.raises(RewardError, match=r"no route of reward.routes matches behavior / yes_no \(2 samples\)"):
+        routes.check_routes(lost)
+    with pytest.raises(RewardError, match="no route"):
+        routes.score(lost[1], "Yes.", "stop")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "needs"),
+    [
+        ("option", "choices"),
+        ("yes_no", "an answer of yes or no"),
+        ("hybrid_coordinate_f1", "coordinates in the answer"),
+        ("drivelm_match_f1", "coordinates in the answer"),
+    ],
+)
+def test_a_scorer_that_cannot_score_a_sample_is_an_error_before_the_run(scorer: str, needs: str) -> None:
+    with pytest.raises(RewardError, match=rf"routes\[0\] sends sample s_f_0 .* to {scorer}, which needs {needs}"):
+        router({"scorers": {scorer: 1}}).check_routes([make_sample()])
+
+
+@pytest.mark.parametrize("scorers", [{}, {"bleu": 0.0}, {"bleu": -1.0, "rouge_l": 2.0}, {"bleu": float("inf")}])
+def test_weights_that_make_no_mean_are_refused(scorers: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match="scorer"):
+        RouteSettings(scorers=scorers)
+
+
+def test_the_settings_name_every_scorer_of_the_house() -> None:
+    documented = RouteSettings.model_fields["scorers"].description or ""
+    assert all(f"`{name}`" in documented for name in BUILT_IN)
+
+
+# --- format -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "valid"),
+    [
+        ("multiple_choice", "A", True),
+        ("multiple_choice", "<think>C</think><answer>b.</answer>", True),
+        ("multiple_choice", "C", False),
+        ("multiple_choice", "Stopped.", False),
+        ("yes_no", "Yes, it is.", True),
+        ("yes_no", "It is.", False),
+        ("coordinates", "<c9,CAM_FRONT,1.5,2.5>", True),
+        ("coordinates", "The car.", False),
+        ("structured", "It is at (1.5, 2.5).", True),
+        ("structured", "It is there.", False),
+        ("open_ended", "Anything", True),
+        ("open_ended", "  ", False),
+        ("open_ended", "<think>only thought</think>", False),
+    ],
+)
+def test_a_valid_format_can_be_read_as_an_answer_of_its_kind(kind: Kind, text: str, valid: bool) -> None:
+    assert valid_format(make_sample(kind), text) is valid
