@@ -60,9 +60,7 @@ _CAPITAL = re.compile(r"(?<!\w)(?<!\w['’-])(?=[A-Z](?!\w|['’-]\w))")
 _ENUMERATED = re.compile(r"(?:^|[\n.;:!?)]\s*)\(?([A-Z])[.):](?=\s|$)")
 _LETTER = re.compile(r"\s*(?:the\s+)?(?:(?:option|choice)\b)?\s*[:(\['‘]?\s*([A-Za-z])(?!\w|['’-]\w)", re.IGNORECASE)
 _CLOSED = re.compile(r"[)\].:,;/'’]|\s*$")
-_GOES_ON = re.compile(
-    r"\s*[\n–—=>&/(-]|\s+(?:is|was|because|since|as|for|due|given|which|and|or|but|with|would|seems|looks|based)\b"
-)
+_GOES_ON = re.compile(r"\s*[\n–—=>&/(-]|\s+(?:is|was|because|since|as|for|which|and|or|but|with|would|seems|looks)\b")
 _ALSO = re.compile(r"\s*[.):]*\s*(?:,|/|&|\band\b|\bor\b)+")
 
 _Found = tuple[str, int]
@@ -120,8 +118,8 @@ def _letter_at(text: str, position: int, letters: Collection[str]) -> _Found | N
     if _CLOSED.match(text, end):
         return letter.upper(), end
     if _GOES_ON.match(text, end):
-        return (letter.upper(), end) if letter != "a" else None
-    # A word follows with nothing between: "B car ahead" names an option, "A car ahead" and "b car ahead" do not.
+        return letter.upper(), end
+    # Another word follows: "B car ahead" names an option, "A car ahead", "A given car" and "b car ahead" do not.
     return (letter, end) if letter.isupper() and letter not in "AI" else None
 
 
