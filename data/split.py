@@ -71,7 +71,7 @@ def _refuse_shared(what: str, train: set[str], held_out: set[str]) -> None:
     if shared:
         raise DataError(
             f"{len(shared)} {what}(s) are in the training and in the held-out part, first {shared[0]}: "
-            f"the scene ids of the data are wrong"
+            f"ids and images must belong to one scene only"
         )
 
 
