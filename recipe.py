@@ -1,11 +1,12 @@
 """The recipe: the typed, complete description of a run. YAML plus dotted overrides; imports only settings.
 
-    recipe = load_recipe(["recipes/tiny.yaml", "learner.lr=1e-4", "rollout.engines=2"])
+`load_recipe(["recipes/tiny.yaml", "learner.lr=1e-4", "rollout.engines=2"])` reads a file and overrides two keys.
 """
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -66,6 +67,8 @@ def load_recipe(arguments: list[str]) -> Recipe:
         RecipeError: the file is missing or not YAML, an override is malformed, a key is unknown (with a suggestion),
             or a value does not fit; always one sentence.
     """
+    if not arguments:
+        raise RecipeError(f"name a recipe file; recipes here: {_recipes_here()}")
     path = Path(arguments[0])
     tree = _read_yaml(path)
     for override in arguments[1:]:
@@ -81,13 +84,29 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML without Python objects, which refuses a key written twice: the first one would be lost silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse duplicates before merge keys are resolved, which may repeat a key rightly."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} is written twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _recipes_here() -> str:
+    return ", ".join(sorted(str(path) for path in Path("recipes").glob("*.yaml"))) or "none"
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        known = ", ".join(sorted(str(p) for p in Path("recipes").glob("*.yaml")))
-        raise RecipeError(f"recipe file {path} does not exist; recipes here: {known or 'none'}")
+        raise RecipeError(f"recipe file {path} does not exist; recipes here: {_recipes_here()}")
     try:
-        tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
@@ -96,7 +115,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
+    if not equals or not all(dotted.split(".")):
         raise RecipeError(f"override {override!r} must look like part.key=value")
     *parents, leaf = dotted.split(".")
     for parent in parents:
@@ -107,7 +126,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             raise RecipeError(f"override {override!r}: {parent} holds a value, not a mapping")
         tree = child
     try:
-        tree[leaf] = yaml.safe_load(text)
+        tree[leaf] = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError:
         raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
 
@@ -121,7 +140,9 @@ def _explain(item: Any) -> str:
         close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
         return f"unknown key {dotted} ({hint})"
-    return f"{dotted}: {item['msg']} (got {item.get('input')!r})"
+    if item["type"] == "missing":
+        return f"{dotted} is missing"
+    return f"{dotted}: {item['msg']} (got {reprlib.repr(item['input'])})"
 
 
 def _keys_at(parents: list[str]) -> list[str]:

@@ -1,0 +1,223 @@
+"""Reading recipes: every mistake is one sentence that names the file or the key, and what is read can be written."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recipe import Recipe, RecipeError, dump_recipe, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text("run: {name: mine, steps: 3}\nlearner:\n  lr: 0.001\n")
+    return path
+
+
+def error_of(*arguments: object) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe([str(argument) for argument in arguments])
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_recipe_is_read_with_its_defaults(written: Path) -> None:
+    recipe = load_recipe([str(written)])
+    assert (recipe.run.name, recipe.run.steps, recipe.learner.lr) == ("mine", 3, 0.001)
+    assert recipe.rollout.group_size == 8
+
+
+def test_no_argument_asks_for_a_recipe_file() -> None:
+    assert "name a recipe file" in error_of()
+
+
+def test_a_missing_file_is_named_with_the_recipes_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tiny.yaml").write_text("run: {name: tiny}")
+    monkeypatch.chdir(tmp_path)
+    message = error_of("recipes/tyni.yaml")
+    assert "recipes/tyni.yaml does not exist" in message
+    assert "recipes/tiny.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"run: {name: x", "line"),
+        (b"\xff\xfe", "utf-8"),
+        (b"? [a, b]\n: c\n", "unhashable"),
+        (b"run: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        (b"run: {name: x}\nlearner: {lr: 1}\nlearner: {}\n", "learner is written twice"),
+    ],
+)
+def test_a_file_that_is_not_plain_yaml_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    message = error_of(path)
+    assert str(path) in message
+    assert "not valid YAML" in message
+    assert said in message
+
+
+@pytest.mark.parametrize("content", ["", "- run", "just text"])
+def test_a_file_that_holds_no_mapping_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text(content)
+    assert f"{path} must hold a mapping" in error_of(path)
+
+
+def test_merge_keys_may_repeat_what_they_bring(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text("run: {name: x}\nsync: &times {timeout_s: 5}\nlearner: {<<: *times, timeout_s: 7}\n")
+    recipe = load_recipe([str(path)])
+    assert (recipe.sync.timeout_s, recipe.learner.timeout_s) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("lerner.lr=1", "unknown key lerner (did you mean learner?)"),
+        ("learner.lrr=1", "unknown key learner.lrr (did you mean lr?)"),
+        ("policy.lora.rnak=8", "unknown key policy.lora.rnak (did you mean rank?)"),
+        ("reward.gate.ngrams=2", "unknown key reward.gate.ngrams (did you mean ngram?)"),
+        (
+            "reward.routes=[{scorers: {}, kindd: any}]",
+            "unknown key reward.routes.0.kindd (did you mean kind?)",
+        ),
+        ("sync.zzz=1", "known keys: backend, bucket_mib"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, override: str, said: str) -> None:
+    message = error_of(written, override)
+    assert said in message
+    assert str(written) in message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("learner.lr=fast", "learner.lr: Input should be a valid number"),
+        ("rollout.engines=0", "rollout.engines: Input should be greater than or equal to 1"),
+        ("run.steps=2.5", "run.steps: Input should be a valid integer"),
+        ("data.source=drivlm", "data.source: Input should be 'rendered' or 'drivelm'"),
+        ("run=3", "run: Input should be a valid dictionary"),
+        ("reward.routes=[{}]", "reward.routes.0.scorers is missing"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(written: Path, override: str, said: str) -> None:
+    message = error_of(written, override)
+    assert said in message
+    assert "pydantic" not in message
+
+
+def test_a_missing_required_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nameless.yaml"
+    path.write_text("run: {steps: 1}")
+    assert error_of(path) == f"{path}: run.name is missing"
+
+
+@pytest.mark.parametrize("override", ["learner.lr", "=1", ".=1", "learner.=1", ".lr=1", "learner..lr=1"])
+def test_a_malformed_override_is_named(written: Path, override: str) -> None:
+    assert f"override {override!r} must look like part.key=value" in error_of(written, override)
+
+
+def test_an_override_below_a_value_is_named(written: Path) -> None:
+    assert "name holds a value, not a mapping" in error_of(written, "run.name.first=1")
+
+
+def test_an_override_with_a_broken_value_is_named(written: Path) -> None:
+    assert "override 'learner.lr=[1': the value is not valid YAML" in error_of(written, "learner.lr=[1")
+
+
+def test_overrides_are_read_as_yaml_and_the_last_one_wins(written: Path) -> None:
+    recipe = load_recipe([str(written), "learner.lr=1e-4", "policy.lora={rank: 4}", "run.steps=1", "run.steps=2"])
+    assert (recipe.learner.lr, recipe.run.steps) == (1e-4, 2)
+    assert recipe.policy.lora is not None
+    assert recipe.policy.lora.rank == 4
+
+
+def test_an_override_value_may_hold_equal_signs(written: Path) -> None:
+    assert load_recipe([str(written), "run.root=/tmp/a=b"]).run.root == "/tmp/a=b"
+
+
+def test_a_recipe_cannot_be_changed_after_it_was_read(written: Path) -> None:
+    recipe = load_recipe([str(written)])
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.run.steps = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_resolves_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+    assert_survives_being_written(load_recipe([str(path)]), tmp_path)
+
+
+def test_every_key_of_a_written_recipe_is_present(written: Path) -> None:
+    tree = yaml.safe_load(dump_recipe(load_recipe([str(written)])))
+    for part, field in Recipe.model_fields.items():
+        assert set(tree[part]) == set(field.annotation.model_fields), part  # type: ignore[union-attr]
+
+
+@given(
+    lr=st.floats(min_value=1e-30, max_value=1e6),
+    steps=st.integers(min_value=0, max_value=10**9),
+    name=st.text(min_size=1).filter(lambda text: text.isprintable()),
+    resume=st.booleans(),
+    shares=st.dictionaries(st.sampled_from(["perception", "planning"]), st.floats(min_value=0, max_value=9)),
+    size=st.none() | st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
+    rank=st.none() | st.integers(min_value=1, max_value=512),
+)
+def test_any_value_given_as_an_override_is_the_value_of_the_recipe(
+    tmp_path_factory: pytest.TempPathFactory,
+    lr: float,
+    steps: int,
+    name: str,
+    resume: bool,
+    shares: dict[str, float],
+    size: tuple[int, int] | None,
+    rank: int | None,
+) -> None:
+    folder = tmp_path_factory.mktemp("recipe")
+    path = folder / "base.yaml"
+    path.write_text("run: {name: base}\n")
+    wanted = {
+        "learner.lr": lr,
+        "run.steps": steps,
+        "run.name": name,
+        "run.resume": resume,
+        "data.task_shares": shares,
+        "policy.image_size": None if size is None else list(size),
+        "policy.lora": None if rank is None else {"rank": rank},
+    }
+    overrides = [f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in wanted.items()]
+    recipe = load_recipe([str(path), *overrides])
+    assert (recipe.learner.lr, recipe.run.steps, recipe.run.name, recipe.run.resume) == (lr, steps, name, resume)
+    assert recipe.data.task_shares == shares
+    assert recipe.policy.image_size == size
+    assert (recipe.policy.lora.rank if recipe.policy.lora else None) == rank
+    assert_survives_being_written(recipe, folder)
+
+
+@given(key=st.text(max_size=20), value=st.text(max_size=20))
+def test_no_override_ends_in_anything_but_a_recipe_or_a_recipe_error(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: str
+) -> None:
+    path = tmp_path_factory.mktemp("recipe") / "base.yaml"
+    path.write_text("run: {name: base}\n")
+    for override in (f"{key}={value}", f"run.{key}={value}", f"learner.lr={value}"):
+        with contextlib.suppress(RecipeError):
+            load_recipe([str(path), override])
+
+
+def assert_survives_being_written(recipe: Recipe, folder: Path) -> None:
+    path = folder / "written.yaml"
+    path.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe([str(path)]) == recipe
