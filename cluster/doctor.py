@@ -172,7 +172,9 @@ def check_deepspeed_op(build: Path | None = None) -> Finding:
         build = _op_build_folder()
     lock = build / "lock"
     if lock.exists() and time.time() - lock.stat().st_mtime > INTERRUPTED_BUILD_S:
-        return Finding(name, "missing", f"{lock} was left by an interrupted build", f"rm {lock}, or learners wait on it")
+        return Finding(
+            name, "missing", f"{lock} was left by an interrupted build", f"rm {lock}, or learners wait on it"
+        )
     if not (build / f"{build.name}.so").is_file():
         return Finding(name, "note", "not compiled", "the first learner compiles it, in about a minute; or: make setup")
     return Finding(name, "ok", f"compiled in {build}")

@@ -99,11 +99,10 @@ def main() -> int:
     if state in ("needs the shim", "broken"):
         print(f"torchvision does not import: {error}", file=sys.stderr)
         return 1
-    print(
-        "torchvision imports as it is"
-        if state == "works"
-        else "torchvision is a CUDA build beside a CPU torch: its operators are declared at start-up (no torchvision.ops)"
-    )
+    if state == "works":
+        print("torchvision imports as it is")
+    else:
+        print("torchvision is a CUDA build beside a CPU torch: its operators are declared at start-up")
     return 0
 
 
