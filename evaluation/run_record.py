@@ -1,0 +1,185 @@
+"""The run folder as data: the names of its files, metrics and columns, and their reader.
+
+The journal (in `actors`) writes by these names and the report reads by them. No torch, no ray.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pydantic import ValidationError
+
+from data.sample import Task
+from evaluation.held_out import EvaluationResult, failure_name
+
+RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.jsonl"
+PROVENANCE_FILE = "provenance.json"
+DIFF_FILE = "provenance/diff.patch"
+SAMPLES_FOLDER = "samples"
+EVALUATION_FOLDER = "evaluation"
+TENSORBOARD_FOLDER = "tensorboard"
+
+REWARD_MEAN = "reward/mean"
+"""Mean reward of a step's scored rollouts, 0-100."""
+LENGTH_MEAN = "response/length_mean"
+"""Mean response length in tokens."""
+OVERLONG_SHARE = "response/overlong_share"
+"""Share of responses cut off at the token cap."""
+VALID_FORMAT_SHARE = "response/valid_format_share"
+"""Share of responses in the format their question asks for (`rewards/format.py`)."""
+LOGPROB_MEAN = "response/logprob_mean"
+"""Mean log-probability of a response token under the engine."""
+GROUPS = "groups/count"
+ZERO_STD_GROUPS = "groups/zero_std"
+"""Groups whose scored rewards are all equal: they teach nothing."""
+MASKED_GROUPS = "groups/all_masked"
+"""Groups without a single score."""
+SCORING_OVERLAPPED_SHARE = "groups/scoring_overlapped_share"
+"""Share of groups whose scoring began before their last token was generated."""
+ROLLOUTS = "rollouts/count"
+MASKED_ROLLOUTS = "rollouts/masked"
+"""Rollouts whose score failed; each reason is also counted as `rollouts/masked/<reason>`."""
+
+
+def task_reward(task: Task) -> str:
+    """Metric name of the mean reward of one task, 0-100."""
+    return f"reward/{task}"
+
+
+def masked_reason(failure: str) -> str:
+    """Metric name of the rollouts masked for one reason."""
+    return f"{MASKED_ROLLOUTS}/{failure_name(failure)}"
+
+
+ROLLOUT_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("group", pa.int64()),
+        ("request_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("scene_id", pa.string()),
+        ("frame_id", pa.string()),
+        ("task", pa.string()),
+        ("kind", pa.string()),
+        ("question", pa.string()),
+        ("choices", pa.string()),  # JSON: letter to text
+        ("images", pa.string()),  # JSON: camera to path
+        ("ground_truth", pa.string()),
+        ("response", pa.string()),
+        ("token_count", pa.int64()),
+        ("finish_reason", pa.string()),
+        ("value", pa.float64()),  # null when the score failed: a masked rollout is never a zero
+        ("parts", pa.string()),  # JSON: part to value
+        ("failure", pa.string()),
+        ("advantage", pa.float64()),
+        ("weight_version", pa.int64()),
+        ("engine", pa.string()),
+        ("started_at", pa.float64()),
+        ("finished_at", pa.float64()),
+        ("scoring_started_at", pa.float64()),
+        ("logprob_mean", pa.float64()),
+    ]
+)
+"""Columns of `samples/step_*.parquet`, one row per rollout; times are seconds since 1970."""
+
+
+def samples_path(folder: Path, step: int) -> Path:
+    """The file that keeps every rollout of a step."""
+    return folder / SAMPLES_FOLDER / f"step_{step:06d}.parquet"
+
+
+def evaluation_path(folder: Path, name: str) -> Path:
+    """The file that keeps one evaluation.
+
+    Raises:
+        ValueError: the name would leave the folder.
+    """
+    if Path(name).name != name:
+        raise ValueError(f"evaluation name {name!r} must be a plain file name")
+    return folder / EVALUATION_FOLDER / f"{name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run folder holds. Parts that are not there yet are empty."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    recipe_text: str
+    provenance: dict[str, Any]
+    steps: tuple[dict[str, Any], ...]
+    """One mapping of metrics per step, ascending; of a step done twice (after a resume) the last."""
+    evaluations: dict[str, EvaluationResult]
+    dropped: dict[str, int]
+    """What could not be read, counted under a name."""
+
+    def series(self, metric: str) -> tuple[tuple[float, float], ...]:
+        """Step and value of a metric, wherever it was measured and finite."""
+        return tuple((step["step"], step[metric]) for step in self.steps if step.get(metric) is not None)
+
+    def trained_scenes(self) -> set[str]:
+        """The scenes that some rollout was about."""
+        scenes: set[str] = set()
+        for path in (self.folder / SAMPLES_FOLDER).glob("step_*.parquet"):
+            scenes.update(pq.read_table(path, columns=["scene_id"])["scene_id"].unique().to_pylist())
+        return scenes
+
+    def rollouts(self, first_step: int) -> Iterator[dict[str, Any]]:
+        """The rows of `samples/`, from `first_step` on and up to the last journalled step, in order."""
+        last_step = self.steps[-1]["step"] if self.steps else -1
+        for path in sorted((self.folder / SAMPLES_FOLDER).glob("step_*.parquet")):
+            if first_step <= int(path.stem.removeprefix("step_")) <= last_step:
+                yield from pq.read_table(path).to_pylist()
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder, finished or not.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: a file in `evaluation/` is not an evaluation; the message names it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run folder {folder} does not exist")
+    recipe_path, provenance_path = folder / RECIPE_FILE, folder / PROVENANCE_FILE
+    recipe_text = recipe_path.read_text() if recipe_path.is_file() else ""
+    steps, broken_lines = _read_metrics(folder / METRICS_FILE)
+    evaluations = [_read_evaluation(path) for path in sorted((folder / EVALUATION_FOLDER).glob("*.json"))]
+    return RunRecord(
+        folder=folder,
+        recipe=yaml.safe_load(recipe_text) or {},
+        recipe_text=recipe_text,
+        provenance=json.loads(provenance_path.read_text()) if provenance_path.is_file() else {},
+        steps=steps,
+        evaluations={result.name: result for result in evaluations},
+        dropped={"unreadable lines of metrics.jsonl": broken_lines} if broken_lines else {},
+    )
+
+
+def _read_evaluation(path: Path) -> EvaluationResult:
+    try:
+        return EvaluationResult.from_json(path.read_text())
+    except ValidationError as error:
+        raise ValueError(f"{path} is not an evaluation as this version writes it: {error}") from error
+
+
+def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
+    """The steps of `metrics.jsonl`, and how many lines were cut off by a crash in the middle of a write."""
+    by_step: dict[int, dict[str, Any]] = {}
+    broken = 0
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            metrics = json.loads(line)
+        except json.JSONDecodeError:
+            broken += 1
+            continue
+        by_step[metrics["step"]] = metrics
+    return tuple(by_step[step] for step in sorted(by_step)), broken
