@@ -1,0 +1,90 @@
+"""Where a run leaves its files: makes the run folder, and refuses the places where they would be lost. No ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from evaluation.run_record import RECIPE_FILE
+from recipe import Recipe, dump_recipe
+
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray's job supervisor sets this (by this very name) for the entrypoint of a submitted job and for nothing else:
+`ray/dashboard/modules/job/job_supervisor.py`, `_get_driver_env_vars`."""
+
+
+class RunFolderError(ValueError):
+    """A run folder or a data path that cannot be used; one sentence that names the recipe key and what to do."""
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the entrypoint of a `ray job submit` (or was started by it)."""
+    return JOB_VARIABLE in os.environ
+
+
+def check_paths(recipe: Recipe) -> None:
+    """Refuse paths that mean something else where the run will look for them.
+
+    Raises:
+        RunFolderError: `run.root` is a URI, `run.name` is not a plain folder name, or the process runs as a
+            submitted job and `run.root` or a data path is relative.
+    """
+    if "://" in recipe.run.root:
+        raise RunFolderError(
+            f"run.root={recipe.run.root} is a URI, and the journal writes to folders only: mount it and give the path"
+        )
+    if recipe.run.name in ("", ".", "..") or Path(recipe.run.name).name != recipe.run.name:
+        raise RunFolderError(f"run.name={recipe.run.name!r} must be a plain folder name; set run.root for the folder")
+    if not in_submitted_job():
+        return
+    paths = {
+        "run.root": Path(recipe.run.root).expanduser(),
+        "data.annotations": recipe.data.annotations,
+        "data.image_root": recipe.data.image_root,
+    }
+    for key, path in paths.items():
+        if path is not None and not path.is_absolute():
+            raise RunFolderError(
+                f"{key}={path} is relative, but under `ray job submit` the working directory is a throw-away copy "
+                f"on the cluster: give {key} as an absolute path that the cluster's nodes can reach"
+            )
+
+
+def create_run_folder(recipe: Recipe) -> Path:
+    """Make `<run.root>/<run.name>` with the resolved recipe in it, and return its absolute path.
+
+    With `run.resume` an existing folder is taken over (a recipe that differs is kept beside the new one) and a missing
+    one is made, so that the same command can be submitted again.
+
+    Raises:
+        RunFolderError: the folder exists and `run.resume` is off, it cannot be made, or `check_paths` refuses the
+            recipe.
+    """
+    check_paths(recipe)
+    folder = Path(recipe.run.root).expanduser().resolve() / recipe.run.name
+    try:
+        folder.mkdir(parents=True, exist_ok=recipe.run.resume and folder.is_dir())
+    except FileExistsError:
+        raise RunFolderError(
+            f"run folder {folder} already exists: choose another run.name, or set run.resume=true to go on from its "
+            "newest checkpoint"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"run folder {folder} cannot be made ({error.strerror}): set run.root to a folder you can write to"
+        ) from error
+    recipe_path, text = folder / RECIPE_FILE, dump_recipe(recipe)
+    if recipe_path.is_file() and recipe_path.read_text() != text:
+        keep_previous(recipe_path)
+    recipe_path.write_text(text)
+    return folder
+
+
+def keep_previous(path: Path) -> None:
+    """Rename an existing `x.yaml` to the first free `x.1.yaml`, `x.2.yaml`, ...; do nothing when there is none."""
+    if not path.exists():
+        return
+    number = 1
+    while (kept := path.with_suffix(f".{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(kept)
