@@ -1,0 +1,177 @@
+"""The journal of a run: metrics, curves, every rollout and every evaluation, written as they happen. No ray.
+
+What it writes is named and read back by `evaluation/run_record.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch.utils.tensorboard import SummaryWriter
+
+from actors.rollout import Group
+from actors.step_panels import step_panels
+from actors.terminal import LiveTable
+from evaluation import run_record as names
+from evaluation.held_out import EvaluationResult
+from recipe import Recipe
+
+
+class Journal:
+    """Writes a run's records into its folder; a context manager that closes itself.
+
+    Every file is complete after every call: `metrics.jsonl` grows by whole lines that reach the disk at once, the other
+    files are renamed into place. A step recorded again (after a resume) replaces the earlier record for its readers.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        """Open the journal in an existing run folder (see `actors/run_folder.py`)."""
+        self._folder = folder
+        self._metrics_path = folder / names.METRICS_FILE
+        self._table = LiveTable(recipe.run.name, recipe.run.steps)
+        self._curves: SummaryWriter | None = None
+        (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
+        (folder / names.EVALUATION_FOLDER).mkdir(exist_ok=True)
+        _end_last_line(self._metrics_path)
+
+    def record(self, step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> None:
+        """Record a finished step: one line of metrics, its curves, all its rollouts, and the live table.
+
+        A metric that is not finite is written as null and named under `not_finite`.
+
+        Raises:
+            ValueError: a metric carries the name of a panel that the journal computes itself.
+        """
+        panels = step_panels(groups)
+        if clashing := sorted(panels.keys() & metrics.keys()):
+            raise ValueError(f"the journal computes {', '.join(clashing)} itself: rename the loop's metric")
+        merged = {name: float(value) for name, value in {**panels, **metrics}.items()}
+        _write_rollouts(names.samples_path(self._folder, step), step, groups)
+        self._append_line(step, merged)
+        curves = self._writer(step)
+        for name, value in merged.items():
+            curves.add_scalar(name, value, step)
+        curves.flush()
+        self._table.update(step, merged)
+
+    def record_evaluation(self, result: EvaluationResult) -> None:
+        """Keep an evaluation in `evaluation/<name>.json` and its means as curves over the weight version.
+
+        Raises:
+            ValueError: the result's name is not a plain file name.
+        """
+        _replace(names.evaluation_path(self._folder, result.name), result.to_json().encode())
+        curves = self._writer(result.weight_version)
+        scalars = {"reward": result.reward, "behavior_accuracy": result.behavior_accuracy}
+        scalars |= {f"reward_{task}": of_task.reward for task, of_task in result.tasks.items()}
+        for name, value in scalars.items():
+            if value is not None:
+                curves.add_scalar(f"evaluation_{result.name}/{name}", value, result.weight_version)
+        curves.flush()
+
+    def close(self) -> None:
+        """Flush and close everything; safe to call twice."""
+        self._table.close()
+        if self._curves is not None:
+            self._curves.close()
+            self._curves = None
+
+    def __enter__(self) -> Journal:
+        """Return the journal itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the journal, whatever ended the block."""
+        self.close()
+
+    def _writer(self, step: int) -> SummaryWriter:
+        """The curves' writer, opened at the first record; what an interrupted run left from there on is void."""
+        if self._curves is None:
+            self._curves = SummaryWriter(str(self._folder / names.TENSORBOARD_FOLDER), purge_step=step)
+        return self._curves
+
+    def _append_line(self, step: int, metrics: Mapping[str, float]) -> None:
+        not_finite = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+        line: dict[str, Any] = {"step": step, "time": time.time()}
+        line |= {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        if not_finite:
+            line["not_finite"] = not_finite
+        with self._metrics_path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _end_last_line(path: Path) -> None:
+    """End a line that a crash cut off, so that the next one is readable; the reader counts the broken one."""
+    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _write_rollouts(path: Path, step: int, groups: Sequence[Group]) -> None:
+    rows = [row for index, group in enumerate(groups) for row in _rows(step, index, group)]
+    part = path.with_suffix(".parquet.part")
+    pq.write_table(pa.Table.from_pylist(rows, schema=names.ROLLOUT_SCHEMA), part)
+    part.replace(path)
+
+
+def _rows(step: int, index: int, group: Group) -> list[dict[str, Any]]:
+    """One row per rollout of a group, with the columns of `ROLLOUT_SCHEMA`."""
+    sample = group.sample
+    about_sample = {
+        "step": step,
+        "group": index,
+        "sample_id": sample.id,
+        "scene_id": sample.scene_id,
+        "frame_id": sample.frame_id,
+        "task": sample.task,
+        "kind": sample.kind,
+        "question": sample.question,
+        "choices": json.dumps(sample.choices),
+        "images": json.dumps(sample.images),
+        "ground_truth": sample.answer,
+    }
+    advantages = group.advantages or (None,) * len(group.rollouts)
+    rows = []
+    for scored, advantage in zip(group.rollouts, advantages, strict=True):
+        rollout, score = scored.rollout, scored.score
+        rows.append(
+            {
+                **about_sample,
+                "request_id": rollout.request_id,
+                "response": rollout.text,
+                "token_count": len(rollout.token_ids),
+                "finish_reason": rollout.finish_reason,
+                "value": score.value if score.failure is None else None,
+                "parts": json.dumps(score.parts),
+                "failure": score.failure,
+                "advantage": advantage,
+                "weight_version": rollout.weight_version,
+                "engine": rollout.engine,
+                "started_at": rollout.started_at,
+                "finished_at": rollout.finished_at,
+                "scoring_started_at": scored.scoring_started_at,
+                "logprob_mean": statistics.fmean(rollout.logprobs) if rollout.logprobs else None,
+            }
+        )
+    return rows
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_bytes(content)
+    part.replace(path)

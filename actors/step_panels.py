@@ -1,0 +1,46 @@
+"""The reward panels of a step, computed from its groups: what the curves of a run show. No ray, no files."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from actors.rollout import Group
+from data.sample import TASKS
+from evaluation import run_record as names
+from rewards.format import valid_format
+
+
+def step_panels(groups: Sequence[Group]) -> dict[str, float]:
+    """Metrics of one step, named as in `evaluation/run_record.py`.
+
+    Masked rollouts (their score failed) are counted by reason and enter no reward; a mean over nothing is left out.
+    """
+    scored = [rollout for group in groups for rollout in group.rollouts]
+    rewards = {
+        names.task_reward(task): [reward for group in groups if group.sample.task == task for reward in group.rewards]
+        for task in TASKS
+    }
+    lengths = [float(len(item.rollout.token_ids)) for item in scored]
+    logprobs = [logprob for item in scored for logprob in item.rollout.logprobs]
+    formats = [float(valid_format(group.sample, item.rollout.text)) for group in groups for item in group.rollouts]
+    means = {
+        names.REWARD_MEAN: [reward for of_task in rewards.values() for reward in of_task],
+        **rewards,
+        names.LENGTH_MEAN: lengths,
+        names.OVERLONG_SHARE: [float(item.rollout.finish_reason == "length") for item in scored],
+        names.VALID_FORMAT_SHARE: formats,
+        names.LOGPROB_MEAN: logprobs,
+        names.SCORING_OVERLAPPED_SHARE: [float(group.scoring_overlapped) for group in groups],
+    }
+    masked = Counter(names.masked_reason(item.score.failure) for item in scored if item.score.failure is not None)
+    return {
+        **{name: statistics.fmean(values) for name, values in means.items() if values},
+        names.GROUPS: float(len(groups)),
+        names.ZERO_STD_GROUPS: float(sum(len(set(group.rewards)) == 1 for group in groups)),
+        names.MASKED_GROUPS: float(sum(not group.rewards for group in groups)),
+        names.ROLLOUTS: float(len(scored)),
+        names.MASKED_ROLLOUTS: float(sum(masked.values())),
+        **{name: float(count) for name, count in sorted(masked.items())},
+    }

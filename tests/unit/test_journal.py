@@ -1,0 +1,276 @@
+"""The journal: what a recorded step leaves on disk, and what it says of masked, over-long and flat groups."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from actors.journal import Journal
+from actors.rollout import FinishReason, Group, Rollout, ScoredRollout
+from actors.run_folder import create_run_folder
+from actors.step_panels import step_panels
+from actors.terminal import LiveTable, trend
+from data.sample import CAMERAS, DrivingSample, Task
+from evaluation import run_record as names
+from evaluation.held_out import EvaluationResult, Judged, summarize
+from evaluation.run_record import read_run
+from recipe import Recipe
+from rewards.score import Score
+
+
+def sample(task: Task = "behavior", number: int = 0) -> DrivingSample:
+    return DrivingSample(
+        id=f"{task}-{number}",
+        scene_id=f"scene-{number}",
+        frame_id=f"frame-{number}",
+        task=task,
+        kind="multiple_choice",
+        question="What is the ego vehicle doing? A. Stopped. B. Turn left.",
+        answer="B",
+        images={camera: f"/images/{camera}.jpg" for camera in CAMERAS},
+        choices={"A": "Stopped.", "B": "Turn left."},
+    )
+
+
+def scored(
+    text: str = "B",
+    value: float = 100.0,
+    failure: str | None = None,
+    tokens: int = 2,
+    finish: FinishReason = "stop",
+    finished_at: float = 10.0,
+    scoring_started_at: float = 10.1,
+) -> ScoredRollout:
+    rollout = Rollout(
+        request_id="r",
+        sample_id="s",
+        prompt_ids=(1, 2, 3),
+        token_ids=tuple(range(tokens)),
+        logprobs=(-0.5,) * tokens,
+        text=text,
+        finish_reason=finish,
+        weight_version=3,
+        engine="engine-0",
+        started_at=9.0,
+        finished_at=finished_at,
+    )
+    return ScoredRollout(rollout, Score(value, {"option": value}, failure=failure), scoring_started_at)
+
+
+def group(of: DrivingSample, *rollouts: ScoredRollout, advantages: Sequence[float | None] = ()) -> Group:
+    return Group(of, rollouts, tuple(advantages))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe.model_validate({"run": {"name": "first", "root": str(tmp_path), "steps": 3}})
+
+
+@pytest.fixture
+def folder(recipe: Recipe) -> Path:
+    return create_run_folder(recipe)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def curve(folder: Path, name: str) -> list[tuple[int, float]]:
+    curves = EventAccumulator(str(folder / "tensorboard"))
+    curves.Reload()
+    return [(point.step, point.value) for point in curves.Scalars(name)]
+
+
+# --- panels -----------------------------------------------------------------------------------------------------------
+
+
+def test_rewards_are_means_over_scored_rollouts_per_task() -> None:
+    panels = step_panels(
+        [
+            group(sample("perception"), scored(value=100.0), scored(value=50.0), scored(value=0.0, failure="judge")),
+            group(sample("behavior"), scored(value=0.0), scored(value=0.0)),
+        ]
+    )
+    assert panels["reward/mean"] == pytest.approx(150 / 4)
+    assert panels["reward/perception"] == pytest.approx(75.0)
+    assert panels["reward/behavior"] == 0.0
+    assert "reward/planning" not in panels
+
+
+def test_masked_rollouts_are_counted_under_their_reason() -> None:
+    panels = step_panels(
+        [
+            group(sample(), scored(failure="judge: timeout after 30 s"), scored(failure="judge: HTTP 500")),
+            group(sample(number=1), scored(), scored(failure="scoring_timeout")),
+        ]
+    )
+    assert panels["rollouts/masked"] == 3
+    assert panels["rollouts/masked/judge"] == 2
+    assert panels["rollouts/masked/scoring_timeout"] == 1
+    assert (panels["rollouts/count"], panels["groups/count"], panels["groups/all_masked"]) == (4, 2, 1)
+
+
+def test_a_group_of_equal_rewards_has_zero_variance_and_a_masked_one_has_not() -> None:
+    panels = step_panels(
+        [
+            group(sample(), scored(value=50.0), scored(value=50.0), scored(value=0.0, failure="judge")),
+            group(sample(number=1), scored(value=50.0), scored(value=40.0)),
+            group(sample(number=2), scored(failure="judge"), scored(failure="judge")),
+        ]
+    )
+    assert panels["groups/zero_std"] == 1
+
+
+def test_lengths_format_and_overlong_cover_every_response() -> None:
+    panels = step_panels(
+        [group(sample(), scored("B", tokens=1), scored("what?", tokens=7, finish="length", value=0.0, failure="judge"))]
+    )
+    assert panels["response/length_mean"] == 4.0
+    assert panels["response/overlong_share"] == 0.5
+    assert panels["response/valid_format_share"] == 0.5
+    assert panels["response/logprob_mean"] == -0.5
+
+
+def test_overlap_is_scoring_begun_before_the_groups_last_token() -> None:
+    early = group(sample(), scored(scoring_started_at=10.1), scored(finished_at=12.0, scoring_started_at=12.1))
+    late = group(sample(number=1), scored(scoring_started_at=12.1), scored(finished_at=12.0, scoring_started_at=12.1))
+    assert step_panels([early, late])["groups/scoring_overlapped_share"] == 0.5
+
+
+def test_a_step_without_groups_has_counts_and_no_means() -> None:
+    panels = step_panels([])
+    assert panels["groups/count"] == 0
+    assert "reward/mean" not in panels
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_one_line_of_metrics_with_the_loops_and_the_journals_own(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal:
+        journal.record(1, [group(sample(), scored(), scored(value=0.0))], {"loss": 0.25, "weight_version": 1})
+        journal.record(2, [group(sample(), scored(), scored())], {"loss": 0.5, "weight_version": 2})
+    first, second = lines(folder)
+    assert (first["step"], first["loss"], first["reward/mean"]) == (1, 0.25, 50.0)
+    assert (second["step"], second["loss"], second["reward/mean"]) == (2, 0.5, 100.0)
+
+
+def test_the_line_is_on_disk_before_the_journal_is_closed(recipe: Recipe, folder: Path) -> None:
+    journal = Journal(recipe, folder)
+    journal.record(1, [group(sample(), scored())], {})
+    assert len(lines(folder)) == 1
+    assert names.samples_path(folder, 1).is_file()
+    journal.close()
+    journal.close()
+
+
+def test_a_metric_that_is_not_finite_is_null_and_named(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal:
+        journal.record(1, [group(sample(), scored())], {"loss": math.nan, "kl": math.inf, "lr": 1.0})
+    [line] = lines(folder)
+    assert (line["loss"], line["kl"], line["lr"]) == (None, None, 1.0)
+    assert line["not_finite"] == ["kl", "loss"]
+
+
+def test_a_metric_of_the_loop_must_not_hide_a_panel(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal, pytest.raises(ValueError, match="reward/mean"):
+        journal.record(1, [group(sample(), scored())], {"reward/mean": 99.0})
+
+
+def test_every_rollout_is_a_row_and_a_masked_one_has_no_value(recipe: Recipe, folder: Path) -> None:
+    one = group(sample(), scored("B"), scored("??", value=0.0, failure="judge: late"), advantages=(1.0, None))
+    with Journal(recipe, folder) as journal:
+        journal.record(123, [one, group(sample("planning", 5), scored("A", value=0.0))], {})
+    path = folder / "samples" / "step_000123.parquet"
+    assert pq.read_schema(path).names == names.ROLLOUT_SCHEMA.names
+    rows = pq.read_table(path).to_pylist()
+    assert [(row["task"], row["response"], row["value"], row["failure"]) for row in rows] == [
+        ("behavior", "B", 100.0, None),
+        ("behavior", "??", None, "judge: late"),
+        ("planning", "A", 0.0, None),
+    ]
+    first = rows[0]
+    assert json.loads(first["images"])["CAM_BACK"] == "/images/CAM_BACK.jpg"
+    assert json.loads(first["choices"]) == {"A": "Stopped.", "B": "Turn left."}
+    assert json.loads(first["parts"]) == {"option": 100.0}
+    assert (first["token_count"], first["advantage"], first["weight_version"]) == (2, 1.0, 3)
+    assert (first["finished_at"], first["scoring_started_at"], first["logprob_mean"]) == (10.0, 10.1, -0.5)
+    assert [row["advantage"] for row in rows[1:]] == [None, None]
+
+
+def test_curves_hold_every_metric_at_its_step(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal:
+        journal.record(1, [group(sample(), scored())], {"kl": 0.5})
+        journal.record(2, [group(sample(), scored(value=0.0))], {"kl": 0.25})
+    assert curve(folder, "kl") == [(1, 0.5), (2, 0.25)]
+    assert curve(folder, "reward/mean") == [(1, 100.0), (2, 0.0)]
+
+
+def test_an_evaluation_is_kept_whole_under_its_name(recipe: Recipe, folder: Path) -> None:
+    result = summarize("before", 0, [Judged(sample(), "B", "stop", Score(100.0), 1)])
+    with Journal(recipe, folder) as journal:
+        journal.record_evaluation(result)
+        with pytest.raises(ValueError, match="plain file name"):
+            journal.record_evaluation(summarize("../before", 0, []))
+    assert EvaluationResult.from_json((folder / "evaluation" / "before.json").read_text()) == result
+    assert read_run(folder).evaluations == {"before": result}
+
+
+def test_a_step_done_again_after_a_resume_replaces_the_first(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal:
+        for step in (1, 2):
+            journal.record(step, [group(sample(), scored("first", value=0.0))], {"loss": 1.0})
+    with Journal(recipe, folder) as journal:
+        journal.record(2, [group(sample(), scored("again"))], {"loss": 2.0})
+    run = read_run(folder)
+    assert [(step["step"], step["loss"]) for step in run.steps] == [(1, 1.0), (2, 2.0)]
+    assert [row["response"] for row in run.rollouts(1)] == ["first", "again"]
+    assert curve(folder, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_line_cut_off_by_a_crash_costs_that_line_only_and_is_counted(recipe: Recipe, folder: Path) -> None:
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    with Journal(recipe, folder) as journal:
+        journal.record(3, [group(sample(), scored())], {})
+    run = read_run(folder)
+    assert [step["step"] for step in run.steps] == [1, 3]
+    assert run.dropped == {"unreadable lines of metrics.jsonl": 1}
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_a_step_is_one_plain_line() -> None:
+    out = io.StringIO()
+    table = LiveTable("first", 40, Console(file=out, width=40))
+    table.update(7, {"reward/mean": 51.25, "logprob_gap_max": 3.1e-6, "clip_share": 0.015, "step_s": 2.0})
+    table.update(8, {"reward/mean": math.nan, "step_s": 2.0})
+    first, second = out.getvalue().splitlines()
+    assert first == "step 7/40  reward 51.2  clip 1.5%  gap 3.1e-06  eta 1 min 06 s"
+    assert second == "step 8/40  reward nan  eta 1 min 04 s"
+
+
+def test_in_a_terminal_the_table_shows_the_latest_value_and_its_change() -> None:
+    out = io.StringIO()
+    table = LiveTable("first", 40, Console(file=out, width=100, force_terminal=True, color_system=None))
+    table.update(1, {"reward/mean": 20.0, "reward/behavior": 10.0})
+    table.update(2, {"reward/mean": 30.0, "reward/behavior": math.nan})
+    table.close()
+    last = out.getvalue().rsplit("first", maxsplit=1)[-1]
+    assert "step 2/40" in last
+    assert any("reward" in line and "30.0" in line and "+10.0" in line for line in last.splitlines())
+
+
+def test_a_trend_spans_its_own_range() -> None:
+    assert trend([1.0, 2.0, 3.0]).plain == "▁▅█"
+    assert trend([5.0, 5.0]).plain == "▁▁"
+    assert trend([]).plain == ""
