@@ -22,3 +22,9 @@ class ServeSettings(BaseModel):
     """Cap of a request's `max_tokens`."""
     max_body_mib: float = Field(32.0, gt=0)
     """Largest request body."""
+    max_megapixels: float = Field(16.0, gt=0)
+    """Largest image, in millions of pixels; read from its header before anything is decoded."""
+    max_concurrent: int = Field(16, ge=1)
+    """Requests answered at once; a further one is refused with 429."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Longest time one answer may take."""

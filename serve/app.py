@@ -1,0 +1,158 @@
+"""Serve a run's policy: `python -m serve.app runs/<name> [serve.port=8001 ...]`, until Ctrl-C.
+
+The key that every request must carry is taken from the environment variable that `serve.key_variable` names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray import serve
+from ray.serve import RunTarget
+from ray.serve.schema import ApplicationStatus
+
+from actors.vllm_engine import engine_environment
+from cluster.command import command
+from cluster.session import session
+from recipe import Recipe, load_recipe
+from serve.endpoint import PolicyEndpoint, key_digest
+
+SHORTEST_KEY = 16
+ONGOING = 1024
+"""Requests Ray Serve lets through; the endpoint refuses beyond `serve.max_concurrent` itself, with an error in JSON."""
+POLL_S = 0.2
+CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+HEAD_MARK = "node:__internal_head__"
+"""Names that Ray gives to Serve's controller and to a resource of the head node."""
+
+
+class ServeError(RuntimeError):
+    """A policy that cannot be served as asked; the message names the folder, field or variable and what to do."""
+
+
+@contextmanager
+def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]:
+    """Serve `<run_folder>/policy` inside the block, on the connected Ray cluster; yields the base URL of the API.
+
+    Raises:
+        ServeError: the folder holds no policy, the port is taken, the cluster already serves something, or the
+            endpoint did not come up in `rollout.start_timeout_s`.
+    """
+    policy = (run_folder / "policy").resolve()
+    if not (policy / "config.json").is_file():
+        raise ServeError(f"{policy} holds no policy (no config.json): name the folder of a run that has ended")
+    settings, rollout = recipe.serve, recipe.rollout
+    _refuse_second_endpoint()
+    if _on_head_node():
+        _refuse_taken_port(settings.host, settings.port)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
+    try:
+        options = {
+            "num_cpus": rollout.cpus,
+            "num_gpus": rollout.gpus,
+            "runtime_env": {"env_vars": engine_environment(rollout)},
+        }
+        deployment = serve.deployment(
+            PolicyEndpoint, name="policy", max_ongoing_requests=ONGOING, ray_actor_options=options
+        )
+        application = deployment.bind(str(policy), recipe.model_dump_json(), key_digest(key))
+        serve.run_many([RunTarget(application)], wait_for_applications_running=False)
+        _wait_until_running(rollout.start_timeout_s)
+        yield f"http://{settings.host}:{settings.port}/v1"
+    finally:
+        serve.shutdown()
+
+
+def read_key(recipe: Recipe, environment: Mapping[str, str]) -> str:
+    """The key that requests must carry.
+
+    Raises:
+        ServeError: the variable is unset, or the key is short enough to be guessed.
+    """
+    name = recipe.serve.key_variable
+    key = environment.get(name, "")
+    if len(key) < SHORTEST_KEY:
+        raise ServeError(
+            f"environment variable {name} must hold the endpoint's key, {SHORTEST_KEY} characters or more: "
+            f"export {name}=$(python -c 'import secrets; print(secrets.token_urlsafe(32))')"
+        )
+    return key
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C or SIGTERM; returns the exit status."""
+    if not arguments or arguments[0].startswith("-"):
+        print("usage: python -m serve.app RUN_FOLDER [part.key=value ...]", file=sys.stderr)
+        return 2
+    run_folder = Path(arguments[0])
+    if not run_folder.is_dir():
+        print(f"error: run folder {run_folder} does not exist", file=sys.stderr)
+        return 2
+    try:
+        recipe = load_recipe([str(run_folder / "recipe.yaml"), *arguments[1:]])
+        key = read_key(recipe, os.environ)
+        with session(recipe), policy_endpoint(run_folder, recipe, key) as url:
+            print(f"serving {recipe.run.name} at {url} (key: ${recipe.serve.key_variable}); Ctrl-C ends it", flush=True)
+            _wait_for_signal()
+    except ServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _wait_until_running(timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        application = serve.status().applications["default"]
+        if application.status == ApplicationStatus.RUNNING:
+            return
+        said = application.message or ", ".join(d.message for d in application.deployments.values() if d.message)
+        if application.status == ApplicationStatus.DEPLOY_FAILED:
+            raise ServeError(f"the endpoint failed to start: {said}")
+        if time.monotonic() > deadline:
+            raise ServeError(f"the endpoint did not start within {timeout_s:g} s (rollout.start_timeout_s): {said}")
+        time.sleep(POLL_S)
+
+
+def _refuse_second_endpoint() -> None:
+    """Ray Serve has one address per cluster and deletes other applications, so ours must be the first."""
+    if any(actor["name"] == CONTROLLER for actor in ray.util.list_named_actors(all_namespaces=True)):
+        raise ServeError("Ray Serve already runs on this cluster: end it (`serve shutdown`), or use another cluster")
+
+
+def _on_head_node() -> bool:
+    """Whether this process runs where the HTTP proxy will listen."""
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["NodeID"] == here and HEAD_MARK in node["Resources"] for node in ray.nodes())
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServeError(f"cannot listen on {host}:{port} (serve.host, serve.port): {error.strerror}") from None
+
+
+def _wait_for_signal() -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.wait(1.0):
+        pass
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,123 @@
+"""The engine of the endpoint: a finished policy in vLLM's AsyncLLM, asked with chat messages and decoded images.
+
+Never updates weights; the engine that does is `actors/`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from actors.vllm_engine import FORBID
+from policies.model import forbidden_ids, load_processor
+from recipe import Recipe
+from serve.chat import ApiError, ChatRequest, Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What the engine added to an answer; every delta carries the ids of the prompt."""
+
+    piece: Piece
+    prompt_ids: tuple[int, ...]
+
+
+class PolicyEngine:
+    """A policy folder under vLLM, with the prompt format, dtype and image size of the recipe that trained it."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        """Load the policy; takes seconds for the tiny one, minutes for a large one.
+
+        The process must have been started with `actors.vllm_engine.engine_environment`.
+        """
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._policy = recipe.policy
+        self._default_tokens = min(recipe.rollout.max_tokens, recipe.serve.max_tokens)
+        self._default_temperature = recipe.evaluation.temperature
+        trained = recipe.policy.model_copy(update={"revision": None})  # which names a revision of what RL began with
+        self._processor = load_processor(folder, trained)
+        self._bias = dict.fromkeys(forbidden_ids(folder, trained), FORBID)
+        self._special = _special_tokens(self._processor.tokenizer, self._bias)
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_arguments(folder, recipe)))
+
+    async def answer(
+        self, request: ChatRequest, images: Sequence[Image.Image], request_id: str
+    ) -> AsyncGenerator[Delta, None]:
+        """Generate one answer piece by piece; closing the iterator aborts it.
+
+        Raises:
+            ApiError: the text holds one of the model's special tokens, or the prompt is too long for the model.
+        """
+        from vllm.exceptions import VLLMClientError
+
+        prompt: dict[str, Any] = {"prompt": self._text(request)}
+        if images:
+            prompt["multi_modal_data"] = {"image": [self._resized(image) for image in images]}
+        try:
+            async for output in self._llm.generate(prompt, self._sampling(request), request_id):
+                new = output.outputs[0]
+                yield Delta(Piece(new.text, tuple(new.token_ids), new.finish_reason), tuple(output.prompt_token_ids))
+        except (VLLMClientError, ValueError) as error:
+            raise ApiError(400, str(error), "invalid_prompt", "messages") from error
+
+    async def check(self) -> None:
+        """Raises vLLM's EngineDeadError when the engine process is gone."""
+        await self._llm.check_health()
+
+    def close(self) -> None:
+        """Stop the engine process."""
+        self._llm.shutdown()
+
+    def _text(self, request: ChatRequest) -> str:
+        found = [token for token in self._special if any(token in text for text in request.texts())]
+        if found:  # a client's text must not open turns or stand for images
+            raise ApiError(400, f"text may not contain the model's special token {found[0]!r}", None, "messages")
+        messages, _ = request.conversation(self._policy.system_prompt)
+        return self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        size = self._policy.image_size
+        return image if size is None or image.size == tuple(size) else image.resize(size, Image.Resampling.BILINEAR)
+
+    def _sampling(self, request: ChatRequest) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=self._default_temperature if request.temperature is None else request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.token_cap or self._default_tokens,
+            seed=request.seed,
+            stop=request.stop,
+            logit_bias=self._bias or None,
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+
+def _special_tokens(tokenizer: Any, placeholders: Iterable[int]) -> list[str]:
+    added = tokenizer.added_tokens_decoder
+    special = {token.content for token in added.values() if token.special}
+    return sorted(
+        special | set(tokenizer.all_special_tokens) | set(tokenizer.convert_ids_to_tokens(list(placeholders)))
+    )
+
+
+def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    rollout = recipe.rollout
+    return {
+        "model": str(folder),
+        "dtype": recipe.policy.dtype,
+        "tensor_parallel_size": rollout.tensor_parallel,
+        "gpu_memory_utilization": rollout.gpu_memory_share,
+        "enforce_eager": not rollout.compile,
+        "max_model_len": rollout.max_model_len,
+        "max_num_seqs": recipe.serve.max_concurrent,
+        "limit_mm_per_prompt": {"image": recipe.serve.max_images},
+        "disable_log_stats": True,
+    }
