@@ -23,12 +23,11 @@ from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import counted_noun, duration, fixed, percent, short, signed
 from evaluation.panels import health_panels, training_panels
 from evaluation.run_record import RunRecord, read_run
+from evaluation.settings import EvaluationSettings
 
 REPORT_FILE = "report.html"
 TEMPLATE = "report.html.j2"
 KIND_TITLES = {kind: kind.replace("_", " ") for kind in KINDS} | {"yes_no": "yes/no"}
-ANSWERS_SHOWN = 4
-"""Of each kind, where the recipe does not say."""
 GALLERY_SHARE = 0.25
 """Best and worst answers are taken from this last share of the steps: earlier ones are of a policy long gone."""
 
@@ -80,7 +79,7 @@ def _context(run: RunRecord) -> dict[str, Any]:
     comparison = compare(run.evaluations)
     window = _gallery_window(run)
     rows = list(run.rollouts(window[0])) if window else []
-    count = run.recipe.get("run", {}).get("worst_and_best", ANSWERS_SHOWN)
+    count = EvaluationSettings.model_validate(run.recipe.get("evaluation", {})).answers_shown
     best, worst = best_and_worst(rows, count)
     before, after = run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
     gains, losses = gains_and_losses(before, after, count) if before and after else ([], [])

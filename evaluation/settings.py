@@ -16,6 +16,8 @@ class EvaluationSettings(BaseModel):
     """At most this many held-out questions of each task, drawn once from the data seed."""
     temperature: float = Field(0.0, ge=0.0)
     """Sampling temperature; 0 is greedy."""
+    answers_shown: int = Field(4, ge=0)
+    """How many answers of each gallery (best, worst, largest gains and losses) the report shows with their images."""
     swapped_images: bool = False
     """Also ask every held-out question with the images of another scene: what remains was never seen."""
     control: bool = False

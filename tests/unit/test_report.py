@@ -202,6 +202,14 @@ def test_missing_and_damaged_images_are_said_and_counted(tmp_path: Path, images:
     assert html.count("data:image/jpeg") == 4
 
 
+def test_the_recipe_says_how_many_answers_are_shown(tmp_path: Path, images: dict[str, str]) -> None:
+    rows = [row(images, 1, sample_id=str(number), value=float(number)) for number in range(9)]
+    folder = write_run(tmp_path / "run", [metrics(1)], rows)
+    assert Page(report(folder)).tags.count("article") == 8
+    (folder / "recipe.yaml").write_text("evaluation: {answers_shown: 1}")
+    assert Page(report(folder)).tags.count("article") == 2
+
+
 def test_a_missing_run_folder_and_a_foreign_evaluation_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone does not exist"):
         write_report(tmp_path / "gone")
