@@ -79,7 +79,8 @@ def _context(run: RunRecord) -> dict[str, Any]:
     comparison = compare(run.evaluations)
     window = _gallery_window(run)
     rows = list(run.rollouts(window[0])) if window else []
-    count = EvaluationSettings.model_validate(run.recipe.get("evaluation", {})).answers_shown
+    settings: EvaluationSettings = EvaluationSettings.model_validate(run.recipe.get("evaluation", {}))
+    count = settings.answers_shown
     best, worst = best_and_worst(rows, count)
     before, after = run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
     gains, losses = gains_and_losses(before, after, count) if before and after else ([], [])
