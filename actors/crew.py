@@ -61,17 +61,21 @@ class Crew:
 
     async def examine(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
         """Ask the engines every sample once and sum up the scores."""
-        settings = self.recipe.evaluation
-        sampling = SamplingSettings(settings.temperature, self.recipe.rollout.max_tokens)
-        groups = await collect_groups(samples, 1, sampling, self.engines, self.scorers)
-        answers = [
-            Judged(
-                sample, one.rollout.text, one.rollout.finish_reason, one.score, token_count=len(one.rollout.token_ids)
-            )
-            for sample, (one,) in zip(samples, groups, strict=True)
-        ]
-        return summarize(name, self.sync.version, answers)
+        return await examine(name, samples, self.engines, self.scorers, self.recipe, self.sync.version)
 
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
         await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)
+
+
+async def examine(
+    name: str, samples: list[DrivingSample], engines: EnginePool, scorers: Scorers, recipe: Recipe, version: int
+) -> EvaluationResult:
+    """Ask engines that hold weight version `version` every sample once and sum up the scores."""
+    sampling = SamplingSettings(recipe.evaluation.temperature, recipe.rollout.max_tokens)
+    groups = await collect_groups(samples, 1, sampling, engines, scorers)
+    answers = [
+        Judged(sample, one.rollout.text, one.rollout.finish_reason, one.score, token_count=len(one.rollout.token_ids))
+        for sample, (one,) in zip(samples, groups, strict=True)
+    ]
+    return summarize(name, version, answers)

@@ -96,6 +96,11 @@ class LearnerGroup:
         """Write everything a resumed run needs of the learners."""
         await self.all("save", str(folder))
 
+    def stop(self) -> None:
+        """End the ranks' processes."""
+        for actor in self.ranks:
+            ray.kill(actor)
+
     async def load(self, folder: Path) -> None:
         """Read what `save` wrote, under the same number of ranks."""
         self.sequence = (await self.all("load", str(folder)))[0]

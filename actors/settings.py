@@ -113,8 +113,8 @@ class SyncSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    backend: Literal["gloo", "nccl"] = "gloo"
-    """Collective library of the broadcast: gloo on CPU, NCCL between GPUs."""
+    backend: Literal["auto", "gloo", "nccl"] = "auto"
+    """Collective library of the broadcast; `auto`: NCCL where every learner and engine holds whole GPUs, else gloo."""
     bucket_mib: float = Field(64.0, gt=0)
     """Weights are broadcast in buckets of about this size."""
     max_logprob_gap: float = Field(1e-4, gt=0)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.crew import Crew
+from actors.crew import examine as examine_engines
+from actors.engine_pool import EnginePool
 from actors.interruption import Interruption
 from actors.journal import Journal
 from actors.learner import Learner
 from actors.learner_group import LearnerGroup
 from actors.loop import reinforce
+from actors.phases import Phases
 from actors.provenance import model_card, record_provenance
 from actors.run_folder import check_paths, create_run_folder
+from actors.scoring import Scorers
 from actors.waiting import ActorOptions
 from actors.warm_start import WarmStart
 from data.load import LoadedData, load_data
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
-from evaluation.held_out import choose, with_swapped_images
+from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.report import write_report
 from policies.model import check_checkpoint
 from policies.source import TINY, policy_source
@@ -51,6 +54,11 @@ class Run:
         )
 
     @property
+    def probe(self) -> DrivingSample:
+        """The training question whose first tokens every weight sync compares."""
+        return self.data.split.train[0]
+
+    @property
     def held_out(self) -> list[DrivingSample]:
         """The held-out questions that are asked, the same before and after."""
         return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
@@ -63,18 +71,18 @@ def prepare(recipe: Recipe) -> Run:
         DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was started.
     """
     check_paths(recipe)
-    data = load_data(recipe.data, Path(recipe.run.root).expanduser())
+    root = Path(recipe.run.root).expanduser()
+    source = checked_source(recipe, root)
+    data = load_data(recipe.data, root)
     samples = [*data.split.train, *data.split.held_out]
     Router(recipe.reward).check_routes(samples)
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
-    if recipe.policy.model != TINY:
-        check_checkpoint(str(Path(recipe.policy.model).expanduser()), recipe.policy)
     folder = create_run_folder(recipe)
     (folder / "data_faults.json").write_text(json.dumps(data.faults, indent=1))
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     warm_start = WarmStart(data.split.train, recipe.warm_start, recipe.run.seed, folder / WARM_START_LOG)
-    return Run(recipe, folder, data, policy_source(recipe.policy, folder, recipe.run.seed), warm_start)
+    return Run(recipe, folder, data, source, warm_start)
 
 
 async def train_grpo(
@@ -89,24 +97,27 @@ async def train_grpo(
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
     """
-    interruption = Interruption()
-    probe = run.data.split.train[0]
-    with interruption.listen(), Journal(run.recipe, run.folder) as journal:
-        crew = await Crew.start(
-            run.recipe, run.source, options, probe, learner_class=learner_class, engine_class=engine_class
-        )
-        state = await begin(run, crew)
-        if state.step == 0:
-            await examine(run, crew, journal, "before")
-        began = time.time()
-        with interruption.deferred():
+    recipe, interruption, phases = run.recipe, Interruption(), Phases(run.folder)
+    with interruption.listen(), Journal(recipe, run.folder) as journal:
+        with phases.phase("start"):
+            crew = await Crew.start(
+                recipe, run.source, options, run.probe, learner_class=learner_class, engine_class=engine_class
+            )
+        with phases.phase("warm_start"):
+            state = await begin(run, crew)
+        with phases.phase("evaluation_before"):
+            if state.step == 0:
+                await examine(run, crew, journal, "before")
+        with phases.phase("reinforcement"), interruption.deferred():
             state = await reinforce(crew, run.order(state.position), journal, run.folder, state, interruption)
-        complete = state.step >= run.recipe.run.steps
-        if complete:
-            await examine(run, crew, journal, "after")
+        complete = state.step >= recipe.run.steps
+        with phases.phase("evaluation_after"):
+            if complete:
+                await examine(run, crew, journal, "after")
         await export_policy(run, crew.learners)
-        if complete and run.recipe.evaluation.control:
-            await control(run, crew, journal, time.time() - began)
+        if complete and recipe.evaluation.control:
+            with phases.phase("control"):
+                await control(run, crew, journal, phases.seconds["reinforcement"])
         await crew.stop()
     print(f"report: {write_report(run.folder)}", flush=True)
     return complete
@@ -114,10 +125,40 @@ async def train_grpo(
 
 async def train_sft(run: Run, options: ActorOptions) -> None:
     """Supervised steps on the answers, on the learners alone; leaves the policy and its loss curve."""
+    phases = Phases(run.folder)
     with Interruption().listen():
-        learners = await LearnerGroup.start(run.recipe, run.source, options)
-        await run.warm_start.steps(learners, run.recipe.warm_start.steps)
+        with phases.phase("start"):
+            learners = await LearnerGroup.start(run.recipe, run.source, options)
+        with phases.phase("warm_start"):
+            await run.warm_start.steps(learners, run.recipe.warm_start.steps)
         await export_policy(run, learners)
+    print(f"policy: {run.folder / POLICY_FOLDER}", flush=True)
+
+
+async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationResult:
+    """Measure `policy.model` as it is on the recipe's held-out questions, with engines alone.
+
+    Raises:
+        DataError, RewardError, PolicyError: one sentence on what to mend.
+        ActorLost, ActorTimeout: an engine stopped answering.
+    """
+    check_paths(recipe)
+    root = Path(recipe.run.root).expanduser()
+    data = load_data(recipe.data, root)
+    source = checked_source(recipe, root)
+    asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
+    with Interruption().listen():
+        engines = await EnginePool.start(recipe, source, options)
+        result = await examine_engines("evaluate", asked, engines, Scorers(recipe.reward), recipe, version=0)
+        await engines.all("stop", timeout_s=recipe.sync.timeout_s)
+    return result
+
+
+def checked_source(recipe: Recipe, cache: Path) -> str:
+    """The first weights, found fit for a policy before anything is started."""
+    if recipe.policy.model != TINY:
+        check_checkpoint(str(Path(recipe.policy.model).expanduser()), recipe.policy)
+    return policy_source(recipe.policy, cache, recipe.run.seed)
 
 
 async def begin(run: Run, crew: Crew) -> RunState:

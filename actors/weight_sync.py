@@ -15,7 +15,7 @@ from actors.engine_pool import EnginePool
 from actors.learner_group import LearnerGroup
 from actors.rollout import Rollout, SamplingSettings
 from actors.settings import RolloutSettings, SyncSettings
-from actors.transport import Meeting
+from actors.transport import Backend, Meeting
 from actors.waiting import within
 from actors.weight_receiver import Receipt
 from data.sample import DrivingSample
@@ -53,6 +53,8 @@ class WeightSync:
         self._learners, self._engines, self._settings = learners, engines, settings
         self._probe, self._temperature = probe, rollout.temperature
         self._workers = rollout.tensor_parallel
+        whole_gpus = rollout.gpus >= 1 and learners.settings.gpus >= 1  # NCCL refuses two members on one GPU
+        self._backend: Backend = settings.backend if settings.backend != "auto" else "nccl" if whole_gpus else "gloo"
         self.version = -1
 
     async def connect(self) -> None:
@@ -61,7 +63,7 @@ class WeightSync:
         sender = self._learners.ranks[0]
         host, port = await within(timeout, "learner rank 0 (finding an address)", sender.address.remote())
         world = 1 + self._workers * len(self._engines.engines)
-        meeting = Meeting(host, port, world, self._settings.backend, timeout)
+        meeting = Meeting(host, port, world, self._backend, timeout)
         joining = [within(timeout, "learner rank 0 (joining the sync)", sender.join_weight_channel.remote(meeting))]
         for i, (name, engine) in enumerate(self._engines.engines.items()):
             first_rank = 1 + i * self._workers

@@ -1,7 +1,10 @@
-"""How a script ends: an error a person can act on is one sentence and exit code 2; anything else keeps its traceback."""
+"""How a script begins and ends: the command line is a recipe with overrides, and an error a person can act on is one
+sentence with exit code 2; anything unforeseen keeps its traceback.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from collections.abc import Callable
@@ -18,7 +21,7 @@ from cluster.plan import PlanError
 from cluster.session import SessionError
 from data.errors import DataError
 from policies.model import PolicyError
-from recipe import RecipeError
+from recipe import Recipe, RecipeError, load_recipe
 from rewards.scorers import RewardError
 
 UNUSABLE = (
@@ -36,6 +39,20 @@ UNUSABLE = (
 FAILED = (SyncError, TooManyMasked, ActorLost, ActorTimeout, LearnerError, CheckpointError)
 """The run could not go on: exit code 1."""
 INTERRUPTED = 130
+
+
+def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[Recipe, bool]:
+    """The recipe a command line asks for, and whether it is only to be shown.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    parser = argparse.ArgumentParser(prog=script, description=description)
+    parser.add_argument("recipe", help="YAML file, such as recipes/tiny.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as learner.lr=1e-4")
+    parser.add_argument("--dry-run", action="store_true", help="print recipe, placement and estimate; start nothing")
+    options = parser.parse_intermixed_args(arguments)
+    return load_recipe([options.recipe, *options.overrides]), options.dry_run
 
 
 def command(main: Callable[[list[str]], int]) -> None:

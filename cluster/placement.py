@@ -72,9 +72,10 @@ def place(plan: Plan, timeout_s: float) -> Placement:
     unplaced = first_unplaced(plan.bundles, nodes)
     if unplaced is not None and not plan.wait_for_nodes:
         raise PlacementError(f"{unplaced} cannot be placed: {_shortfall(plan, unplaced, nodes, 'the cluster has')}")
-    groups = {role: _ask(plan.of(role), nodes) for role in ROLES}
+    roles = [role for role in ROLES if plan.of(role)]
+    groups = {role: _ask(plan.of(role), nodes) for role in roles}
     placement = Placement(plan, groups)
-    waiting = [role for role in ROLES if not groups[role].wait(math.ceil(max(0.0, deadline - time.monotonic())))]
+    waiting = [role for role in roles if not groups[role].wait(math.ceil(max(0.0, deadline - time.monotonic())))]
     if not waiting:
         return placement
     free = list(ray._private.state.available_resources_per_node().values())

@@ -5,8 +5,9 @@ Knows the recipe and arithmetic; may not touch Ray, so that a dry run needs no c
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from cluster.memory import estimate_memory
 from recipe import Recipe
@@ -76,14 +77,16 @@ class Plan:
         rows = [f"  {'role':<9}{'count':>6}{'CPUs each':>11}{'GPUs each':>11}  {'nodes':<24}how"]
         how: dict[Role, str] = {"learner": "on one node where they fit", "rollout": "packed on few nodes"}
         for role, packing in how.items():
-            first, *_ = bundles = self.of(role)
+            if not (bundles := self.of(role)):
+                continue
+            first = bundles[0]
             nodes = f"marked {first.label}" if first.label else "any"
             rows.append(f"  {role:<9}{len(bundles):>6}{first.cpus:>11g}{first.gpus:>11g}  {nodes:<24}{packing}")
         return [*rows, f"  {'total':<9}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
 
 
-def resource_plan(recipe: Recipe) -> Plan:
-    """The plan of a recipe.
+def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> Plan:
+    """The plan of a recipe, or of those of its processes that a script starts.
 
     Raises:
         PlanError: an engine reserves fewer GPUs than it spreads its model over, or a GPU share that is no whole
@@ -100,7 +103,8 @@ def resource_plan(recipe: Recipe) -> Plan:
             raise PlanError(f"{field}={gpus:g}: above one GPU only whole numbers can be reserved")
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
     engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
-    return Plan((*learners, *engines), estimate_memory(recipe), _work(recipe), recipe.cluster.wait_for_nodes)
+    bundles = tuple(bundle for bundle in (*learners, *engines) if bundle.role in roles)
+    return Plan(bundles, estimate_memory(recipe), _work(recipe), recipe.cluster.wait_for_nodes)
 
 
 def _work(recipe: Recipe) -> str:

@@ -1,0 +1,38 @@
+"""Supervised fine-tuning of a driving policy on the answers: the warm start of a recipe, on its own.
+
+    python train_sft.py recipes/tiny.yaml warm_start.steps=200 run.name=warm [part.key=value ...] [--dry-run]
+
+The policy it leaves in `<run>/policy` is a checkpoint folder for `policy.model`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.training import prepare, train_sft
+from cluster.command import command, parse_recipe
+from cluster.placement import place
+from cluster.plan import resource_plan
+from cluster.session import session
+from recipe import RecipeError, dump_recipe
+
+
+def main(arguments: list[str]) -> int:
+    """Run the recipe's supervised steps; the exit code."""
+    recipe, dry_run = parse_recipe("train_sft.py", "Supervised fine-tuning of a driving VLM.", arguments)
+    if recipe.warm_start.steps == 0:
+        raise RecipeError("warm_start.steps is 0, so there is nothing to train: set warm_start.steps=200, for example")
+    plan = resource_plan(recipe, roles=("learner",))
+    if dry_run:
+        print(dump_recipe(recipe), plan.describe(), sep="\n")
+        return 0
+    run = prepare(recipe)
+    with session(recipe):
+        placement = place(plan, recipe.cluster.placement_timeout_s)
+        asyncio.run(train_sft(run, placement.options))
+        placement.release()
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)
