@@ -24,8 +24,6 @@ class RunSettings(BaseModel):
     """Steps between checkpoints; 0 writes one at the end (and one on Ctrl-C)."""
     resume: bool = False
     """Go on from the newest checkpoint of an existing run folder instead of refusing it."""
-    worst_and_best: int = Field(4, ge=0)
-    """How many of the best and of the worst answers the report shows with their images."""
 
 
 class RolloutSettings(BaseModel):
