@@ -1,0 +1,174 @@
+"""The resource plan and its memory estimate: what a recipe asks of a cluster, known before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cluster.memory import checkpoint_folder, read_shape
+from cluster.placement import first_unplaced
+from cluster.plan import Bundle, PlanError, resource_plan
+from policies.tiny import build_tiny_policy
+from recipe import Recipe
+
+
+def recipe(**parts: Any) -> Recipe:
+    return Recipe(**({"run": {"name": "r", "steps": 3}} | parts))
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A checkpoint small enough to count by hand: one layer, hidden size 8, 2 KV heads of size 4."""
+    folder.mkdir()
+    text = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+    (folder / "config.json").write_text(json.dumps({"text_config": text}))
+    shapes = {
+        "vision_tower.vision_model.q_proj.weight": (8, 8),
+        "language_model.model.layers.0.self_attn.q_proj.weight": (8, 8),
+        "language_model.model.layers.0.self_attn.k_proj.weight": (8, 8),
+        "language_model.model.layers.0.mlp.up_proj.weight": (32, 8),
+        "language_model.lm_head.weight": (100, 8),
+    }
+    tensors = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    first = dict(list(tensors.items())[:2])
+    save_file(first, folder / "model-00001-of-00002.safetensors")
+    save_file(
+        {name: t for name, t in tensors.items() if name not in first}, folder / "model-00002-of-00002.safetensors"
+    )
+    return folder
+
+
+def test_each_learner_rank_and_each_engine_is_a_bundle() -> None:
+    plan = resource_plan(recipe(learner={"ranks": 2, "cpus": 1.5}, rollout={"engines": 3, "gpus": 1}))
+    assert [(b.index, b.cpus, b.gpus) for b in plan.of("learner")] == [(0, 1.5, 0), (1, 1.5, 0)]
+    assert [(b.index, b.cpus, b.gpus) for b in plan.of("rollout")] == [(0, 1, 1), (1, 1, 1), (2, 1, 1)]
+    assert (plan.cpus, plan.gpus) == (6.0, 3.0)
+
+
+def test_the_label_becomes_a_small_share_of_a_custom_resource() -> None:
+    labelled = resource_plan(recipe(cluster={"learner_label": "a100"})).bundles[0]
+    assert labelled.resources == {"CPU": 1.0, "a100": 0.001}
+    assert "GPU" not in resource_plan(recipe()).bundles[0].resources
+
+
+def test_an_engine_spread_over_more_gpus_than_it_reserves_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"rollout.tensor_parallel=4 needs as many GPUs.*set rollout.gpus=4"):
+        resource_plan(recipe(rollout={"gpus": 1, "tensor_parallel": 4}))
+
+
+def test_a_broken_number_of_gpus_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"learner.gpus=1.5: above one GPU only whole numbers"):
+        resource_plan(recipe(learner={"gpus": 1.5}))
+
+
+def test_the_description_shows_counts_amounts_marks_and_work() -> None:
+    text = resource_plan(
+        recipe(
+            learner={"ranks": 8, "gpus": 1, "cpus": 4},
+            rollout={"engines": 2, "gpus": 4, "tensor_parallel": 4, "prompts_per_step": 5, "group_size": 4},
+            cluster={"learner_label": "a100"},
+        )
+    ).describe()
+    rows = {row.split()[0]: row.split() for row in text.splitlines() if row.strip()}
+    assert rows["learner"][1:6] == ["8", "4", "1", "marked", "a100"]
+    assert rows["total"][1:] == ["10", "34", "16"]
+    assert "3 steps x 5 prompts x 4 responses = 60 responses of at most 64 tokens" in text
+
+
+def test_what_is_not_on_this_machine_is_said_to_be_unknown() -> None:
+    assert (
+        "nobody/no-such-model: unknown until downloaded"
+        in resource_plan(recipe(policy={"model": "nobody/no-such-model"})).describe()
+    )
+
+
+def test_a_folder_without_weights_is_said_to_be_unknown(tmp_path: Path) -> None:
+    assert f"unknown, {tmp_path} does not hold both" in resource_plan(recipe(policy={"model": str(tmp_path)})).memory
+
+
+def test_parameters_are_counted_from_the_headers_of_all_shards(tmp_path: Path) -> None:
+    shape = read_shape(write_checkpoint(tmp_path / "m"))
+    assert shape is not None
+    assert (shape.parameters, shape.vision) == (64 + 64 + 64 + 256 + 800, 64)
+    assert shape.projections == {"attention": 32, "mlp": 40}
+    assert shape.cache_per_token == 2 * 1 * 2 * 4
+
+
+def test_the_tiny_policys_headers_count_what_the_model_has(tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    folder = build_tiny_policy(tmp_path / "tiny")
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    shape = read_shape(folder)
+    assert shape is not None
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert shape.vision == sum(parameter.numel() for parameter in model.model.vision_tower.parameters())
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        # float32: 4 bytes of weight twice (the reference policy), 4 of gradient, 8 of AdamW's moments
+        ({}, (2 * 4 * 1248, 4 * 1248, 8 * 1248)),
+        ({"algorithm": {"kl_beta": 0.0}}, (4 * 1248, 4 * 1248, 8 * 1248)),
+        # bfloat16 keeps a float32 master copy beside the moments
+        ({"policy": {"dtype": "bfloat16"}}, (2 * 2 * 1248, 2 * 1248, 12 * 1248)),
+        ({"policy": {"freeze_vision": True}}, (2 * 4 * 1248, 4 * 1184, 8 * 1184)),
+        # adapters: rank x (inputs + outputs); the reference is the model below them
+        ({"policy": {"lora": {"rank": 2}}}, (4 * 1248, 4 * 144, 8 * 144)),
+        ({"learner": {"ranks": 2, "zero_stage": 1}}, (2 * 4 * 1248, 4 * 1248, 4 * 1248)),
+        ({"learner": {"ranks": 2, "zero_stage": 2}}, (2 * 4 * 1248, 2 * 1248, 4 * 1248)),
+        ({"learner": {"ranks": 2, "zero_stage": 3}}, (4 * 1248, 2 * 1248, 4 * 1248)),
+    ],
+)
+def test_a_learners_memory_follows_dtype_adapters_and_zero_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any], expected: tuple[float, float, float]
+) -> None:
+    monkeypatch.setattr("cluster.memory.GIB", 1)  # the estimate in bytes
+    folder = write_checkpoint(tmp_path / "m")
+    policy = {"model": str(folder)} | parts.get("policy", {})
+    estimate = resource_plan(recipe(**(parts | {"policy": policy}))).memory
+    weights, gradients, optimizer = expected
+    assert f"weights {weights:.2f} GiB, gradients {gradients:.2f} GiB, optimizer {optimizer:.2f} GiB" in estimate
+
+
+def test_an_engines_cache_is_told_in_tokens(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    estimate = resource_plan(recipe(policy={"model": str(folder)}, rollout={"memory_gib": 0.5})).memory
+    assert f"KV cache 0.5 GiB = {2**29 // (4 * 16):,} tokens" in estimate
+
+
+def test_only_folders_and_hub_names_are_looked_up() -> None:
+    assert checkpoint_folder("tiny", None) is None
+    assert checkpoint_folder("nobody/no-such-model", None) is None
+    assert checkpoint_folder(str(Path(__file__).parent), None) == Path(__file__).parent
+
+
+def bundle(index: int, cpus: float = 1.0, gpus: float = 0.0) -> Bundle:
+    return Bundle("rollout", index, cpus, gpus)
+
+
+def test_the_first_bundle_without_room_is_named() -> None:
+    nodes = [{"CPU": 2.0}, {"CPU": 1.0}]
+    assert first_unplaced([bundle(0), bundle(1), bundle(2)], nodes) is None
+    assert first_unplaced([bundle(0), bundle(1), bundle(2), bundle(3)], nodes) == bundle(3)
+
+
+def test_a_bundle_is_never_split_over_nodes() -> None:
+    assert first_unplaced([bundle(0, gpus=8.0)], [{"CPU": 9.0, "GPU": 4.0}, {"CPU": 9.0, "GPU": 4.0}]) == bundle(
+        0, gpus=8.0
+    )
+
+
+def test_small_bundles_fill_the_fullest_node_so_that_large_ones_still_fit() -> None:
+    nodes = [{"CPU": 9.0, "GPU": 8.0}, {"CPU": 9.0, "GPU": 2.0}]
+    assert first_unplaced([bundle(0, gpus=1.0), bundle(1, gpus=1.0), bundle(2, gpus=8.0)], nodes) is None
+
+
+def test_shares_that_are_whole_only_on_paper_still_fit() -> None:
+    tenths = [bundle(index, cpus=0.1) for index in range(10)]
+    assert first_unplaced(tenths, [{"CPU": 1.0}]) is None
