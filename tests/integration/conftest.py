@@ -1,0 +1,45 @@
+"""One Ray session for all integration tests of actors, and recipes small enough to run in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.session import session
+from recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+SMALL = (
+    "run.steps=1",
+    "data.scenes=8",
+    "rollout.prompts_per_step=4",
+    "rollout.group_size=4",
+    "rollout.max_tokens=24",
+    "warm_start.steps=2",
+    "warm_start.batch_size=8",
+    "evaluation.samples_per_task=2",
+)
+MakeRecipe = Callable[..., Recipe]
+
+
+def any_node(role: str, index: int) -> dict[str, Any]:
+    """Actor options without a placement group."""
+    return {"num_cpus": 0}
+
+
+@pytest.fixture
+def small_recipe(tmp_path: Path) -> MakeRecipe:
+    def make(*overrides: str, recipe: str = "tiny") -> Recipe:
+        return load_recipe([str(ROOT / f"recipes/{recipe}.yaml"), f"run.root={tmp_path}", *SMALL, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    with session(load_recipe([str(ROOT / "recipes/tiny.yaml")])):
+        yield

@@ -1,0 +1,86 @@
+"""Engines and learners with one fault each, to put into a run in place of the sound ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from actors.learner import Learner
+from actors.transport import WeightChannel
+from actors.vllm_engine import VllmEngine
+from actors.weight_receiver import WeightReceiver
+
+
+class FlippingChannel(WeightChannel):
+    """Flips one bit of what is sent, after its checksum was taken."""
+
+    def _broadcast(self, buffer: Tensor) -> None:
+        buffer.view(torch.uint8)[7] ^= 1
+        super()._broadcast(buffer)
+
+
+class LearnerWithFlippedByte(Learner):
+    """A byte of the second sync is damaged in transit."""
+
+    def send_weights(self) -> list[int]:
+        if self.applied > 0:
+            self._channel.__class__ = FlippingChannel
+        return super().send_weights()
+
+
+class PerturbingReceiver(WeightReceiver):
+    """After the second sync, one packed matrix of the engine is not what arrived; no checksum can see it there."""
+
+    syncs = 0
+
+    def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
+        receipt = super().receive_weights(buckets)
+        type(self).syncs += 1
+        if self.syncs > 1:
+            with torch.no_grad():
+                self._some_norm().mul_(1.1)
+        return receipt
+
+    def _some_norm(self) -> torch.nn.Parameter:
+        parameters: Iterator[tuple[str, torch.nn.Parameter]] = self.model_runner.get_model().named_parameters()
+        return next(p for name, p in parameters if "language_model" in name and "input_layernorm" in name)
+
+
+class EngineWithPerturbedWeight(VllmEngine):
+    worker_extension = "tests.integration.faults.PerturbingReceiver"
+
+
+class StaleImagesReceiver(WeightReceiver):
+    """Keeps the image embeddings of the old weights (vLLM's own reload would drop this worker's share of them)."""
+
+    def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
+        kept = dict(self.model_runner.encoder_cache)
+        receipt = super().receive_weights(buckets)
+        self.model_runner.encoder_cache.update(kept)
+        return receipt
+
+
+class EngineWithStaleImages(VllmEngine):
+    """Skips the reset of the encoder cache."""
+
+    worker_extension = "tests.integration.faults.StaleImagesReceiver"
+
+    async def reset_caches(self) -> None:
+        await self._llm.reset_prefix_cache()
+
+
+class EngineThatDies(VllmEngine):
+    """Its process is gone in the middle of the second generation."""
+
+    calls = 0
+
+    async def generate(self, requests: Any) -> Any:
+        type(self).calls += 1
+        async for rollout in super().generate(requests):
+            yield rollout
+            if len(requests) > 1 and self.version > 0:
+                os._exit(1)

@@ -1,0 +1,178 @@
+"""The learner group takes the same step whatever the ZeRO stage, the world size and the micro-batches."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from actors.learner_group import LearnerGroup
+from data.rendered import rendered_samples
+from policies.batch import TrainingGroup, TrainingResponse
+from policies.source import policy_source
+from tests.integration.conftest import MakeRecipe, any_node
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("learner")
+
+
+async def some_groups(learners: LearnerGroup, cache: Path) -> list[TrainingGroup]:
+    """Three groups, so that two ranks get unequal shares; two responses each with opposite advantages."""
+    samples = rendered_samples(cache / "scenes", 3, seed=0)[:3]
+    groups = await learners.demonstrations(samples)
+    made = []
+    for group in groups:
+        answer = group.responses[0].token_ids
+        good = TrainingResponse(answer, (-1.0,) * len(answer), advantage=1.0)
+        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), advantage=-1.0)
+        made.append(TrainingGroup(group.images, group.prompt_ids, (good, bad)))
+    return made
+
+
+def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    recipe = make("learner.lr=1e-3", "algorithm.kl_beta=0.05", "learner.threads=1", *overrides)
+
+    async def run() -> None:
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        groups = await some_groups(learners, cache)
+        await learners.all("freeze_reference")
+        for _ in range(2):
+            metrics = await learners.update(groups, "grpo", lr=1e-3)
+        assert metrics["kl"] > 0
+        assert metrics["grad_norm"] > 0
+        await learners.export(out)
+        learners.stop()
+
+    asyncio.run(run())
+    return load_file(out / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, torch.Tensor]:
+    from recipe import load_recipe
+    from tests.integration.conftest import ROOT, SMALL
+
+    def make(*overrides: str) -> object:
+        return load_recipe([str(ROOT / "recipes/tiny.yaml"), *SMALL, *overrides])
+
+    return weights_after_two_steps(make, cache, tmp_path_factory.mktemp("one_rank"), "learner.micro_batch_groups=3")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("learner.ranks=1", "learner.micro_batch_groups=1"),
+        ("learner.ranks=2", "learner.zero_stage=0", "learner.micro_batch_groups=1"),
+        ("learner.ranks=2", "learner.zero_stage=1", "learner.micro_batch_groups=1"),
+        ("learner.ranks=2", "learner.zero_stage=2", "learner.micro_batch_groups=2"),
+        ("learner.ranks=2", "learner.zero_stage=3", "learner.micro_batch_groups=1"),
+        ("learner.ranks=1", "learner.zero_stage=3", "learner.micro_batch_groups=2"),
+    ],
+    ids=lambda overrides: " ".join(overrides).replace("learner.", ""),
+)
+def test_two_steps_lead_to_the_same_weights(
+    small_recipe: MakeRecipe,
+    cache: Path,
+    tmp_path: Path,
+    one_rank: dict[str, torch.Tensor],
+    overrides: tuple[str, ...],
+) -> None:
+    weights = weights_after_two_steps(small_recipe, cache, tmp_path / "policy", *overrides)
+    assert weights.keys() == one_rank.keys()
+    for name, expected in one_rank.items():
+        torch.testing.assert_close(weights[name], expected, rtol=0, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) -> None:
+    recipe = small_recipe()
+
+    async def run() -> None:
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        groups = await some_groups(learners, cache)
+        await learners.update(groups, "grpo", lr=1e-3)
+        learners.sequence -= 1
+        with pytest.raises(Exception, match="step 1 was already applied"):
+            await learners.update(groups, "grpo", lr=1e-3)
+        learners.stop()
+
+    asyncio.run(run())
+
+
+def test_an_infinite_loss_changes_no_weight(small_recipe: MakeRecipe, cache: Path) -> None:
+    recipe = small_recipe("algorithm.importance_cap=null")
+
+    async def run() -> None:
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        good = await some_groups(learners, cache)
+        before = await learners.log_probs(good)
+        token_ids = good[0].responses[0].token_ids
+        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), advantage=float("nan"))
+        groups = [TrainingGroup(good[0].images, good[0].prompt_ids, (poisoned,)), *good[1:]]
+        with pytest.raises(Exception, match="the loss is nan; no weight was changed"):
+            await learners.update(groups, "grpo", lr=1e-3)
+        assert await learners.log_probs(good) == before
+        learners.stop()
+
+    asyncio.run(run())
+
+
+def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
+    small_recipe: MakeRecipe, cache: Path, tmp_path: Path
+) -> None:
+    recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", "learner.threads=1")
+
+    async def run() -> None:
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        groups = await some_groups(learners, cache)
+        await learners.update(groups, "grpo", lr=1e-3)
+        (tmp_path / "saved").mkdir()
+        await learners.save(tmp_path / "saved")
+        await learners.update(groups, "grpo", lr=1e-3)
+        expected = await learners.log_probs(groups)
+        learners.stop()
+
+        resumed = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        await resumed.load(tmp_path / "saved")
+        await resumed.update(groups, "grpo", lr=1e-3)
+        found = await resumed.log_probs(groups)
+        resumed.stop()
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-6)
+
+    asyncio.run(run())
+
+
+def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, tmp_path: Path) -> None:
+    recipe = small_recipe("policy.lora={rank: 4, alpha: 8}", "algorithm.kl_beta=0.05", "learner.zero_stage=3")
+    source = policy_source(recipe.policy, cache, 0)
+
+    async def run() -> tuple[list[list[float]], list[list[float]]]:
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        groups = await some_groups(learners, cache)
+        await learners.all("freeze_reference")
+        for _ in range(3):
+            await learners.update(groups, "grpo", lr=1e-2)
+        await learners.export(tmp_path / "merged")
+        adapted = await learners.log_probs(groups)
+        learners.stop()
+
+        plain = small_recipe()
+        merged = await LearnerGroup.start(plain, str(tmp_path / "merged"), any_node)
+        found = await merged.log_probs(groups)
+        merged.stop()
+        return adapted, found
+
+    adapted, found = asyncio.run(run())
+    for ours, theirs in zip(adapted, found, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    before, after = load_file(Path(source) / "model.safetensors"), load_file(tmp_path / "merged/model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("language_model" in name and "_proj" in name for name in changed)

@@ -1,0 +1,79 @@
+"""Every shipped recipe resolves, and with tiny models and counts runs a step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.rendered import rendered_samples
+from data.sample import DrivingSample
+from policies.tiny import build_tiny_policy
+from recipe import load_recipe
+from tests.integration.conftest import ROOT, MakeRecipe
+from tests.integration.families import tiny_qwen2_5_vl
+from tests.integration.test_run import run
+
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+COUNTS = (
+    "learner.ranks=1",
+    "learner.gpus=0",
+    "learner.cpus=1",
+    "rollout.engines=1",
+    "rollout.gpus=0",
+    "rollout.cpus=1",
+    "rollout.max_model_len=1024",
+    "rollout.max_concurrent=16",
+    "evaluation.before_and_after=false",
+    "cluster.learner_label=null",
+)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_dry_run_prints_recipe_and_placement(name: str) -> None:
+    command = [sys.executable, "train_grpo.py", f"recipes/{name}.yaml", "--dry-run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"name: {load_recipe([str(ROOT / f'recipes/{name}.yaml')]).run.name}" in done.stdout
+    assert "learner" in done.stdout
+    assert "rollout" in done.stdout
+
+
+def write_drivelm(folder: Path) -> tuple[Path, Path]:
+    """Rendered scenes in DriveLM's train format."""
+    samples = rendered_samples(folder / "nuscenes/samples", 4, seed=0)
+    scenes: dict[str, dict[str, object]] = {}
+    for sample in samples:
+        scenes.setdefault(sample.scene_id, {"scene_description": "", "key_frames": {sample.frame_id: frame(sample)}})
+        key_frame = scenes[sample.scene_id]["key_frames"][sample.frame_id]  # type: ignore[index]
+        key_frame["QA"][sample.task].append({"Q": sample.question, "A": sample.answer})
+    annotations = folder / "train.json"
+    annotations.write_text(json.dumps(scenes))
+    return annotations, folder / "nuscenes"
+
+
+def frame(sample: DrivingSample) -> dict[str, object]:
+    images = {camera: f"../nuscenes/samples{path.split('/samples')[-1]}" for camera, path in sample.images.items()}
+    empty: dict[str, list[object]] = {"perception": [], "prediction": [], "planning": [], "behavior": []}
+    return {"key_object_infos": {}, "QA": empty, "image_paths": images}
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("name", RECIPES)
+def test_with_tiny_models_and_counts_a_step_runs(name: str, small_recipe: MakeRecipe, tmp_path: Path) -> None:
+    overrides = list(COUNTS)
+    recipe = load_recipe([str(ROOT / f"recipes/{name}.yaml")])
+    if recipe.policy.model != "tiny":
+        build = tiny_qwen2_5_vl if "Qwen" in recipe.policy.model else build_tiny_policy
+        overrides.append(f"policy.model={build(tmp_path / 'model')}")
+    if recipe.data.source == "drivelm":
+        annotations, image_root = write_drivelm(tmp_path / "drivelm")
+        overrides += [f"data.annotations={annotations}", f"data.image_root={image_root}", "data.held_out=0.25"]
+    folder = run(small_recipe(*overrides, recipe=name))
+    (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert step["weight_version"] == 1
+    assert step["sync_gap"] <= recipe.sync.max_logprob_gap
+    assert (folder / "policy/model.safetensors").is_file()

@@ -1,0 +1,159 @@
+"""Whole runs on the real stack: what they leave behind, and that a fault ends them with its name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from actors.learner import Learner
+from actors.training import prepare, train_grpo
+from actors.waiting import ActorLost
+from actors.weight_sync import SyncError
+from evaluation.held_out import EvaluationResult
+from policies.model import load_policy, load_processor
+from policies.prompt import PromptEncoder
+from recipe import Recipe
+from tests.integration import faults
+from tests.integration.conftest import MakeRecipe, any_node
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def run(recipe: Recipe, **classes: Any) -> Path:
+    prepared = prepare(recipe)
+    assert asyncio.run(train_grpo(prepared, any_node, **classes))
+    return prepared.folder
+
+
+def test_a_run_leaves_curves_rollouts_checkpoints_policy_and_report(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=2", "run.checkpoint_every=1", "evaluation.control=true")
+    folder = run(recipe)
+
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2]
+    assert all(step["sync_gap"] < 1e-4 and step["logprob_gap_max"] < 1e-4 for step in steps)
+    assert all(step["staleness"] == 0 for step in steps)
+    assert [step["weight_version"] for step in steps] == [1, 2]
+
+    rows = pq.read_table(folder / "samples/step_000002.parquet").to_pylist()
+    assert len(rows) == recipe.rollout.prompts_per_step * recipe.rollout.group_size
+    assert {row["weight_version"] for row in rows} == {1}
+
+    assert (folder / "checkpoints/step_000001/manifest.json").is_file()
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert "event" in next((folder / "tensorboard").iterdir()).name
+    names = {path.stem for path in (folder / "evaluation").glob("*.json")}
+    assert names == {"before", "after", "swapped", "continued_warm_start"}
+
+    after = EvaluationResult.from_json((folder / "evaluation/after.json").read_text())
+    answer = after.answers[0]
+    assert greedy(folder / "policy", recipe, answer.question, list(answer.images.values())) == answer.response
+
+
+def greedy(policy_folder: Path, recipe: Recipe, question: str, images: list[str]) -> str:
+    """What transformers answers with the exported policy."""
+    from policies.prompt import chat_messages
+
+    policy = load_policy(policy_folder, recipe.policy, temperature=1.0).eval()
+    encoder = PromptEncoder(load_processor(policy_folder, recipe.policy), recipe.policy)
+    messages = chat_messages(question, len(images), recipe.policy.system_prompt)
+    text = encoder.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    inputs = encoder.processor(images=encoder.frames(images), text=text, return_tensors="pt")
+    with torch.no_grad():
+        output = policy.body.generate(
+            **inputs, do_sample=False, max_new_tokens=recipe.rollout.max_tokens, suppress_tokens=policy.forbidden_ids
+        )
+    return encoder.processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def test_scoring_of_a_group_begins_before_its_last_token(small_recipe: MakeRecipe) -> None:
+    folder = run(small_recipe("rollout.max_tokens=48", "rollout.group_size=8", "evaluation.before_and_after=false"))
+    rows = pq.read_table(folder / "samples/step_000001.parquet").to_pylist()
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["sample_id"], []).append(row)
+    overlapped = [
+        min(row["scoring_started_at"] for row in group) < max(row["finished_at"] for row in group)
+        for group in groups.values()
+    ]
+    assert any(overlapped)
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(small_recipe: MakeRecipe) -> None:
+    short = ("run.checkpoint_every=1", "evaluation.before_and_after=false", "algorithm.kl_beta=0.01")
+    folder = run(small_recipe("run.steps=1", *short))
+    assert run(small_recipe("run.steps=3", "run.resume=true", *short)) == folder
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+def test_generation_may_run_ahead_by_the_staleness_allowed(small_recipe: MakeRecipe) -> None:
+    folder = run(
+        small_recipe("run.steps=3", "rollout.max_staleness=1", "evaluation.before_and_after=false"),
+    )
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step["staleness"] for step in steps] == [0, 1, 1]
+
+
+def test_several_updates_per_batch_clip_against_the_first_policy(small_recipe: MakeRecipe) -> None:
+    folder = run(
+        small_recipe(
+            "algorithm.updates_per_batch=2",
+            "algorithm.clip_low=1e-4",
+            "algorithm.clip_high=1e-4",
+            "algorithm.kl_beta=0.01",
+            "learner.lr=1e-3",
+            "evaluation.before_and_after=false",
+        )
+    )
+    (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert step["updates"] == 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"learner_class": faults.LearnerWithFlippedByte}, r"rollout engine 0 received bucket\(s\) \[0\].*in transit"),
+        ({"engine_class": faults.EngineWithPerturbedWeight}, "disagree on the probe's first tokens by"),
+        ({"engine_class": faults.EngineWithStaleImages}, "disagree on the probe's first tokens by"),
+    ],
+    ids=["flipped byte", "perturbed weight", "stale image embeddings"],
+)
+def test_a_damaged_sync_stops_the_run(small_recipe: MakeRecipe, classes: dict[str, Any], message: str) -> None:
+    recipe = small_recipe("run.steps=3", "learner.lr=3e-3", "evaluation.before_and_after=false")
+    with pytest.raises(SyncError, match=message):
+        run(recipe, **classes)
+    assert not (Path(recipe.run.root) / recipe.run.name / "policy").exists()
+
+
+def test_a_dead_engine_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=3", "evaluation.before_and_after=false")
+    with pytest.raises(ActorLost, match="rollout engine 0.*died"):
+        run(recipe, engine_class=faults.EngineThatDies)
+
+
+class LearnerThatDies(Learner):
+    def update(self, step: Any) -> Any:
+        if step.objective == "grpo":
+            import os
+
+            os._exit(1)
+        return super().update(step)
+
+
+def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
+    with pytest.raises(ActorLost, match=r"learner rank 0 \(update\).*died"):
+        run(small_recipe("evaluation.before_and_after=false"), learner_class=LearnerThatDies)
+
+
+def test_the_transformers_engine_trains_like_vllm(small_recipe: MakeRecipe) -> None:
+    folder = run(small_recipe("rollout.backend=transformers"))
+    (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert step["sync_gap"] < 1e-4
+    assert step["logprob_gap_max"] < 1e-4

@@ -1,0 +1,106 @@
+"""The scripts as a person runs them: what bad input says, and what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from policies.tiny import build_tiny_policy
+from tests.integration.conftest import ROOT, SMALL
+
+DEADLINE_S = 240
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S)
+
+
+def refused(*arguments: str) -> str:
+    """The one sentence a script refuses its input with."""
+    done = script("train_grpo.py", *arguments)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(errors) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
+    message = refused("recipes/tiny.yaml", "learner.learning_rat=1")
+    assert "unknown key learner.learning_rat" in message
+
+
+def test_an_existing_run_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "kept").write_text("precious")
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=4")
+    assert f"{tmp_path / 'tiny'} already exists" in message
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["kept"]
+
+
+def test_a_model_folder_without_a_processor_is_named(tmp_path: Path) -> None:
+    folder = build_tiny_policy(tmp_path / "model")
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", f"policy.model={folder}")
+    assert f"policy.model={folder} has no processor" in message
+
+
+def test_more_cpus_than_the_machine_has_names_the_bundle(tmp_path: Path) -> None:
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=4", "rollout.cpus=4096")
+    assert "rollout 0" in message
+    assert "4096" in message
+
+
+def test_missing_annotations_are_named(tmp_path: Path) -> None:
+    message = refused(
+        "recipes/drivelm.yaml", f"run.root={tmp_path}", "data.annotations=nowhere.json", f"data.image_root={tmp_path}"
+    )
+    assert "nowhere.json" in message
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> None:
+    arguments = [*SMALL, f"run.root={tmp_path}", "run.steps=500", "evaluation.before_and_after=false"]
+    command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "tiny" / "metrics.jsonl"
+    deadline = time.monotonic() + DEADLINE_S
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130, output + errors
+    assert "stopping after this step with a checkpoint" in output
+
+    done = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    newest = max((tmp_path / "tiny/checkpoints").iterdir())
+    assert newest.name == f"step_{done[-1]:06d}"
+    assert (tmp_path / "tiny/report.html").is_file()
+    assert (tmp_path / "tiny/policy/model.safetensors").is_file()
+
+    arguments[arguments.index("run.steps=500")] = f"run.steps={done[-1] + 1}"
+    again = script("train_grpo.py", "recipes/tiny.yaml", *arguments, "run.resume=true")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == done[-1] + 1
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps (procps) is not installed")
+def test_a_finished_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    done = script("train_sft.py", "recipes/tiny.yaml", *SMALL, f"run.root={tmp_path}", f"cluster.temp_dir={tmp_path}")
+    if "too long" in done.stderr:
+        pytest.skip("this machine's temporary folder is too long for Ray's sockets")
+    assert done.returncode == 0, done.stderr
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in listing
+    assert os.listdir(tmp_path / "tiny/policy")
