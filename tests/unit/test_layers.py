@@ -50,6 +50,7 @@ NEVER_IMPORTED = {
     "sglang",
     "tensorboard",
     "torchvision",
+    "types-cachetools",
     "types-jsonschema",
     "types-psutil",
     "types-pyyaml",
