@@ -110,7 +110,6 @@ compile_shared_memory_op() {
 
 cpu_torch="$(sed -n 's/^torch==.*/&+cpu/p' constraints.txt)"
 check_machine
-printf 'Setting up %s (%s, about 4 GB; once)\n' "$venv" "$("$base" --version)"
 if [ -e "$venv" ] && [ ! -f "$made_in" ]; then
     printf 'set-up found a .venv that it did not make: move %s away, then run the command again.\n' "$venv" >&2
     exit 1
@@ -118,6 +117,7 @@ fi
 if [ -e "$venv" ] && ! { "$python" -c 'import pip' 2>/dev/null && [ "$(cat "$made_in")" = "$PWD" ]; }; then
     rm -rf "$venv" # half-made, moved, or of an interpreter that is gone
 fi
+printf 'Setting up %s (%s, about 4 GB; once)\n' "$venv" "$("$base" --version)"
 mkdir -p "$venv"
 rm -f "$stamp"
 pwd >"$made_in"

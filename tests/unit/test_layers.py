@@ -51,7 +51,6 @@ NEVER_IMPORTED = {
     "tensorboard",
     "torchvision",
     "types-cachetools",
-    "types-jsonschema",
     "types-psutil",
     "types-pyyaml",
     "uvicorn",
