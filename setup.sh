@@ -114,13 +114,14 @@ if [ -e "$venv" ] && [ ! -f "$made_in" ]; then
     printf 'set-up found a .venv that it did not make: move %s away, then run the command again.\n' "$venv" >&2
     exit 1
 fi
-if [ -e "$venv" ] && ! { "$python" -c 'import pip' 2>/dev/null && [ "$(cat "$made_in")" = "$PWD" ]; }; then
-    rm -rf "$venv" # half-made, moved, or of an interpreter that is gone
+origin=$(pwd; "$base" -c 'import sys; print(sys.version)')
+if [ -e "$venv" ] && ! { "$python" -c 'import pip' 2>/dev/null && [ "$(cat "$made_in")" = "$origin" ]; }; then
+    rm -rf "$venv" # half-made, moved, or of another interpreter
 fi
 printf 'Setting up %s (%s, about 4 GB; once)\n' "$venv" "$("$base" --version)"
 mkdir -p "$venv"
 rm -f "$stamp"
-pwd >"$made_in"
+echo "$origin" >"$made_in"
 : >"$log"
 stage "virtual environment and uv" "Check that pip can reach your package index, then run the command again." make_venv
 stage "packages" "Check the network and the disk space, then run the command again: it goes on where it stopped." install_packages
