@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_TEMP_DIR = 40
 """Ray's socket names below its folder are up to 65 characters long, and a socket name may have 107."""
 
+CONNECT_S = 10.0
+
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 """Environment variables that actors on every node take over from the driver, where they are set."""
 
@@ -38,7 +41,7 @@ def session(recipe: Recipe) -> Iterator[None]:
     by a token of its own, when there is none, and then stops it and removes its files on the way out.
 
     Raises:
-        SessionError: `cluster.temp_dir` is too long for Ray's socket names, or a named cluster does not answer.
+        SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named cluster does not answer.
     """
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
     with _joined(address) if address else _started(recipe):
@@ -47,14 +50,35 @@ def session(recipe: Recipe) -> Iterator[None]:
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
+    _check_address(address)
     try:
-        ray.init(address=address, runtime_env=_runtime_env(joined=True), log_to_driver=False)
+        ray.init(address=address, runtime_env=_runtime_env(joined=True), log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
-        raise SessionError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}") from error
+        raise _no_answer(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what Ray would try for minutes."""
+    if "://" in address:
+        raise SessionError(
+            f"{address} (cluster.address, RAY_ADDRESS) is no address of the form host:port; the job server's http:// "
+            "address is for `ray job submit` alone"
+        )
+    host, _, port = address.rpartition(":")
+    if not host:  # auto: Ray finds the cluster of this machine
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> SessionError:
+    return SessionError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}")
 
 
 @contextmanager
