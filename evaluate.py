@@ -1,7 +1,7 @@
 """Measure a policy on the held-out scenes of its recipe, per task. Prints a table and, last, one JSON object.
 
-    python evaluate.py runs/tiny                                        the policy a run left behind
-    python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoint, on a recipe's data
+python evaluate.py runs/tiny                                        the policy a run left behind
+python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoint, on a recipe's data
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main(arguments: list[str]) -> int:
         placement.release()
     print(_table(result))
     tasks = {task: of_task.model_dump() for task, of_task in result.tasks.items()}
-    print(json.dumps({"reward": result.reward, "samples": result.samples, "scenes": len(result.scenes), "tasks": tasks}))
+    print(
+        json.dumps({"reward": result.reward, "samples": result.samples, "scenes": len(result.scenes), "tasks": tasks})
+    )
     return 0
 
 

@@ -1,7 +1,7 @@
 """Reinforcement learning of a driving policy: sample, score, learn, sync.
 
-    python train_grpo.py recipes/tiny.yaml [part.key=value ...] [--dry-run]
-    ray job submit --working-dir . -- python train_grpo.py recipes/tiny.yaml run.root=/absolute/path
+python train_grpo.py recipes/tiny.yaml [part.key=value ...] [--dry-run]
+ray job submit --working-dir . -- python train_grpo.py recipes/tiny.yaml run.root=/absolute/path
 """
 
 from __future__ import annotations

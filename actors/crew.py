@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ class Crew:
         recipe: Recipe,
         folder: str,
         options: ActorOptions,
-        probe: DrivingSample,
+        probes: Sequence[DrivingSample],
         *,
         learner_class: type[Learner] = Learner,
         engine_class: type[Any] | None = None,
@@ -44,7 +45,7 @@ class Crew:
 
         Args:
             options: places each actor (see `cluster.placement`).
-            probe: the sample whose first tokens are compared after every sync.
+            probes: samples whose first tokens are compared after every sync.
             learner_class, engine_class: what runs as actors; the recipe's own unless a test puts a fault there.
 
         Raises:
@@ -55,7 +56,7 @@ class Crew:
             LearnerGroup.start(recipe, folder, options, learner_class),
             EnginePool.start(recipe, folder, options, engine_class),
         )
-        sync = WeightSync(learners, engines, recipe.sync, recipe.rollout, probe)
+        sync = WeightSync(learners, engines, recipe.sync, recipe.rollout, probes)
         await sync.connect()
         return cls(recipe, learners, engines, sync, scorers)
 

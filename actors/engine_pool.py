@@ -60,7 +60,9 @@ class EnginePool:
         ]
         return await asyncio.gather(*calls)
 
-    def requests(self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings) -> list[GenerationRequest]:
+    def requests(
+        self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings
+    ) -> list[GenerationRequest]:
         """`count` requests for each sample, the requests of one sample side by side."""
         return [
             GenerationRequest(f"r{next(self._numbers)}", sample, sampling) for sample in samples for _ in range(count)

@@ -196,7 +196,9 @@ class Learner:
             if not counts_for_nothing:
                 metrics.add(result)
         # Without ZeRO, DeepSpeed clips float32 gradients but does not tell their norm.
-        grads = [p.grad for p in self.policy.parameters() if p.grad is not None] if self.settings.zero_stage == 0 else []
+        grads = (
+            [p.grad for p in self.policy.parameters() if p.grad is not None] if self.settings.zero_stage == 0 else []
+        )
         metrics.grad_norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
         self.engine.step()
         self.applied = step.sequence
@@ -229,11 +231,11 @@ class Learner:
         return batch.to(self.engine.device)
 
     @torch.no_grad()
-    def log_probs(self, groups: Sequence[TrainingGroup]) -> list[list[float]]:
+    def log_probs(self, groups: Sequence[TrainingGroup], temperature: float | None = None) -> list[list[float]]:
         """Log-probabilities of every response's tokens under the current weights. All ranks must call it."""
         self.engine.eval()
         batch = self._pack(groups)
-        logprobs_R_T = self.policy(batch)
+        logprobs_R_T = self.policy(batch, temperature)
         lengths = batch.mask_R_T.sum(dim=1).int().tolist()
         return [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
 

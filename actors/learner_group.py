@@ -74,12 +74,12 @@ class LearnerGroup:
         steps = [(Step(self.sequence, objective, batches, counts, lr, filler),) for batches, filler in shares]
         return _merge(await self.each("update", steps), counts)
 
-    async def log_probs(self, groups: Sequence[TrainingGroup]) -> list[list[float]]:
-        """Log-probabilities of every response's tokens, in order."""
+    async def log_probs(self, groups: Sequence[TrainingGroup], temperature: float | None = None) -> list[list[float]]:
+        """Log-probabilities of every response's tokens, in order, at the rollouts' temperature unless another is given."""
         size = self.settings.micro_batch_groups
         found: list[list[float]] = []
         for start in range(0, len(groups), size):
-            answers = await self.all("log_probs", list(groups[start : start + size]))
+            answers = await self.all("log_probs", list(groups[start : start + size]), temperature)
             found += answers[0]
         return found
 

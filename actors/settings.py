@@ -116,7 +116,7 @@ class SyncSettings(BaseModel):
     bucket_mib: float = Field(64.0, gt=0)
     """Weights are broadcast in buckets of about this size."""
     max_logprob_gap: float = Field(1e-4, gt=0)
-    """Largest allowed gap between the engine's and the learner's log-probabilities of the probe's first tokens;
+    """Largest allowed gap between the engine's and the learner's log-probabilities of the probes' first tokens;
     above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
     probe_tokens: int = Field(8, ge=1)
     """First tokens compared after every sync."""

@@ -49,14 +49,12 @@ class Run:
 
     def order(self, position: int) -> TaskBalancedOrder:
         """The training order from `position` on."""
-        return TaskBalancedOrder(
-            self.data.split.train, self.recipe.data.task_shares, self.recipe.data.seed, position
-        )
+        return TaskBalancedOrder(self.data.split.train, self.recipe.data.task_shares, self.recipe.data.seed, position)
 
     @property
-    def probe(self) -> DrivingSample:
-        """The training question whose first tokens every weight sync compares."""
-        return self.data.split.train[0]
+    def probes(self) -> list[DrivingSample]:
+        """The training questions, one of each task, whose first tokens every weight sync compares."""
+        return list({sample.task: sample for sample in reversed(self.data.split.train)}.values())
 
     @property
     def held_out(self) -> list[DrivingSample]:
@@ -101,7 +99,7 @@ async def train_grpo(
     with interruption.listen(), Journal(recipe, run.folder) as journal:
         with phases.phase("start"):
             crew = await Crew.start(
-                recipe, run.source, options, run.probe, learner_class=learner_class, engine_class=engine_class
+                recipe, run.source, options, run.probes, learner_class=learner_class, engine_class=engine_class
             )
         with phases.phase("warm_start"):
             state = await begin(run, crew)

@@ -1,14 +1,15 @@
 """`WeightSync`: publishes the learner's weights to every engine and stops the run if they did not arrive intact.
 
 After each publish four things must hold: the checksum of every bucket agrees on both sides; what the engines installed
-is what arrived; caches that hold old activations were emptied; and engine and learner give the first tokens of a probe
-response, whose images the engine has seen before, the same log-probabilities.
+is what arrived; caches that hold old activations were emptied; and engine and learner give the first tokens of probe
+responses, whose images the engine has seen before, the same log-probabilities.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.engine_pool import EnginePool
@@ -16,11 +17,16 @@ from actors.learner_group import LearnerGroup
 from actors.rollout import Rollout, SamplingSettings
 from actors.settings import RolloutSettings, SyncSettings
 from actors.transport import Backend, Meeting
-from actors.waiting import within
+from actors.waiting import stream, within
 from actors.weight_receiver import Receipt
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import image_paths
+
+
+PROBE_HEAT = 2.0
+"""Probes are sampled this much hotter than rollouts: a policy that is sure of its words gives log-probabilities of 0 in
+engine and learner alike, and would hide a gap."""
 
 
 class SyncError(RuntimeError):
@@ -35,7 +41,7 @@ class SyncReport:
     seconds: float
     mebibytes: float
     gap: float
-    """Largest |engine - learner| log-probability on the probe's first tokens."""
+    """Largest |engine - learner| log-probability on the probes' first tokens."""
 
 
 class WeightSync:
@@ -47,18 +53,18 @@ class WeightSync:
         engines: EnginePool,
         settings: SyncSettings,
         rollout: RolloutSettings,
-        probe: DrivingSample,
+        probes: Sequence[DrivingSample],
     ) -> None:
-        """Join the given learners and engines; `probe` is the sample whose first tokens are compared."""
+        """Join the given learners and engines; `probes` are the samples whose first tokens are compared."""
         self._learners, self._engines, self._settings = learners, engines, settings
-        self._probe, self._temperature = probe, rollout.temperature
+        self._probes, self._temperature = list(probes), PROBE_HEAT * rollout.temperature
         self._workers = rollout.tensor_parallel
         whole_gpus = rollout.gpus >= 1 and learners.settings.gpus >= 1  # NCCL refuses two members on one GPU
         self._backend: Backend = settings.backend if settings.backend != "auto" else "nccl" if whole_gpus else "gloo"
         self.version = -1
 
     async def connect(self) -> None:
-        """Build the broadcast group and show every engine the probe's images once."""
+        """Build the broadcast group and show every engine the probes' images once."""
         timeout = self._settings.timeout_s
         sender = self._learners.ranks[0]
         host, port = await within(timeout, "learner rank 0 (finding an address)", sender.address.remote())
@@ -78,7 +84,7 @@ class WeightSync:
         """Install the learner's weights as `version` in every engine.
 
         Raises:
-            SyncError: a checksum, an installed weight or the probe's log-probabilities differ.
+            SyncError: a checksum, an installed weight or the probes' log-probabilities differ.
             ActorTimeout, ActorLost: a learner or engine stopped answering.
         """
         began = time.time()
@@ -94,7 +100,7 @@ class WeightSync:
         gap = await self._gap()
         if not gap <= self._settings.max_logprob_gap:  # also stops on NaN
             raise SyncError(
-                f"weight version {version}: engine and learner disagree on the probe's first tokens by {gap:.3g} in "
+                f"weight version {version}: engine and learner disagree on the probes' first tokens by {gap:.3g} in "
                 f"log-probability (sync.max_logprob_gap is {self._settings.max_logprob_gap:g}); an engine holds stale "
                 "or damaged weights or activations"
             )
@@ -102,27 +108,30 @@ class WeightSync:
         return SyncReport(version, time.time() - began, size / 2**20, gap)
 
     async def _gap(self) -> float:
-        rollouts = await self._probe_rollouts()
-        groups = [_as_group(self._probe, rollout) for rollout in rollouts]
-        learner = await self._learners.log_probs(groups)
+        groups, engine_rows = [], []
+        for sample, rollout in await self._probe_rollouts():
+            response = TrainingResponse(rollout.token_ids, rollout.logprobs, advantage=0.0)
+            groups.append(TrainingGroup(image_paths(sample), rollout.prompt_ids, (response,)))
+            engine_rows.append(rollout.logprobs)
+        learner_rows = await self._learners.log_probs(groups, self._temperature)
         return max(
             abs(ours - theirs)
-            for rollout, row in zip(rollouts, learner, strict=True)
-            for ours, theirs in zip(row, rollout.logprobs, strict=True)
+            for row, engine_row in zip(learner_rows, engine_rows, strict=True)
+            for ours, theirs in zip(row, engine_row, strict=True)
         )
 
-    async def _probe_rollouts(self) -> list[Rollout]:
-        """The probe's first tokens from every engine."""
+    async def _probe_rollouts(self) -> list[tuple[DrivingSample, Rollout]]:
+        """Each probe's first tokens from every engine."""
         sampling = SamplingSettings(self._temperature, self._settings.probe_tokens, seed=0)
-        rollouts = []
+        by_id = {sample.id: sample for sample in self._probes}
+        found: list[tuple[DrivingSample, Rollout]] = []
         async with self._engines.busy:
             for name, engine in self._engines.engines.items():
-                request = self._engines.requests([self._probe], 1, sampling)
-                generator = engine.generate.options(num_returns="streaming").remote(request)
-                what = f"{name} (generating the probe)"
-                reference = await within(self._settings.timeout_s, what, anext(aiter(generator)))
-                rollouts.append(await within(self._settings.timeout_s, what, reference))
-        return rollouts
+                requests = self._engines.requests(self._probes, 1, sampling)
+                generator = engine.generate.options(num_returns="streaming").remote(requests)
+                async for rollout in stream(self._settings.timeout_s, f"{name} (generating the probes)", generator):
+                    found.append((by_id[rollout.sample_id], rollout))
+        return found
 
 
 def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) -> None:
@@ -133,13 +142,14 @@ def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) 
     """
     if list(receipt.checksums) != sent:
         wrong = [i for i, (a, b) in enumerate(zip(sent, receipt.checksums, strict=False)) if a != b]
-        raise SyncError(f"weight version {version}: {engine} received bucket(s) {wrong} of {len(sent)} changed in transit")
+        raise SyncError(
+            f"weight version {version}: {engine} received bucket(s) {wrong} of {len(sent)} changed in transit"
+        )
     if receipt.differing:
-        raise SyncError(f"weight version {version}: {engine} installed other values than it received: {receipt.differing}")
+        raise SyncError(
+            f"weight version {version}: {engine} installed other values than it received: {receipt.differing}"
+        )
     if receipt.compared == 0:
-        raise SyncError(f"weight version {version}: {engine} holds no parameter that could be compared with what it received")
-
-
-def _as_group(sample: DrivingSample, rollout: Rollout) -> TrainingGroup:
-    response = TrainingResponse(rollout.token_ids, rollout.logprobs, 0.0)
-    return TrainingGroup(image_paths(sample), rollout.prompt_ids, (response,))
+        raise SyncError(
+            f"weight version {version}: {engine} holds no parameter that could be compared with what it received"
+        )

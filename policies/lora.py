@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from policies.settings import LoraSettings
 
-TARGET_PROJECTIONS = {"attention": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
+TARGET_PROJECTIONS = {
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+}
 
 
 def add_adapters(model: nn.Module, settings: LoraSettings) -> Any:

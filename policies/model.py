@@ -148,7 +148,9 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
     try:
         config = AutoConfig.from_pretrained(folder, revision=settings.revision)
     except (OSError, ValueError) as error:
-        raise PolicyError(f"policy.model={folder} is neither a checkpoint folder nor a known hub name ({error})") from error
+        raise PolicyError(
+            f"policy.model={folder} is neither a checkpoint folder nor a known hub name ({error})"
+        ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
     load_processor(folder, settings)

@@ -120,8 +120,8 @@ def test_several_updates_per_batch_clip_against_the_first_policy(small_recipe: M
     ("classes", "message"),
     [
         ({"learner_class": faults.LearnerWithFlippedByte}, r"rollout engine 0 received bucket\(s\) \[0\].*in transit"),
-        ({"engine_class": faults.EngineWithPerturbedWeight}, "disagree on the probe's first tokens by"),
-        ({"engine_class": faults.EngineWithStaleImages}, "disagree on the probe's first tokens by"),
+        ({"engine_class": faults.EngineWithPerturbedWeight}, "disagree on the probes' first tokens by"),
+        ({"engine_class": faults.EngineWithStaleImages}, "disagree on the probes' first tokens by"),
     ],
     ids=["flipped byte", "perturbed weight", "stale image embeddings"],
 )

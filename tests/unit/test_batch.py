@@ -17,7 +17,8 @@ IMAGE = {"pixel_values": torch.zeros(6, 3, 8, 8)}
 
 def group(prompt: int, lengths: list[int]) -> TrainingGroup:
     responses = tuple(
-        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantage=float(n)) for n in lengths
+        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantage=float(n))
+        for n in lengths
     )
     return TrainingGroup(("a.jpg",), tuple(range(prompt)), responses)
 

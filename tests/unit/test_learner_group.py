@@ -17,7 +17,9 @@ def test_every_rank_gets_equally_many_micro_batches_and_every_group_counts_once(
 ) -> None:
     shares = share_out(groups(count), ranks, size)
     assert len({len(batches) for batches, _ in shares}) == 1
-    counted = [g.prompt_ids[0] for batches, filler in shares for batch in batches[: len(batches) - filler] for g in batch]
+    counted = [
+        g.prompt_ids[0] for batches, filler in shares for batch in batches[: len(batches) - filler] for g in batch
+    ]
     assert sorted(counted) == list(range(count))
     assert all(1 <= len(batch) <= size for batches, _ in shares for batch in batches)
 

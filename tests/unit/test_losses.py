@@ -135,9 +135,7 @@ def test_the_gap_between_engine_and_learner_is_measured_inside_the_mask() -> Non
     batch = make_input()
     shifted = batch.old_logprobs_R_T + 0.25 + (1 - batch.mask_R_T) * 9
     result = grpo_loss(
-        PolicyLossInput(
-            batch.logprobs_R_T, batch.old_logprobs_R_T, shifted, None, batch.advantages_R, batch.mask_R_T
-        ),
+        PolicyLossInput(batch.logprobs_R_T, batch.old_logprobs_R_T, shifted, None, batch.advantages_R, batch.mask_R_T),
         AlgorithmSettings(),
         counts(batch),
     )
