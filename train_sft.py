@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     recipe, dry_run = parse_recipe("train_sft.py", "Supervised fine-tuning of a driving VLM.", arguments)
     if recipe.warm_start.steps == 0:
         raise RecipeError("warm_start.steps is 0, so there is nothing to train: set warm_start.steps=200, for example")
-    plan = resource_plan(recipe, roles=("learner",))
+    plan = resource_plan(recipe, roles=["learner"])
     if dry_run:
         print(dump_recipe(recipe), plan.describe(), sep="\n")
         return 0

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written beside, sealed with a manifest of SHA-256 sums, renamed into place; checked on reading."""
+"""Checkpoints of a run: written beside, sealed with SHA-256 sums, renamed into place; checked on reading."""
 
 from __future__ import annotations
 

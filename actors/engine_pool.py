@@ -1,4 +1,4 @@
-"""`EnginePool`: all rollout engines as the loop sees them. Spreads requests, merges their streams. Lives in the driver."""
+"""`EnginePool`: all rollout engines as the loop sees them. Spreads requests, merges streams. Lives in the driver."""
 
 from __future__ import annotations
 

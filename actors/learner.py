@@ -167,7 +167,8 @@ class Learner:
             frozen = self._load_policy().requires_grad_(False)
             deepspeed.initialize(model=frozen, config=self._deepspeed_config(), dist_init_required=False)
             for kept, current in zip(frozen.parameters(), self.policy.parameters(), strict=True):
-                kept.ds_tensor.data.copy_(current.ds_tensor.data)  # both are sharded alike
+                shard: Any = current
+                kept.ds_tensor.data.copy_(shard.ds_tensor.data)  # type: ignore[attr-defined]  # both are sharded alike
             self._reference = ReferencePolicy(frozen)
 
     def update(self, step: Step) -> StepMetrics:

@@ -75,7 +75,7 @@ class LearnerGroup:
         return _merge(await self.each("update", steps), counts)
 
     async def log_probs(self, groups: Sequence[TrainingGroup], temperature: float | None = None) -> list[list[float]]:
-        """Log-probabilities of every response's tokens, in order, at the rollouts' temperature unless another is given."""
+        """Log-probabilities of every response's tokens, in order; at the rollouts' temperature unless one is given."""
         size = self.settings.micro_batch_groups
         found: list[list[float]] = []
         for start in range(0, len(groups), size):

@@ -1,4 +1,4 @@
-"""`TransformersEngine`: a rollout engine on plain `generate`, for debugging. Same interface as `VllmEngine`, slow, simple."""
+"""`TransformersEngine`: a rollout engine on plain `generate`, for debugging. The interface of `VllmEngine`, slow."""
 
 from __future__ import annotations
 

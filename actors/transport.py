@@ -5,11 +5,11 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup, TCPStore
+from torch.distributed import ProcessGroupGloo, TCPStore
 
 Backend = Literal["gloo", "nccl"]
 
@@ -46,11 +46,7 @@ class WeightChannel:
         """Join the group; returns when all members have. Raises torch's `DistStoreError` on a timeout."""
         timeout = timedelta(seconds=meeting.timeout_s)
         store = TCPStore(meeting.host, meeting.port, meeting.world, rank == 0, timeout, wait_for_workers=False)
-        self._group: ProcessGroup
-        if meeting.backend == "gloo":
-            self._group = torch.distributed.ProcessGroupGloo(store, rank, meeting.world, timeout)
-        else:
-            self._group = torch.distributed.ProcessGroupNCCL(store, rank, meeting.world, timeout)
+        self._group = _group(meeting, store, rank, timeout)
         self._store = store  # the server of the group lives as long as rank 0 holds it
         self._timeout = timeout
         self._device = "cuda" if meeting.backend == "nccl" else "cpu"
@@ -73,6 +69,16 @@ class WeightChannel:
         self._group.broadcast(buffer, 0).wait(self._timeout)
 
 
+def _group(meeting: Meeting, store: TCPStore, rank: int, timeout: timedelta) -> Any:
+    if meeting.backend == "gloo":
+        return ProcessGroupGloo(store, rank, meeting.world, timeout)
+    from torch.distributed import ProcessGroupNCCL  # builds of torch for CPU have none
+
+    options = ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    return ProcessGroupNCCL(store, rank, meeting.world, options)
+
+
 def checksum(tensor: Tensor) -> int:
     """CRC-32 of a tensor's bytes."""
-    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -53,7 +53,7 @@ class VllmEngine:
         self.name, self.folder, self.policy, self.settings = name, folder, policy, settings
         self.version = -1
         self._encoder = PromptEncoder(load_processor(folder, policy), policy)
-        self._bias = {token: FORBID for token in forbidden_ids(folder, policy)}
+        self._bias = dict.fromkeys(forbidden_ids(folder, policy), FORBID)
 
     async def start(self) -> float:
         """Load the model; returns the seconds it took."""

@@ -23,7 +23,6 @@ from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import image_paths
 
-
 PROBE_HEAT = 2.0
 """Probes are sampled this much hotter than rollouts: a policy that is sure of its words gives log-probabilities of 0 in
 engine and learner alike, and would hide a gap."""

@@ -61,11 +61,12 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         moved = {
-            field.name: value.to(device) if isinstance(value := getattr(self, field.name), Tensor) else value
+            field.name: value.to(device)
             for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
         }
         inputs = {name: tensor.to(device) for name, tensor in self.model_inputs.items()}
-        return replace(self, **{**moved, "model_inputs": inputs})
+        return replace(self, model_inputs=inputs, **moved)
 
 
 ImageTensors = Callable[[tuple[str, ...]], dict[str, Tensor]]

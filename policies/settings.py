@@ -36,7 +36,7 @@ class PolicySettings(BaseModel):
     freeze_vision: bool = False
     """Keep the vision tower fixed."""
     image_size: tuple[int, int] | None = None
-    """Width, height to which every frame is resized before the model's own processor; None leaves it to the processor."""
+    """Width, height to which every frame is resized before the model's own processor; None: it gets the whole frame."""
     system_prompt: str | None = None
     """Text of the system turn; None sends none."""
 
@@ -53,7 +53,7 @@ class AlgorithmSettings(BaseModel):
     clip_high: float = 0.2
     """The ratio is clipped above at 1 + clip_high."""
     aggregation: Literal["seq-mean", "token-mean"] = "seq-mean"
-    """`seq-mean`: mean over responses of the mean over their tokens (AutoDriveRL Eq. 2); `token-mean`: over all tokens."""
+    """`seq-mean`: mean over responses of their tokens' mean (AutoDriveRL Eq. 2); `token-mean`: mean over all tokens."""
     kl_beta: float = 0.01
     """Weight of the KL term (k3 estimator) towards the reference policy; 0 loads no reference policy."""
     log_ratio_clamp: float = 20.0

@@ -108,7 +108,8 @@ def test_what_stands_outside_the_mask_cannot_leak_in() -> None:
     ).loss
     dirty.backward()
     assert float(dirty) == pytest.approx(float(clean))
-    assert poisoned.grad is not None and torch.isfinite(poisoned.grad).all()
+    assert poisoned.grad is not None
+    assert torch.isfinite(poisoned.grad).all()
 
 
 def test_on_the_first_pass_nothing_is_clipped_and_the_gradient_is_the_policy_gradient() -> None:
