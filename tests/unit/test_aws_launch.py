@@ -12,7 +12,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.placement import first_unplaced
 from cluster.plan import resource_plan
-from recipe import Recipe
+from recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILE = ROOT / "cluster" / "aws_a100.yaml"
@@ -33,27 +33,22 @@ def test_it_passes_rays_own_schema_with_rays_defaults_filled_in(launch: dict[str
 
 
 def test_rays_schema_is_strict_enough_to_notice_a_misspelt_key(launch: dict[str, Any]) -> None:
-    launch["available_node_types"]["train"]["min_worker"] = 2
+    launch["available_node_types"]["trainer"]["min_worker"] = 2
     with pytest.raises(Exception, match="min_worker"):
         validate_config(prepare_config(launch))
 
 
 def test_it_offers_sixteen_gpus_to_learners_and_engines_and_eight_to_the_judge(launch: dict[str, Any]) -> None:
-    assert sum(node["GPU"] for node in nodes_of(launch, "train")) == 16
+    assert sum(node["GPU"] for node in nodes_of(launch, "trainer")) == 16
     assert sum(node["GPU"] for node in nodes_of(launch, "judge")) == 8
-    assert launch["max_workers"] == len(nodes_of(launch, "train", "judge"))
+    assert launch["max_workers"] == len(nodes_of(launch, "trainer", "judge"))
     assert launch["available_node_types"]["head"]["resources"] == {"CPU": 0}
 
 
-def test_eight_learners_and_eight_engines_fit_on_its_training_nodes_and_nowhere_else(launch: dict[str, Any]) -> None:
-    recipe = Recipe(
-        run={"name": "r"},
-        learner={"ranks": 8, "gpus": 1, "cpus": 8},
-        rollout={"engines": 8, "gpus": 1, "cpus": 4},
-        cluster={"learner_label": "autodriverl_train"},
-    )
-    bundles = resource_plan(recipe).bundles
-    assert first_unplaced(bundles, nodes_of(launch, "train")) is None
+def test_the_papers_recipe_fits_on_its_training_nodes_and_nowhere_else(launch: dict[str, Any]) -> None:
+    bundles = resource_plan(load_recipe([str(ROOT / "recipes" / "driverx_grpo.yaml")])).bundles
+    assert sum(bundle.gpus for bundle in bundles) == 16
+    assert first_unplaced(bundles, nodes_of(launch, "trainer")) is None
     assert first_unplaced(bundles, nodes_of(launch, "judge")) == bundles[0]
 
 
