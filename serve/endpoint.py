@@ -58,7 +58,7 @@ class PolicyEndpoint:
 
     def __init__(self, policy_folder: str, recipe_json: str, digest: str) -> None:
         """Load the policy of `policy_folder`; `digest` is the `key_digest` every `/v1` request must match."""
-        recipe = Recipe.model_validate_json(recipe_json)
+        recipe: Recipe = Recipe.model_validate_json(recipe_json)
         self._settings = recipe.serve
         self._model = recipe.run.name
         self._digest = digest

@@ -47,7 +47,7 @@ class Served:
     def ask(self, frames: list[Path], question: str = QUESTION, **options: Any) -> Any:
         images = [{"type": "image_url", "image_url": {"url": data_uri(frame)}} for frame in frames]
         messages: Any = [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
-        given = {"model": "tiny", "max_tokens": TOKENS, "temperature": 0.0} | options
+        given: dict[str, Any] = {"model": "tiny", "max_tokens": TOKENS, "temperature": 0.0} | options
         return self.client.chat.completions.create(messages=messages, **given)
 
     def post(self, body: Any, **headers: str) -> httpx.Response:
