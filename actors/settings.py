@@ -47,7 +47,7 @@ class RolloutSettings(BaseModel):
     """Samples drawn per step."""
     group_size: int = Field(8, ge=2)
     """Responses per sample (G)."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0, le=2)
     """Sampling temperature in training; the learner's log-probabilities are of the same distribution."""
     max_tokens: int = Field(64, ge=1)
     """Response cap in tokens; a response cut off here is over-long."""

@@ -23,9 +23,9 @@ from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import image_paths
 
-PROBE_HEAT = 2.0
-"""Probes are sampled this much hotter than rollouts: a policy that is sure of its words gives log-probabilities of 0 in
-engine and learner alike, and would hide a gap."""
+PROBE_TEMPERATURE = 2.0
+"""Probes are sampled as hot as vLLM takes it: a policy that is sure of its words gives log-probabilities of 0 in engine
+and learner alike, and would hide a gap."""
 
 
 class SyncError(RuntimeError):
@@ -56,7 +56,7 @@ class WeightSync:
     ) -> None:
         """Join the given learners and engines; `probes` are the samples whose first tokens are compared."""
         self._learners, self._engines, self._settings = learners, engines, settings
-        self._probes, self._temperature = list(probes), PROBE_HEAT * rollout.temperature
+        self._probes = list(probes)
         self._workers = rollout.tensor_parallel
         whole_gpus = rollout.gpus >= 1 and learners.settings.gpus >= 1  # NCCL refuses two members on one GPU
         self._backend: Backend = settings.backend if settings.backend != "auto" else "nccl" if whole_gpus else "gloo"
@@ -112,7 +112,7 @@ class WeightSync:
             response = TrainingResponse(rollout.token_ids, rollout.logprobs, advantage=0.0)
             groups.append(TrainingGroup(image_paths(sample), rollout.prompt_ids, (response,)))
             engine_rows.append(rollout.logprobs)
-        learner_rows = await self._learners.log_probs(groups, self._temperature)
+        learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)
         return max(
             abs(ours - theirs)
             for row, engine_row in zip(learner_rows, engine_rows, strict=True)
@@ -121,7 +121,7 @@ class WeightSync:
 
     async def _probe_rollouts(self) -> list[tuple[DrivingSample, Rollout]]:
         """Each probe's first tokens from every engine."""
-        sampling = SamplingSettings(self._temperature, self._settings.probe_tokens, seed=0)
+        sampling = SamplingSettings(PROBE_TEMPERATURE, self._settings.probe_tokens, seed=0)
         by_id = {sample.id: sample for sample in self._probes}
         found: list[tuple[DrivingSample, Rollout]] = []
         async with self._engines.busy:
