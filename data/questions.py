@@ -1,7 +1,7 @@
 """Questions about a `Scene` in DriveLM's own wording and formats, with answers from the scene's ground truth.
 
-Reads the ground truth only, never the pictures. Options are shuffled, and every behavior is equally likely given the
-options, so nobody answers above the majority letter without seeing.
+Reads the ground truth only, never the pictures. The other options of a choice are drawn at random and every behavior
+is equally likely, so nobody answers above the majority letter without seeing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ SAFE_ACTIONS: dict[Situation, str] = {
     "lead_vehicle": "Keep going at the same speed, decelerate gradually without braking.",
     "green_light": "Keep going at the same speed, accelerate, and proceed ahead.",
 }
-DIRECTIONS_OF_CAMERAS = {"CAM_FRONT": "front", "CAM_FRONT_LEFT": "front left", "CAM_FRONT_RIGHT": "front right",
-                         "CAM_BACK": "back"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Question:
 
 
 def questions_of(scene: Scene) -> list[Question]:
-    """All questions of a scene: two or three of each task but behavior, which has one. Deterministic in the scene."""
+    """All questions of a scene: two of each task but behavior, which has one. Deterministic in the scene."""
     rng = random.Random(f"questions {scene.id}")
     return [*_perception(scene, rng), *_prediction(scene), *_planning(scene), _behavior(scene, rng)]
 
@@ -70,12 +68,14 @@ def driving_text(scenes: int = 400, seed: int = 0) -> Iterator[str]:
             yield question.answer
 
 
-def multiple_choice(
-    task: Task, question: str, correct: str, wrong: Sequence[str], rng: random.Random
-) -> Question:
-    """The question with `correct` and three of `wrong` in a random order; the answer is the letter alone."""
-    options = [correct, *rng.sample(list(wrong), len(LETTERS) - 1)]
-    rng.shuffle(options)
+def multiple_choice(task: Task, question: str, correct: str, possible: Sequence[str], rng: random.Random) -> Question:
+    """The question with `correct` and three others of `possible`, listed in that order; the answer is the letter.
+
+    Which letter is right stays open to the blind: all `possible` are equally likely given the list. A fixed order
+    lets a small policy gain from seeing before it has learnt to compare what it sees with the list.
+    """
+    others = rng.sample([option for option in possible if option != correct], len(LETTERS) - 1)
+    options = [option for option in possible if option == correct or option in others]
     choices = dict(zip(LETTERS, options, strict=True))
     listed = " ".join(f"{letter}. {text}" for letter, text in choices.items())
     return Question(
@@ -94,46 +94,22 @@ def _perception(scene: Scene, rng: random.Random) -> Iterator[Question]:
         "perception",
         f"What is the moving status of object {neighbour.tag(2)}?",
         neighbour.status,
-        [status for status in STATUSES if status != neighbour.status],
+        STATUSES,
         rng,
     )
-    yield Question(
-        "perception", "open_ended", f"What is the visual description of {neighbour.tag(2)}?", neighbour.description
-    )
-    yield Question(
-        "perception",
-        "structured",
-        "What are the important objects in the current scene? "
-        "Those objects will be considered for the future reasoning and driving decision.",
-        _important_objects(scene),
-    )
     yield _yes_no("perception", "Are there moving cars to the back of the ego car?", scene.followed)
-
-
-def _important_objects(scene: Scene) -> str:
-    first, second = scene.objects[:2]
-    names = [
-        f"{_article(o.description)} {o.description[:-1].lower()} to the {DIRECTIONS_OF_CAMERAS[o.camera]} of the ego vehicle"
-        for o in (first, second)
-    ]
-    return f"There is {names[0]} and {names[1]}. The IDs of these objects are {first.tag(1)} and {second.tag(2)}."
-
-
-def _article(word: str) -> str:
-    return "an" if word[0] in "AEIOU" else "a"
 
 
 def _prediction(scene: Scene) -> Iterator[Question]:
     yield Question(
         "prediction",
         "coordinates",
-        "What object should the ego vehicle notice first when the ego vehicle is getting to the next possible location?",
+        "What object should the ego vehicle notice first "
+        "when the ego vehicle is getting to the next possible location?",
         scene.objects[0].tag(1),
     )
     roadside = scene.objects[2]
-    yield _yes_no(
-        "prediction", f"Is {roadside.tag(3)} a traffic sign or a road barrier?", roadside.shape == "barrier"
-    )
+    yield _yes_no("prediction", f"Is {roadside.tag(3)} a traffic sign or a road barrier?", roadside.shape == "barrier")
 
 
 def _planning(scene: Scene) -> Iterator[Question]:
@@ -142,13 +118,6 @@ def _planning(scene: Scene) -> Iterator[Question]:
         "open_ended",
         "In this scenario, what are safe actions to take for the ego vehicle?",
         SAFE_ACTIONS[scene.situation],
-    )
-    light = scene.objects[0] if scene.objects[0].shape == "traffic_light" else None
-    yield Question(
-        "planning",
-        "open_ended",
-        "What is the traffic signal that the ego vehicle should pay attention to?",
-        light.description if light else "None.",
     )
     target = {"straight": "Go straight.", "left": "Turn left.", "right": "Turn right."}[scene.bend]
     yield Question(
@@ -160,5 +129,4 @@ def _planning(scene: Scene) -> Iterator[Question]:
 
 
 def _behavior(scene: Scene, rng: random.Random) -> Question:
-    wrong = [behavior for behavior in BEHAVIORS if behavior != scene.behavior]
-    return multiple_choice("behavior", "Predict the behavior of the ego vehicle.", scene.behavior, wrong, rng)
+    return multiple_choice("behavior", "Predict the behavior of the ego vehicle.", scene.behavior, BEHAVIORS, rng)

@@ -146,9 +146,9 @@ def _draw_vehicle(pen: ImageDraw.ImageDraw, placed: PlacedObject) -> None:
     pen.rounded_rectangle((x1, y1 + height * 0.4, x2, y2 - height * 0.12), radius=width * 0.06, fill=paint)
     stopped = placed.status == "Stopped."
     lamp = (255, 24, 24) if stopped else ((255, 250, 210) if placed.camera == "CAM_BACK" else (128, 20, 24))
-    top, bottom = (0.44, 0.72) if stopped else (0.48, 0.6)
-    for left in (x1 + width * 0.03, x2 - width * 0.27):
-        pen.rectangle((left, y1 + height * top, left + width * 0.24, y1 + height * bottom), fill=lamp)
+    top, bottom = (0.42, 0.8) if stopped else (0.48, 0.6)
+    for left in (x1 + width * 0.02, x2 - width * 0.3):
+        pen.rectangle((left, y1 + height * top, left + width * 0.28, y1 + height * bottom), fill=lamp)
     pen.rectangle((x1 + width * 0.36, y1 + height * 0.66, x2 - width * 0.36, y1 + height * 0.78), fill=MARK)
 
 
@@ -164,6 +164,8 @@ def _draw_side_of_vehicle(
     def polygon(points: list[tuple[float, float]], fill: Colour) -> None:
         pen.polygon([(across(x), y1 + height * y) for x, y in points], fill=fill)
 
+    beam = (232, 222, 160)
+    polygon([(0.02, 0.52), (0.02, 0.64), (-0.34, 1.0), (-0.34, 0.62)], beam)
     polygon([(0.42, 0.0), (0.92, 0.0), (1.0, 0.42), (1.0, 0.84), (0.0, 0.84), (0.0, 0.52), (0.26, 0.42)], paint)
     polygon([(0.44, 0.07), (0.62, 0.07), (0.62, 0.4), (0.32, 0.4)], GLASS)
     polygon([(0.66, 0.07), (0.88, 0.07), (0.94, 0.4), (0.66, 0.4)], GLASS)
@@ -201,8 +203,10 @@ def _draw_barrier(pen: ImageDraw.ImageDraw, placed: PlacedObject) -> None:
         left = x1 + number * stripe + stripe * 0.5
         slant = stripe * 0.5
         bottom = y1 + height * 0.72
-        pen.polygon([(left + slant, y1), (left + slant + stripe * 0.7, y1), (left + stripe * 0.7, bottom), (left, bottom)],
-                    fill=MARK)
+        pen.polygon(
+            [(left + slant, y1), (left + slant + stripe * 0.7, y1), (left + stripe * 0.7, bottom), (left, bottom)],
+            fill=MARK,
+        )
 
 
 def _draw_traffic_light(pen: ImageDraw.ImageDraw, placed: PlacedObject) -> None:

@@ -10,7 +10,7 @@ from data.render import HEIGHT, WIDTH, render_scene
 from data.sample import CAMERAS, DrivingSample
 from data.scene import build_scene
 
-FORMAT = 1
+FORMAT = 3
 """Raised whenever scenes or pictures change, so that a folder drawn by older code is not taken for a new one."""
 JPEG_QUALITY = 90
 
@@ -52,8 +52,8 @@ def _draw(folder: Path, scenes: int, seed: int) -> None:
         (folder / camera).mkdir(parents=True, exist_ok=True)
     for index in missing:
         scene = build_scene(index, seed)
-        for camera, image in render_scene(scene).items():
-            image.save(_image_path(folder, scene.id, camera), quality=JPEG_QUALITY)
+        for view, image in render_scene(scene).items():
+            image.save(_image_path(folder, scene.id, view), quality=JPEG_QUALITY)
     manifest.write_text(json.dumps(wanted))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from data.sample import Camera, KeyObject
@@ -99,7 +99,7 @@ class Scene:
 
     @property
     def behavior(self) -> str:
-        """DriveLM's "{direction}. {speed}." of the ego vehicle: the bend decides the first, the situation the second."""
+        """DriveLM's "{direction}. {speed}." of the ego vehicle: decided by the bend and by the situation."""
         return behavior_of(self.bend, self.situation)
 
     def seen_by(self, camera: str) -> tuple[PlacedObject, ...]:
@@ -139,12 +139,12 @@ CIRCUMSTANCES: dict[str, tuple[tuple[Bend, Situation], ...]] = {
         for situations in (("pedestrian", "lead_vehicle"), ("green_light",))
     },
 }
-"""Every behavior that occurs, and what brings it about. DriveLM's list knows `not moving` only with `going straight`."""
+"""Every behavior that occurs and what brings it about. DriveLM knows `not moving` only with `going straight`."""
 BEHAVIORS: tuple[str, ...] = tuple(CIRCUMSTANCES)
 
 
 def project(lateral: float, up: float, depth: float) -> tuple[float, float]:
-    """Pixel (x, y) in the 1600x900 frame of a point `lateral` m right of the axis, `up` m above ground, `depth` m away."""
+    """Pixel (x, y) in the 1600x900 frame of a point `lateral` m right of the axis, `up` m high and `depth` m away."""
     return 800.0 + FOCAL_LENGTH * lateral / depth, HORIZON + FOCAL_LENGTH * (CAMERA_HEIGHT - up) / depth
 
 
@@ -165,14 +165,6 @@ def build_scene(index: int, seed: int) -> Scene:
     return Scene(f"scene-{seed}-{index:04d}", bend, situation, tuple(objects), followed, sky, rng.randrange(2**31))
 
 
-def with_situation(scene: Scene, bend: Bend, situation: Situation) -> Scene:
-    """The same scene under another bend and situation: what else would have been, for counterfactual checks."""
-    rng = random.Random(f"{scene.id} {bend} {situation}")
-    return replace(
-        scene, bend=bend, situation=situation, objects=(_key_object(bend, situation, rng), *scene.objects[1:])
-    )
-
-
 def _key_object(bend: Bend, situation: Situation, rng: random.Random) -> PlacedObject:
     place = rng.choice((-1, 0, 1))
     if situation in ("red_light", "green_light"):
@@ -185,7 +177,9 @@ def _key_object(bend: Bend, situation: Situation, rng: random.Random) -> PlacedO
 
 
 def _neighbour(rng: random.Random) -> PlacedObject:
-    return _vehicle("CAM_FRONT_LEFT", rng.choice((-1.8, 1.8)), 6.0, rng, rng.choice(STATUSES))
+    return _vehicle(
+        "CAM_FRONT_LEFT", rng.choice((-1.5, 1.5)), 5.0, rng, rng.choice(STATUSES), colours=("blue", "white", "yellow")
+    )
 
 
 def _roadside(rng: random.Random) -> PlacedObject:
@@ -203,5 +197,5 @@ def _vehicle(
     status: Status,
     colours: Sequence[str] = VEHICLE_COLOURS,
 ) -> PlacedObject:
-    width = 3.0 if status in ("Turn left.", "Turn right.") else 2.2
+    width = 3.6 if status in ("Turn left.", "Turn right.") else 2.2
     return PlacedObject("sedan", rng.choice(colours), camera, lateral, depth, width, 1.6, status=status)

@@ -19,6 +19,7 @@ PIECES = (
     r"<c\d+,[A-Z_]+,"  # the head of an object tag
     r"|\d+\.\d"  # a coordinate
     r"|[A-D](?=\.(\s|$))"  # an option's letter, the same token as the letter alone in an answer
+    r"|\. The ego vehicle is [a-z ]+\. The ego vehicle is [a-z ]+\.\s*"  # one of the behaviors, as an option
     r"|[.?!:;>]*\s*(?:(?! and )[^\d<>.?!:;])+[.?!:;]*\s*"  # a sentence or a clause of it, with the blank behind it
     r"|[^\d]|\d"
 )
@@ -28,7 +29,8 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}"
-    "{% if part['type'] in ('image', 'image_url') %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] in ('image', 'image_url') %}<image>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}{% if message['role'] == 'user' %} {% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
