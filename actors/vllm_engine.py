@@ -30,6 +30,7 @@ def engine_environment(settings: RolloutSettings) -> dict[str, str]:
     return {
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(settings.memory_gib))),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one worker runs inside the engine core: no third process that polls
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
         "OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus))),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.drivelm import load_drivelm
 from data.errors import DataError
-from data.rendered import rendered_samples
+from data.rendered import FORMAT, rendered_samples
 from data.settings import DataSettings
 from data.split import Split, split_by_scene
 
@@ -32,7 +32,7 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
         DataError: a file or folder is missing or broken, or too little is left to split.
     """
     if settings.source == "rendered":
-        folder = cache / f"rendered-{settings.scenes}-{settings.seed}"
+        folder = cache / f"rendered-{settings.scenes}-{settings.seed}-v{FORMAT}"
         samples = tuple(rendered_samples(folder, settings.scenes, settings.seed))
         return LoadedData(split_by_scene(samples, settings.held_out, settings.seed), {})
     if settings.annotations is None or settings.image_root is None:
