@@ -27,8 +27,7 @@ from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.report import write_report
-from policies.model import check_checkpoint
-from policies.source import TINY, policy_source
+from policies.source import check_source, policy_source
 from recipe import Recipe
 from rewards.route import Router
 
@@ -70,7 +69,7 @@ def prepare(recipe: Recipe) -> Run:
     """
     check_paths(recipe)
     root = Path(recipe.run.root).expanduser()
-    source = checked_source(recipe, root)
+    check_source(recipe.policy)
     data = load_data(recipe.data, root)
     samples = [*data.split.train, *data.split.held_out]
     Router(recipe.reward).check_routes(samples)
@@ -80,6 +79,7 @@ def prepare(recipe: Recipe) -> Run:
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     warm_start = WarmStart(data.split.train, recipe.warm_start, recipe.run.seed, folder / WARM_START_LOG)
+    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     return Run(recipe, folder, data, source, warm_start)
 
 
@@ -142,21 +142,15 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     """
     check_paths(recipe)
     root = Path(recipe.run.root).expanduser()
+    check_source(recipe.policy)
     data = load_data(recipe.data, root)
-    source = checked_source(recipe, root)
+    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():
         engines = await EnginePool.start(recipe, source, options)
         result = await examine_engines("evaluate", asked, engines, Scorers(recipe.reward), recipe, version=0)
         await engines.all("stop", timeout_s=recipe.sync.timeout_s)
     return result
-
-
-def checked_source(recipe: Recipe, cache: Path) -> str:
-    """The first weights, found fit for a policy before anything is started."""
-    if recipe.policy.model != TINY:
-        check_checkpoint(str(Path(recipe.policy.model).expanduser()), recipe.policy)
-    return policy_source(recipe.policy, cache, recipe.run.seed)
 
 
 async def begin(run: Run, crew: Crew) -> RunState:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.drivelm import load_drivelm
 from data.errors import DataError
+from data.questions import driving_text
 from data.rendered import FORMAT, rendered_samples
 from data.settings import DataSettings
 from data.split import Split, split_by_scene
@@ -19,6 +20,8 @@ class LoadedData:
     split: Split
     faults: dict[str, list[str]]
     """Reason to ids of faulty entries (dropped, or kept with a fault worth knowing)."""
+    corpus: tuple[str, ...]
+    """Driving text that the tiny policy's tokenizer is trained on."""
 
 
 def load_data(settings: DataSettings, cache: Path) -> LoadedData:
@@ -34,13 +37,13 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
     if settings.source == "rendered":
         folder = cache / f"rendered-{settings.scenes}-{settings.seed}-v{FORMAT}"
         samples = tuple(rendered_samples(folder, settings.scenes, settings.seed))
-        return LoadedData(split_by_scene(samples, settings.held_out, settings.seed), {})
+        return LoadedData(split_by_scene(samples, settings.held_out, settings.seed), {}, tuple(driving_text()))
     if settings.annotations is None or settings.image_root is None:
         raise DataError(
             "data.source=drivelm needs data.annotations (the JSON file) and data.image_root (the folder that holds "
             "samples/CAM_FRONT/...); give both"
         )
     loaded = load_drivelm(settings.annotations, settings.image_root)
-    return LoadedData(
-        split_by_scene(loaded.samples, settings.held_out, settings.seed), loaded.dropped | loaded.kept_with_fault
-    )
+    split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
+    corpus = tuple(text for sample in split.train for text in (sample.question, sample.answer))
+    return LoadedData(split, loaded.dropped | loaded.kept_with_fault, corpus)

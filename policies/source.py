@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from policies.model import check_checkpoint
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
 
 TINY = "tiny"
 
 
-def policy_source(settings: PolicySettings, cache: Path, seed: int) -> str:
-    """A folder or hub name that `load_policy` and the engines take; `tiny` is built under `cache` once per seed."""
+def check_source(settings: PolicySettings) -> None:
+    """Find a model that cannot be a policy before anything is loaded or started.
+
+    Raises:
+        PolicyError: says what is missing; the tiny policy lacks nothing.
+    """
     if settings.model != TINY:
-        path = Path(settings.model).expanduser()
-        return str(path.resolve()) if path.is_dir() else settings.model
-    folder = cache.resolve() / f"tiny-policy-{seed}"
+        check_checkpoint(_location(settings), settings)
+
+
+def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
+    """A folder or hub name that `load_policy` and the engines take.
+
+    The tiny policy is built under `cache`, once per seed and corpus: the driving text its tokenizer is trained on.
+    """
+    if settings.model != TINY:
+        return _location(settings)
+    text = hashlib.sha256("\n".join(corpus).encode()).hexdigest()[:12]
+    folder = cache.resolve() / f"tiny-policy-{seed}-{text}"
     if not (folder / "model.safetensors").is_file():
-        build_tiny_policy(folder, seed)
+        build_tiny_policy(folder, seed, corpus)
     return str(folder)
+
+
+def _location(settings: PolicySettings) -> str:
+    path = Path(settings.model).expanduser()
+    return str(path.resolve()) if path.is_dir() else settings.model

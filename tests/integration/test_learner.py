@@ -10,10 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from actors.learner_group import LearnerGroup
+from data.questions import driving_text
 from data.rendered import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.source import policy_source
 from tests.integration.conftest import MakeRecipe, any_node
+
+CORPUS = list(driving_text())
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -40,7 +43,7 @@ def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides
     recipe = make("learner.lr=1e-3", "algorithm.kl_beta=0.05", "learner.threads=1", *overrides)
 
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         groups = await some_groups(learners, cache)
         await learners.all("freeze_reference")
         for _ in range(2):
@@ -94,7 +97,7 @@ def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) ->
     recipe = small_recipe()
 
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         groups = await some_groups(learners, cache)
         await learners.update(groups, "grpo", lr=1e-3)
         learners.sequence -= 1
@@ -109,7 +112,7 @@ def test_an_infinite_loss_changes_no_weight(small_recipe: MakeRecipe, cache: Pat
     recipe = small_recipe("algorithm.importance_cap=null")
 
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         good = await some_groups(learners, cache)
         before = await learners.log_probs(good)
         token_ids = good[0].responses[0].token_ids
@@ -129,7 +132,7 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
     recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", "learner.threads=1")
 
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         groups = await some_groups(learners, cache)
         await learners.update(groups, "grpo", lr=1e-3)
         (tmp_path / "saved").mkdir()
@@ -138,7 +141,7 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
         expected = await learners.log_probs(groups)
         learners.stop()
 
-        resumed = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0), any_node)
+        resumed = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         await resumed.load(tmp_path / "saved")
         await resumed.update(groups, "grpo", lr=1e-3)
         found = await resumed.log_probs(groups)
@@ -151,7 +154,7 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
 
 def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, tmp_path: Path) -> None:
     recipe = small_recipe("policy.lora={rank: 4, alpha: 8}", "algorithm.kl_beta=0.05", "learner.zero_stage=3")
-    source = policy_source(recipe.policy, cache, 0)
+    source = policy_source(recipe.policy, cache, 0, CORPUS)
 
     async def run() -> tuple[list[list[float]], list[list[float]]]:
         learners = await LearnerGroup.start(recipe, source, any_node)
