@@ -1,4 +1,4 @@
-"""One Ray session for all integration tests of actors, and recipes small enough to run in seconds."""
+"""One Ray session for the integration tests of a module, and recipes small enough to run in seconds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def small_recipe(tmp_path: Path) -> MakeRecipe:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
     with session(load_recipe([str(ROOT / "recipes/tiny.yaml")])):
         yield

@@ -70,7 +70,7 @@ def test_with_tiny_models_and_counts_a_step_runs(name: str, small_recipe: MakeRe
         build = tiny_qwen2_5_vl if "Qwen" in recipe.policy.model else build_tiny_policy
         overrides.append(f"policy.model={build(tmp_path / 'model')}")
     if recipe.data.source == "drivelm":
-        annotations, image_root = write_drivelm(tmp_path / "drivelm")
+        annotations, image_root = write_drivelm(tmp_path / "given")
         overrides += [f"data.annotations={annotations}", f"data.image_root={image_root}", "data.held_out=0.25"]
     folder = run(small_recipe(*overrides, recipe=name))
     (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -193,7 +193,8 @@ def test_a_stated_answer_decides_among_listed_options() -> None:
 
 
 PROSE = [
-    "a",
+    "a truck",
+    "a red",
     "an",
     "the",
     "ego",
