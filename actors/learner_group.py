@@ -37,7 +37,7 @@ class LearnerGroup:
         """
         settings = recipe.learner
         threads = str(settings.threads or max(1, int(settings.cpus)))
-        environment = {"OMP_NUM_THREADS": threads, "DS_LOG_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
         ranks = [
             ray.remote(learner_class)
             .options(**options("learner", rank), runtime_env={"env_vars": environment})

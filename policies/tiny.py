@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -24,6 +23,7 @@ from transformers import (
 )
 
 from data.questions import driving_text
+from policies.checkpoint import save_checkpoint
 from policies.tokenizer import IMAGE_TOKEN, train_tokenizer
 
 IMAGE_SIZE, PATCH_SIZE = 32, 16
@@ -51,9 +51,7 @@ def build_tiny_policy(folder: Path, seed: int = 0, corpus: Iterable[str] | None 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(driving_text() if corpus is None else corpus, VOCABULARY)
     model = _build_model(tokenizer, seed)
-    model.save_pretrained(folder)
-    _rename_to_hub_layout(folder / "model.safetensors")
-    _build_processor(tokenizer).save_pretrained(folder)
+    save_checkpoint(folder, model, _build_processor(tokenizer), model.state_dict())
     return folder
 
 
@@ -65,6 +63,8 @@ def _build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondi
         "pad_token_id": tokenizer.pad_token_id,
     }
     config = LlavaConfig(
+        architectures=[LlavaForConditionalGeneration.__name__],
+        dtype="float32",
         vision_config=CLIPVisionConfig(image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, projection_dim=128, **VISION),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
@@ -105,17 +105,6 @@ def _initialise(model: LlavaForConditionalGeneration, seed: int) -> None:
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 std /= math.sqrt(2 * depth)
             parameter.normal_(0.0, std, generator=generator)
-
-
-def _rename_to_hub_layout(weights: Path) -> None:
-    """Version 5 of transformers drops `vision_model.` when it saves; vLLM looks for it, and transformers reads both."""
-    renamed = {}
-    for name, tensor in load_file(weights).items():
-        name = name.removeprefix("model.")
-        if name.startswith("vision_tower.") and not name.startswith("vision_tower.vision_model."):
-            name = name.replace("vision_tower.", "vision_tower.vision_model.", 1)
-        renamed[name] = tensor
-    save_file(renamed, weights, metadata={"format": "pt"})
 
 
 def _build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

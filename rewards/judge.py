@@ -1,0 +1,115 @@
+"""What is asked of a judge and how its reply is read. Pure: who carries the question to a model lies in `actors`.
+
+A judge fills a sheet of criteria, each with bounded whole points; the points are added here, never by the judge.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, get_args
+
+FailureReason = Literal["timeout", "connection", "rate_limited", "server_error", "invalid_reply", "actor_lost"]
+FAILURE_REASONS: tuple[FailureReason, ...] = get_args(FailureReason)
+
+
+class JudgeFailed(RuntimeError):
+    """No judgement could be had, for a reason that is counted under its name; the rollout is masked, never a zero."""
+
+    def __init__(self, reason: FailureReason, detail: str) -> None:
+        """Keep the reason for the counts and the detail for people."""
+        super().__init__(f"{reason}: {detail}")
+        self.reason: FailureReason = reason
+
+
+class InvalidReply(ValueError):
+    """A reply that is not a filled sheet; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One line of a sheet: a name, whole points from `lowest` to `highest`, and whether they count in the value."""
+
+    name: str
+    highest: int
+    lowest: int = 0
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """One answer to be judged: everything that decides the reply, the judge and its sampling settings apart.
+
+    `system` is the rubric alone, the same for every answer judged by it, so that a prefix cache serves it; `user`
+    holds the case. `rubric` names the rubric with the hash of its text.
+    """
+
+    rubric: str
+    system: str
+    user: str
+    criteria: tuple[Criterion, ...]
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema a reply must satisfy: one bounded integer for each criterion."""
+        points = {c.name: {"type": "integer", "minimum": c.lowest, "maximum": c.highest} for c in self.criteria}
+        return {"type": "object", "properties": points, "required": list(points), "additionalProperties": False}
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The chat a judge is shown."""
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A judge's verdict: the value on 0-100, the points of each criterion, and the reply it was read from."""
+
+    value: float
+    points: dict[str, int]
+    reply: str
+
+
+class Judge(Protocol):
+    """Whoever can have an answer judged."""
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        """Raises `JudgeFailed` when no judgement could be had."""
+        ...
+
+
+def read_reply(request: JudgeRequest, reply: str) -> Judgement:
+    """The judgement in a reply: 100 x points earned / points possible, over the criteria that count.
+
+    Raises:
+        InvalidReply: the reply is not one JSON object with a whole number within bounds for every criterion and
+            nothing else.
+    """
+    try:
+        sheet = json.loads(reply, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
+    except ValueError as error:  # also JSONDecodeError
+        raise InvalidReply(f"not a JSON sheet ({error}): {reply[:200]!r}") from None
+    if not isinstance(sheet, dict):
+        raise InvalidReply(f"not a JSON object: {reply[:200]!r}")
+    names = {criterion.name for criterion in request.criteria}
+    if sheet.keys() != names:
+        raise InvalidReply(f"the sheet names {sorted(sheet)}, not {sorted(names)}")
+    for criterion in request.criteria:
+        points = sheet[criterion.name]
+        if type(points) is not int or not criterion.lowest <= points <= criterion.highest:  # a bool is no number here
+            raise InvalidReply(f"{criterion.name} is {points!r}, not {criterion.lowest} to {criterion.highest}")
+    counted = [criterion for criterion in request.criteria if criterion.counts]
+    value = 100.0 * sum(sheet[c.name] for c in counted) / sum(c.highest for c in counted)
+    return Judgement(value, sheet, reply)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    sheet = dict(pairs)
+    if len(sheet) < len(pairs):
+        raise ValueError("a criterion is written twice")
+    return sheet
