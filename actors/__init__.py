@@ -1,5 +1,6 @@
-"""The Ray processes (rollout engines, learners, weight sync) and the loop that joins them."""
+"""The Ray processes (rollout engines, learners, judges, CLIP, weight sync) and the loop that joins them."""
 
-import os
+import logging
 
-os.environ.setdefault("DS_LOG_LEVEL", "ERROR")  # DeepSpeed reads it when imported; else it warns of every missing GPU
+# Not a warning to people who chose a machine without a GPU, and the driver needs none anyway.
+logging.getLogger("DeepSpeed").addFilter(lambda record: record.funcName != "get_accelerator")
