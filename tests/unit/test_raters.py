@@ -93,20 +93,22 @@ def test_the_interval_holds_r_is_seeded_and_narrows_with_more_items() -> None:
     assert known(many[1]) - known(many[0]) < 0.5 * (known(few[1]) - known(few[0]))
     # Fisher's z gives the interval by theory.
     z, width = np.arctanh(r), 1.96 / 397**0.5
-    assert many[:2] == pytest.approx((np.tanh(z - width), np.tanh(z + width)), abs=0.02)
+    assert known(many[0]) == pytest.approx(np.tanh(z - width), abs=0.02)
+    assert known(many[1]) == pytest.approx(np.tanh(z + width), abs=0.02)
 
 
 def test_resamples_in_which_r_is_undefined_are_counted() -> None:
     x = np.array([0.0, 0.0, 0.0, 1.0])
     low, high, undefined = bootstrap_interval(x, x, 4000, 0)
-    assert (low, high) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert known(low) == known(high) == pytest.approx(1.0)
     assert undefined / 4000 == pytest.approx(0.75**4 + 0.25**4, abs=0.03)
 
 
 def test_many_items_are_resampled_in_portions_without_changing_what_is_asked_for() -> None:
     x = np.arange(300_000, dtype=np.float64)
     low, high, undefined = bootstrap_interval(x, x, 7, 0)
-    assert (low, high, undefined) == (pytest.approx(1.0), pytest.approx(1.0), 0)
+    assert known(low) == known(high) == pytest.approx(1.0)
+    assert undefined == 0
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
