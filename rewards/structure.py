@@ -121,8 +121,7 @@ def _describes(text: str, taken: set[str], question: str) -> bool:
 
 
 def _justifies(text: str, taken: set[str]) -> bool:
-    own = _words(text) - taken
-    says_something = bool(own and reasons_in(text)) or len(own) >= MIN_OWN_WORDS
+    says_something = bool(reasons_in(text)) or len(_words(text) - taken) >= MIN_OWN_WORDS
     return says_something and not _lists_vocabulary(text)
 
 

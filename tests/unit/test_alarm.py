@@ -128,6 +128,8 @@ def test_a_change_raises_one_alarm_and_a_further_change_another() -> None:
     twice = series(120, lambda step: 20.0 + 20 * (step >= 30) + 20 * (step >= 80), flat, noise=0.0)
     assert len(alarms(once, SETTINGS)) == 1
     assert len(alarms(twice, SETTINGS)) == 2
+    longer = series(120, flat, flat, lambda step: 100.0 + 100 * (step >= 30), noise=0.0)
+    assert kinds(longer) == ["length_drift"]
 
 
 def test_noise_alone_raises_an_alarm_in_under_one_run_of_fifty() -> None:
@@ -149,9 +151,9 @@ def test_a_step_without_a_measurement_is_left_out_and_counted() -> None:
 
 
 def test_a_step_that_comes_again_replaces_itself_and_those_after_it() -> None:
-    first = series(20, lambda step: 40.0 + 20 * (step >= 15), flat, noise=0.0)[:19]
-    again = series(20, flat, flat, noise=0.0)[10:]
-    assert alarms([*first, *again], SETTINGS) == []
+    steps = series(20, stepped(40, 60), flat, noise=0.0)
+    assert alarms([*steps[:16], *steps[10:19]], SETTINGS) == []  # 25 steps were seen, 19 of them stand
+    assert alarms([*steps[:16], *steps[10:]], SETTINGS) == alarms(steps, SETTINGS) != []
 
 
 def test_a_watch_gives_the_same_alarms_as_the_whole_series() -> None:

@@ -106,10 +106,8 @@ def test_an_object_with_nothing_in_it_earns_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("filler", ["description", "action", "justification", "x", "the the the the", "123"])
+@pytest.mark.parametrize("filler", ["description", "action", " ".join(FIELDS), "x", "the the the the", "123"])
 def test_a_field_filled_for_the_sake_of_it_earns_no_more_than_a_missing_one(name: str, filler: str) -> None:
-    if name == "action" and filler == "action":
-        filler = "the action"
     assert value({**HONEST, name: filler}) <= value(without(HONEST, name))
 
 
@@ -197,6 +195,11 @@ def test_more_reasons_than_the_limit_are_a_list_and_no_justification() -> None:
     assert value(enough) == pytest.approx(100)
     too_many = {**enough, "justification": ". ".join(reasons[: MAX_REASONS + 1])}
     assert value(too_many) == value(without(enough, "justification"))
+
+
+@pytest.mark.parametrize("name", ["description", "justification"])
+def test_naming_all_objects_at_once_is_a_list_and_says_nothing(name: str) -> None:
+    assert value({**HONEST, name: "See the " + ", ".join(OBJECTS)}) == value(without(HONEST, name))
 
 
 @given(st.text(max_size=120))
