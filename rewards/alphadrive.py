@@ -1,9 +1,9 @@
 """AlphaDrive's planning reward: action-weighted F1 of meta-actions, diversity within a group, and format. Pure text.
 
-AlphaDrive (arXiv 2503.07608) multiplies accuracy, action weight and diversity on the longitudinal and on the lateral
-axis, and adds a format reward. Its released code instead adds +0.4 to an answer all of whose actions are new in the
-group, which an answer without any action satisfies, and scores by the order of the group. Here diversity is a factor,
-no action earns nothing, and the order does not matter.
+As in Algorithm 1 of the paper (arXiv 2503.07608) accuracy, action weight and diversity are multiplied on the
+longitudinal and on the lateral axis, and format stands beside them. The released code instead adds +0.4 to an answer
+all of whose actions are new in the group so far, which an answer without any action is as well. Here no action earns
+nothing, and the whole group is counted, not the part of it before an answer, so that its order does not matter.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LATERAL: dict[str, float] = {
 """The meta-actions of an axis with their weights, as in AlphaDrive's released code: the rare or urgent count more."""
 
 DIVERSITY = 0.2
-"""The most that sharing one's actions with the whole group costs; the paper's limit of 20 %."""
+"""The most that sharing one's actions with others of the group costs: the paper's "up to 20 %"."""
 SHARES = {"longitudinal": 1.0, "lateral": 1.0, "format": 1.0}
-"""Weights of the parts in the value: equal, as the released code sums its three rewards unweighted."""
+"""Weights of the parts in the value: equal, as the released code sums its three rewards; the scale is ours."""
 
 _FORM = re.compile(r"\s*<think>(?:(?!</?(?:think|answer)>).)*</think>\s*<answer>[^<>]*</answer>\s*", re.DOTALL)
 _BETWEEN = re.compile(r"[,;\n]|\band\b", re.IGNORECASE)
@@ -74,13 +74,15 @@ def diversity_bonuses(answers: Sequence[frozenset[str]]) -> list[float]:
 def planning_group(sample: DrivingSample, texts: Sequence[str]) -> list[Score]:
     """The planning reward of each response of one group, 0-100; diversity is measured within the group.
 
-    On each axis F1(actions named, actions true) x mean weight of the actions named x (1 - DIVERSITY x (1 - bonus)), so
-    the diversity of a wrong action is worth nothing. The part `format` is full for `<think>...</think>
-    <answer>...</answer>` with nothing but names of meta-actions as the answer, at least one on each axis: a form
-    without a plan is worth 0. The value is the mean of the three parts by `SHARES`, each 0-100; the parts
-    `longitudinal_diversity` and `lateral_diversity` (0-1) are logged. Since KEEP and STRAIGHT weigh 0.8, a right answer
-    can be worth less than 100 (86.7 for both); with one true action on an axis, a wrong one is never worth more than
-    the right one, however many share that.
+    On each axis F1(actions named, actions true) x mean weight of the actions named x (1 - min(DIVERSITY, 1 - bonus)),
+    where 1 - bonus is the share of the other answers that say the same (`diversity_bonuses`): the paper's factor, on
+    each axis by itself and with the answer left out of its own share. A wrong action's diversity is worth nothing.
+
+    The part `format` is full for `<think>...</think><answer>...</answer>` with nothing but names of meta-actions as the
+    answer, at least one on each axis: a form without a plan is worth 0. The value is the mean of the three parts by
+    `SHARES`, each 0-100; the parts `longitudinal_diversity` and `lateral_diversity` (0-1) are logged. Since KEEP and
+    STRAIGHT weigh 0.8, a right answer can be worth less than 100 (86.7 for both); with one true action on an axis, a
+    wrong one is never worth more than the right one, however many share that.
 
     Raises:
         ValueError: the sample's answer names no meta-action on an axis.
@@ -138,8 +140,8 @@ def _well_formed(text: str, plan: Plan) -> bool:
 
 def _score(longitudinal: float, lateral: float, well_formed: bool, bonus: float, lateral_bonus: float) -> Score:
     parts = {
-        "longitudinal": 100.0 * longitudinal * (1.0 - DIVERSITY * (1.0 - bonus)),
-        "lateral": 100.0 * lateral * (1.0 - DIVERSITY * (1.0 - lateral_bonus)),
+        "longitudinal": 100.0 * longitudinal * (1.0 - min(DIVERSITY, 1.0 - bonus)),
+        "lateral": 100.0 * lateral * (1.0 - min(DIVERSITY, 1.0 - lateral_bonus)),
         "format": 100.0 * well_formed,
     }
     value = sum(SHARES[name] * part for name, part in parts.items()) / sum(SHARES.values())

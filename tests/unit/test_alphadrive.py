@@ -110,14 +110,15 @@ def test_with_one_true_action_the_right_answer_shared_by_all_still_beats_any_lon
             assert scores[-1].value < scores[0].value
 
 
-def test_a_group_that_agrees_loses_the_papers_fifth_and_one_of_two_minds_less() -> None:
+def test_sharing_an_answer_costs_the_share_of_the_others_that_give_it_up_to_the_papers_fifth() -> None:
     right, late = tagged("STOP, LEFT_TURN"), tagged("STOP, RIGHT_TURN")
     agreed = planning_group(sample(), [right] * 4)
     assert [score.parts["lateral"] for score in agreed] == pytest.approx([100 * (1 - DIVERSITY)] * 4)
-    split = planning_group(sample(), [right, right, late, late])
-    assert split[0].parts["lateral"] == pytest.approx(100 * (1 - DIVERSITY / 3))
-    assert split[0].parts["lateral_diversity"] == pytest.approx(2 / 3)
-    assert split[2].parts["lateral"] == 0
+    two_of_eight = planning_group(sample(), [right] * 2 + [late] * 6)
+    assert two_of_eight[0].parts["lateral"] == pytest.approx(100 * (1 - 1 / 7))
+    assert two_of_eight[0].parts["lateral_diversity"] == pytest.approx(6 / 7)
+    assert two_of_eight[0].parts["longitudinal"] == pytest.approx(100 * (1 - DIVERSITY))
+    assert two_of_eight[2].parts["lateral"] == 0
 
 
 def test_bonuses_count_the_others_that_say_something_else() -> None:
