@@ -22,7 +22,7 @@ from recipe import RecipeError, dump_recipe
 def main(arguments: list[str]) -> int:
     """Evaluate; the exit code."""
     recipe, dry_run = parse_recipe("evaluate.py", "Per-task scores on held-out scenes.", _of_run_folder(arguments))
-    plan = resource_plan(recipe, roles=["rollout"])
+    plan = resource_plan(recipe, roles=["rollout", "judge", "clip"])
     if dry_run:
         print(dump_recipe(recipe), plan.describe(), sep="\n")
         return 0

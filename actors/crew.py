@@ -16,8 +16,9 @@ from actors.scoring import Scorers
 from actors.waiting import ActorOptions
 from actors.weight_sync import WeightSync
 from data.sample import DrivingSample
-from evaluation.held_out import EvaluationResult, Judged, summarize
+from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from recipe import Recipe
+from rewards.canaries import run_canaries
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Crew:
         Raises:
             ActorTimeout, ActorLost: an actor did not come up.
         """
-        scorers = Scorers(recipe.reward)
-        learners, engines = await asyncio.gather(
+        learners, engines, scorers = await asyncio.gather(
             LearnerGroup.start(recipe, folder, options, learner_class),
             EnginePool.start(recipe, folder, options, engine_class),
+            Scorers.start(recipe, options),
         )
         sync = WeightSync(learners, engines, recipe.sync, recipe.rollout, probes)
         await sync.connect()
@@ -66,6 +67,7 @@ class Crew:
 
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
+        await self.scorers.stop()
         await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)
 
 
@@ -79,4 +81,6 @@ async def examine(
         Judged(sample, one.rollout.text, one.rollout.finish_reason, one.score, token_count=len(one.rollout.token_ids))
         for sample, (one,) in zip(samples, groups, strict=True)
     ]
-    return summarize(name, version, answers)
+    tried = choose(samples, recipe.evaluation.canaries_per_task, recipe.data.seed) if scorers.judge else []
+    canaries = await run_canaries(scorers.judge, tried) if scorers.judge and tried else None
+    return summarize(name, version, answers, canaries)

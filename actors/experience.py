@@ -115,7 +115,8 @@ async def collect_groups(
 
     await engines.generate(requests, begin_scoring)
     scored = [await scoring[request.request_id] for request in requests]
-    return [scored[start : start + count] for start in range(0, len(scored), count)]
+    groups = [scored[start : start + count] for start in range(0, len(scored), count)]
+    return [scorers.complete(sample, group) for sample, group in zip(samples, groups, strict=True)]
 
 
 async def _batch(

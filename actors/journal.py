@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,7 @@ from actors.terminal import LiveTable
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult
 from recipe import Recipe
+from rewards.alarm import AlarmWatch
 
 
 class Journal:
@@ -38,6 +40,7 @@ class Journal:
         """Open the journal in an existing run folder (see `actors/run_folder.py`)."""
         self._folder = folder
         self._metrics_path = folder / names.METRICS_FILE
+        self._watch = AlarmWatch(recipe.reward.alarm)
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
         self._curves: SummaryWriter | None = None
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
@@ -63,6 +66,10 @@ class Journal:
             curves.add_scalar(name, value, step)
         curves.flush()
         self._table.update(step, merged)
+        for alarm in self._watch.observe({"step": step, **merged}):
+            with (self._folder / names.ALARMS_FILE).open("a") as file:
+                file.write(json.dumps(asdict(alarm)) + "\n")
+            self._table.warn(f"alarm at step {step}: {alarm.message}")
 
     def record_evaluation(self, result: EvaluationResult) -> None:
         """Keep an evaluation in `evaluation/<name>.json` and its means as curves over the weight version.

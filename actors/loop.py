@@ -45,7 +45,7 @@ async def reinforce(
         metrics = await learn(crew.learners, batch, crew.recipe)
         learn_s = time.time() - learning
         report = await crew.sync.publish(version=batch.step)
-        metrics |= _timings(batch, report, learn_s, time.time() - began, staleness)
+        metrics |= _timings(batch, report, learn_s, time.time() - began, staleness) | crew.scorers.metrics
         journal.record(batch.step, batch.groups, metrics)
 
         state, began = RunState(batch.step, batch.position, start.ranks), time.time()

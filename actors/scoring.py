@@ -4,27 +4,70 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from actors.clip_pool import ClipPool
+from actors.judge_pool import JudgePool
 from actors.rollout import Rollout, ScoredRollout
+from actors.waiting import ActorOptions
 from data.sample import DrivingSample
+from recipe import Recipe
 from rewards.route import Router
 from rewards.score import Score
 from rewards.settings import RewardSettings
 
 
 class Scorers:
-    """Runs the recipe's scorers beside the event loop."""
+    """Runs the recipe's scorers beside the event loop, and holds the judge and the CLIP they ask."""
 
-    def __init__(self, settings: RewardSettings) -> None:
+    def __init__(self, settings: RewardSettings, judge: JudgePool | None = None, clip: ClipPool | None = None) -> None:
         """Resolve the scorers of every route. Raises `RewardError` for one that does not exist."""
-        self._router, self._timeout_s = Router(settings), settings.timeout_s
+        self.judge, self.clip = judge, clip
+        self.router, self._timeout_s = Router(settings, judge, clip), settings.timeout_s
+
+    @classmethod
+    async def start(cls, recipe: Recipe, options: ActorOptions) -> Scorers:
+        """Start the judge and the CLIP, where the recipe has them, and wait until they are ready.
+
+        Raises:
+            RewardError: a scorer does not exist.
+            ActorTimeout, ActorLost: a judge engine or a CLIP actor did not come up.
+        """
+        settings, folder = recipe.reward, Path(recipe.run.root).expanduser()
+
+        async def judge() -> JudgePool | None:
+            return await JudgePool.start(settings.judge, folder, options) if settings.judge else None
+
+        async def clip() -> ClipPool | None:
+            return await ClipPool.start(settings.clip, folder, options) if settings.clip else None
+
+        return cls(settings, *await asyncio.gather(judge(), clip()))
 
     async def score(self, sample: DrivingSample, rollout: Rollout) -> ScoredRollout:
         """Score one rollout; one that takes too long is masked, never a zero."""
         began = time.time()
-        scoring = asyncio.to_thread(self._router.score, sample, rollout.text, rollout.finish_reason)
+        scoring = self.router.score(sample, rollout.text, rollout.finish_reason)
         try:
             score = await asyncio.wait_for(scoring, self._timeout_s)
         except TimeoutError:
             score = Score(0.0, failure="scoring_timeout")
         return ScoredRollout(rollout, score, scoring_started_at=began)
+
+    def complete(self, sample: DrivingSample, group: Sequence[ScoredRollout]) -> list[ScoredRollout]:
+        """A group whose last rollout is scored: what its responses are worth beside each other."""
+        scores = self.router.complete(sample, [one.rollout.text for one in group], [one.score for one in group])
+        return [replace(one, score=score) for one, score in zip(group, scores, strict=True)]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What became of the requests to judge and CLIP so far, for the journal."""
+        judged = self.judge.counts.metrics() if self.judge else {}
+        return judged | (self.clip.counts.metrics() if self.clip else {})
+
+    async def stop(self) -> None:
+        """Let go of judge and CLIP."""
+        for pool in (self.judge, self.clip):
+            if pool is not None:
+                await pool.stop()

@@ -25,6 +25,10 @@ def step_panels(groups: Sequence[Group]) -> dict[str, float]:
     lengths = [float(len(item.rollout.token_ids)) for item in scored]
     logprobs = [logprob for item in scored for logprob in item.rollout.logprobs]
     formats = [float(valid_format(group.sample, item.rollout.text)) for group in groups for item in group.rollouts]
+    parts: dict[str, list[float]] = {}
+    for item in scored:
+        for part, value in item.score.parts.items():
+            parts.setdefault(names.part_mean(part), []).append(value)
     means = {
         names.REWARD_MEAN: [reward for of_task in rewards.values() for reward in of_task],
         **rewards,
@@ -33,6 +37,7 @@ def step_panels(groups: Sequence[Group]) -> dict[str, float]:
         names.VALID_FORMAT_SHARE: formats,
         names.LOGPROB_MEAN: logprobs,
         names.SCORING_OVERLAPPED_SHARE: [float(group.scoring_overlapped) for group in groups],
+        **dict(sorted(parts.items())),
     }
     masked = Counter(names.masked_reason(item.score.failure) for item in scored if item.score.failure is not None)
     return {

@@ -89,6 +89,10 @@ class LiveTable:
             self._live.start()
         self._live.update(self._table(step), refresh=True)
 
+    def warn(self, message: str) -> None:
+        """Say something above the table that should not be missed."""
+        self._console.print(message, style="bold red", soft_wrap=True, highlight=False, markup=False)
+
     def close(self) -> None:
         """Leave the last state of the table on the screen."""
         if self._live is not None:

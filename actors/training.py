@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,11 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():
-        engines = await EnginePool.start(recipe, source, options)
-        result = await examine_engines("evaluate", asked, engines, Scorers(recipe.reward), recipe, version=0)
+        engines, scorers = await asyncio.gather(
+            EnginePool.start(recipe, source, options), Scorers.start(recipe, options)
+        )
+        result = await examine_engines("evaluate", asked, engines, scorers, recipe, version=0)
+        await scorers.stop()
         await engines.all("stop", timeout_s=recipe.sync.timeout_s)
     return result
 

@@ -20,12 +20,13 @@ from actors.weight_receiver import Receipt
 from policies.model import forbidden_ids, load_processor
 from policies.prompt import PromptEncoder, image_paths
 from policies.settings import PolicySettings
+from rewards.settings import JudgeSettings
 
 FORBID = -100.0
 """Logit bias of ids that must not be sampled: the strongest vLLM takes, a probability of about e-100."""
 
 
-def engine_environment(settings: RolloutSettings) -> dict[str, str]:
+def engine_environment(settings: RolloutSettings | JudgeSettings) -> dict[str, str]:
     """The environment variables vLLM reads when it is imported in an engine's process."""
     return {
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(settings.memory_gib))),

@@ -22,7 +22,7 @@ from cluster.session import SessionError
 from data.errors import DataError
 from policies.model import PolicyError
 from recipe import Recipe, RecipeError, load_recipe
-from rewards.scorers import RewardError
+from rewards.errors import RewardError
 
 UNUSABLE = (
     RecipeError,

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -20,7 +20,7 @@ from cluster.plan import Bundle, Plan, Role
 
 Resources = dict[str, float]
 
-ROLES: tuple[Role, ...] = ("learner", "rollout")
+ROLES: tuple[Role, ...] = get_args(Role)
 TOLERANCE = 1e-4
 """Ray counts resources in units of this size."""
 

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 from cluster.memory import estimate_memory
 from recipe import Recipe
+from rewards.settings import ClipSettings, JudgeSettings
 
-Role = Literal["learner", "rollout"]
+Role = Literal["learner", "rollout", "judge", "clip"]
 
 LABEL_SHARE = 0.001
 """How much of a node's label resource one bundle takes: little, so that the label never limits how many fit."""
@@ -75,7 +76,8 @@ class Plan:
 
     def _rows(self) -> list[str]:
         rows = [f"  {'role':<9}{'count':>6}{'CPUs each':>11}{'GPUs each':>11}  {'nodes':<24}how"]
-        how: dict[Role, str] = {"learner": "on one node where they fit", "rollout": "packed on few nodes"}
+        few = "packed on few nodes"
+        how: dict[Role, str] = {"learner": "on one node where they fit", "rollout": few, "judge": few, "clip": few}
         for role, packing in how.items():
             if not (bundles := self.of(role)):
                 continue
@@ -93,18 +95,38 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
             number above one.
     """
     rollout, learner, label = recipe.rollout, recipe.learner, recipe.cluster.learner_label
-    if 0 < rollout.gpus < rollout.tensor_parallel and rollout.tensor_parallel > 1:
-        raise PlanError(
-            f"rollout.tensor_parallel={rollout.tensor_parallel} needs as many GPUs per engine, but "
-            f"rollout.gpus={rollout.gpus:g}: set rollout.gpus={rollout.tensor_parallel}"
-        )
-    for field, gpus in (("rollout.gpus", rollout.gpus), ("learner.gpus", learner.gpus)):
-        if gpus > 1 and gpus != int(gpus):
-            raise PlanError(f"{field}={gpus:g}: above one GPU only whole numbers can be reserved")
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
     engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
-    bundles = tuple(bundle for bundle in (*learners, *engines) if bundle.role in roles)
+    _check_gpus("learner", learner.gpus, 1)
+    _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
+    judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
+    clips = _clips(recipe.reward.clip)
+    bundles = tuple(bundle for bundle in (*learners, *engines, *judges, *clips) if bundle.role in roles)
     return Plan(bundles, estimate_memory(recipe), _work(recipe), recipe.cluster.wait_for_nodes)
+
+
+def _judges(judge: JudgeSettings | None, label: str | None) -> list[Bundle]:
+    if judge is None or judge.url is not None:
+        return []
+    _check_gpus("reward.judge", judge.gpus, judge.tensor_parallel)
+    return [Bundle("judge", i, judge.cpus, judge.gpus, label) for i in range(judge.engines)]
+
+
+def _clips(clip: ClipSettings | None) -> list[Bundle]:
+    if clip is None:
+        return []
+    _check_gpus("reward.clip", clip.gpus, 1)
+    return [Bundle("clip", i, clip.cpus, clip.gpus) for i in range(clip.actors)]
+
+
+def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
+    if 0 < gpus < spread_over and spread_over > 1:
+        raise PlanError(
+            f"{part}.tensor_parallel={spread_over} needs as many GPUs per engine, but {part}.gpus={gpus:g}: set "
+            f"{part}.gpus={spread_over}"
+        )
+    if gpus > 1 and gpus != int(gpus):
+        raise PlanError(f"{part}.gpus={gpus:g}: above one GPU only whole numbers can be reserved")
 
 
 def _work(recipe: Recipe) -> str:

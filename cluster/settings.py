@@ -22,3 +22,5 @@ class ClusterSettings(BaseModel):
     """Nodes may still join (autoscaler): what the present ones cannot hold is waited for, not refused at once."""
     learner_label: str | None = None
     """Custom Ray resource that marks the nodes for learners and rollout engines; None takes any node."""
+    judge_label: str | None = None
+    """Custom Ray resource that marks the nodes for judge engines; None takes any node."""

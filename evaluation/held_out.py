@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from data.sample import TASKS, DrivingSample, Kind, Task
+from rewards.canaries import CanaryReport
 from rewards.format import valid_format
 from rewards.score import Score
 
@@ -103,6 +104,8 @@ class EvaluationResult(_Record):
     masked: dict[str, int]
     """Reason to number of answers without a score."""
     answers: tuple[AnswerRecord, ...]
+    canaries: CanaryReport | None = None
+    """What the judge paid for answers that deserve nothing; None without a judge."""
 
     def to_json(self) -> str:
         """The result as JSON; `from_json` reads it back unchanged."""
@@ -164,7 +167,9 @@ def with_swapped_images(samples: Sequence[DrivingSample]) -> list[DrivingSample]
     return swapped
 
 
-def summarize(name: str, weight_version: int, answers: Sequence[Judged]) -> EvaluationResult:
+def summarize(
+    name: str, weight_version: int, answers: Sequence[Judged], canaries: CanaryReport | None = None
+) -> EvaluationResult:
     """Add up the answers that one weight version gave. Failed scores are counted under `masked` and nowhere else."""
     grouped = {task: [answer for answer in answers if answer.sample.task == task] for task in TASKS}
     tasks = {task: _summarize_task(group) for task, group in grouped.items() if group}
@@ -181,6 +186,7 @@ def summarize(name: str, weight_version: int, answers: Sequence[Judged]) -> Eval
         behavior_accuracy=behavior.accuracy if behavior else None,
         masked=dict(sorted(failures.items())),
         answers=tuple(_record(answer) for answer in answers),
+        canaries=canaries,
     )
 
 

@@ -242,6 +242,11 @@ def _counted(run: RunRecord, cards: Sequence[Card]) -> list[tuple[str, str]]:
         counted.append(("groups scored while still generating", f"{overlapped:,.0f} of {groups:,.0f}"))
     for name, result in run.evaluations.items():
         counted += [(f"held-out answers without a score ({name}): {why}", str(n)) for why, n in result.masked.items()]
+        if result.canaries is not None:
+            fooled = ", ".join(f"{one.canary.name} (+{one.gain:.1f})" for one in result.canaries.fooled) or "none"
+            tried = len(result.canaries.results)
+            counted.append((f"of {tried} worthless answers, above the empty one by the judge ({name})", fooled))
+    counted += [(f"alarm at step {alarm['step']}", alarm["message"]) for alarm in run.alarms]
     counted += [(what, str(number)) for what, number in run.dropped.items()]
     not_finite = sorted({metric for step in run.steps for metric in step.get("not_finite", [])})
     counted += [("metrics that were not finite at some step", ", ".join(not_finite))] if not_finite else []

@@ -21,6 +21,7 @@ from evaluation.held_out import EvaluationResult, failure_name
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.jsonl"
+ALARMS_FILE = "alarms.jsonl"
 PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "provenance/diff.patch"
 SAMPLES_FOLDER = "samples"
@@ -52,6 +53,11 @@ MASKED_ROLLOUTS = "rollouts/masked"
 def task_reward(task: Task) -> str:
     """Metric name of the mean reward of one task, 0-100."""
     return f"reward/{task}"
+
+
+def part_mean(part: str) -> str:
+    """Metric name of the mean of one part of the score, over the rollouts that have it."""
+    return f"parts/{part}"
 
 
 def masked_reason(failure: str) -> str:
@@ -118,6 +124,8 @@ class RunRecord:
     steps: tuple[dict[str, Any], ...]
     """One mapping of metrics per step, ascending; of a step done twice (after a resume) the last."""
     evaluations: dict[str, EvaluationResult]
+    alarms: tuple[dict[str, Any], ...]
+    """What called for a person: `step`, `kind` and `message` of each."""
     dropped: dict[str, int]
     """What could not be read, counted under a name."""
 
@@ -160,6 +168,7 @@ def read_run(folder: Path) -> RunRecord:
         provenance=json.loads(provenance_path.read_text()) if provenance_path.is_file() else {},
         steps=steps,
         evaluations={result.name: result for result in evaluations},
+        alarms=_read_alarms(folder / ALARMS_FILE),
         dropped={"unreadable lines of metrics.jsonl": broken_lines} if broken_lines else {},
     )
 
@@ -169,6 +178,10 @@ def _read_evaluation(path: Path) -> EvaluationResult:
         return EvaluationResult.from_json(path.read_text())
     except ValidationError as error:
         raise ValueError(f"{path} is not an evaluation as this version writes it: {error}") from error
+
+
+def _read_alarms(path: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else ()
 
 
 def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:

@@ -20,5 +20,8 @@ class EvaluationSettings(BaseModel):
     """How many answers of each gallery (best, worst, largest gains and losses) the report shows with their images."""
     swapped_images: bool = False
     """Also ask every held-out question with the images of another scene: what remains was never seen."""
+    canaries_per_task: int = Field(1, ge=0)
+    """Held-out questions of each task on which the judge, where there is one, is tried with answers that deserve
+    nothing (48 judgements each): injections, and phrases that are known to please judges. 0 leaves it out."""
     control: bool = False
     """After training, also continue the warm start for as long as RL took, from where RL began, and measure that."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from policies.model import check_checkpoint
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
+from policies.tiny_judge import build_tiny_judge
 
 TINY = "tiny"
 
@@ -30,11 +31,25 @@ def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
     """
     if settings.model != TINY:
         return _location(settings)
-    text = hashlib.sha256("\n".join(corpus).encode()).hexdigest()[:12]
-    folder = cache.resolve() / f"tiny-policy-{seed}-{text}"
+    folder = cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}"
     if not (folder / "model.safetensors").is_file():
         build_tiny_policy(folder, seed, corpus)
     return str(folder)
+
+
+def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
+    """A folder or hub name that vLLM takes for a judge. `tiny` is built under `cache`, once per corpus."""
+    if model != TINY:
+        path = Path(model).expanduser()
+        return str(path.resolve()) if path.is_dir() else model
+    folder = cache.resolve() / f"tiny-judge-{_hash(corpus)}"
+    if not (folder / "model.safetensors").is_file():
+        build_tiny_judge(folder, corpus)
+    return str(folder)
+
+
+def _hash(corpus: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(corpus).encode()).hexdigest()[:12]
 
 
 def _location(settings: PolicySettings) -> str:

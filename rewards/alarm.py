@@ -11,37 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from rewards.settings import AlarmSettings
 
 AlarmKind = Literal["judge_without_rule", "length_drift"]
-
-
-class AlarmSettings(BaseModel):
-    """When the journal's series call for a person: means of two windows of steps are compared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    judge_metric: str = "parts/judge"
-    """Metric of the judge's mean score, 0-100."""
-    rule_metric: str = "parts/rouge_l"
-    """Metric of the mean of a rule-based score of the same answers, 0-100; give that scorer weight 0 to only watch."""
-    length_metric: str = "response/length_mean"
-    """Metric of the mean response length in tokens."""
-    window: int = Field(default=10, ge=3)
-    """Steps in a window."""
-    lookback: int = Field(default=8, ge=1)
-    """How many windows before the latest one, end to end, it is compared with: slow changes show against the farthest,
-    late ones against the nearest."""
-    errors: float = Field(default=5.0, gt=0)
-    """A change counts from this many pooled standard errors of the two window means on."""
-    min_rise: float = Field(default=5.0, gt=0)
-    """And, of the judge's score, from this many points on."""
-    keeps_pace: float = Field(default=0.25, ge=0, le=1)
-    """The rules rise with the judge when they gain this share of its gain."""
-    rule_errors: float = Field(default=2.0, gt=0)
-    """And they do not when they fall short of that by this many pooled standard errors of their own."""
-    min_drift: float = Field(default=0.5, gt=0)
-    """And, of the length, from this factor on: 0.5 is half as long again, or, as 1/1.5, a third shorter."""
 
 
 @dataclass(frozen=True, slots=True)

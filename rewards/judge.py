@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, get_args
 
-FailureReason = Literal["timeout", "connection", "rate_limited", "server_error", "invalid_reply", "actor_lost"]
+FailureReason = Literal[
+    "timeout", "connection", "rate_limited", "server_error", "refused", "invalid_reply", "actor_lost"
+]
 FAILURE_REASONS: tuple[FailureReason, ...] = get_args(FailureReason)
 
 
@@ -88,17 +90,19 @@ def read_reply(request: JudgeRequest, reply: str) -> Judgement:
     """
     try:
         sheet = json.loads(reply, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
+    except RecursionError:
+        raise InvalidReply(f"not a JSON sheet (nested too deeply): {reply[:200]!r}") from None
     except ValueError as error:  # also JSONDecodeError
         raise InvalidReply(f"not a JSON sheet ({error}): {reply[:200]!r}") from None
     if not isinstance(sheet, dict):
         raise InvalidReply(f"not a JSON object: {reply[:200]!r}")
     names = {criterion.name for criterion in request.criteria}
     if sheet.keys() != names:
-        raise InvalidReply(f"the sheet names {sorted(sheet)}, not {sorted(names)}")
+        raise InvalidReply(f"the sheet names {str(sorted(sheet))[:200]}, not {sorted(names)}")
     for criterion in request.criteria:
         points = sheet[criterion.name]
         if type(points) is not int or not criterion.lowest <= points <= criterion.highest:  # a bool is no number here
-            raise InvalidReply(f"{criterion.name} is {points!r}, not {criterion.lowest} to {criterion.highest}")
+            raise InvalidReply(f"{criterion.name} is {str(points)[:50]}, not {criterion.lowest} to {criterion.highest}")
     counted = [criterion for criterion in request.criteria if criterion.counts]
     value = 100.0 * sum(sheet[c.name] for c in counted) / sum(c.highest for c in counted)
     return Judgement(value, sheet, reply)

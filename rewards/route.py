@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from data.sample import DrivingSample
 from rewards.answer import answer_part
+from rewards.clip import AlignmentScorer, ClipFailed, FrameTextSimilarity
+from rewards.errors import RewardError
 from rewards.gate import gate_reason
+from rewards.judge import Judge, JudgeFailed
 from rewards.score import Score
-from rewards.scorers import BuiltIn, RewardError, Scorer, find_scorer
+from rewards.scorers import AnyScorer, BuiltIn, JudgeScorer, Scorer, find_scorer
 from rewards.settings import RewardSettings, RouteSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
     settings: RouteSettings
     place: str
-    scorers: tuple[tuple[str, float, Scorer], ...]
+    scorers: tuple[tuple[str, float, AnyScorer], ...]
 
     def matches(self, sample: DrivingSample) -> bool:
         return self.settings.task in ("any", sample.task) and self.settings.kind in ("any", sample.kind)
 
 
 class Router:
-    """Scores responses as the recipe's `reward` part says. Stateless after construction; safe to share by threads."""
+    """Scores responses as the recipe's `reward` part says. Stateless after construction; safe to share by tasks."""
 
-    def __init__(self, settings: RewardSettings) -> None:
-        """Find every scorer.
+    def __init__(
+        self, settings: RewardSettings, judge: Judge | None = None, clip: FrameTextSimilarity | None = None
+    ) -> None:
+        """Find every scorer. `judge` and `clip` are needed to score by them, and not to check the routes.
 
         Raises:
             RewardError: a scorer is unknown or cannot be imported; the message names the route.
         """
-        self._gate = settings.gate
-        self._routes = tuple(_route(route, number) for number, route in enumerate(settings.routes))
+        self._gate, self._judge, self._clip = settings.gate, judge, clip
+        self._routes = tuple(_route(settings, route, number) for number, route in enumerate(settings.routes))
 
-    def score(self, sample: DrivingSample, text: str, finish_reason: str) -> Score:
+    async def score(self, sample: DrivingSample, text: str, finish_reason: str) -> Score:
         """What a response is worth.
 
         A gated response is worth 0, with the parts `gate` (0) and `gate_<reason>` (1); a response without an answer is
         worth 0 under the part `empty`. Otherwise the value is the weighted mean of the route's scorers, each of which
-        is a part under its name. A scorer that raises, or gives no number in [0, 100], leaves a part
-        `failed_<name>` (1) and, if it has a weight, fails the score: the rollout is masked, never a silent zero.
+        is a part under its name, and what it says of itself parts below (`judge/correctness`). A scorer that raises,
+        or gives no number in [0, 100], leaves a part `failed_<name>` (1) and, if it has a weight, fails the score: the
+        rollout is masked, never a silent zero.
 
         Raises:
             RewardError: no route matches; `check_routes` finds this before a run.
@@ -56,7 +66,26 @@ class Router:
         route = self._find(sample)
         if route is None:
             raise RewardError(f"no route of reward.routes matches {sample.task} / {sample.kind} (sample {sample.id})")
-        return _weighted(route, sample, text)
+        scores = await asyncio.gather(*(self._ask(name, scorer, sample, text) for name, _, scorer in route.scorers))
+        return _weighted(route, scores)
+
+    def complete(self, sample: DrivingSample, texts: Sequence[str], scores: Sequence[Score]) -> list[Score]:
+        """The scores of a complete group, where a scorer compares its responses (AlphaDrive's diversity).
+
+        Other scores stay as they are, and so do those settled by the gate and those that failed; what these say still
+        counts for the others. Each response's value is the weighted mean of its route's parts again.
+        """
+        route = self._find(sample)
+        comparing = (
+            [(name, s.group) for name, _, s in route.scorers if isinstance(s, BuiltIn) and s.group] if route else []
+        )
+        complete = list(scores)
+        for name, group in comparing:
+            assert route is not None
+            for index, among in enumerate(group(sample, texts)):
+                if name in complete[index].parts and complete[index].failure is None:
+                    complete[index] = _with_part(route, complete[index], name, among)
+        return complete
 
     def check_routes(self, samples: Iterable[DrivingSample]) -> None:
         """Check before a run that every sample has a route whose scorers can score it.
@@ -83,39 +112,67 @@ class Router:
     def _find(self, sample: DrivingSample) -> _Route | None:
         return next((route for route in self._routes if route.matches(sample)), None)
 
+    async def _ask(self, name: str, scorer: AnyScorer, sample: DrivingSample, text: str) -> Score:
+        """What one scorer says; a failure carries its name first, as the counts are kept by it."""
+        try:
+            if isinstance(scorer, JudgeScorer):
+                return await scorer.score(_present(self._judge, name), sample, text)
+            if isinstance(scorer, AlignmentScorer):
+                return await scorer.score(_present(self._clip, name), sample, text)
+        except (JudgeFailed, ClipFailed) as error:
+            return Score(0.0, failure=f"{name}_{error}")
+        return await asyncio.to_thread(_call, name, scorer, sample, text)  # a user's function may take its time
 
-def _route(settings: RouteSettings, number: int) -> _Route:
+
+def _present(service: T | None, name: str) -> T:
+    if service is None:
+        raise RewardError(f"the scorer {name} needs a model, and this router was given none")
+    return service
+
+
+def _route(settings: RewardSettings, route: RouteSettings, number: int) -> _Route:
     place = f"reward.routes[{number}]"
-    scorers = tuple((name, weight, find_scorer(name, place)) for name, weight in settings.scorers.items())
-    return _Route(settings, place, scorers)
+    scorers = tuple((name, weight, find_scorer(name, place, settings)) for name, weight in route.scorers.items())
+    return _Route(route, place, scorers)
 
 
-def _weighted(route: _Route, sample: DrivingSample, text: str) -> Score:
+def _weighted(route: _Route, scores: list[Score]) -> Score:
     parts: dict[str, float] = {}
     failures: list[str] = []
+    increments: tuple[float, ...] | None = None
     total = weights = 0.0
-    for name, weight, scorer in route.scorers:
-        value, failure = _call(scorer, sample, text)
-        if failure is None:
-            parts[name] = value
-            total += weight * value
+    for (name, weight, _), score in zip(route.scorers, scores, strict=True):
+        parts |= {f"{name}/{part}": value for part, value in score.parts.items()}
+        increments = score.increments or increments
+        if score.failure is None:
+            parts[name] = score.value
+            total += weight * score.value
             weights += weight
             continue
         parts[f"failed_{name}"] = 1.0
         if weight > 0:
-            failures.append(f"{name}: {failure}")
+            failures.append(score.failure)
     if failures:
         return Score(0.0, parts, failure="; ".join(failures))
-    return Score(min(100.0, total / weights), parts)  # the mean of 100s can exceed 100 by rounding
+    return Score(min(100.0, total / weights), parts, increments)  # the mean of 100s can exceed 100 by rounding
 
 
-def _call(scorer: Scorer, sample: DrivingSample, text: str) -> tuple[float, str | None]:
-    """The scorer's value, or 0 and why there is none."""
+def _with_part(route: _Route, score: Score, name: str, part: Score) -> Score:
+    parts = score.parts | {name: part.value} | {f"{name}/{detail}": value for detail, value in part.parts.items()}
+    weights = {other: weight for other, weight, _ in route.scorers if other in parts}
+    value = sum(weight * parts[other] for other, weight in weights.items()) / sum(weights.values())
+    return replace(score, value=min(100.0, value), parts=parts)
+
+
+def _call(name: str, scorer: Scorer, sample: DrivingSample, text: str) -> Score:
+    """The scorer's own score, or the number it returned as one; a failure names it."""
     try:
         returned = scorer(sample, text)
+        if isinstance(returned, Score):
+            return replace(returned, failure=f"{name}: {returned.failure}") if returned.failure else returned
         value = math.nan if isinstance(returned, bool) else float(returned)
     except Exception as error:  # a user's function can fail in any way; the reason travels in the score
-        return 0.0, f"{type(error).__name__}: {error}"
+        return Score(0.0, failure=f"{name}: {type(error).__name__}: {error}")
     if not 0.0 <= value <= 100.0:  # also refuses NaN
-        return 0.0, f"returned {returned!r}, not a number from 0 to 100"
-    return value, None
+        return Score(0.0, failure=f"{name}: returned {returned!r}, not a number from 0 to 100")
+    return Score(value)

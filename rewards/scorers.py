@@ -1,39 +1,73 @@
-"""The scorers a recipe can name, each `(sample, response) -> 0-100`, and your own by import path. Rules only."""
+"""The scorers a recipe can name: rules `(sample, response) -> 0-100`, your own by import path, the judge, and CLIP."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from data.coordinates import coordinate_pairs, without_coordinates
 from data.sample import DrivingSample
+from rewards.agreement import agreement
+from rewards.alphadrive import has_plan, planning, planning_group
 from rewards.answer import answer_part
+from rewards.clip import AlignmentScorer
 from rewards.coordinates import drivelm_match_f1, hybrid_coordinate_f1
+from rewards.errors import RewardError
+from rewards.hybrid import has_hybrid, hybrid
+from rewards.judge import Judge
+from rewards.rubric import Rubric, load_rubric, rubric_for
 from rewards.rules import exact_match, extract_yes_no, option_of
+from rewards.score import Score
+from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
+from rewards.structure import structure
 from rewards.text import bleu, rouge_l
 
-Scorer = Callable[[DrivingSample, str], float]
-
-
-class RewardError(ValueError):
-    """A reward that cannot be used as the recipe asks; the message names the setting and what to do."""
+Scorer = Callable[[DrivingSample, str], float | Score]
+"""A number from 0 to 100, or a whole `Score` whose parts are worth logging."""
+JUDGE, CLIP = "judge", "clip"
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A scorer of the house: it reads the answer part of a response and needs something of the ground truth."""
+    """A scorer of the house: it needs something of the ground truth, and reads the answer part of a response."""
 
     score: Scorer
     applies: Callable[[DrivingSample], bool]
     needs: str
+    whole: bool = False
+    """It reads the whole response, for its thinking or its form count."""
+    group: Callable[[DrivingSample, Sequence[str]], list[Score]] | None = None
+    """What the whole responses of a complete group are worth beside each other, where that matters."""
 
-    def __call__(self, sample: DrivingSample, text: str) -> float:
+    def __call__(self, sample: DrivingSample, text: str) -> float | Score:
         """The score of a response, 0-100."""
-        return self.score(sample, answer_part(text))
+        return self.score(sample, text if self.whole else answer_part(text))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeScorer:
+    """Scores by an LLM judge: with the rubric that a recipe names, or the one for the sample's task and kind."""
+
+    rubric: Rubric | None
+    sees: Literal["answer", "response"]
+
+    async def score(self, judge: Judge, sample: DrivingSample, text: str) -> Score:
+        """The judge's value, with the points of each criterion as parts.
+
+        Raises:
+            JudgeFailed: there is no judgement.
+        """
+        rubric = self.rubric or load_rubric(rubric_for(sample))
+        shown = text if self.sees == "response" else answer_part(text)
+        judgement = await judge.judge(rubric.request(sample, shown))
+        return Score(judgement.value, {name: float(points) for name, points in judgement.points.items()})
+
+
+AnyScorer = Scorer | JudgeScorer | AlignmentScorer
 
 
 def _option(sample: DrivingSample, answer: str) -> float:
@@ -77,25 +111,51 @@ BUILT_IN: dict[str, BuiltIn] = {
     "rouge_l": BuiltIn(
         lambda sample, answer: rouge_l(_words(sample, answer), _words(sample, sample.answer)), _has_answer, "an answer"
     ),
+    # the rewards of AutoDriveRL's Appendix J, AlphaDrive, and BDD-OIA's R2 and R3
+    "hybrid": BuiltIn(hybrid, has_hybrid, "a kind other than open_ended, and an answer of that kind"),
+    "planning": BuiltIn(planning, has_plan, "an answer that names both kinds of meta-action", True, planning_group),
+    "agreement": BuiltIn(agreement, _has_answer, "an answer"),
+    "structure": BuiltIn(structure, lambda sample: True, "nothing", whole=True),
 }
 
 
-def find_scorer(name: str, setting: str) -> Scorer:
-    """A scorer by name, or your own function by its import path `package.module:function`.
+def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
+    """A scorer by name, the judge (`judge`, or `judge/<rubric>`), CLIP, or your own function by its import path.
 
-    Your function is called as `function(sample, text)` with the whole response (`rewards.answer.answer_part` gives
-    the answer in it) and returns a number from 0 to 100. Its module is found as by `import`.
+    Your function, `package.module:function`, is called as `function(sample, text)` with the whole response
+    (`rewards.answer.answer_part` gives the answer in it) and returns a number from 0 to 100, or a `Score`. Its module
+    is found as by `import`.
 
     Raises:
-        RewardError: the name is unknown, the module or function cannot be had, or it does not take two arguments.
+        RewardError: the name is unknown, the rubric, module or function cannot be had, the function does not take two
+            arguments, or the recipe has no judge or no CLIP.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
+    if name.partition("/")[0] == JUDGE:
+        return _judge_scorer(name, setting, settings.judge)
+    if name == CLIP:
+        return _clip_scorer(setting, settings.clip)
     if ":" not in name:
-        close = difflib.get_close_matches(name, BUILT_IN, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"scorers: {', '.join(BUILT_IN)}"
+        close = difflib.get_close_matches(name, [*BUILT_IN, JUDGE, CLIP], n=1)
+        hint = f"did you mean {close[0]}?" if close else f"scorers: {', '.join([*BUILT_IN, JUDGE, CLIP])}"
         raise RewardError(f"{setting}: unknown scorer {name} ({hint}); your own is named as package.module:function")
     return _import_function(name, setting)
+
+
+def _judge_scorer(name: str, setting: str, judge: JudgeSettings | None) -> JudgeScorer:
+    if judge is None:
+        raise RewardError(
+            f"{setting} names the scorer {name}, but reward.judge is not set: name its model or url there"
+        )
+    rubric = name.partition("/")[2]
+    return JudgeScorer(load_rubric(rubric) if rubric else None, judge.sees)
+
+
+def _clip_scorer(setting: str, clip: ClipSettings | None) -> AlignmentScorer:
+    if clip is None:
+        raise RewardError(f"{setting} names the scorer clip, but reward.clip is not set: name its model there")
+    return AlignmentScorer(clip.reads, clip.increments)
 
 
 def _import_function(path: str, setting: str) -> Scorer:

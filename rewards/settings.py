@@ -1,4 +1,4 @@
-"""Settings of `rewards/`: the gate, and which scorers an answer goes through by task and kind."""
+"""Settings of `rewards/`: the gate, which scorers an answer goes through by task and kind, judge, CLIP and alarms."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ class RouteSettings(BaseModel):
     kind: Literal["multiple_choice", "yes_no", "open_ended", "coordinates", "structured", "any"] = "any"
     """The kind of question this route is for."""
     scorers: dict[str, float]
-    """Scorer name (`exact_match`, `option`, `yes_no`, `hybrid_coordinate_f1`, `drivelm_match_f1`, `bleu`, `rouge_l`)
-    or the import path `package.module:function` of your own, with its weight; the value is the weighted mean. A
-    scorer of weight 0 is logged and counts for nothing."""
+    """Scorer name with its weight; the value is the weighted mean, and a scorer of weight 0 is logged and counts for
+    nothing. Rules: `exact_match`, `option`, `yes_no`, `hybrid_coordinate_f1`, `drivelm_match_f1`, `bleu`, `rouge_l`,
+    `hybrid` (Appendix J's choice among them by kind), `planning` (AlphaDrive), `agreement` and `structure` (BDD-OIA's
+    R2 and R3). Models: `judge` with the rubric for the question's kind, `judge/<rubric>` with another (or the path of
+    your own), `clip` (R1). Your own function: its import path `package.module:function`."""
 
     @field_validator("scorers")
     @classmethod
@@ -58,6 +60,135 @@ DEFAULT_ROUTES = (
 )
 
 
+class JudgeSettings(BaseModel):
+    """The LLM judge: engines of our own (`model` alone), or any OpenAI-compatible URL (`url` and `model`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str
+    """Folder or hub name of a chat model; `tiny` builds a random one; with `url`, the name the endpoint knows."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; part of what a kept judgement belongs to."""
+    url: str | None = None
+    """Base URL of an OpenAI-compatible endpoint, such as http://host:8000/v1; None starts engines on the cluster."""
+    api_key_env: str = "AUTODRIVERL_JUDGE_KEY"
+    """Environment variable that holds the endpoint's key."""
+    sees: Literal["answer", "response"] = "answer"
+    """What the judge is shown: the answer part, or the whole response with its thinking."""
+    temperature: float = Field(0.0, ge=0)
+    """Sampling temperature of the judge."""
+    seed: int = 0
+    """Seed of the judge's sampling."""
+    max_tokens: int = Field(256, ge=1)
+    """Cap of a reply in tokens; a sheet needs about 10 for each criterion."""
+    max_concurrent: int = Field(64, ge=1)
+    """Requests in flight at once."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """Requests begun per minute; None sets no limit."""
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """Tokens asked for per minute (prompts estimated at four characters a token, plus `max_tokens`); None: no limit."""
+    attempts: int = Field(4, ge=1)
+    """Attempts at one reply when the judge is overloaded, unreachable or too slow."""
+    backoff_s: float = Field(0.5, ge=0)
+    """The wait before the second attempt is random, up to about this; it doubles with each further one."""
+    longest_backoff_s: float = Field(30.0, ge=0)
+    """No wait between attempts is longer, whatever the judge asks for."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Longest wait for one reply."""
+    cache: bool = True
+    """Keep judgements in `<run.root>/judge_cache.sqlite`: an answer that was judged before is not judged again."""
+    engines: int = Field(1, ge=1)
+    """How many judge engine actors."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs over which an engine spreads its model."""
+    cpus: float = Field(1.0, gt=0)
+    """CPUs reserved for one engine."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs reserved for one engine."""
+    threads: int | None = None
+    """Compute threads of an engine on CPU; None takes `cpus`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the judge's weights."""
+    max_model_len: int = Field(4096, ge=1)
+    """Longest prompt plus reply in tokens that an engine accepts."""
+    memory_gib: float = Field(1.0, gt=0)
+    """KV cache of an engine on CPU, in GiB."""
+    gpu_memory_share: float = Field(0.9, gt=0, le=1)
+    """Share of a GPU's memory that an engine may take."""
+    start_timeout_s: float = Field(1800.0, gt=0)
+    """Longest wait for an engine to start: a 72B model is read from disk."""
+    restarts: int = Field(3, ge=0)
+    """How often a lost engine is started again."""
+
+
+class ClipSettings(BaseModel):
+    """The CLIP that compares captions with frames, and the actors that hold it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str = "tiny"
+    """`tiny` trains a small one on rendered scenes (a minute or two, kept in `run.root`); a folder in open_clip's
+    layout; `hf-hub:owner/name`; or the name of an architecture of open_clip, such as ViT-B-32."""
+    pretrained: str | None = None
+    """For the name of an architecture: the tag of its weights, such as openai, or a checkpoint file."""
+    reads: Literal["answer", "description", "justification"] = "answer"
+    """The caption: the answer part, or that field where the answer is a JSON object."""
+    increments: Literal["sentence", "clause", "word"] | None = None
+    """Also give the reward in increments along the caption, one for each such span (A2C)."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the weights."""
+    actors: int = Field(1, ge=1)
+    """How many actors; a scene always goes to the same one while that one lives."""
+    cpus: float = Field(1.0, gt=0)
+    """CPUs reserved for one actor."""
+    gpus: float = Field(0.0, ge=0)
+    """GPUs reserved for one actor."""
+    threads: int | None = Field(None, ge=1)
+    """Compute threads of an actor on CPU, and threads that decode its images; None takes `cpus`."""
+    batch_size: int = Field(64, ge=1)
+    """Frames, or texts, in one forward pass; and rollouts in one call to an actor."""
+    max_wait_ms: float = Field(5.0, ge=0)
+    """How long rollouts are gathered for one call, unless `batch_size` of them are there before."""
+    cache_mib: float = Field(256.0, gt=0)
+    """Frame embeddings that an actor keeps, in MiB; a frame takes about 2 KiB (ViT-B-32: 2.5)."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Longest wait for one call to an actor; one that takes longer is taken for lost."""
+    attempts: int = Field(3, ge=1)
+    """Attempts at one rollout when actors are lost."""
+    restarts: int = Field(3, ge=0)
+    """How often a lost actor is started again."""
+    start_timeout_s: float = Field(600.0, gt=0)
+    """Longest wait for an actor to start and to load the model."""
+
+
+class AlarmSettings(BaseModel):
+    """When the journal's series call for a person: means of two windows of steps are compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    judge_metric: str = "parts/judge"
+    """Metric of the judge's mean score, 0-100."""
+    rule_metric: str = "parts/rouge_l"
+    """Metric of the mean of a rule-based score of the same answers, 0-100; give that scorer weight 0 to only watch."""
+    length_metric: str = "response/length_mean"
+    """Metric of the mean response length in tokens."""
+    window: int = Field(default=10, ge=3)
+    """Steps in a window."""
+    lookback: int = Field(default=8, ge=1)
+    """How many windows before the latest one, end to end, it is compared with: slow changes show against the farthest,
+    late ones against the nearest."""
+    errors: float = Field(default=5.0, gt=0)
+    """A change counts from this many pooled standard errors of the two window means on."""
+    min_rise: float = Field(default=5.0, gt=0)
+    """And, of the judge's score, from this many points on."""
+    keeps_pace: float = Field(default=0.25, ge=0, le=1)
+    """The rules rise with the judge when they gain this share of its gain."""
+    rule_errors: float = Field(default=2.0, gt=0)
+    """And they do not when they fall short of that by this many pooled standard errors of their own."""
+    min_drift: float = Field(default=0.5, gt=0)
+    """And, of the length, from this factor on: 0.5 is half as long again, or, as 1/1.5, a third shorter."""
+
+
 class RewardSettings(BaseModel):
     """How an answer becomes a `Score`."""
 
@@ -67,6 +198,12 @@ class RewardSettings(BaseModel):
     """The rules that come first."""
     routes: tuple[RouteSettings, ...] = DEFAULT_ROUTES
     """Tried in order; a sample that no route matches is an error before the run starts."""
+    judge: JudgeSettings | None = None
+    """The LLM judge behind the scorer `judge`; None when no route names it."""
+    clip: ClipSettings | None = None
+    """The CLIP behind the scorer `clip`; None when no route names it."""
+    alarm: AlarmSettings = AlarmSettings()
+    """When the run's series call for a person."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest time one answer's scoring may take; beyond it the rollout is masked as `scoring_timeout`."""
     max_masked_share: float = Field(default=0.5, gt=0.0, le=1.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from asyncio import run
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from data.sample import DrivingSample, Kind, Task
+from rewards.errors import RewardError
 from rewards.format import valid_format
 from rewards.route import Router
-from rewards.scorers import BUILT_IN, RewardError
+from rewards.scorers import BUILT_IN
 from rewards.settings import RewardSettings, RouteSettings
 
 TRUTH: dict[Kind, str] = {
@@ -58,8 +60,8 @@ def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_default_routes_give_the_truth_100_and_nonsense_next_to_nothing(kind: Kind) -> None:
     default, sample = Router(RewardSettings()), make_sample(kind)
     default.check_routes([sample])
-    assert default.score(sample, sample.answer, "stop").value == pytest.approx(100.0)
-    assert default.score(sample, "Purple elephants", "stop").value < 10.0
+    assert run(default.score(sample, sample.answer, "stop")).value == pytest.approx(100.0)
+    assert run(default.score(sample, "Purple elephants", "stop")).value < 10.0
 
 
 @pytest.mark.parametrize(
@@ -74,14 +76,14 @@ def test_the_default_routes_give_the_truth_100_and_nonsense_next_to_nothing(kind
     ],
 )
 def test_rules_settle_the_kinds_with_one_right_answer(kind: Kind, text: str, parts: dict[str, float]) -> None:
-    score = Router(RewardSettings()).score(make_sample(kind), text, "stop")
+    score = run(Router(RewardSettings()).score(make_sample(kind), text, "stop"))
     assert score.parts == parts
     assert score.value == next(iter(parts.values()))
 
 
 def test_the_value_is_the_weighted_mean_and_every_part_is_logged() -> None:
     both = router({"scorers": {"exact_match": 1.0, "rouge_l": 3.0, "bleu": 0.0}})
-    score = both.score(make_sample(), "keep going at the same", "stop")
+    score = run(both.score(make_sample(), "keep going at the same", "stop"))
     assert set(score.parts) == {"exact_match", "rouge_l", "bleu"}
     assert score.value == pytest.approx(0.75 * score.parts["rouge_l"])
     assert 0 < score.value < 100
@@ -89,9 +91,9 @@ def test_the_value_is_the_weighted_mean_and_every_part_is_logged() -> None:
 
 def test_text_and_coordinates_of_a_structured_answer_are_scored_apart() -> None:
     default, sample = Router(RewardSettings()), make_sample("structured")
-    moved = default.score(sample, TRUTH["structured"].replace("864.2", "64.2").replace("1088.3", "88.3"), "stop")
+    moved = run(default.score(sample, TRUTH["structured"].replace("864.2", "64.2").replace("1088.3", "88.3"), "stop"))
     assert moved.parts == {"hybrid_coordinate_f1": 0.0, "rouge_l": 100.0, "bleu": pytest.approx(100.0)}
-    bare = default.score(sample, "<c2,CAM_BACK,864.2,468.3> <c1,CAM_BACK,1088.3,497.5>", "stop")
+    bare = run(default.score(sample, "<c2,CAM_BACK,864.2,468.3> <c1,CAM_BACK,1088.3,497.5>", "stop"))
     assert bare.parts == {"hybrid_coordinate_f1": 100.0, "rouge_l": 0.0, "bleu": 0.0}
 
 
@@ -106,12 +108,12 @@ def test_the_first_route_that_matches_task_and_kind_is_taken() -> None:
         ("planning", "open_ended", "rouge_l"),
         ("behavior", "yes_no", "exact_match"),
     ]:
-        assert set(routes.score(make_sample(kind, task), "Keep.", "stop").parts) == {part}  # type: ignore[arg-type]
+        assert set(run(routes.score(make_sample(kind, task), "Keep.", "stop")).parts) == {part}  # type: ignore[arg-type]
 
 
 def test_rules_read_the_answer_after_the_thinking() -> None:
     text = "<think>A. Going ahead? It stands.</think><answer>B</answer>"
-    assert Router(RewardSettings()).score(make_sample("multiple_choice"), text, "stop").value == 100.0
+    assert run(Router(RewardSettings()).score(make_sample("multiple_choice"), text, "stop")).value == 100.0
 
 
 # --- gate and empty ---------------------------------------------------------------------------------------------------
@@ -119,22 +121,22 @@ def test_rules_read_the_answer_after_the_thinking() -> None:
 
 def test_the_gate_settles_an_answer_before_any_scorer(own_reward: str) -> None:
     own = router({"scorers": {f"{own_reward}:raises": 1.0}})
-    assert own.score(make_sample(), "Keep going at the same speed.", "length").parts == {
+    assert run(own.score(make_sample(), "Keep going at the same speed.", "length")).parts == {
         "gate": 0.0,
         "gate_overlong": 1.0,
     }
-    circles = own.score(make_sample(), "the car and " * 20, "stop")
+    circles = run(own.score(make_sample(), "the car and " * 20, "stop"))
     assert (circles.value, circles.parts, circles.failure) == (0.0, {"gate": 0.0, "gate_repeated_ngrams": 1.0}, None)
 
 
 def test_the_gate_is_that_of_the_settings() -> None:
     lenient = router({"scorers": {"exact_match": 1.0}}, overlong=False)
-    assert lenient.score(make_sample(), TRUTH["open_ended"], "length").value == 100.0
+    assert run(lenient.score(make_sample(), TRUTH["open_ended"], "length")).value == 100.0
 
 
 @pytest.mark.parametrize("text", ["", " \n", "<think>hm</think>", "<answer> </answer>"])
 def test_an_empty_answer_is_worth_0_under_its_own_name(text: str) -> None:
-    score = Router(RewardSettings()).score(make_sample(), text, "stop")
+    score = run(Router(RewardSettings()).score(make_sample(), text, "stop"))
     assert (score.value, score.parts, score.failure) == (0.0, {"empty": 0.0}, None)
 
 
@@ -143,13 +145,13 @@ def test_an_empty_answer_is_worth_0_under_its_own_name(text: str) -> None:
 
 def test_a_function_of_your_own_is_named_by_import_path(own_reward: str) -> None:
     name = f"{own_reward}:good"
-    score = router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop")
+    score = run(router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop"))
     assert (score.value, score.parts) == (70.0, {name: 40.0, "exact_match": 100.0})
 
 
 def test_a_function_of_your_own_sees_the_whole_response(own_reward: str) -> None:
     own = router({"scorers": {f"{own_reward}:sees": 1.0}})
-    assert own.score(make_sample(), "<think>hm</think><answer>B</answer>", "stop").value == 100.0
+    assert run(own.score(make_sample(), "<think>hm</think><answer>B</answer>", "stop")).value == 100.0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_a_function_that_fails_masks_the_rollout_and_is_never_a_silent_zero(
     own_reward: str, function: str, failure: str
 ) -> None:
     name = f"{own_reward}:{function}"
-    score = router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop")
+    score = run(router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop"))
     assert score.failure is not None
     assert f"{name}: {failure}" in score.failure
     assert score.value == 0.0
@@ -175,7 +177,7 @@ def test_a_function_that_fails_masks_the_rollout_and_is_never_a_silent_zero(
 
 def test_a_failing_function_of_weight_0_is_logged_and_masks_nothing(own_reward: str) -> None:
     name = f"{own_reward}:raises"
-    score = router({"scorers": {name: 0.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop")
+    score = run(router({"scorers": {name: 0.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop"))
     assert (score.value, score.failure) == (100.0, None)
     assert score.parts[f"failed_{name}"] == 1.0
 
@@ -216,7 +218,7 @@ def test_a_sample_that_no_route_matches_is_an_error_before_the_run() -> None:
     with pytest.raises(RewardError, match=r"no route of reward.routes matches behavior / yes_no \(2 samples\)"):
         routes.check_routes(lost)
     with pytest.raises(RewardError, match="no route"):
-        routes.score(lost[1], "Yes.", "stop")
+        run(routes.score(lost[1], "Yes.", "stop"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,192 @@
+"""`JudgePool`: judges many answers at once and survives the judge. Lives in the driver, or in any script.
+
+    pool = await JudgePool.start(JudgeSettings(model="Qwen/Qwen2.5-72B-Instruct", tensor_parallel=8, gpus=8), folder)
+    judgement = await pool.judge(load_rubric("behavior_mcq").request(sample, answer))
+
+Cached, limited in flight and per minute, retried with back-off, parsed strictly, re-asked once, then given up under a
+named reason. What it judges, and how a reply is read, is the business of `rewards`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiolimiter import AsyncLimiter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from actors.judge_cache import JudgeCache
+from actors.judge_endpoint import JudgeEndpoint
+from actors.judge_engines import JudgeEngines
+from actors.judge_home import AttemptFailed, JudgeHome
+from actors.waiting import ActorOptions
+from policies.source import judge_source
+from rewards.judge import InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
+from rewards.rubric import rubric_texts
+from rewards.settings import JudgeSettings
+
+CACHE_FILE = "judge_cache.sqlite"
+CHARACTERS_PER_TOKEN = 4
+"""For the limit of tokens per minute, which providers count roughly too."""
+
+
+@dataclass
+class JudgeCounts:
+    """What became of the requests of a pool."""
+
+    asked: int = 0
+    cached: int = 0
+    joined: int = 0
+    """Requests that waited for an identical one in flight."""
+    judged: int = 0
+    retried: int = 0
+    asked_again: int = 0
+    """Replies that were no valid sheet, and for which the judge was asked a second time."""
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def metrics(self) -> dict[str, float]:
+        """The counts under the names of the journal."""
+        plain = {name: float(value) for name, value in vars(self).items() if name != "failed"}
+        failed = {f"judge/failed/{reason}": float(count) for reason, count in sorted(self.failed.items())}
+        return {f"judge/{name}": value for name, value in plain.items()} | failed
+
+
+class JudgePool:
+    """A `Judge`: the one way in which answers reach a judge."""
+
+    def __init__(self, home: JudgeHome, settings: JudgeSettings, cache: JudgeCache | None = None) -> None:
+        """Judge at `home`, within the limits of `settings`; without a cache every answer is judged anew."""
+        self.home, self.settings, self.cache, self.counts = home, settings, cache, JudgeCounts()
+        self._slots = asyncio.Semaphore(settings.max_concurrent)
+        self._requests = _per_minute(settings.requests_per_minute)
+        self._tokens = _per_minute(settings.tokens_per_minute)
+        self._flying: dict[str, asyncio.Task[Judgement]] = {}
+
+    @classmethod
+    async def start(cls, settings: JudgeSettings, folder: Path, options: ActorOptions | None = None) -> JudgePool:
+        """A pool with its judge ready: the endpoint of `settings.url`, or engines on the connected Ray cluster.
+
+        Args:
+            settings: the recipe's `reward.judge`.
+            folder: where the cache lies, and the tiny judge is built.
+            options: places the engine actors; None reserves what the settings ask for, anywhere.
+
+        Raises:
+            ActorTimeout, ActorLost: an engine did not come up.
+        """
+        home: JudgeHome
+        if settings.url is not None:
+            home = JudgeEndpoint(settings)
+        else:
+            source = judge_source(settings.model, folder, rubric_texts())
+            anywhere = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}
+            home = await JudgeEngines.start(settings, source, options or (lambda role, index: anywhere))
+        return cls(home, settings, JudgeCache(folder / CACHE_FILE) if settings.cache else None)
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        """The judgement of a request; identical requests in flight are judged once.
+
+        Raises:
+            JudgeFailed: with the reason of the last attempt; counted in `counts.failed`.
+        """
+        self.counts.asked += 1
+        key = judge_key(self.home.identity, request)
+        if (kept := self._kept(key, request)) is not None:
+            self.counts.cached += 1
+            return kept
+        if key in self._flying:
+            self.counts.joined += 1
+        else:
+            task = asyncio.create_task(self._judge(key, request))
+            self._flying[key] = task
+            task.add_done_callback(lambda _: self._flying.pop(key))
+        return await asyncio.shield(self._flying[key])
+
+    async def stop(self) -> None:
+        """Give up what is in flight, and let go of the judge and the cache."""
+        for task in list(self._flying.values()):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, JudgeFailed):
+                await task
+        await self.home.stop()
+        if self.cache is not None:
+            self.cache.close()
+
+    def _kept(self, key: str, request: JudgeRequest) -> Judgement | None:
+        reply = self.cache.get(key) if self.cache is not None else None
+        if reply is None:
+            return None
+        try:
+            return read_reply(request, reply)
+        except InvalidReply:  # damaged on disk: judged again, and overwritten
+            return None
+
+    async def _judge(self, key: str, request: JudgeRequest) -> Judgement:
+        try:
+            async with self._slots:
+                judgement = await self._valid(request)
+        except JudgeFailed as error:
+            self.counts.failed[error.reason] += 1
+            raise
+        self.counts.judged += 1
+        if self.cache is not None:
+            self.cache.put(key, request.rubric, self.home.identity, judgement.reply)
+        return judgement
+
+    async def _valid(self, request: JudgeRequest) -> Judgement:
+        """A valid reply to the first or the second time of asking."""
+        try:
+            return read_reply(request, await self._reply(request, None))
+        except InvalidReply as error:
+            self.counts.asked_again += 1
+            complaint = str(error)
+        try:
+            return read_reply(request, await self._reply(request, complaint))
+        except InvalidReply as error:
+            raise JudgeFailed("invalid_reply", str(error)) from error
+
+    async def _reply(self, request: JudgeRequest, complaint: str | None) -> str:
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(AttemptFailed),
+            stop=stop_after_attempt(self.settings.attempts),
+            wait=self._wait,
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                self.counts.retried += attempt.retry_state.attempt_number > 1
+                return await self._attempt(request, complaint)
+        raise AssertionError("tenacity either returns or raises")
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Back off at random, growing with every attempt; never shorter than the home asked for."""
+        backoff = wait_random_exponential(self.settings.backoff_s, self.settings.longest_backoff_s)(state)
+        error = state.outcome.exception() if state.outcome is not None else None
+        asked_for = error.retry_after_s if isinstance(error, AttemptFailed) else 0.0
+        return min(max(backoff, asked_for), self.settings.longest_backoff_s)
+
+    async def _attempt(self, request: JudgeRequest, complaint: str | None) -> str:
+        if self._requests is not None:
+            await self._requests.acquire()
+        if self._tokens is not None:
+            size = (len(request.system) + len(request.user)) / CHARACTERS_PER_TOKEN + self.settings.max_tokens
+            await self._tokens.acquire(min(size, self._tokens.max_rate))
+        try:
+            return await asyncio.wait_for(self.home.reply(request, complaint), self.settings.timeout_s)
+        except TimeoutError:
+            raise AttemptFailed("timeout", f"no reply within {self.settings.timeout_s:g} s") from None
+
+
+def judge_key(identity: str, request: JudgeRequest) -> str:
+    """The hash of everything that decides a judgement: judge, sampling, rubric version, sheet, and the whole prompt."""
+    parts = [identity, request.rubric, request.system, request.user, json.dumps(request.schema, sort_keys=True)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _per_minute(rate: float | None) -> AsyncLimiter | None:
+    return None if rate is None else AsyncLimiter(rate, 60.0)

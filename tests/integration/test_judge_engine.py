@@ -1,0 +1,75 @@
+"""A real vLLM judge in Ray actors: valid sheets from a random model, cached rubrics, and life after a killed engine."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from actors.judge_engines import JudgeEngines
+from actors.judge_pool import JudgePool
+from data.sample import DrivingSample
+from rewards.judge import JudgeFailed
+from rewards.rubric import load_rubric, rubric_names
+from rewards.settings import JudgeSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(400)]
+
+SETTINGS = JudgeSettings(model="tiny", cpus=0.1, threads=1, dtype="float32", max_concurrent=16, max_tokens=256)
+
+
+def sample(number: int) -> DrivingSample:
+    choices = {"A": "Turn left.", "B": "Stopped."}
+    return DrivingSample(f"q{number}", "s", "f", "behavior", "multiple_choice", "What will it do?", "A", {}, choices)
+
+
+def anywhere(role: str, index: int) -> dict[str, float]:
+    return {"num_cpus": 0}
+
+
+async def test_every_rubric_is_filled_validly_by_a_random_model_and_computed_once(tmp_path: Path) -> None:
+    pool = await JudgePool.start(SETTINGS, tmp_path, anywhere)
+    rubrics = [load_rubric(name) for name in rubric_names()]
+    requests = [rubric.request(sample(n), f"A. Turn left, {n}.") for rubric in rubrics for n in range(4)]
+    judgements = await asyncio.gather(*(pool.judge(request) for request in requests))
+    assert (len(judgements), pool.counts.judged, pool.counts.failed) == (4 * len(rubrics), 4 * len(rubrics), {})
+    assert all(0 <= judgement.value <= 100 for judgement in judgements)
+    assert isinstance(pool.home, JudgeEngines)
+    usage = pool.home.usage
+    assert usage["cached_tokens"] > 0.5 * usage["prompt_tokens"]  # three of four prompts of a rubric share its blocks
+
+    with pytest.raises(JudgeFailed) as caught:
+        await pool.judge(dataclasses.replace(rubrics[0].request(sample(0), ""), user="word " * 20_000))
+    assert caught.value.reason == "refused"
+    assert (await pool.judge(rubrics[0].request(sample(1), "Still alive."))).points
+    await pool.stop()
+
+
+async def test_a_judge_killed_while_judging_is_replaced_and_one_lost_too_often_is_given_up(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"timeout_s": 120.0, "restarts": 1, "attempts": 2, "backoff_s": 0.01})
+    pool = await JudgePool.start(settings, tmp_path, anywhere)
+    assert isinstance(pool.home, JudgeEngines)
+    rubric = load_rubric("planning_vqa")
+    judging = [asyncio.create_task(pool.judge(rubric.request(sample(n), f"Slow down, {n}."))) for n in range(48)]
+    while pool.counts.judged < 4:
+        await asyncio.sleep(0.05)
+    kill(pool.home.actors[0])
+    assert len(await asyncio.gather(*judging)) == 48
+    assert (pool.home.lost, pool.counts.failed) == (1, {})
+    assert pool.counts.retried > 0
+
+    kill(pool.home.actors[0])
+    with pytest.raises(JudgeFailed) as caught:
+        await pool.judge(load_rubric("drivelm").request(sample(0), "Stop."))
+    assert (caught.value.reason, pool.counts.failed) == ("actor_lost", {"actor_lost": 1})
+    await pool.stop()
+
+
+def kill(actor: Any) -> None:
+    os.kill(ray.get(actor.__ray_call__.remote(lambda engine: os.getpid()), timeout=30), signal.SIGKILL)
