@@ -42,7 +42,7 @@ class JudgeHome(Protocol):
 
 
 def conversation(request: JudgeRequest, complaint: str | None) -> list[dict[str, str]]:
-    """The messages of a request; a re-ask says what was wrong, as data: it may quote an answer that speaks to judges."""
+    """The messages of a request; a re-ask says what was wrong, as data: it may quote an answer that means the judge."""
     if complaint is None:
         return request.messages
     again = (

@@ -106,6 +106,21 @@ def test_rewards_are_means_over_scored_rollouts_per_task() -> None:
     assert "reward/planning" not in panels
 
 
+def test_every_part_of_the_score_has_its_mean() -> None:
+    panels = step_panels([group(sample(), scored(value=100.0), scored(value=40.0))])
+    assert panels["parts/option"] == pytest.approx(70.0)
+
+
+def test_an_alarm_is_kept_with_its_step_and_what_was_measured(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal:
+        for step in range(1, 31):
+            pleased = {"parts/judge": 20.0 if step <= 15 else 60.0, "parts/rouge_l": 30.0}
+            journal.record(step, [], pleased)
+    (alarm, *_) = read_run(folder).alarms
+    assert (alarm["kind"], alarm["step"] > 15) == ("judge_without_rule", True)
+    assert "parts/judge went from 20.0 to" in alarm["message"]
+
+
 def test_masked_rollouts_are_counted_under_their_reason() -> None:
     panels = step_panels(
         [

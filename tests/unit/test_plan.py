@@ -49,6 +49,17 @@ def test_each_learner_rank_and_each_engine_is_a_bundle() -> None:
     assert (plan.cpus, plan.gpus) == (6.0, 3.0)
 
 
+def test_judge_engines_and_clip_actors_are_bundles_and_an_endpoint_is_none() -> None:
+    judge = {"model": "m", "engines": 2, "tensor_parallel": 8, "gpus": 8}
+    reward = {"judge": judge, "clip": {"actors": 3, "cpus": 0.5}}
+    plan = resource_plan(recipe(reward=reward, cluster={"judge_label": "judge"}))
+    assert [(b.gpus, b.label) for b in plan.of("judge")] == [(8, "judge"), (8, "judge")]
+    assert [b.cpus for b in plan.of("clip")] == [0.5] * 3
+    assert not resource_plan(recipe(reward={"judge": judge | {"url": "http://127.0.0.1:1/v1"}})).of("judge")
+    with pytest.raises(PlanError, match=r"set reward.judge.gpus=8"):
+        resource_plan(recipe(reward={"judge": judge | {"gpus": 1}}))
+
+
 def test_the_label_becomes_a_small_share_of_a_custom_resource() -> None:
     labelled = resource_plan(recipe(cluster={"learner_label": "a100"})).bundles[0]
     assert labelled.resources == {"CPU": 1.0, "a100": 0.001}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import sys
 from asyncio import run
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from pydantic import ValidationError
 from data.sample import DrivingSample, Kind, Task
 from rewards.errors import RewardError
 from rewards.format import valid_format
+from rewards.judge import FailureReason, Judgement, JudgeFailed, JudgeRequest
 from rewards.route import Router
+from rewards.score import Score
 from rewards.scorers import BUILT_IN
 from rewards.settings import RewardSettings, RouteSettings
 
@@ -269,3 +273,96 @@ def test_the_settings_name_every_scorer_of_the_house() -> None:
 )
 def test_a_valid_format_can_be_read_as_an_answer_of_its_kind(kind: Kind, text: str, valid: bool) -> None:
     assert valid_format(make_sample(kind), text) is valid
+
+
+# --- judge and CLIP ---------------------------------------------------------------------------------------------------
+
+
+class FakeJudge:
+    """Gives every criterion full points, or fails for a reason."""
+
+    def __init__(self, fails: FailureReason | None = None) -> None:
+        self.fails: FailureReason | None = fails
+        self.requests: list[JudgeRequest] = []
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        self.requests.append(request)
+        if self.fails is not None:
+            raise JudgeFailed(self.fails, "as the test wants")
+        points = {criterion.name: criterion.highest for criterion in request.criteria}
+        return Judgement(100.0, points, json.dumps(points))
+
+
+class FakeClip:
+    async def similarities(self, frames: Sequence[str], texts: Sequence[str]) -> list[float]:
+        return [0.25 for _ in texts]
+
+
+def judged(*scorers: dict[str, float], fails: FailureReason | None = None, **judge: Any) -> tuple[Router, FakeJudge]:
+    fake = FakeJudge(fails)
+    settings = {"routes": [{"scorers": one} for one in scorers], "judge": {"model": "m", **judge}, "clip": {}}
+    return Router(RewardSettings.model_validate(settings), fake, FakeClip()), fake
+
+
+def test_a_judged_answer_shows_the_points_of_each_criterion() -> None:
+    routes, fake = judged({"judge": 0.5, "exact_match": 0.5})
+    score = run(routes.score(make_sample(task="planning"), "Slow down.", "stop"))
+    assert score.value == 50.0
+    assert (score.parts["judge"], score.parts["judge/action"], score.parts["exact_match"]) == (100.0, 40.0, 0.0)
+    assert fake.requests[0].rubric.startswith("planning_vqa@")
+
+
+def test_another_rubric_is_named_behind_the_judge() -> None:
+    routes, fake = judged({"judge/drivelm": 1.0})
+    parts = run(routes.score(make_sample(), "Slow down.", "stop")).parts
+    assert set(parts) == {"judge/drivelm", "judge/drivelm/score"}
+    assert fake.requests[0].rubric.startswith("drivelm@")
+
+
+@pytest.mark.parametrize(("sees", "thinking_shown"), [("answer", False), ("response", True)])
+def test_the_judge_sees_the_answer_or_the_thinking_too(sees: str, thinking_shown: bool) -> None:
+    routes, fake = judged({"judge": 1.0}, sees=sees)
+    run(routes.score(make_sample(), "<think>a red light</think><answer>Stop.</answer>", "stop"))
+    assert ("a red light" in fake.requests[0].user) == thinking_shown
+
+
+def test_a_judge_that_fails_masks_the_rollout_under_its_reason() -> None:
+    routes, _ = judged({"judge": 1.0, "exact_match": 1.0}, fails="timeout")
+    score = run(routes.score(make_sample(), TRUTH["open_ended"], "stop"))
+    assert score.failure == "judge_timeout: as the test wants"
+    assert score.parts == {"failed_judge": 1.0, "exact_match": 100.0}
+
+
+@pytest.mark.parametrize(("text", "finish"), [("Stop.", "length"), ("stop now please " * 9, "stop"), ("", "stop")])
+def test_what_the_gate_settles_never_reaches_the_judge(text: str, finish: str) -> None:
+    routes, fake = judged({"judge": 1.0})
+    assert run(routes.score(make_sample(), text, finish)).value == 0.0
+    assert not fake.requests
+
+
+def test_r1_r2_and_r3_are_combined_by_their_weights() -> None:
+    routes, _ = judged({"clip": 0.2, "agreement": 0.3, "structure": 0.5})
+    answer = (
+        '{"description": "A red light hangs above the road.", "action": "stop", "justification": "The light is red."}'
+    )
+    score = run(routes.score(make_sample(answer="stop because the light is red"), answer, "stop"))
+    assert score.failure is None
+    assert score.parts["clip"] == 25.0
+    assert score.value == pytest.approx(0.2 * 25.0 + 0.3 * score.parts["agreement"] + 0.5 * score.parts["structure"])
+
+
+@pytest.mark.parametrize("scorer", ["judge", "judge/drivelm", "clip"])
+def test_a_scorer_without_its_model_is_an_error_at_construction(scorer: str) -> None:
+    with pytest.raises(RewardError, match=rf"reward.routes\[0\] names the scorer {scorer}, but reward\.\w+ is not set"):
+        router({"scorers": {scorer: 1.0}})
+
+
+def test_a_complete_group_is_scored_anew_where_its_responses_are_compared() -> None:
+    routes = router({"scorers": {"planning": 0.5, "rouge_l": 0.5}})
+    sample, texts = make_sample(answer="STOP, STRAIGHT"), ["STOP, STRAIGHT", "STOP, STRAIGHT", "KEEP, LEFT_TURN"]
+    alone = [run(routes.score(sample, text, "stop")) for text in texts]
+    together = routes.complete(sample, texts, alone)
+    assert together[0].parts["planning"] < alone[0].parts["planning"]  # two say the same
+    assert together[0].value == pytest.approx((together[0].parts["planning"] + together[0].parts["rouge_l"]) / 2)
+    gated = Score(0.0, {"gate": 0.0})
+    assert routes.complete(sample, texts, [alone[0], alone[1], gated])[2] == gated
