@@ -30,6 +30,16 @@ COUNTS = (
     "evaluation.before_and_after=false",
     "cluster.learner_label=null",
 )
+TINY_JUDGE = (
+    "reward.judge.model=tiny",
+    "reward.judge.dtype=float32",
+    "reward.judge.tensor_parallel=1",
+    "reward.judge.gpus=0",
+    "reward.judge.cpus=1",
+    "reward.judge.max_concurrent=16",
+    "cluster.judge_label=null",
+    "evaluation.canaries_per_task=0",
+)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -72,8 +82,13 @@ def test_with_tiny_models_and_counts_a_step_runs(name: str, small_recipe: MakeRe
     if recipe.data.source == "drivelm":
         annotations, image_root = write_drivelm(tmp_path / "given")
         overrides += [f"data.annotations={annotations}", f"data.image_root={image_root}", "data.held_out=0.25"]
+    if recipe.reward.judge is not None:
+        overrides += TINY_JUDGE
     folder = run(small_recipe(*overrides, recipe=name))
     (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert step["weight_version"] == 1
+    if recipe.reward.judge is not None:
+        assert step["judge/judged"] > 0
+        assert any(0 < value < 100 for name, value in step.items() if name == "parts/judge")
     assert step["sync_gap"] <= recipe.sync.max_logprob_gap
     assert (folder / "policy/model.safetensors").is_file()

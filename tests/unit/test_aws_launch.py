@@ -45,11 +45,15 @@ def test_it_offers_sixteen_gpus_to_learners_and_engines_and_eight_to_the_judge(l
     assert launch["available_node_types"]["head"]["resources"] == {"CPU": 0}
 
 
-def test_the_papers_recipe_fits_on_its_training_nodes_and_nowhere_else(launch: dict[str, Any]) -> None:
-    bundles = resource_plan(load_recipe([str(ROOT / "recipes" / "driverx_grpo.yaml")])).bundles
-    assert sum(bundle.gpus for bundle in bundles) == 16
-    assert first_unplaced(bundles, nodes_of(launch, "trainer")) is None
-    assert first_unplaced(bundles, nodes_of(launch, "judge")) == bundles[0]
+def test_the_papers_recipe_fits_on_its_training_and_judge_nodes_and_not_elsewhere(launch: dict[str, Any]) -> None:
+    plan = resource_plan(load_recipe([str(ROOT / "recipes" / "driverx_grpo.yaml")]))
+    training = (*plan.of("learner"), *plan.of("rollout"))
+    assert sum(bundle.gpus for bundle in training) == 16
+    assert first_unplaced(training, nodes_of(launch, "trainer")) is None
+    assert first_unplaced(training, nodes_of(launch, "judge")) == training[0]
+    assert sum(bundle.gpus for bundle in plan.of("judge")) == 8
+    assert first_unplaced(plan.of("judge"), nodes_of(launch, "judge")) is None
+    assert first_unplaced(plan.of("judge"), nodes_of(launch, "trainer")) is not None
 
 
 def test_every_node_starts_with_token_authentication_and_a_private_token(launch: dict[str, Any]) -> None:
