@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from actors.scoring import Scorers
 from actors.settings import RolloutSettings
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
+from evaluation.held_out import failure_name
 from policies.advantages import group_advantages, has_zero_deviation
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import image_paths
@@ -144,8 +145,9 @@ def _check_masked(batch: ExperienceBatch, limit: float) -> None:
     failures = [s.score.failure for g in batch.groups for s in g.rollouts if s.score.failure is not None]
     total = sum(len(group.rollouts) for group in batch.groups)
     if len(failures) > limit * total:
-        reasons = ", ".join(f"{failures.count(reason)} x {reason}" for reason in sorted(set(failures)))
+        counted = Counter(map(failure_name, failures))
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in sorted(counted.items()))
         raise TooManyMasked(
             f"step {batch.step}: {len(failures)} of {total} rollouts could not be scored ({reasons}), more than "
-            f"reward.max_masked_share={limit:g}; mend the scorer and resume the run"
+            f"reward.max_masked_share={limit:g}; one of them: {failures[0][:300]}; mend the scorer and resume the run"
         )

@@ -1,0 +1,102 @@
+"""What a failing judge does to a batch: its rollouts leave their groups and are counted, and too many stop the run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+from aiohttp import web
+
+from actors.engine_pool import EnginePool
+from actors.experience import ExperienceBatch, TooManyMasked, experience
+from actors.judge_endpoint import JudgeEndpoint
+from actors.judge_pool import JudgePool
+from actors.rollout import GenerationRequest, Rollout
+from actors.scoring import Scorers
+from actors.settings import RolloutSettings
+from actors.step_panels import step_panels
+from benchmarks.judge_server import completion
+from data.sample import DrivingSample
+from data.split import TaskBalancedOrder
+from rewards.settings import JudgeSettings, RewardSettings, RouteSettings
+
+SETTINGS = RolloutSettings(prompts_per_step=2, group_size=4)
+
+
+class CountingEngines(EnginePool):
+    """Answers at once; the text of a rollout is its number in the group."""
+
+    async def generate(self, requests: Sequence[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+        for number, request in enumerate(requests):
+            text = f"Answer {number % SETTINGS.group_size}."
+            sample = request.sample.id
+            finished(Rollout(request.request_id, sample, (1,), (2,), (-0.5,), text, "stop", 0, "engine", 0.0, 1.0))
+
+
+@pytest.fixture
+async def judge() -> AsyncIterator[str]:
+    """A judge that gives answer 3 full points, answers 1 and 2 half, and says nothing valid about answer 0."""
+
+    async def complete(http: web.Request) -> web.Response:
+        body = await http.json()
+        sheets = {"Answer 0.": "no idea", "Answer 3.": '{"score": 100}'}
+        said = next(
+            (sheet for text, sheet in sheets.items() if text in body["messages"][1]["content"]), '{"score": 50}'
+        )
+        return web.json_response(completion(body, said))
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", complete)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    await runner.cleanup()
+
+
+async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
+    settings = JudgeSettings(model="m", url=url, attempts=1)
+    reward = RewardSettings(judge=settings, routes=(RouteSettings(scorers={"judge/drivelm": 1.0}),))
+    scorers = Scorers(reward, JudgePool(JudgeEndpoint(settings), settings))
+    samples = [
+        DrivingSample(f"q{n}", f"s{n}", f"f{n}", "planning", "open_ended", "What?", "Stop.", {}) for n in range(2)
+    ]
+    order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
+    try:
+        async for one in experience(
+            order,
+            CountingEngines({}, SETTINGS),
+            scorers,
+            SETTINGS,
+            steps=[1],
+            epsilon=1e-6,
+            max_masked_share=max_masked_share,
+        ):
+            return one
+    finally:
+        await scorers.stop()
+    raise AssertionError("one step was asked for")
+
+
+async def test_a_masked_rollout_leaves_its_group_and_is_counted_by_reason(judge: str) -> None:
+    (first, second) = (await batch(judge, max_masked_share=0.5)).groups
+    for group in (first, second):
+        assert group.rewards == [50.0, 50.0, 100.0]
+        masked, *others = group.advantages
+        assert masked is None
+        assert others == pytest.approx(
+            [-0.5774, -0.5774, 1.1547], abs=1e-4
+        )  # mean and deviation of the three that are left
+    panels = step_panels([first, second])
+    assert (panels["rollouts/masked"], panels["rollouts/masked/judge/drivelm_invalid_reply"]) == (2, 2)
+    assert panels["reward/mean"] == pytest.approx(200 / 3)
+
+
+async def test_above_the_recipes_share_the_run_stops_and_says_why(judge: str) -> None:
+    with pytest.raises(TooManyMasked, match=r"2 of 8 rollouts could not be scored \(2 x judge/drivelm_invalid_reply"):
+        await batch(judge, max_masked_share=0.2)
+
+
+async def test_a_judge_that_nobody_reaches_stops_the_run_and_rewards_nothing() -> None:
+    with pytest.raises(TooManyMasked, match=r"8 of 8 rollouts .* judge/drivelm_connection"):
+        await batch("http://127.0.0.1:9/v1", max_masked_share=0.9)
