@@ -23,9 +23,8 @@ from ray.exceptions import RayError
 
 from actors.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
 from actors.waiting import ActorLost, ActorOptions, ActorTimeout, within
-from policies.tiny_clip import clip_source
 from rewards.clip import ClipFailed, ClipFailureReason
-from rewards.clip_settings import ClipSettings
+from rewards.settings import ClipSettings
 
 CALLS_IN_FLIGHT = 2
 """One call that an actor works on, and one that waits at its door."""
@@ -49,6 +48,11 @@ class ClipCounts:
     lost: int = 0
     """How often an actor was lost."""
     failed: Counter[str] = field(default_factory=Counter)
+
+    def metrics(self) -> dict[str, float]:
+        """The counts under the names of the journal."""
+        plain = {f"clip/{name}": float(value) for name, value in vars(self).items() if name != "failed"}
+        return plain | {f"clip/failed/{reason}": float(count) for reason, count in sorted(self.failed.items())}
 
 
 class ClipPool:
@@ -78,6 +82,8 @@ class ClipPool:
             ActorTimeout, ActorLost: an actor did not come up.
             ray.exceptions.RayTaskError: it cannot load the model; the cause is a `ClipError`.
         """
+        from policies.tiny_clip import clip_source  # with it comes open_clip, which takes seconds to import
+
         source, counts = await asyncio.to_thread(clip_source, settings.model, folder), ClipCounts()
         anywhere = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}
         threads = str(settings.threads or max(1, int(settings.cpus)))

@@ -17,8 +17,7 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from data.images import ImageError, open_image
-from policies.clip import load_clip
-from rewards.clip_settings import ClipSettings
+from rewards.settings import ClipSettings
 
 ENTRY_OVERHEAD = 600
 """Bytes that a kept embedding takes besides its numbers: tensor, key, and the cache's own entries."""
@@ -68,6 +67,8 @@ class ClipScorer:
 
     def start(self) -> float:
         """Load the model; returns the seconds it took."""
+        from policies.clip import load_clip  # open_clip takes seconds to import: here alone, not in every script
+
         began = time.time()
         torch.set_num_threads(self._threads)
         settings, device = self.settings, "cuda" if self.settings.gpus else "cpu"

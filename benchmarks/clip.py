@@ -33,7 +33,7 @@ from data.rendered import rendered_samples
 from data.scene import build_scene
 from policies.tiny_clip import build_clip, held_out_recall, save_clip, train_tiny_clip
 from recipe import load_recipe
-from rewards.clip_settings import ClipSettings
+from rewards.settings import ClipSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 64

@@ -23,7 +23,7 @@ from data.sample import DrivingSample
 from data.scene import build_scene
 from policies.tiny_clip import build_clip, save_clip
 from rewards.clip import AlignmentScorer, ClipFailed
-from rewards.clip_settings import ClipSettings
+from rewards.settings import ClipSettings
 from tests.integration.conftest import any_node
 
 pytestmark = [

@@ -106,3 +106,20 @@ def test_a_finished_run_leaves_no_process_behind(tmp_path: Path) -> None:
         assert short not in listing
         assert not os.listdir(short)
     assert os.listdir(tmp_path / "tiny/policy")
+
+
+def test_one_answer_is_scored_with_its_parts_before_any_run(tmp_path: Path) -> None:
+    given = ("-m", "rewards.score", "recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=8")
+    listed = script(*given)
+    ids = [line.split()[0] for line in listed.stdout.splitlines() if "behavior / multiple_choice" in line]
+    scored = script(*given, "--sample", ids[0], "--answer", "B")
+    assert scored.returncode == 0, scored.stderr
+    truth = scored.stdout.split("--- ground truth\n")[1].split("\n")[0]
+    points = 100.0 if truth == "B" else 0.0
+    assert [line.split() for line in scored.stdout.splitlines()[-2:]] == [
+        ["option", f"{points:.2f}"],
+        ["value", f"{points:.2f}"],
+    ]
+    unknown = script(*given, "--sample", ids[0] + "x", "--answer", "B")
+    assert unknown.returncode == 2
+    assert f"some that it has: {ids[0]}" in unknown.stderr

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from data.sample import DrivingSample, Kind, Task
 from rewards.errors import RewardError
 from rewards.format import valid_format
-from rewards.judge import FailureReason, Judgement, JudgeFailed, JudgeRequest
+from rewards.judge import FailureReason, JudgeFailed, Judgement, JudgeRequest
 from rewards.route import Router
 from rewards.score import Score
 from rewards.scorers import BUILT_IN
