@@ -45,6 +45,7 @@ NEVER_IMPORTED = {
     "mypy",
     "pytest-asyncio",
     "pytest-timeout",
+    "pytest-xdist",
     "ruff",
     "sglang",
     "tensorboard",
