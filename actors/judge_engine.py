@@ -74,8 +74,12 @@ class JudgeEngine:
             asked = f"a prompt of {len(prompt_ids)} tokens, and reward.judge.max_model_len leaves room for {room}"
             return SheetReply(request.number, "", refused=asked)
         parameters, final = sampling(self.settings, request.schema), None
-        async for output in self._llm.generate({"prompt_token_ids": prompt_ids}, parameters, f"j{next(self._numbers)}"):
-            final = output
+        prompt, name = {"prompt_token_ids": prompt_ids}, f"j{next(self._numbers)}"
+        try:
+            async for output in self._llm.generate(prompt, parameters, name):
+                final = output
+        except ValueError as error:  # how vLLM refuses one request; a dead engine raises something else
+            return SheetReply(request.number, "", refused=" ".join(str(error).split())[:300])
         assert final is not None, "vLLM ends every request with an output"
         return SheetReply(request.number, final.outputs[0].text, None, len(prompt_ids), final.num_cached_tokens or 0)
 

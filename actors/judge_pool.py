@@ -104,7 +104,7 @@ class JudgePool:
         else:
             task = asyncio.create_task(self._judge(key, request))
             self._flying[key] = task
-            task.add_done_callback(lambda _: self._flying.pop(key))
+            task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(self._flying[key])
 
     async def stop(self) -> None:
@@ -116,6 +116,11 @@ class JudgePool:
         await self.home.stop()
         if self.cache is not None:
             self.cache.close()
+
+    def _landed(self, key: str, task: asyncio.Task[Judgement]) -> None:
+        self._flying.pop(key)
+        if not task.cancelled():
+            task.exception()  # looked at here, for whoever asked may be gone; it is in the counts
 
     def _kept(self, key: str, request: JudgeRequest) -> Judgement | None:
         reply = self.cache.get(key) if self.cache is not None else None
