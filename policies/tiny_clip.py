@@ -11,12 +11,13 @@ import math
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,16 +30,26 @@ from policies.clip import CONFIG_FILE, WEIGHTS_FILE, ClipModel, encode_text, loa
 TINY = "tiny"
 TINY_CONFIG: dict[str, Any] = {
     "model_cfg": {
-        "embed_dim": 128,
-        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 128, "layers": 2, "head_width": 32},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 96, "heads": 3, "layers": 2},
+        "embed_dim": 96,
+        "init_logit_scale": math.log(60.0),
+        "vision_cfg": {
+            "image_size": 48,
+            "patch_size": 16,
+            "width": 96,
+            "layers": 2,
+            "head_width": 32,
+            "pool_type": "avg",
+        },
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
     },
     # The whole frame, not its middle square: objects stand at the sides too.
     "preprocess_cfg": {"resize_mode": "squash", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
-RECIPE = {"scenes": 1000, "steps": 400, "batch": 48, "lr": 1.5e-3, "warmup": 40, "part_share": 0.25, "format": 1}
-"""How it is taught. `part_share` of the captions keep only some of their sentences, for answers are shorter than
-captions. `format` is raised whenever scenes, captions or this module change, so that no older model is taken for it."""
+TOKEN_STD, POSITION_STD = 0.5, 0.3
+RECIPE = {"scenes": 1000, "steps": 400, "batch": 32, "lr": 1e-3, "warmup": 0.1, "part_share": 0.3, "format": 1}
+"""How it is taught. `warmup` is a share of the steps. `part_share` of the captions keep only some of their sentences,
+for answers are shorter than captions. `format` is raised whenever scenes, captions or this module change, so that no
+older model is taken for it."""
 TRAINING_SCENES, HELD_OUT_SCENES = 7_000_000, 8_000_000
 """Seeds of the scenes it is taught on and tested on; a run's own scenes have the seed of its recipe."""
 MAX_LOGIT_SCALE = 100.0
@@ -79,6 +90,7 @@ def train_tiny_clip(folder: Path, seed: int = 0, scenes: int | None = None, step
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_clip(TINY_CONFIG)
+        _initialise(model)
         clip = ClipModel(model, open_clip.get_tokenizer("ViT-B-32"))
         _teach(clip, taught_on, steps or int(RECIPE["steps"]), seed)
     beside = folder.with_name(f"{folder.name}.partial")
@@ -90,10 +102,9 @@ def train_tiny_clip(folder: Path, seed: int = 0, scenes: int | None = None, step
 
 def build_clip(config: dict[str, Any]) -> Any:
     """A CLIP of random weights from what open_clip's `open_clip_config.json` holds (`model_cfg`, `preprocess_cfg`)."""
-    shape = config["model_cfg"]
-    vision, text = open_clip.CLIPVisionCfg(**shape["vision_cfg"]), open_clip.CLIPTextCfg(**shape["text_cfg"])
-    model = open_clip.CLIP(shape["embed_dim"], vision, text)
-    open_clip.set_model_preprocess_cfg(model, {"size": vision.image_size} | config["preprocess_cfg"])
+    model = open_clip.CLIP(**config["model_cfg"])
+    preprocess = asdict(PreprocessCfg(size=model.visual.image_size)) | config["preprocess_cfg"]
+    open_clip.set_model_preprocess_cfg(model, preprocess)
     return model
 
 
@@ -128,10 +139,32 @@ def pixels_of(clip: ClipModel, scenes: Sequence[Scene]) -> Tensor:
     return torch.stack([torch.stack([clip.pixels(view) for view in render_scene(scene).values()]) for scene in scenes])
 
 
+@torch.no_grad()
+def _initialise(model: Any) -> None:
+    """Matrices by fan-in, tokens and places loud, so that captions, and frames, differ from the first step.
+
+    With open_clip's own start all frames of a scene soon have one embedding, that of the sky which they share, and
+    then nothing tells the model of anything else.
+    """
+    model.token_embedding.weight.normal_(0.0, TOKEN_STD)
+    model.visual.positional_embedding.normal_(0.0, POSITION_STD)
+    model.visual.conv1.weight.normal_(0.0, model.visual.conv1.weight[0].numel() ** -0.5)
+    for tower in (model.visual.transformer, model.transformer):
+        outward = (2 * len(tower.resblocks)) ** -0.5
+        for block in tower.resblocks:
+            for matrix, gain in (
+                (block.attn.in_proj_weight, 1.0),
+                (block.attn.out_proj.weight, outward),
+                (block.mlp.c_fc.weight, 1.0),
+                (block.mlp.c_proj.weight, outward),
+            ):
+                matrix.normal_(0.0, gain * matrix.shape[1] ** -0.5)
+
+
 def _teach(clip: ClipModel, scenes: Sequence[Scene], steps: int, seed: int) -> None:
     """The symmetric contrastive loss: of a batch, every scene has to find its caption, and every caption its scene."""
     pixels, model, rng = pixels_of(clip, scenes), clip.model.train(), random.Random(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RECIPE["lr"], betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RECIPE["lr"], betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_then_cosine(step, steps))
     for step in range(steps):
         chosen = rng.sample(range(len(scenes)), min(int(RECIPE["batch"]), len(scenes)))
@@ -161,5 +194,5 @@ def _lesson(scene: Scene, step: int, rng: random.Random) -> str:
 
 
 def _warm_then_cosine(step: int, steps: int) -> float:
-    warm = min(1.0, (step + 1) / RECIPE["warmup"])
+    warm = min(1.0, (step + 1) / (RECIPE["warmup"] * steps))
     return warm * 0.5 * (1.0 + math.cos(math.pi * step / steps))

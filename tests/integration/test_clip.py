@@ -42,16 +42,17 @@ CONFIG: dict[str, Any] = {
     },
     "preprocess_cfg": {},
 }
-HANG = "hang"
+SLOW, HANG = "A slow caption.", "A caption without end."
 TIMEOUT_S = 2.0
+Pools = tuple[ClipPool, ClipPool]
 
 
-class SlowScorer(ClipScorer):
-    """Takes its time, so that it can be killed meanwhile; and hangs where a caption says so."""
+class FaultyScorer(ClipScorer):
+    """Takes its time over one caption, so that it can be killed meanwhile, and hangs on another."""
 
     def score(self, requests: Sequence[SimilarityRequest]) -> ScoredBatch:
-        hang = any(HANG in request.texts for request in requests)
-        time.sleep(3600 if hang else 0.4)
+        texts = {text for request in requests for text in request.texts}
+        time.sleep(3600 if HANG in texts else 0.5 if SLOW in texts else 0.0)
         return super().score(requests)
 
 
@@ -71,17 +72,14 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[DrivingSample]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pools(model: Path, ray_session: None) -> AsyncIterator[tuple[ClipPool, ClipPool, ClipPool]]:
-    """A sound pool; two slow actors; one slow actor that is given up when it is lost."""
-    shared = ClipSettings(model=str(model), threads=1, batch_size=16, max_wait_ms=20)
-    several = shared.model_copy(update={"actors": 2, "batch_size": 4})
-    frail = shared.model_copy(update={"restarts": 0, "timeout_s": TIMEOUT_S})
+async def pools(model: Path, ray_session: None) -> AsyncIterator[Pools]:
+    """Two actors; and one that is given up when it is lost."""
+    several = ClipSettings(model=str(model), threads=1, batch_size=16, max_wait_ms=20, actors=2)
+    frail = several.model_copy(update={"actors": 1, "restarts": 0, "timeout_s": TIMEOUT_S})
     started = await asyncio.gather(
-        ClipPool.start(shared, model, any_node),
-        ClipPool.start(several, model, any_node, SlowScorer),
-        ClipPool.start(frail, model, any_node, SlowScorer),
+        ClipPool.start(several, model, any_node, FaultyScorer), ClipPool.start(frail, model, any_node, FaultyScorer)
     )
-    yield started[0], started[1], started[2]
+    yield started[0], started[1]
     await asyncio.gather(*(pool.stop() for pool in started))
 
 
@@ -103,19 +101,17 @@ def directly(model: Path, frames: Sequence[str], texts: Sequence[str]) -> list[f
         return [float(clip.encode_text(tokenizer([text]), normalize=True)[0] @ mean) for text in texts]
 
 
-async def test_the_values_are_those_of_open_clip(
-    pools: tuple[ClipPool, ClipPool, ClipPool], model: Path, samples: list[DrivingSample]
-) -> None:
+async def test_the_values_are_those_of_open_clip(pools: Pools, model: Path, samples: list[DrivingSample]) -> None:
     texts = ["", "A red light ahead.", caption(0), caption(0) * 3]
     found = await asyncio.gather(*(pools[0].similarities(frames_of(sample), texts) for sample in samples[:4]))
     for sample, cosines in zip(samples[:4], found, strict=True):
         assert cosines == pytest.approx(directly(model, frames_of(sample), texts), abs=1e-5)
     assert len({round(cosine, 6) for cosine in found[0]}) == 4
-    assert pools[0].counts.full_texts == 1
+    assert 1 <= pools[0].counts.full_texts <= 2  # the long one, in a call to either actor
 
 
 async def test_a_scene_is_embedded_once_and_its_rollouts_travel_together(
-    pools: tuple[ClipPool, ClipPool, ClipPool], samples: list[DrivingSample]
+    pools: Pools, samples: list[DrivingSample]
 ) -> None:
     pool, before = pools[0], pools[0].counts.embedded
     calls = pool.counts.calls
@@ -123,24 +119,24 @@ async def test_a_scene_is_embedded_once_and_its_rollouts_travel_together(
     rollouts = [(sample, f"{caption(n)} {n}") for sample in scenes for n in range(8)]
     await asyncio.gather(*(pool.similarities(frames_of(sample), [text]) for sample, text in rollouts))
     assert pool.counts.embedded - before == 6 * len(scenes)
-    assert pool.counts.calls - calls <= 4  # 32 rollouts, 16 in a call
+    assert pool.counts.calls - calls <= 6  # 32 rollouts, 16 in a call, two actors
     await pool.similarities(frames_of(scenes[0]), ["Once more."])
     assert pool.counts.embedded - before == 6 * len(scenes)
 
 
 async def test_a_frame_that_is_written_anew_is_embedded_anew(
-    pools: tuple[ClipPool, ClipPool, ClipPool], samples: list[DrivingSample], tmp_path: Path
+    pools: Pools, samples: list[DrivingSample], tmp_path: Path
 ) -> None:
-    path, clip = tmp_path / "frame.png", pools[0]
+    path, pool = tmp_path / "frame.png", pools[0]
     Image.new("RGB", (40, 30), "red").save(path)
-    (red,) = await clip.similarities([str(path)], ["A red light."])
+    (red,) = await pool.similarities([str(path)], ["A red light."])
     Image.new("RGB", (40, 30), "green").resize((50, 50)).save(path)
-    (green,) = await clip.similarities([str(path)], ["A red light."])
+    (green,) = await pool.similarities([str(path)], ["A red light."])
     assert abs(red - green) > 1e-4
 
 
 async def test_an_unreadable_frame_fails_its_own_rollout_and_is_named(
-    pools: tuple[ClipPool, ClipPool, ClipPool], samples: list[DrivingSample], tmp_path: Path
+    pools: Pools, samples: list[DrivingSample], tmp_path: Path
 ) -> None:
     pool, damaged = pools[0], tmp_path / "damaged.jpg"
     damaged.write_bytes(Path(frames_of(samples[0])[0]).read_bytes()[:900])
@@ -161,26 +157,29 @@ async def test_an_unreadable_frame_fails_its_own_rollout_and_is_named(
 
 
 async def test_what_a_killed_actor_had_to_do_is_done_elsewhere(
-    pools: tuple[ClipPool, ClipPool, ClipPool], model: Path, samples: list[DrivingSample]
+    pools: Pools, model: Path, samples: list[DrivingSample]
 ) -> None:
-    pool = pools[1]
-    asked = [asyncio.create_task(pool.similarities(frames_of(sample), ["A red light."])) for sample in samples]
-    while pool.counts.calls < 2:
+    pool = pools[0]
+    asked, scored = pool.counts.asked, pool.counts.scored
+    tasks = [asyncio.create_task(pool.similarities(frames_of(sample), [SLOW])) for sample in samples]
+    calls = pool.counts.calls
+    while pool.counts.calls < calls + 2:
         await asyncio.sleep(0.01)
     ray.kill(pool.actors[0])
-    found = await asyncio.gather(*asked)
+    found = await asyncio.gather(*tasks)
     assert [cosine for (cosine,) in found[:2]] == pytest.approx(
-        [directly(model, frames_of(sample), ["A red light."])[0] for sample in samples[:2]], abs=1e-5
+        [directly(model, frames_of(sample), [SLOW])[0] for sample in samples[:2]], abs=1e-5
     )
     counts = pool.counts
-    assert (counts.asked, counts.scored, counts.lost, counts.failed) == (SCENES, SCENES, 1, {})
+    assert (counts.asked - asked, counts.scored - scored, counts.lost) == (SCENES, SCENES, 1)
     assert counts.retried > 0
+    assert set(counts.failed) <= {"unreadable_frame"}
 
 
 async def test_a_hanging_actor_is_given_up_in_time_and_the_rollout_is_failed_by_name(
-    pools: tuple[ClipPool, ClipPool, ClipPool], samples: list[DrivingSample]
+    pools: Pools, samples: list[DrivingSample]
 ) -> None:
-    pool, began = pools[2], time.monotonic()
+    pool, began = pools[1], time.monotonic()
     with pytest.raises(ClipFailed) as hung:
         await pool.similarities(frames_of(samples[0]), [HANG])
     assert time.monotonic() - began < TIMEOUT_S + 5
