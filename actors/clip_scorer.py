@@ -85,16 +85,17 @@ class ClipScorer:
                 faults[key[0]] = str(embedding)
             else:
                 found[key] = self._kept[key] = embedding
-        rows, texts_ND, full = self._embed_texts(dict.fromkeys(text for r in requests for text in r.texts))
+        texts, full = self._embed_texts(dict.fromkeys(text for r in requests for text in r.texts))
         replies = []
         for request in requests:
             unreadable = next((faults[frame] for frame in request.frames if frame in faults), None)
+            if not request.frames:
+                unreadable = "there are no frames to compare with"
             if unreadable is not None:
                 replies.append(SimilarityReply(unreadable=unreadable))
                 continue
             mean_D = torch.stack([found[keys[frame]] for frame in request.frames]).mean(dim=0)
-            cosines = texts_ND[[rows[text] for text in request.texts]] @ mean_D
-            replies.append(SimilarityReply(tuple(cosines.tolist())))
+            replies.append(SimilarityReply(tuple(float(texts[text] @ mean_D) for text in request.texts)))
         return ScoredBatch(tuple(replies), len(found) - cached, cached, full)
 
     def _embed_frames(self, keys: Sequence[FrameKey]) -> Iterator[tuple[FrameKey, Tensor | ImageError]]:
@@ -123,18 +124,18 @@ class ClipScorer:
         except ImageError as error:
             return error
 
-    def _embed_texts(self, texts: Iterable[str]) -> tuple[dict[str, int], Tensor, int]:
-        """The row of each text, the embeddings, and how many texts fill the context."""
+    def _embed_texts(self, texts: Iterable[str]) -> tuple[dict[str, Tensor], int]:
+        """The embedding of each text, and how many texts fill the context."""
         ordered = list(texts)
         if not ordered:
-            return {}, torch.empty(0), 0
+            return {}, 0
         tokens_NT = self._clip.tokens(ordered)
-        lengths = (tokens_NT != 0).sum(dim=1)
-        by_length = lengths.argsort()  # a batch is as long as its longest text
-        size = self.settings.batch_size
-        embedded = torch.cat([self._clip.embed_texts(tokens_NT[some]) for some in by_length.split(size)])
-        rows = {ordered[index]: row for row, index in enumerate(by_length.tolist())}
-        return rows, embedded, int((lengths == tokens_NT.shape[1]).sum())
+        lengths = self._clip.lengths(tokens_NT)
+        embedded: dict[str, Tensor] = {}
+        for some in lengths.argsort().split(self.settings.batch_size):  # a batch is as long as its longest text
+            rows = self._clip.embed_texts(tokens_NT[some])
+            embedded |= {ordered[index]: row for index, row in zip(some.tolist(), rows, strict=True)}
+        return embedded, int((lengths == tokens_NT.shape[1]).sum())
 
 
 def _frame_keys(frames: set[str]) -> tuple[dict[str, FrameKey], dict[str, str]]:

@@ -36,18 +36,19 @@ class ClipModel:
         self._device = next(model.parameters()).device
         self._dtype = open_clip.get_input_dtype(precision)
 
-    @property
-    def context_length(self) -> int:
-        """Tokens of a text that are read; what lies beyond is cut off."""
-        return int(self._tokenizer.context_length)
-
     def pixels(self, image: Image.Image) -> Tensor:
         """An RGB image as the model takes it: float32, channels x height x width, resized and normalised."""
         return self._preprocess(image)
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
-        """Token ids, texts x `context_length`, padded with 0."""
+        """Token ids, texts x context length (77 in most CLIPs), padded; what lies beyond is cut off."""
         return self._tokenizer(list(texts))
+
+    def lengths(self, tokens_NT: Tensor) -> Tensor:
+        """How many tokens of each text are no padding."""
+        of_hugging_face = getattr(self._tokenizer, "tokenizer", None)
+        padding = 0 if of_hugging_face is None else of_hugging_face.pad_token_id
+        return (tokens_NT != padding).sum(dim=1)
 
     @torch.inference_mode()
     def embed_frames(self, pixels_N3HW: Tensor) -> Tensor:

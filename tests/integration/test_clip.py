@@ -124,6 +124,16 @@ async def test_a_scene_is_embedded_once_and_its_rollouts_travel_together(
     assert pool.counts.embedded - before == 6 * len(scenes)
 
 
+async def test_frames_without_texts_are_embedded_and_texts_without_frames_refused(
+    pools: Pools, samples: list[DrivingSample]
+) -> None:
+    pool, before = pools[0], pools[0].counts.embedded
+    assert await pool.similarities(frames_of(samples[8]), []) == []
+    assert pool.counts.embedded - before == 6
+    with pytest.raises(ClipFailed, match="unreadable_frame: there are no frames"):
+        await pool.similarities([], ["A red light."])
+
+
 async def test_a_frame_that_is_written_anew_is_embedded_anew(
     pools: Pools, samples: list[DrivingSample], tmp_path: Path
 ) -> None:
@@ -139,6 +149,7 @@ async def test_an_unreadable_frame_fails_its_own_rollout_and_is_named(
     pools: Pools, samples: list[DrivingSample], tmp_path: Path
 ) -> None:
     pool, damaged = pools[0], tmp_path / "damaged.jpg"
+    failed = pool.counts.failed["unreadable_frame"]
     damaged.write_bytes(Path(frames_of(samples[0])[0]).read_bytes()[:900])
     frames = frames_of(samples[0])
     gone, bad, sound = await asyncio.gather(
@@ -153,7 +164,7 @@ async def test_an_unreadable_frame_fails_its_own_rollout_and_is_named(
     assert "gone.jpg" in str(gone)
     assert "damaged.jpg" in str(bad)
     assert isinstance(sound, list)
-    assert pool.counts.failed == {"unreadable_frame": 2}
+    assert pool.counts.failed == {"unreadable_frame": failed + 2}
 
 
 async def test_what_a_killed_actor_had_to_do_is_done_elsewhere(
