@@ -137,6 +137,11 @@ class Learner:
             "LOCAL_SIZE": str(self.settings.ranks),
         }
         deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
+        # DeepSpeed's op on CPU maps 66 MiB of shared memory for each rank and leaves its file behind for ever. Once all
+        # ranks have opened it, the name may go; the memory then ends with the processes.
+        torch.distributed.barrier()
+        name = f"deepspeed_allreduce_buffer_{os.getuid()}_{host}_{port}_{self.rank}"
+        Path("/dev/shm", name).unlink(missing_ok=True)
 
     def _deepspeed_config(self) -> dict[str, Any]:
         stage = self.settings.zero_stage

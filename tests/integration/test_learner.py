@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from actors.learner import Learner
 from actors.learner_group import LearnerGroup
 from data.questions import driving_text
 from data.rendered import rendered_samples
@@ -50,11 +52,17 @@ def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides
             metrics = await learners.update(groups, "grpo", lr=1e-3)
         assert metrics["kl"] > 0
         assert metrics["grad_norm"] > 0
+        assert not any(await learners.all("__ray_call__", shared_memory_files))
         await learners.export(out)
         learners.stop()
 
     asyncio.run(run())
     return load_file(out / "model.safetensors")
+
+
+def shared_memory_files(learner: Learner) -> list[str]:
+    """What DeepSpeed keeps under a name in shared memory for this learner; it would outlive the processes."""
+    return [file.name for file in Path("/dev/shm").glob(f"deepspeed_*_{os.environ['MASTER_PORT']}_*")]
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ TINY_JUDGE = (
     "reward.judge.gpus=0",
     "reward.judge.cpus=1",
     "reward.judge.max_concurrent=16",
+    "reward.judge.max_model_len=4096",
+    "reward.gate.overlong=false",  # two steps of warm start teach nobody to stop
     "cluster.judge_label=null",
     "evaluation.canaries_per_task=0",
 )
