@@ -86,6 +86,7 @@ class JudgeEngine:
     async def stop(self) -> None:
         """Shut the engine's processes down."""
         self._llm.shutdown()
+        del self._llm  # now: while Python ends, vLLM's own clean-up fails
 
 
 def engine_arguments(folder: str, settings: JudgeSettings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,15 +25,19 @@ from rewards.settings import JudgeSettings
 
 GATHER_S = 0.004
 """How long a lane gathers requests for one call: little beside any judgement, and a call costs about a millisecond."""
+QUEUED = 0.25
+"""Requests that wait inside an engine, as a share of those it runs: a place that falls free is taken in the very next
+step, not after a round trip to the pool."""
 STOP_TIMEOUT_S = 30.0
 
 
 class JudgeEngines:
     """A home of judgements (`JudgeHome`) on engines of our own."""
 
-    def __init__(self, lanes: list[_Lane], identity: str) -> None:
+    def __init__(self, lanes: list[_Lane], settings: JudgeSettings, identity: str) -> None:
         """Use `start` instead."""
         self._lanes, self.identity = lanes, identity
+        self.slots = math.ceil(settings.max_concurrent * len(lanes) * (1.0 + QUEUED))
 
     @classmethod
     async def start(cls, settings: JudgeSettings, folder: str, options: ActorOptions) -> JudgeEngines:
@@ -50,7 +55,7 @@ class JudgeEngines:
         lanes = [_Lane(f"judge engine {i}", settings, lambda i=i: actor(i)) for i in range(settings.engines)]  # type: ignore[misc]
         await asyncio.gather(*(lane.open() for lane in lanes))
         decisive = settings.model_dump(include={"model", "revision", "temperature", "seed", "max_tokens", "dtype"})
-        return cls(lanes, json.dumps({"vllm": folder} | decisive))
+        return cls(lanes, settings, json.dumps({"vllm": folder} | decisive))
 
     async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
         """The reply of the engine with the least to do; waits for one to come back when all are lost."""

@@ -22,6 +22,8 @@ class JudgeHome(Protocol):
 
     identity: str
     """Everything about the judge that decides its replies: model, revision, sampling settings."""
+    slots: int
+    """Requests it takes at once."""
 
     async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
         """The judge's reply to a request.

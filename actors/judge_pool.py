@@ -62,7 +62,7 @@ class JudgePool:
     def __init__(self, home: JudgeHome, settings: JudgeSettings, cache: JudgeCache | None = None) -> None:
         """Judge at `home`, within the limits of `settings`; without a cache every answer is judged anew."""
         self.home, self.settings, self.cache, self.counts = home, settings, cache, JudgeCounts()
-        self._slots = asyncio.Semaphore(settings.max_concurrent)
+        self._slots = asyncio.Semaphore(home.slots)
         self._requests = _per_minute(settings.requests_per_minute)
         self._tokens = _per_minute(settings.tokens_per_minute)
         self._flying: dict[str, asyncio.Task[Judgement]] = {}
@@ -77,11 +77,13 @@ class JudgePool:
             options: places the engine actors; None reserves what the settings ask for, anywhere.
 
         Raises:
+            RewardError: nobody answers at the endpoint, or the key is not accepted.
             ActorTimeout, ActorLost: an engine did not come up.
         """
         home: JudgeHome
         if settings.url is not None:
             home = JudgeEndpoint(settings)
+            await home.check()
         else:
             source = judge_source(settings.model, folder, rubric_texts())
             anywhere = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from actors.clip_pool import ClipPool
-from actors.waiting import within
+from benchmarks.priority import step_down_to
 from cluster.session import session
 from data.captions import caption_of
 from data.rendered import rendered_samples
@@ -127,7 +127,7 @@ def _speed(folder: Path, scenes: int, pairs: int, threads: int) -> dict[str, Any
 
 async def _race(settings: ClipSettings, folder: Path, frames: list[list[str]], pairs: int) -> dict[str, Any]:
     pool = await ClipPool.start(settings, folder, lambda role, index: {"num_cpus": 0})
-    priorities = await _same_priority(pool)
+    priorities = await step_down_to(pool.actors[0])
     direct, images, scored = Direct(Path(settings.model)), Rates(), Rates()
     await _pair(direct, pool, frames, 0, Rates(), with_text=True)  # warm both sides up
     gaps = []
@@ -137,18 +137,6 @@ async def _race(settings: ClipSettings, folder: Path, frames: list[list[str]], p
     await pool.stop()
     figures = images.figures("") | scored.figures("_with_captions")
     return figures | {"largest_difference": max(gaps), "frame": "JPEG 400x225", "niceness": priorities}
-
-
-async def _same_priority(pool: ClipPool) -> list[int]:
-    """Step down to the priority of the actors, which Ray lowers: on a busy machine it would decide the race.
-
-    Returns the niceness of this process and of the actor; they differ when this one was started with more of it.
-    """
-    call = pool.actors[0].__ray_call__.remote(lambda actor: os.getpriority(os.PRIO_PROCESS, 0))
-    theirs = await within(pool.settings.timeout_s, "CLIP actor 0 (its priority)", call)
-    if theirs > os.getpriority(os.PRIO_PROCESS, 0):
-        os.setpriority(os.PRIO_PROCESS, 0, theirs)
-    return [os.getpriority(os.PRIO_PROCESS, 0), theirs]
 
 
 async def _pair(

@@ -39,6 +39,7 @@ from actors.judge_pool import JudgePool
 from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.scoring import Scorers
 from actors.vllm_engine import engine_environment
+from benchmarks.priority import step_down_to
 from cluster.session import session
 from data.rendered import rendered_samples
 from data.sample import DrivingSample
@@ -49,11 +50,11 @@ from rewards.rubric import load_rubric, rubric_for, rubric_texts
 from rewards.settings import GateSettings, JudgeSettings, RewardSettings, RouteSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-ITEMS, LATENCY_S, LIMIT = 1024, 0.2, 64
+ITEMS, LATENCY_S, LIMIT, WARM_UP = 1024, 0.2, 64, 16
 ENGINE_ITEMS, PAIRS = 192, 5
 BLOCK = 128
 """Tokens in a block of vLLM's prefix cache on CPU."""
-RESPONSES, SHORTEST, LONGEST, JUDGES_AT_ONCE = 128, 24, 192, 8
+RESPONSES, SHORTEST, LONGEST, GENERATED_AT_ONCE, JUDGED_AT_ONCE = 128, 24, 192, 32, 4
 
 TINY = JudgeSettings(model="tiny", dtype="float32", threads=1, max_tokens=160, max_concurrent=96, cache=False)
 """One compute thread for each engine, in the pool's actor as in the bare process: the other core is the driver's."""
@@ -86,15 +87,18 @@ async def measure(folder: Path) -> dict[str, Any]:
 
 async def in_flight(samples: list[DrivingSample], folder: Path) -> dict[str, float]:
     """The pool against a judge that only waits, and then its cache."""
-    requests = items(samples, ITEMS, "flying")
+    requests, first = items(samples, ITEMS, "flying"), items(samples, WARM_UP, "warm")
     cache = folder / "cache.sqlite"
     with waiting_judge(LATENCY_S, LIMIT) as url:
         settings = JudgeSettings(model="waits", url=url, max_concurrent=LIMIT)
-        wall = await judge_all(JudgePool(JudgeEndpoint(settings), settings, JudgeCache(cache)), requests)
+        endpoint = JudgeEndpoint(settings)
+        warm = JudgePool(endpoint, settings)
+        await asyncio.gather(*(warm.judge(request) for request in first))  # what the client loads late
+        wall = await judge_all(JudgePool(endpoint, settings, JudgeCache(cache)), requests)
         counts = httpx.get(url.removesuffix("/v1") + "/counts", timeout=10).json()
         again = await judge_all(JudgePool(JudgeEndpoint(settings), settings, JudgeCache(cache)), requests)
         served = httpx.get(url.removesuffix("/v1") + "/counts", timeout=10).json()["served"]
-    assert served == counts["served"] == ITEMS, "the second pass must come from the cache"
+    assert served == counts["served"] == ITEMS + WARM_UP, "the second pass must come from the cache"
     return {
         "in_flight_efficiency": ITEMS * LATENCY_S / (LIMIT * wall),
         "in_flight_wall_s": wall,
@@ -143,6 +147,7 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
     source = judge_source(TINY.model, folder, rubric_texts())
     home = await JudgeEngines.start(TINY, source, lambda role, index: {"num_cpus": 0})
     pool = JudgePool(home, TINY)
+    niceness = await step_down_to(home.actors[0])
     first = items(samples, ENGINE_ITEMS, "cold")
     await asyncio.gather(*(pool.judge(request) for request in first))  # also warms everything that loads late
     shared = home.usage["cached_tokens"] / cacheable_tokens(first, source)
@@ -162,6 +167,7 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
         "pool_items_per_s": ENGINE_ITEMS / statistics.median(through for through, _ in pairs),
         "raw_items_per_s": ENGINE_ITEMS / statistics.median(bare for _, bare in pairs),
         "prefix_cached_over_cacheable": shared,
+        "niceness": niceness,
     }
 
 
@@ -230,15 +236,15 @@ def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
 
 async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> dict[str, float]:
     """Generation alone, judging alone, and both as the training loop does them."""
-    rollout = recipe.rollout.model_copy(update={"max_concurrent": RESPONSES, "threads": 1})
+    rollout = recipe.rollout.model_copy(update={"max_concurrent": GENERATED_AT_ONCE, "threads": 1})
     recipe = recipe.model_copy(update={"rollout": rollout})
     source = policy_source(recipe.policy, folder, 0, [sample.question for sample in samples])
     engines = await EnginePool.start(recipe, source, lambda role, index: {"num_cpus": 0})
     await generate(engines, samples, "warm", lambda rollout: None)
     finished: list[Rollout] = []
     t_gen = [await generate(engines, samples, f"gen {number}", finished.append) for number in range(3)]
-    latency = statistics.median(t_gen) * JUDGES_AT_ONCE / RESPONSES
-    with waiting_judge(latency, JUDGES_AT_ONCE) as url:
+    latency = statistics.median(t_gen) * JUDGED_AT_ONCE / RESPONSES
+    with waiting_judge(latency, JUDGED_AT_ONCE) as url:
         scorers = scorers_at(url)
         by_id = {sample.id: sample for sample in samples}
         t_judge = await timed(judge_rollouts(scorers, by_id, finished[:RESPONSES]))
@@ -257,7 +263,7 @@ async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> 
 def scorers_at(url: str) -> Scorers:
     """Scorers that send everything to the judge; nothing is settled by rule, however an untrained policy babbles."""
     gate = GateSettings(overlong=False, max_repeated_share=1.0, max_repeated_sentence=10**6)
-    judge = JudgeSettings(model="waits", url=url, max_concurrent=JUDGES_AT_ONCE, cache=False)
+    judge = JudgeSettings(model="waits", url=url, max_concurrent=JUDGED_AT_ONCE, cache=False)
     routes = (RouteSettings(scorers={"judge": 1.0}),)
     return Scorers(
         RewardSettings(gate=gate, routes=routes, judge=judge, timeout_s=600), JudgePool(JudgeEndpoint(judge), judge)

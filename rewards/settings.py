@@ -82,7 +82,7 @@ class JudgeSettings(BaseModel):
     max_tokens: int = Field(256, ge=1)
     """Cap of a reply in tokens; a sheet needs about 10 for each criterion."""
     max_concurrent: int = Field(64, ge=1)
-    """Requests in flight at once."""
+    """Requests that the endpoint takes, or that each engine runs, at once."""
     requests_per_minute: float | None = Field(None, gt=0)
     """Requests begun per minute; None sets no limit."""
     tokens_per_minute: float | None = Field(None, gt=0)
