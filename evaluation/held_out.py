@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.sample import TASKS, DrivingSample, Kind, Task
 from rewards.canaries import CanaryReport
-from rewards.format import valid_format
+from rewards.format import is_right, valid_format
 from rewards.score import Score
 
 FULL_SCORE = 100.0
@@ -207,7 +207,7 @@ def _summarize_task(answers: Sequence[Judged]) -> TaskResult:
         reward=_mean(values),
         reward_stderr=statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
         choice_samples=len(choices),
-        accuracy=_mean([float(math.isclose(answer.score.value, FULL_SCORE)) for answer in choices]),
+        accuracy=_mean([float(is_right(answer.sample, answer.text)) for answer in choices]),
         majority_accuracy=right_by_majority / len(choices) if choices else None,
         majority_answer=majority_answer,
         valid_format=statistics.fmean(formats),

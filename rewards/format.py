@@ -1,11 +1,11 @@
-"""Whether an answer has the form that its question asks for, right or wrong. Pure text."""
+"""Whether an answer has the form that its question asks for, and whether that of a closed question is right."""
 
 from __future__ import annotations
 
 from data.coordinates import coordinate_pairs
 from data.sample import DrivingSample
 from rewards.answer import answer_part
-from rewards.rules import extract_option, extract_yes_no
+from rewards.rules import extract_option, extract_yes_no, option_of
 
 
 def valid_format(sample: DrivingSample, text: str) -> bool:
@@ -22,3 +22,18 @@ def valid_format(sample: DrivingSample, text: str) -> bool:
     if sample.kind in ("coordinates", "structured"):
         return bool(coordinate_pairs(answer))
     return bool(answer)
+
+
+def is_right(sample: DrivingSample, text: str) -> bool:
+    """Whether a response to a closed question says what the ground truth says, by rule, whatever its reward is.
+
+    Raises:
+        ValueError: the question is not closed (multiple choice or yes/no).
+    """
+    answer = answer_part(text)
+    if sample.kind == "multiple_choice":
+        return option_of(answer, sample.choices) == sample.answer
+    if sample.kind == "yes_no":
+        verdict = extract_yes_no(answer)
+        return verdict is not None and verdict == extract_yes_no(sample.answer)
+    raise ValueError(f"{sample.id} is {sample.kind}, so no rule says whether an answer is right")

@@ -17,10 +17,11 @@ from rewards.answer import answer_part
 from rewards.clip import AlignmentScorer
 from rewards.coordinates import drivelm_match_f1, hybrid_coordinate_f1
 from rewards.errors import RewardError
+from rewards.format import is_right
 from rewards.hybrid import has_hybrid, hybrid
 from rewards.judge import Judge
 from rewards.rubric import Rubric, load_rubric, rubric_for
-from rewards.rules import exact_match, extract_yes_no, option_of
+from rewards.rules import exact_match, extract_yes_no
 from rewards.score import Score
 from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
 from rewards.structure import structure
@@ -70,12 +71,8 @@ class JudgeScorer:
 AnyScorer = Scorer | JudgeScorer | AlignmentScorer
 
 
-def _option(sample: DrivingSample, answer: str) -> float:
-    return 100.0 * (option_of(answer, sample.choices) == sample.answer)
-
-
-def _yes_no(sample: DrivingSample, answer: str) -> float:
-    return 100.0 * (extract_yes_no(answer) == extract_yes_no(sample.answer))
+def _closed(sample: DrivingSample, text: str) -> float:
+    return 100.0 * is_right(sample, text)
 
 
 def _exact_match(sample: DrivingSample, answer: str) -> float:
@@ -97,8 +94,8 @@ def _has_answer(sample: DrivingSample) -> bool:
 
 BUILT_IN: dict[str, BuiltIn] = {
     "exact_match": BuiltIn(_exact_match, _has_answer, "an answer"),
-    "option": BuiltIn(_option, lambda sample: sample.answer in sample.choices, "choices, and an answer that is one"),
-    "yes_no": BuiltIn(_yes_no, lambda sample: extract_yes_no(sample.answer) is not None, "an answer of yes or no"),
+    "option": BuiltIn(_closed, lambda sample: sample.answer in sample.choices, "choices, and an answer that is one"),
+    "yes_no": BuiltIn(_closed, lambda sample: extract_yes_no(sample.answer) is not None, "an answer of yes or no"),
     "hybrid_coordinate_f1": BuiltIn(
         lambda sample, answer: hybrid_coordinate_f1(answer, sample.answer), _has_pairs, "coordinates in the answer"
     ),

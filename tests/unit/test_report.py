@@ -71,13 +71,16 @@ def question(images: dict[str, str], task: Task, number: int, scene: str = "held
 
 
 def evaluation(
-    name: str, images: dict[str, str], value: Callable[[int], float], text: str = "B", scene: str = "held-out"
+    name: str, images: dict[str, str], value: Callable[[int], float], text: str | None = None, scene: str = "held-out"
 ) -> EvaluationResult:
-    answers = [
-        Judged(question(images, task, number, scene), text, "stop", Score(value(number), {"option": value(number)}), 3)
-        for task in TASKS
-        for number in range(4)
-    ]
+    """Answers of the values given; without a text, the right option where the value is full."""
+
+    def judged(task: Task, number: int) -> Judged:
+        said = text or ("B" if value(number) == 100.0 else "A")
+        score = Score(value(number), {"option": value(number)})
+        return Judged(question(images, task, number, scene), said, "stop", score, 3)
+
+    answers = [judged(task, number) for task in TASKS for number in range(4)]
     return summarize(name, 0, answers)
 
 
