@@ -14,7 +14,9 @@ from cluster.memory import checkpoint_folder, read_shape
 from cluster.placement import first_unplaced
 from cluster.plan import Bundle, PlanError, resource_plan
 from policies.tiny import build_tiny_policy
-from recipe import Recipe
+from recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[2]
 
 
 def recipe(**parts: Any) -> Recipe:
@@ -183,3 +185,9 @@ def test_small_bundles_fill_the_fullest_node_so_that_large_ones_still_fit() -> N
 def test_shares_that_are_whole_only_on_paper_still_fit() -> None:
     tenths = [bundle(index, cpus=0.1) for index in range(10)]
     assert first_unplaced(tenths, [{"CPU": 1.0}]) is None
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_judge"])
+def test_the_recipes_for_a_bare_machine_fit_two_cores(name: str) -> None:
+    plan = resource_plan(load_recipe([str(ROOT / f"recipes/{name}.yaml")]))
+    assert (plan.cpus <= 2.0, plan.gpus) == (True, 0)
