@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -71,5 +72,25 @@ async def test_a_judge_killed_while_judging_is_replaced_and_one_lost_too_often_i
     await pool.stop()
 
 
+async def test_a_judge_that_hangs_is_replaced_after_its_timeout_and_the_answer_judged_after_all(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"timeout_s": 15.0, "restarts": 1, "attempts": 4, "backoff_s": 0.01})
+    pool = await JudgePool.start(settings, tmp_path, anywhere)
+    assert isinstance(pool.home, JudgeEngines)
+    await pool.judge(load_rubric("planning_vqa").request(sample(0), "Warmed up."))
+    hung = send(pool.home.actors[0], signal.SIGSTOP)
+    judgement = await pool.judge(load_rubric("planning_vqa").request(sample(1), "Slow down."))
+    assert 0 <= judgement.value <= 100
+    assert (pool.home.lost, pool.counts.failed) == (1, {})
+    assert pool.counts.retried > 0
+    assert not psutil.pid_exists(hung)
+    await pool.stop()
+
+
 def kill(actor: Any) -> None:
-    os.kill(ray.get(actor.__ray_call__.remote(lambda engine: os.getpid()), timeout=30), signal.SIGKILL)
+    send(actor, signal.SIGKILL)
+
+
+def send(actor: Any, what: signal.Signals) -> int:
+    process = ray.get(actor.__ray_call__.remote(lambda engine: os.getpid()), timeout=30)
+    os.kill(process, what)
+    return process

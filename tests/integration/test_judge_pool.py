@@ -17,6 +17,7 @@ from actors.judge_cache import JudgeCache
 from actors.judge_endpoint import JudgeEndpoint
 from actors.judge_pool import JudgePool
 from benchmarks.judge_server import best_sheet, completion
+from rewards.errors import RewardError
 from rewards.judge import Criterion, JudgeFailed, JudgeRequest
 from rewards.settings import JudgeSettings
 
@@ -78,6 +79,14 @@ def garbage(body: dict[str, Any]) -> web.Response:
     return web.Response(text="<html>", content_type="text/html")
 
 
+def no_completion(body: dict[str, Any]) -> web.Response:
+    return web.json_response({"choices": [{"message": "none"}]})
+
+
+def a_list(body: dict[str, Any]) -> web.Response:
+    return web.json_response([1, 2])
+
+
 def cut_off(body: dict[str, Any]) -> web.Response:
     return web.Response(text='{"id": "c", "choices": [', content_type="application/json")
 
@@ -93,7 +102,9 @@ async def test_a_sheet_is_added_up_here_and_asked_for_by_schema(judge: ScriptedJ
 
 
 @pytest.mark.parametrize(
-    "fault", ["hang", status(429), status(503), status(500), garbage, cut_off], ids=lambda f: getattr(f, "__name__", f)
+    "fault",
+    ["hang", status(429), status(503), status(500), garbage, cut_off, no_completion, a_list],
+    ids=lambda f: getattr(f, "__name__", f),
 )
 async def test_after_a_passing_fault_the_answer_is_judged_after_all(judge: ScriptedJudge, fault: Reply) -> None:
     judge.script, judging = [fault], pool(judge.url)
@@ -110,6 +121,7 @@ async def test_after_a_passing_fault_the_answer_is_judged_after_all(judge: Scrip
         (status(503), "server_error"),
         (garbage, "server_error"),
         (cut_off, "server_error"),
+        (no_completion, "server_error"),
     ],
 )
 async def test_a_lasting_fault_is_given_up_under_its_name(judge: ScriptedJudge, fault: Reply, reason: str) -> None:
@@ -130,6 +142,33 @@ async def test_a_refused_connection_is_tried_again_and_then_named() -> None:
         await judging.judge(request())
     assert judging.counts.retried == 2
     await judging.stop()
+
+
+async def test_a_url_where_nobody_answers_is_told_before_anything_begins(tmp_path: Path) -> None:
+    settings = JudgeSettings(model="m", url="http://127.0.0.1:9/v1")
+    with pytest.raises(RewardError, match=r"reward\.judge\.url: nobody answers at http://127\.0\.0\.1:9/v1"):
+        await JudgePool.start(settings, tmp_path)
+
+
+@pytest.mark.parametrize("code", [200, 401, 403, 404, 500])
+async def test_a_key_that_is_not_accepted_is_told_at_once_and_a_server_that_lists_no_models_will_do(
+    tmp_path: Path, code: int
+) -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [], "error": {"message": "no"}}, status=code)
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    settings = JudgeSettings(model="m", url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    if code in (401, 403):
+        with pytest.raises(RewardError, match=rf"does not accept the key in .*{settings.api_key_env} \(HTTP {code}\)"):
+            await JudgePool.start(settings, tmp_path)
+    else:
+        await (await JudgePool.start(settings, tmp_path)).stop()
+    await runner.cleanup()
 
 
 async def test_the_wait_that_the_judge_asks_for_is_kept(judge: ScriptedJudge) -> None:
