@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from actors.engine_pool import EnginePool
 from actors.rollout import Group, Rollout, SamplingSettings, ScoredRollout
 from actors.scoring import Scorers
-from actors.settings import RolloutSettings
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import failure_name
-from policies.advantages import group_advantages, has_zero_deviation
+from policies.advantages import group_advantages, overlong_share
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import image_paths
+from policies.settings import AlgorithmSettings
+from recipe import Recipe
 
 
 class TooManyMasked(RuntimeError):
@@ -38,6 +39,8 @@ class ExperienceBatch:
     """Where the training order stood after drawing this batch; a resumed run goes on from there."""
     generate_s: float
     """Seconds from the first request to the last score."""
+    replaced: int = 0
+    """Groups that gave way to those of fresh questions, because their rewards were all equal."""
 
     @property
     def oldest_version(self) -> int:
@@ -57,45 +60,46 @@ class ExperienceBatch:
         """
         kept = []
         for group in self.groups:
-            rewards = [s.score.value for s, a in zip(group.rollouts, group.advantages, strict=True) if a is not None]
-            if not rewards or (has_zero_deviation(rewards) and not keep_equal):
+            if group.has_equal_rewards and not keep_equal:
                 continue
             responses = tuple(
-                TrainingResponse(scored.rollout.token_ids, scored.rollout.logprobs, advantage)
-                for scored, advantage in zip(group.rollouts, group.advantages, strict=True)
+                TrainingResponse(
+                    scored.rollout.token_ids,
+                    scored.rollout.logprobs,
+                    (advantage,) * len(scored.rollout.token_ids),
+                    reward=reward or 0.0,
+                )
+                for scored, reward, advantage in zip(
+                    group.rollouts, group.shaped_rewards, group.advantages, strict=True
+                )
                 if advantage is not None
             )
+            if not responses:
+                continue
             prompt_ids = group.rollouts[0].rollout.prompt_ids
             kept.append(TrainingGroup(image_paths(group.sample), prompt_ids, responses))
         return kept
 
 
 async def experience(
-    order: TaskBalancedOrder,
-    engines: EnginePool,
-    scorers: Scorers,
-    settings: RolloutSettings,
-    *,
-    steps: Sequence[int],
-    epsilon: float,
-    max_masked_share: float,
+    order: TaskBalancedOrder, engines: EnginePool, scorers: Scorers, recipe: Recipe, *, steps: Sequence[int]
 ) -> AsyncIterator[ExperienceBatch]:
     """Yield one batch per step, in order.
 
     Raises:
-        TooManyMasked: more than `max_masked_share` of a batch could not be scored.
+        TooManyMasked: more than `reward.max_masked_share` of a batch could not be scored.
         ActorTimeout, ActorLost: an engine stopped answering.
     """
     waiting = deque(steps)
     ahead: deque[asyncio.Task[ExperienceBatch]] = deque()
     try:
         while waiting or ahead:
-            while waiting and len(ahead) <= settings.max_staleness:
-                samples = order.take(settings.prompts_per_step)
-                work = _batch(waiting.popleft(), samples, order.position, engines, scorers, settings, epsilon)
+            while waiting and len(ahead) <= recipe.rollout.max_staleness:
+                samples = order.take(recipe.rollout.prompts_per_step)
+                work = _batch(waiting.popleft(), samples, order, engines, scorers, recipe)
                 ahead.append(asyncio.create_task(work))
             batch = await ahead.popleft()
-            _check_masked(batch, max_masked_share)
+            _check_masked(batch, recipe.reward.max_masked_share)
             yield batch
     finally:
         for task in ahead:
@@ -123,22 +127,42 @@ async def collect_groups(
 async def _batch(
     step: int,
     samples: list[DrivingSample],
-    position: int,
+    order: TaskBalancedOrder,
     engines: EnginePool,
     scorers: Scorers,
-    settings: RolloutSettings,
-    epsilon: float,
+    recipe: Recipe,
 ) -> ExperienceBatch:
-    began = time.time()
-    sampling = SamplingSettings(settings.temperature, settings.max_tokens)
-    rollouts = await collect_groups(samples, settings.group_size, sampling, engines, scorers)
-    groups = [Group(sample, tuple(scored)) for sample, scored in zip(samples, rollouts, strict=True)]
-    return ExperienceBatch(step, tuple(_with_advantages(g, epsilon) for g in groups), position, time.time() - began)
+    """The groups of `samples`; with `algorithm.refills`, those with equal rewards give way to groups of the next."""
+    began, rollout, algorithm = time.time(), recipe.rollout, recipe.algorithm
+    sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
+    position, kept, replaced = order.position, list[Group](), 0
+    for refill in range(algorithm.refills + 1):
+        scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers)
+        fresh = [
+            _valued(Group(sample, tuple(group)), algorithm, rollout.max_tokens)
+            for sample, group in zip(samples, scored, strict=True)
+        ]
+        uneven = [group for group in fresh if not group.has_equal_rewards]
+        if refill == algorithm.refills or len(uneven) == len(fresh):
+            kept += fresh
+            break
+        kept, replaced = kept + uneven, replaced + len(fresh) - len(uneven)
+        samples = order.take(len(fresh) - len(uneven))
+        position = order.position
+    return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
 
 
-def _with_advantages(group: Group, epsilon: float) -> Group:
-    rewards = [None if s.score.failure is not None else s.score.value for s in group.rollouts]
-    return replace(group, advantages=tuple(group_advantages(rewards, epsilon)))
+def _valued(group: Group, algorithm: AlgorithmSettings, cap: int) -> Group:
+    """The group with what its responses are worth to the algorithm."""
+    shaped = [
+        None
+        if scored.score.failure is not None
+        else scored.score.value / 100.0 - overlong_share(len(scored.rollout.token_ids), cap, algorithm.overlong_buffer)
+        for scored in group.rollouts
+    ]
+    how = algorithm.advantage
+    valued = shaped if how == "batch-normalised" else group_advantages(shaped, how, algorithm.advantage_epsilon)
+    return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(valued))
 
 
 def _check_masked(batch: ExperienceBatch, limit: float) -> None:

@@ -28,12 +28,12 @@ from actors.weight_source import WeightSource
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.checkpoint import save_checkpoint
-from policies.losses import GlobalCounts, LossResult, PolicyLossInput, grpo_loss, supervised_loss
+from policies.losses import GlobalCounts, LossResult, PolicyLossInput, policy_loss, supervised_loss
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
 from policies.prompt import PromptEncoder, image_paths
 from policies.settings import AlgorithmSettings, PolicySettings
 
-Objective = Literal["grpo", "supervised"]
+Objective = Literal["policy", "supervised"]
 
 
 class LearnerError(RuntimeError):
@@ -218,7 +218,9 @@ class Learner:
         if step.objective == "supervised":
             return supervised_loss(self.engine(batch, 1.0), batch.mask_R_T, step.counts)
         logprobs_R_T: Tensor = self.engine(batch)
-        reference = self._reference.logprobs(batch) if self._reference is not None else None
+        reference = None
+        if self._reference is not None and self.algorithm.kl_in == "loss":
+            reference = self._reference.logprobs(batch)
         # In the first update on a batch, the policy it was first trained on is the policy of this very pass.
         old_R_T = logprobs_R_T.detach() if batch.old_logprobs_R_T is None else batch.old_logprobs_R_T
         loss_input = PolicyLossInput(
@@ -226,22 +228,40 @@ class Learner:
             old_R_T,
             batch.rollout_logprobs_R_T,
             reference,
-            batch.advantages_R,
+            batch.advantages_R_T,
             batch.mask_R_T,
         )
-        return grpo_loss(loss_input, self.algorithm, step.counts)
+        return policy_loss(loss_input, self.algorithm, step.counts)
 
     def _pack(self, groups: Iterable[TrainingGroup]) -> Batch:
         pad = self.encoder.processor.tokenizer.pad_token_id or 0
-        batch = pack(list(groups), self.encoder.image_tensors, pad_id=pad, shared_prefix=self.policy.shares_prefix)
+        batch = pack(
+            list(groups),
+            self.encoder.image_tensors,
+            pad_id=pad,
+            shared_prefix=self.policy.shares_prefix,
+            prompt_positions=self.policy.prompt_positions,
+        )
         return batch.to(self.engine.device)
 
     @torch.no_grad()
-    def log_probs(self, groups: Sequence[TrainingGroup], temperature: float | None = None) -> list[list[float]]:
-        """Log-probabilities of every response's tokens under the current weights. All ranks must call it."""
+    def log_probs(
+        self, groups: Sequence[TrainingGroup], temperature: float | None = None, reference: bool = False
+    ) -> list[list[float]]:
+        """Log-probabilities of every response's tokens under the current weights. All ranks must call it.
+
+        Args:
+            groups: prompts with their responses.
+            temperature: that of the distribution; None: the rollouts'.
+            reference: under the reference policy instead, at the rollouts' temperature.
+        """
         self.engine.eval()
         batch = self._pack(groups)
-        logprobs_R_T = self.policy(batch, temperature)
+        if reference:
+            assert self._reference is not None, "kl_beta is 0, so there is no reference policy"
+            logprobs_R_T = self._reference.logprobs(batch)
+        else:
+            logprobs_R_T = self.policy(batch, temperature)
         lengths = batch.mask_R_T.sum(dim=1).int().tolist()
         return [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
 
@@ -288,6 +308,6 @@ class Learner:
         groups = []
         for sample in samples:
             answer = self.encoder.answer_ids(sample.answer)
-            response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantage=1.0)
+            response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantages=(1.0,) * len(answer))
             groups.append(TrainingGroup(image_paths(sample), self.encoder.prompt_ids(sample), (response,)))
         return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from actors.learner import Learner, Objective, Step, StepMetrics
 from actors.settings import LearnerSettings
 from actors.waiting import ActorOptions, within
 from data.sample import DrivingSample
-from policies.batch import TrainingGroup, TrainingResponse
+from policies.batch import TrainingGroup
 from policies.losses import GlobalCounts
 from recipe import Recipe
 
@@ -21,9 +22,9 @@ from recipe import Recipe
 class LearnerGroup:
     """All ranks of the learner."""
 
-    def __init__(self, ranks: list[Any], settings: LearnerSettings) -> None:
+    def __init__(self, ranks: list[Any], settings: LearnerSettings, response_cap: int) -> None:
         """Use `start` instead."""
-        self.ranks, self.settings = ranks, settings
+        self.ranks, self.settings, self.response_cap = ranks, settings, response_cap
         self.sequence = 0
 
     @classmethod
@@ -46,7 +47,7 @@ class LearnerGroup:
             )
             for rank in range(settings.ranks)
         ]
-        group = cls(ranks, settings)
+        group = cls(ranks, settings, recipe.rollout.max_tokens)
         host, port = await within(settings.timeout_s, "learner rank 0 (finding an address)", ranks[0].address.remote())
         await group.all("start", host, port)
         await group.all("prepare_sync", recipe.sync.bucket_mib * 2**20)
@@ -67,19 +68,23 @@ class LearnerGroup:
     async def update(self, groups: Sequence[TrainingGroup], objective: Objective, lr: float) -> dict[str, float]:
         """Take one optimizer step on `groups` over all ranks; metrics are means over the global batch."""
         counts = GlobalCounts(
-            responses=sum(len(group.responses) for group in groups), tokens=sum(group.tokens for group in groups)
+            responses=sum(len(group.responses) for group in groups),
+            tokens=sum(group.tokens for group in groups),
+            response_cap=self.response_cap,
         )
         self.sequence += 1
         shares = share_out(groups, len(self.ranks), self.settings.micro_batch_groups)
         steps = [(Step(self.sequence, objective, batches, counts, lr, filler),) for batches, filler in shares]
         return _merge(await self.each("update", steps), counts)
 
-    async def log_probs(self, groups: Sequence[TrainingGroup], temperature: float | None = None) -> list[list[float]]:
-        """Log-probabilities of every response's tokens, in order; at the rollouts' temperature unless one is given."""
+    async def log_probs(
+        self, groups: Sequence[TrainingGroup], temperature: float | None = None, *, reference: bool = False
+    ) -> list[list[float]]:
+        """Log-probabilities of every response's tokens, in order; see `Learner.log_probs`."""
         size = self.settings.micro_batch_groups
         found: list[list[float]] = []
         for start in range(0, len(groups), size):
-            answers = await self.all("log_probs", list(groups[start : start + size]), temperature)
+            answers = await self.all("log_probs", list(groups[start : start + size]), temperature, reference)
             found += answers[0]
         return found
 
@@ -126,14 +131,7 @@ def with_old_logprobs(groups: Sequence[TrainingGroup], logprobs: Sequence[list[f
     """The same groups, each response carrying the learner's log-probabilities from before the first update."""
     rows = iter(logprobs)
     return [
-        TrainingGroup(
-            group.images,
-            group.prompt_ids,
-            tuple(
-                TrainingResponse(r.token_ids, r.rollout_logprobs, r.advantage, tuple(next(rows)))
-                for r in group.responses
-            ),
-        )
+        replace(group, responses=tuple(replace(r, old_logprobs=tuple(next(rows))) for r in group.responses))
         for group in groups
     ]
 

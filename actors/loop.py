@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from actors.checkpoint import RunState, save_checkpoint
+from actors.credit import credit_tokens
 from actors.crew import Crew
 from actors.experience import ExperienceBatch, experience
 from actors.interruption import Interruption
@@ -29,16 +30,14 @@ async def reinforce(
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
     """
-    run, reward = crew.recipe.run, crew.recipe.reward
+    run = crew.recipe.run
     state, began = start, time.time()
     async for batch in experience(
         order,
         crew.engines,
         crew.scorers,
-        crew.recipe.rollout,
+        crew.recipe,
         steps=range(start.step + 1, run.steps + 1),
-        epsilon=crew.recipe.algorithm.advantage_epsilon,
-        max_masked_share=reward.max_masked_share,
     ):
         staleness = crew.sync.version - batch.oldest_version
         learning = time.time()
@@ -64,10 +63,12 @@ async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe) 
     groups = batch.training_groups(keep_equal=algorithm.kl_beta > 0)
     if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
         return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0}
+    if algorithm.advantage == "batch-normalised":
+        groups = await credit_tokens(groups, learners, algorithm)
     if algorithm.updates_per_batch > 1:
         groups = with_old_logprobs(groups, await learners.log_probs(groups))
     shares = [groups[i :: algorithm.updates_per_batch] for i in range(algorithm.updates_per_batch)]
-    updates = [await learners.update(share, "grpo", lr) for share in shares if share]
+    updates = [await learners.update(share, "policy", lr) for share in shares if share]
     means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
     means["logprob_gap_max"] = max(update["logprob_gap_max"] for update in updates)
     return means | {"lr": lr, "updates": float(len(updates))}
@@ -78,6 +79,7 @@ def _timings(
 ) -> dict[str, float]:
     return {
         "generate_s": batch.generate_s,
+        "groups/replaced": float(batch.replaced),
         "learn_s": learn_s,
         "sync_s": report.seconds,
         "sync_mib": report.mebibytes,

@@ -188,7 +188,7 @@ def model_card(recipe: Recipe, provenance: Provenance) -> str:
 
         # {recipe.run.name}
 
-        A driving vision-language model, fine-tuned by reinforcement learning (GRPO) with AutoDriveRL. It answers
+        A driving vision-language model, fine-tuned by reinforcement learning with AutoDriveRL. It answers
         questions about six surround cameras (perception, prediction, planning and behavior).
 
         ## Licence
@@ -200,8 +200,9 @@ def model_card(recipe: Recipe, provenance: Provenance) -> str:
         - base model: {recipe.policy.model}{f" at {recipe.policy.revision}" if recipe.policy.revision else ""}
         - data: {data.source}, {data.samples} questions of {data.scenes} scenes, training and held out together;
           ground truth sha256 {data.ground_truth_sha256}
-        - length: {recipe.warm_start.steps} supervised steps, then {recipe.run.steps} GRPO steps of
-          {recipe.rollout.prompts_per_step} questions with {recipe.rollout.group_size} responses each
+        - length: {recipe.warm_start.steps} supervised steps, then {recipe.run.steps} steps of
+          {recipe.algorithm.name} on {recipe.rollout.prompts_per_step} questions, {recipe.rollout.group_size} responses
+          to each
         - code: {commit}; source sha256 {code.source_sha256}
         - software: Python {provenance.python}, {", ".join(versions)}
         - started: {provenance.started_at}

@@ -61,11 +61,19 @@ class ScoredRollout:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The G scored rollouts of one sample, complete, with one advantage each (None: masked, its score failed)."""
+    """The G scored rollouts of one sample, complete."""
 
     sample: DrivingSample
     rollouts: tuple[ScoredRollout, ...]
+    shaped_rewards: tuple[float | None, ...] = field(default=())
+    """What the algorithm learns from: values as 0-1, less what excess length costs (None: masked, the score failed)."""
     advantages: tuple[float | None, ...] = field(default=())
+    """One for each response; where they are formed over a whole batch, the shaped rewards still (None: masked)."""
+
+    @property
+    def has_equal_rewards(self) -> bool:
+        """Whether the responses cannot be told apart, so that nothing can be learnt from comparing them."""
+        return len({reward for reward in self.shaped_rewards if reward is not None}) <= 1
 
     @property
     def rewards(self) -> list[float]:

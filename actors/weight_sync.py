@@ -109,7 +109,7 @@ class WeightSync:
     async def _gap(self) -> float:
         groups, engine_rows = [], []
         for sample, rollout in await self._probe_rollouts():
-            response = TrainingResponse(rollout.token_ids, rollout.logprobs, advantage=0.0)
+            response = TrainingResponse(rollout.token_ids, rollout.logprobs, (0.0,) * len(rollout.token_ids))
             groups.append(TrainingGroup(image_paths(sample), rollout.prompt_ids, (response,)))
             engine_rows.append(rollout.logprobs)
         learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)

@@ -20,9 +20,12 @@ class TrainingResponse:
 
     token_ids: tuple[int, ...]
     rollout_logprobs: tuple[float, ...]
-    advantage: float
+    advantages: tuple[float, ...]
+    """One for each token."""
     old_logprobs: tuple[float, ...] | None = None
     """The learner's own, from before the first of several updates on this batch; None: this is the first update."""
+    reward: float = 0.0
+    """0-1; read where advantages are formed over a whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class Batch:
     """The engine's log-probabilities, padded with 0."""
     old_logprobs_R_T: Tensor | None
     """The learner's own before the first update on this batch; None when this is it."""
-    advantages_R: Tensor
-    """One advantage per response."""
+    advantages_R_T: Tensor
+    """The advantage of each token, padded with 0."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -73,8 +76,31 @@ ImageTensors = Callable[[tuple[str, ...]], dict[str, Tensor]]
 """From the image paths of one prompt to the image tensors of the model, concatenable along dimension 0."""
 
 
-def pack(groups: Sequence[TrainingGroup], image_tensors: ImageTensors, *, pad_id: int, shared_prefix: bool) -> Batch:
+PromptPositions = Callable[[tuple[int, ...], dict[str, Tensor]], Tensor]
+"""From the ids of one prompt and its image tensors to the position ids of its tokens, (axes, prompt length)."""
+
+
+def counted_positions(prompt_ids: tuple[int, ...], images: dict[str, Tensor]) -> Tensor:
+    """0, 1, 2, ... on one axis: what most models number their tokens by."""
+    return torch.arange(len(prompt_ids))[None]
+
+
+def pack(
+    groups: Sequence[TrainingGroup],
+    image_tensors: ImageTensors,
+    *,
+    pad_id: int,
+    shared_prefix: bool,
+    prompt_positions: PromptPositions = counted_positions,
+) -> Batch:
     """Pack groups into one micro-batch.
+
+    Args:
+        groups: prompts with their responses.
+        image_tensors: gives the images of a prompt.
+        pad_id: what fills the shorter rows.
+        shared_prefix: one row for each group, instead of one for each response.
+        prompt_positions: numbers the tokens of a prompt, for shared rows; its responses are numbered on from there.
 
     Raises:
         ValueError: a response is empty (its tokens would be predicted by nothing).
@@ -86,8 +112,14 @@ def pack(groups: Sequence[TrainingGroup], image_tensors: ImageTensors, *, pad_id
     input_ids_B_L = torch.full((len(rows), length), pad_id)
     for b, row in enumerate(rows):
         input_ids_B_L[b, : len(row.token_ids)] = torch.tensor(row.token_ids)
-    inputs = {"input_ids": input_ids_B_L, **_positions(rows, length, shared_prefix)}
     per_row = [image_tensors(row.images) for row in rows]
+    inputs = {"input_ids": input_ids_B_L}
+    if shared_prefix:
+        inputs["attention_mask"] = _shared_mask(rows, length)
+        inputs["position_ids"] = _shared_positions(rows, per_row, length, prompt_positions)
+    else:  # the positions are left to the model
+        lengths_B_1 = torch.tensor([[len(row.token_ids)] for row in rows])
+        inputs["attention_mask"] = (torch.arange(length) < lengths_B_1).long()
     inputs |= {name: torch.cat([tensors[name] for tensors in per_row]) for name in per_row[0]}
 
     responses = [response for group in groups for response in group.responses]
@@ -107,7 +139,7 @@ def pack(groups: Sequence[TrainingGroup], image_tensors: ImageTensors, *, pad_id
         mask_R_T=_padded([(1.0,) * len(response.token_ids) for response in responses], width),
         rollout_logprobs_R_T=_padded([response.rollout_logprobs for response in responses], width),
         old_logprobs_R_T=None if None in old else _padded([row for row in old if row is not None], width),
-        advantages_R=torch.tensor([response.advantage for response in responses]),
+        advantages_R_T=_padded([response.advantages for response in responses], width),
     )
 
 
@@ -155,26 +187,31 @@ def _plain_rows(groups: Sequence[TrainingGroup]) -> list[_Row]:
     return rows
 
 
-def _positions(rows: Sequence[_Row], length: int, shared_prefix: bool) -> dict[str, Tensor]:
-    """Attention mask and position ids; plain rows leave the positions to the model (multimodal rotary needs that)."""
-    if not shared_prefix:
-        mask_B_L = torch.zeros(len(rows), length, dtype=torch.long)
-        for b, row in enumerate(rows):
-            mask_B_L[b, : len(row.token_ids)] = 1
-        return {"attention_mask": mask_B_L}
-    position_ids_B_L = torch.zeros(len(rows), length, dtype=torch.long)
+def _shared_mask(rows: Sequence[_Row], length: int) -> Tensor:
+    """What each position may see, to be added to attention scores, (B, 1, L, L): the prompt, and its own response."""
     segment_B_L = torch.full((len(rows), length), -2)  # -2 padding, -1 prompt, i the i-th response of the row
     for b, row in enumerate(rows):
-        prompt = row.spans[0].prompt_length
-        position_ids_B_L[b, :prompt] = torch.arange(prompt)
-        segment_B_L[b, :prompt] = -1
+        segment_B_L[b, : row.spans[0].prompt_length] = -1
         for i, span in enumerate(row.spans):
-            position_ids_B_L[b, span.start : span.end] = torch.arange(prompt, prompt + span.end - span.start)
             segment_B_L[b, span.start : span.end] = i
     earlier_L_L = torch.ones(length, length, dtype=torch.bool).tril()
     same_B_L_L = segment_B_L[:, :, None] == segment_B_L[:, None, :]
     prompt_B_1_L = (segment_B_L == -1)[:, None, :]
     allowed_B_L_L = earlier_L_L & (same_B_L_L | prompt_B_1_L)
     blocked = torch.finfo(torch.float32).min
-    mask_B_1_L_L = torch.zeros(len(rows), 1, length, length).masked_fill(~allowed_B_L_L[:, None], blocked)
-    return {"attention_mask": mask_B_1_L_L, "position_ids": position_ids_B_L}
+    return torch.zeros(len(rows), 1, length, length).masked_fill(~allowed_B_L_L[:, None], blocked)
+
+
+def _shared_positions(
+    rows: Sequence[_Row], images: Sequence[dict[str, Tensor]], length: int, prompt_positions: PromptPositions
+) -> Tensor:
+    """Position ids, (B, L), or (axes, B, L) where there are several: each response goes on from its prompt."""
+    of_rows = []
+    for row, tensors in zip(rows, images, strict=True):
+        prompt = row.spans[0].prompt_length
+        own_A_L = prompt_positions(tuple(row.token_ids[:prompt]), tensors)
+        onward = [torch.arange(span.end - span.start) + own_A_L.max() + 1 for span in row.spans]
+        position_A_L = torch.cat([own_A_L, torch.cat(onward).expand(len(own_A_L), -1)], dim=1)
+        of_rows.append(torch.nn.functional.pad(position_A_L, (0, length - position_A_L.shape[1])))
+    positions_A_B_L = torch.stack(of_rows, dim=1)
+    return positions_A_B_L[0] if len(positions_A_B_L) == 1 else positions_A_B_L

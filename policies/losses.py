@@ -1,4 +1,4 @@
-"""The GRPO loss and the supervised loss: pure functions of log-probabilities, normalised over the global batch.
+"""Losses: pure functions of log-probabilities and values, normalised over the global batch.
 
 Shapes: R responses in this micro-batch, T tokens of the longest. Every loss is a sum over this micro-batch divided by
 a count over the *global* batch (all micro-batches, all ranks), so the sum over micro-batches and ranks is the loss,
@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from policies.kl import kl_estimate
 from policies.settings import AlgorithmSettings
-
-KL_CLAMP = 10.0
-"""The k3 estimate of one token is clamped to +- this, as all three peers do."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class PolicyLossInput:
     rollout_logprobs_R_T: Tensor
     """What the rollout engine reported for the same tokens."""
     reference_logprobs_R_T: Tensor | None
-    """log pi_ref; None when the KL term is off."""
-    advantages_R: Tensor
-    """One advantage per response."""
+    """log pi_ref; None when the loss has no KL term."""
+    advantages_R_T: Tensor
+    """The advantage of each token; of one column where all tokens of a response share theirs."""
     mask_R_T: Tensor
     """1.0 on response tokens that count, else 0.0."""
 
@@ -44,6 +42,8 @@ class GlobalCounts:
     """Responses with at least one token that counts."""
     tokens: int
     """Tokens that count."""
+    response_cap: int = 0
+    """Most tokens a response may have; read by `token-sum-norm` alone."""
 
 
 @dataclass(frozen=True)
@@ -58,45 +58,97 @@ class LossResult:
     """Largest values in this micro-batch: `logprob_gap_max`."""
 
 
-def grpo_loss(batch: PolicyLossInput, settings: AlgorithmSettings, counts: GlobalCounts) -> LossResult:
-    """Clipped policy loss with a KL term towards the reference policy (AutoDriveRL Eq. 2; GRPO, arXiv 2402.03300).
+def policy_loss(batch: PolicyLossInput, settings: AlgorithmSettings, counts: GlobalCounts) -> LossResult:
+    """The policy loss, with a KL term towards the reference policy where there is one (AutoDriveRL Eq. 2).
 
-    Per token, with rho = exp(lp - old) and w the truncated importance weight min(exp(old - rollout), cap), detached:
-    L = w * max(-A rho, -A clip(rho, 1 - low, 1 + high)) + beta * k3, with k3 = exp(D) - D - 1 and D = ref - lp.
-    The weight multiplies the policy term only, never the KL.
+    Per token, with the ratio rho = exp(lp - old) (see `policy_ratio`), its clipped form c = clip(rho, 1 - low,
+    1 + high), and the importance weight w (see `importance_weight`):
+
+        L = w * surrogate + beta * KL
+
+    - `clipped-ratio` (PPO, arXiv 1707.06347 Eq. 7): surrogate = max(-A rho, -A c); with `dual_clip` d, where A < 0,
+      at most -A d (arXiv 1912.09729 Eq. 5).
+    - `clipped-weight` (CISPO, arXiv 2506.13585 Eq. 4): surrogate = -A lp sg(c). Peers differ: this form clips on both
+      sides around 1, as verl does; TRL caps above at an absolute value.
+
+    The importance weight multiplies the policy term only, never the KL.
     """
-    mask = batch.mask_R_T
-    clamp = settings.log_ratio_clamp
-    ratio_R_T = torch.exp((batch.logprobs_R_T - batch.old_logprobs_R_T).clamp(-clamp, clamp))
-    advantages_R_1 = batch.advantages_R[:, None]
+    mask, clamp = batch.mask_R_T, settings.log_ratio_clamp
+    ratio_R_T = policy_ratio(batch, settings)
     clipped_R_T = ratio_R_T.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high)
-    unclipped_loss_R_T, clipped_loss_R_T = -advantages_R_1 * ratio_R_T, -advantages_R_1 * clipped_R_T
-    loss_R_T = torch.maximum(unclipped_loss_R_T, clipped_loss_R_T)
+    unclipped_loss_R_T, clipped_loss_R_T = -batch.advantages_R_T * ratio_R_T, -batch.advantages_R_T * clipped_R_T
+    if settings.objective == "clipped-weight":
+        loss_R_T = -batch.advantages_R_T * clipped_R_T.detach() * batch.logprobs_R_T
+    else:
+        loss_R_T = torch.maximum(unclipped_loss_R_T, clipped_loss_R_T)
+        if settings.dual_clip is not None:
+            bound_R_T = -batch.advantages_R_T * settings.dual_clip
+            loss_R_T = torch.where(batch.advantages_R_T < 0, torch.minimum(loss_R_T, bound_R_T), loss_R_T)
 
-    mismatch_R_T = (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).detach()
-    truncated_share = 0.0
-    if settings.importance_cap is not None:
-        weight_R_T = torch.exp(mismatch_R_T.clamp(-clamp, clamp))
-        truncated_share = float(((weight_R_T > settings.importance_cap) * mask).sum())
-        loss_R_T = loss_R_T * weight_R_T.clamp(max=settings.importance_cap)
+    weight_R_T, truncated_R_T = importance_weight(batch, settings)
+    loss_R_T = loss_R_T * weight_R_T
 
     kl_sum = 0.0
     if batch.reference_logprobs_R_T is not None:
-        kl_R_T = kl_k3(batch.logprobs_R_T, batch.reference_logprobs_R_T, clamp)
-        kl_sum = float((kl_R_T.detach() * mask).sum())
+        kl_R_T = kl_estimate(batch.logprobs_R_T, batch.reference_logprobs_R_T, settings.kl_estimator, clamp)
+        kl_sum = _sum(kl_R_T, mask)
         loss_R_T = loss_R_T + settings.kl_beta * kl_R_T
 
-    gap_R_T = mismatch_R_T.abs() * mask
+    gap_R_T = torch.where(mask > 0, (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).abs(), 0.0)
     return LossResult(
         loss=aggregate(loss_R_T, mask, settings.aggregation, counts),
         token_sums={
             "kl": kl_sum,
-            "clip_share": float(((clipped_loss_R_T > unclipped_loss_R_T) * mask).sum()),
-            "truncated_share": truncated_share,
+            "clip_share": _sum(clipped_loss_R_T > unclipped_loss_R_T, mask),
+            "truncated_share": _sum(truncated_R_T, mask),
             "logprob_gap_mean": float(gap_R_T.sum()),
         },
         maxima={"logprob_gap_max": float(gap_R_T.max()) if gap_R_T.numel() else 0.0},
     )
+
+
+def policy_ratio(batch: PolicyLossInput, settings: AlgorithmSettings) -> Tensor:
+    """rho (R, T): exp(lp - old) of each token, or of its response's mean log-ratio (GSPO, arXiv 2507.18071 Eq. 7)."""
+    log_ratio_R_T = batch.logprobs_R_T - batch.old_logprobs_R_T
+    if settings.ratio == "sequence":
+        lengths_R_1 = batch.mask_R_T.sum(dim=1, keepdim=True).clamp(min=1.0)
+        inside_R_T = torch.where(batch.mask_R_T > 0, log_ratio_R_T, 0.0)
+        log_ratio_R_T = (inside_R_T.sum(dim=1, keepdim=True) / lengths_R_1).expand_as(log_ratio_R_T)
+    return torch.exp(log_ratio_R_T.clamp(-settings.log_ratio_clamp, settings.log_ratio_clamp))
+
+
+def importance_weight(batch: PolicyLossInput, settings: AlgorithmSettings) -> tuple[Tensor, Tensor]:
+    """The weight of each token for what engine and learner compute differently, and which weights were cut or masked.
+
+    w = exp(old - rollout), detached: `truncate` gives min(w, cap) (https://fengyao.notion.site/off-policy-rl), `mask`
+    gives 0 outside [floor, cap] (IcePop), `off` gives 1. Where `old` was taken from the rollout engine it is 1 too.
+    """
+    mismatch_R_T = (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).detach()
+    weight_R_T = torch.exp(mismatch_R_T.clamp(-settings.log_ratio_clamp, settings.log_ratio_clamp))
+    above_R_T = weight_R_T > settings.importance_cap
+    if settings.importance == "off":
+        return torch.ones_like(weight_R_T), torch.zeros_like(above_R_T)
+    if settings.importance == "truncate":
+        return weight_R_T.clamp(max=settings.importance_cap), above_R_T
+    outside_R_T = above_R_T | (weight_R_T < settings.importance_floor)
+    return weight_R_T.masked_fill(outside_R_T, 0.0), outside_R_T
+
+
+def value_loss(
+    values_R_T: Tensor, old_values_R_T: Tensor, returns_R_T: Tensor, mask_R_T: Tensor, clip: float, counts: GlobalCounts
+) -> LossResult:
+    """The critic's clipped loss: the token mean of max((V - G)^2, (clip(V, V_old +- clip) - G)^2) / 2.
+
+    `token_sums` has `value_clip_share` and `value_error`, the squared error before clipping.
+    """
+    near_R_T = torch.minimum(torch.maximum(values_R_T, old_values_R_T - clip), old_values_R_T + clip)
+    error_R_T, near_error_R_T = (values_R_T - returns_R_T).square(), (near_R_T - returns_R_T).square()
+    loss_R_T = 0.5 * torch.maximum(error_R_T, near_error_R_T)
+    sums = {
+        "value_error": _sum(error_R_T, mask_R_T),
+        "value_clip_share": _sum(near_error_R_T > error_R_T, mask_R_T),
+    }
+    return LossResult(aggregate(loss_R_T, mask_R_T, "token-mean", counts), sums, maxima={})
 
 
 def supervised_loss(logprobs_R_T: Tensor, mask_R_T: Tensor, counts: GlobalCounts) -> LossResult:
@@ -108,17 +160,18 @@ def aggregate(loss_R_T: Tensor, mask_R_T: Tensor, how: str, counts: GlobalCounts
     """This micro-batch's share of the global mean.
 
     `token-mean`: sum over tokens / tokens of the global batch. `seq-mean`: sum over responses of the mean over their
-    tokens / responses of the global batch; responses without a token that counts do not count.
+    tokens / responses of the global batch; responses without a token that counts do not count. `token-sum-norm`: sum
+    over tokens / (responses of the global batch x most tokens a response may have).
     """
     # `where`, not a product: what stands outside the mask may be infinite, and 0 * inf is NaN.
     masked_R_T = torch.where(mask_R_T > 0, loss_R_T, 0.0)
     if how == "token-mean":
         return masked_R_T.sum() / max(counts.tokens, 1)
+    if how == "token-sum-norm":
+        return masked_R_T.sum() / max(counts.responses * counts.response_cap, 1)
     lengths_R = mask_R_T.sum(dim=1).clamp(min=1.0)
     return (masked_R_T.sum(dim=1) / lengths_R).sum() / max(counts.responses, 1)
 
 
-def kl_k3(logprobs_R_T: Tensor, reference_R_T: Tensor, clamp: float) -> Tensor:
-    """The k3 estimate of KL(pi_theta || pi_ref) per token: exp(D) - D - 1 with D = ref - lp; never negative."""
-    difference = (reference_R_T - logprobs_R_T).clamp(-clamp, clamp)
-    return (torch.exp(difference) - difference - 1.0).clamp(-KL_CLAMP, KL_CLAMP)
+def _sum(values_R_T: Tensor, mask_R_T: Tensor) -> float:
+    return float(torch.where(mask_R_T > 0, values_R_T.detach().to(mask_R_T.dtype), 0.0).sum())

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-from policies.batch import Batch
+from policies.batch import Batch, counted_positions
 from policies.lora import add_adapters
 from policies.settings import PolicySettings
 
-SHARED_PREFIX_MODELS = frozenset({"llava"})
-"""Model types whose position ids are plain counters, so that several responses can share one prompt in a row."""
+ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
+"""Model types that number image tokens by time, row and column (multimodal rotary positions)."""
+SHARED_PREFIX_MODELS = ROTARY_GRID_MODELS | {"llava", "idefics3", "smolvlm", "internvl"}
+"""Model types whose text attends by a mask and position ids, so that several responses can share a prompt in a row."""
 
 PLACEHOLDER_FIELDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 """Config fields that name ids standing for image features; a policy must never sample them."""
@@ -56,6 +58,16 @@ class Policy(nn.Module):
         """Whether a group can be packed as one row."""
         return self.model_type in SHARED_PREFIX_MODELS
 
+    def prompt_positions(self, prompt_ids: tuple[int, ...], images: dict[str, Tensor]) -> Tensor:
+        """The position ids of a prompt's tokens, (axes, length); see `pack`."""
+        if self.model_type not in ROTARY_GRID_MODELS or "image_grid_thw" not in images:
+            return counted_positions(prompt_ids, images)
+        ids_1_L = torch.tensor([prompt_ids])
+        positions_3_1_L, _ = self.body.model.get_rope_index(
+            ids_1_L, mm_token_type_ids=self._image_tokens(ids_1_L), image_grid_thw=images["image_grid_thw"]
+        )
+        return positions_3_1_L[:, 0]
+
     def forward(self, batch: Batch, temperature: float | None = None) -> Tensor:
         """Log-probabilities (R, T) in float32 of the batch's response tokens; arbitrary outside the mask."""
         body = self.body
@@ -71,9 +83,12 @@ class Policy(nn.Module):
     def _model_inputs(self, batch: Batch) -> dict[str, Tensor]:
         dtype = self.body.lm_head.weight.dtype
         inputs = {n: t.to(dtype) if t.is_floating_point() else t for n, t in batch.model_inputs.items()}
-        if self.model_type.startswith("qwen"):  # multimodal rotary positions are derived from the token types
-            inputs["mm_token_type_ids"] = (inputs["input_ids"] == self.body.config.image_token_id).int()
+        if self.model_type in ROTARY_GRID_MODELS:  # whose positions, where none are given, derive from the token types
+            inputs["mm_token_type_ids"] = self._image_tokens(inputs["input_ids"])
         return inputs
+
+    def _image_tokens(self, ids_B_L: Tensor) -> Tensor:
+        return (ids_B_L == self.body.config.image_token_id).int()
 
 
 class ReferencePolicy:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class LoraSettings(BaseModel):
@@ -41,24 +41,100 @@ class PolicySettings(BaseModel):
     """Text of the system turn; None sends none."""
 
 
+AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo"]
+PRESETS: dict[AlgorithmName, dict[str, Any]] = {
+    "grpo": {},
+    "dr_grpo": {"advantage": "centred", "aggregation": "token-sum-norm", "kl_beta": 0.0},
+    "dapo": {
+        "aggregation": "token-mean",
+        "clip_high": 0.28,
+        "kl_beta": 0.0,
+        "refills": 8,
+        "overlong_buffer": 0.2,
+    },
+    "rloo": {"advantage": "leave-one-out"},
+    "reinforce_pp": {
+        "advantage": "batch-normalised",
+        "aggregation": "token-mean",
+        "kl_in": "reward",
+        "kl_estimator": "k1",
+    },
+    "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4, "kl_beta": 0.0},
+    "cispo": {
+        "objective": "clipped-weight",
+        "aggregation": "token-mean",
+        "clip_low": 1.0,
+        "clip_high": 4.0,
+        "kl_beta": 0.0,
+    },
+}
+"""What a name stands for, beside the defaults; every key can still be set apart.
+
+GRPO: AutoDriveRL Eq. 2-3. Dr. GRPO: arXiv 2503.20783. DAPO: arXiv 2503.14476. RLOO: arXiv 2402.14740. REINFORCE++:
+arXiv 2501.03262. GSPO: arXiv 2507.18071. CISPO: arXiv 2506.13585, without a lower clip and with weights up to 5.
+"""
+
+
 class AlgorithmSettings(BaseModel):
-    """The loss: GRPO and its settings (AutoDriveRL Eq. 2-3; see `policies/losses.py`)."""
+    """The algorithm: how rewards become advantages, and advantages a loss (see `policies/losses.py`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    name: AlgorithmName = "grpo"
+    """A published algorithm; it sets the keys below as in `PRESETS`, but for those that are given."""
+    advantage: Literal["normalised", "centred", "leave-one-out", "batch-normalised"] = "normalised"
+    """What a reward is measured by: `normalised`: its group's mean and deviation; `centred`: the mean alone;
+    `leave-one-out`: the mean of its siblings; `batch-normalised`: the tokens' returns, over the whole batch."""
     advantage_epsilon: float = 1e-6
     """Added to the group's standard deviation before dividing."""
+    ratio: Literal["token", "sequence"] = "token"
+    """The probability ratio to the old policy: each token's own, or the geometric mean over its response (GSPO)."""
+    objective: Literal["clipped-ratio", "clipped-weight"] = "clipped-ratio"
+    """`clipped-ratio`: PPO's pessimistic minimum; `clipped-weight`: the clipped ratio is a constant weight on the
+    log-probability, so every token keeps its gradient (CISPO)."""
     clip_low: float = 0.2
     """The ratio is clipped below at 1 - clip_low."""
     clip_high: float = 0.2
     """The ratio is clipped above at 1 + clip_high."""
-    aggregation: Literal["seq-mean", "token-mean"] = "seq-mean"
-    """`seq-mean`: mean over responses of their tokens' mean (AutoDriveRL Eq. 2); `token-mean`: mean over all tokens."""
-    kl_beta: float = 0.01
-    """Weight of the KL term (k3 estimator) towards the reference policy; 0 loads no reference policy."""
+    dual_clip: float | None = Field(None, gt=1)
+    """Bound, in units of -advantage, on the loss of a token with a negative advantage; None sets none."""
+    aggregation: Literal["seq-mean", "token-mean", "token-sum-norm"] = "seq-mean"
+    """`seq-mean`: mean over responses of their tokens' mean (AutoDriveRL Eq. 2); `token-mean`: mean over all tokens;
+    `token-sum-norm`: sum over tokens / (responses x rollout.max_tokens) (Dr. GRPO)."""
+    kl_beta: float = Field(0.01, ge=0)
+    """Weight of the KL term towards the reference policy; 0 loads no reference policy."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How the KL of one token is estimated from its two log-probabilities."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where the KL counts: as a term of the loss, or off the reward of each token (with batch-normalised only)."""
     log_ratio_clamp: float = 20.0
     """Log-ratios are clamped to +- this before they are exponentiated."""
-    importance_cap: float | None = 2.0
-    """Cap of the truncated importance weight between rollout engine and learner; None turns it off."""
+    importance: Literal["off", "truncate", "mask"] = "truncate"
+    """Correction for what rollout engine and learner compute differently: each token's weight is cut at the cap, or
+    the tokens whose weight lies outside [floor, cap] are left out (IcePop)."""
+    importance_cap: float = Field(2.0, gt=0)
+    """The largest importance weight between rollout engine and learner."""
+    importance_floor: float = Field(0.5, ge=0)
+    """The smallest one; read with `importance: mask` alone."""
+    refills: int = Field(0, ge=0)
+    """Dynamic sampling (DAPO): how often, at most, groups with equal rewards are replaced by those of fresh
+    questions before a batch is learnt from; 0 learns from what there is."""
+    overlong_buffer: float = Field(0.0, ge=0, lt=1)
+    """Soft punishment of long responses (DAPO Eq. 13): over the last share of `rollout.max_tokens` the reward falls
+    by up to 100 points; 0 has none."""
     updates_per_batch: int = Field(1, ge=1)
     """Optimizer steps per batch of rollouts; each takes an equal share of the groups."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, given: Any) -> Any:
+        """What the name stands for, under what is given; an unknown name is left to the field's own check."""
+        if not isinstance(given, dict):
+            return given
+        return PRESETS.get(given.get("name", "grpo"), {}) | given
+
+    @model_validator(mode="after")
+    def _check_kl(self) -> Self:
+        if self.kl_in == "reward" and self.advantage != "batch-normalised":
+            raise ValueError("kl_in: reward needs advantage: batch-normalised, whose rewards belong to tokens")
+        return self

@@ -35,8 +35,8 @@ async def some_groups(learners: LearnerGroup, cache: Path) -> list[TrainingGroup
     made = []
     for group in groups:
         answer = group.responses[0].token_ids
-        good = TrainingResponse(answer, (-1.0,) * len(answer), advantage=1.0)
-        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), advantage=-1.0)
+        good = TrainingResponse(answer, (-1.0,) * len(answer), advantages=(1.0,) * len(answer))
+        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), advantages=(-1.0,) * len(answer))
         made.append(TrainingGroup(group.images, group.prompt_ids, (good, bad)))
     return made
 
@@ -49,7 +49,7 @@ def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides
         groups = await some_groups(learners, cache)
         await learners.all("freeze_reference")
         for _ in range(2):
-            metrics = await learners.update(groups, "grpo", lr=1e-3)
+            metrics = await learners.update(groups, "policy", lr=1e-3)
         assert metrics["kl"] > 0
         assert metrics["grad_norm"] > 0
         assert not any(await learners.all("__ray_call__", shared_memory_files))
@@ -107,27 +107,27 @@ def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) ->
     async def run() -> None:
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         groups = await some_groups(learners, cache)
-        await learners.update(groups, "grpo", lr=1e-3)
+        await learners.update(groups, "policy", lr=1e-3)
         learners.sequence -= 1
         with pytest.raises(Exception, match="step 1 was already applied"):
-            await learners.update(groups, "grpo", lr=1e-3)
+            await learners.update(groups, "policy", lr=1e-3)
         learners.stop()
 
     asyncio.run(run())
 
 
 def test_an_infinite_loss_changes_no_weight(small_recipe: MakeRecipe, cache: Path) -> None:
-    recipe = small_recipe("algorithm.importance_cap=null")
+    recipe = small_recipe("algorithm.importance=off")
 
     async def run() -> None:
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         good = await some_groups(learners, cache)
         before = await learners.log_probs(good)
         token_ids = good[0].responses[0].token_ids
-        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), advantage=float("nan"))
+        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), advantages=(float("nan"),) * len(token_ids))
         groups = [TrainingGroup(good[0].images, good[0].prompt_ids, (poisoned,)), *good[1:]]
         with pytest.raises(Exception, match="the loss is nan; no weight was changed"):
-            await learners.update(groups, "grpo", lr=1e-3)
+            await learners.update(groups, "policy", lr=1e-3)
         assert await learners.log_probs(good) == before
         learners.stop()
 
@@ -142,16 +142,16 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
     async def run() -> None:
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         groups = await some_groups(learners, cache)
-        await learners.update(groups, "grpo", lr=1e-3)
+        await learners.update(groups, "policy", lr=1e-3)
         (tmp_path / "saved").mkdir()
         await learners.save(tmp_path / "saved")
-        await learners.update(groups, "grpo", lr=1e-3)
+        await learners.update(groups, "policy", lr=1e-3)
         expected = await learners.log_probs(groups)
         learners.stop()
 
         resumed = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         await resumed.load(tmp_path / "saved")
-        await resumed.update(groups, "grpo", lr=1e-3)
+        await resumed.update(groups, "policy", lr=1e-3)
         found = await resumed.log_probs(groups)
         resumed.stop()
         for ours, theirs in zip(found, expected, strict=True):
@@ -169,7 +169,7 @@ def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, 
         groups = await some_groups(learners, cache)
         await learners.all("freeze_reference")
         for _ in range(3):
-            await learners.update(groups, "grpo", lr=1e-2)
+            await learners.update(groups, "policy", lr=1e-2)
         await learners.export(tmp_path / "merged")
         adapted = await learners.log_probs(groups)
         learners.stop()

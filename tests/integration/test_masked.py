@@ -13,11 +13,12 @@ from actors.judge_endpoint import JudgeEndpoint
 from actors.judge_pool import JudgePool
 from actors.rollout import GenerationRequest, Rollout
 from actors.scoring import Scorers
-from actors.settings import RolloutSettings
+from actors.settings import RolloutSettings, RunSettings
 from actors.step_panels import step_panels
 from benchmarks.judge_server import completion
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
+from recipe import Recipe
 from rewards.settings import JudgeSettings, RewardSettings, RouteSettings
 
 SETTINGS = RolloutSettings(prompts_per_step=2, group_size=4)
@@ -56,7 +57,8 @@ async def judge() -> AsyncIterator[str]:
 
 async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
     settings = JudgeSettings(model="m", url=url, attempts=1)
-    reward = RewardSettings(judge=settings, routes=(RouteSettings(scorers={"judge/drivelm": 1.0}),))
+    routes = (RouteSettings(scorers={"judge/drivelm": 1.0}),)
+    reward = RewardSettings(judge=settings, routes=routes, max_masked_share=max_masked_share)
     scorers = Scorers(reward, JudgePool(JudgeEndpoint(settings), settings))
     samples = [
         DrivingSample(f"q{n}", f"s{n}", f"f{n}", "planning", "open_ended", "What?", "Stop.", {}) for n in range(2)
@@ -67,10 +69,8 @@ async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
             order,
             CountingEngines({}, SETTINGS),
             scorers,
-            SETTINGS,
+            Recipe(run=RunSettings(name="masked"), rollout=SETTINGS, reward=reward),
             steps=[1],
-            epsilon=1e-6,
-            max_masked_share=max_masked_share,
         ):
             return one
     finally:

@@ -13,8 +13,8 @@ from data.rendered import rendered_samples
 from data.sample import DrivingSample
 from policies.tiny import build_tiny_policy
 from recipe import load_recipe
+from tests.families import tiny_qwen2_5_vl
 from tests.integration.conftest import ROOT, MakeRecipe
-from tests.integration.families import tiny_qwen2_5_vl
 from tests.integration.test_run import run
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))

@@ -17,7 +17,7 @@ IMAGE = {"pixel_values": torch.zeros(6, 3, 8, 8)}
 
 def group(prompt: int, lengths: list[int]) -> TrainingGroup:
     responses = tuple(
-        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantage=float(n))
+        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantages=(float(n),) * n)
         for n in lengths
     )
     return TrainingGroup(("a.jpg",), tuple(range(prompt)), responses)
@@ -93,7 +93,7 @@ def real_groups(policy: Policy) -> list[TrainingGroup]:
         TrainingGroup(
             (name,),
             (image,) * tokens + ids(text),
-            tuple(TrainingResponse(ids(n), (0.0,) * n, float(n)) for n in lengths),
+            tuple(TrainingResponse(ids(n), (0.0,) * n, (float(n),) * n) for n in lengths),
         )
         for name, text, lengths in (("a", 7, [3, 1, 6]), ("b", 12, [2, 4]))
     ]
@@ -108,7 +108,7 @@ def logprobs_and_gradient(policy: Policy, shared: bool) -> tuple[torch.Tensor, t
     batch = pack(real_groups(policy), lambda paths: frames[paths[0]], pad_id=0, shared_prefix=shared)
     policy.zero_grad()
     logprobs = policy(batch)
-    (logprobs * batch.mask_R_T * batch.advantages_R[:, None]).sum().backward()
+    (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     return (logprobs * batch.mask_R_T).detach(), gradient
 
@@ -124,7 +124,7 @@ def test_without_the_forbidden_ids_the_probabilities_sum_to_one(policy: Policy) 
     groups = real_groups(policy)[:1]
     vocabulary = policy.body.config.text_config.vocab_size
     allowed = [token for token in range(vocabulary) if token not in policy.forbidden_ids]
-    one_each = tuple(TrainingResponse((token,), (0.0,), 0.0) for token in allowed)
+    one_each = tuple(TrainingResponse((token,), (0.0,), (0.0,)) for token in allowed)
     size = policy.body.config.vision_config.image_size
     batch = pack(
         [TrainingGroup(("a",), groups[0].prompt_ids, one_each)],

@@ -8,7 +8,7 @@ from policies.batch import TrainingGroup, TrainingResponse
 
 
 def groups(count: int) -> list[TrainingGroup]:
-    return [TrainingGroup((), (i,), (TrainingResponse((1, 2), (0.0, 0.0), 1.0),)) for i in range(count)]
+    return [TrainingGroup((), (i,), (TrainingResponse((1, 2), (0.0, 0.0), (1.0, 1.0)),)) for i in range(count)]
 
 
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 5))

@@ -1,18 +1,33 @@
-"""The GRPO loss against the paper's formula written out, and its independence of how a batch is cut."""
+"""The losses against their papers' formulas, token by token, and their independence of how a batch is cut."""
+
+from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from policies.losses import GlobalCounts, PolicyLossInput, aggregate, grpo_loss, kl_k3, supervised_loss
-from policies.settings import AlgorithmSettings
+from policies.losses import (
+    GlobalCounts,
+    PolicyLossInput,
+    aggregate,
+    importance_weight,
+    policy_loss,
+    supervised_loss,
+    value_loss,
+)
+from policies.settings import PRESETS, AlgorithmSettings
+
+CAP = 7
 
 
 def make_input(responses: int = 6, width: int = 5, seed: int = 0) -> PolicyLossInput:
     generator = torch.Generator().manual_seed(seed)
 
-    def logprobs() -> torch.Tensor:
+    def logprobs() -> Tensor:
         return -torch.rand(responses, width, generator=generator, dtype=torch.float64) * 2
 
     lengths = torch.randint(1, width + 1, (responses,), generator=generator)
@@ -22,111 +37,145 @@ def make_input(responses: int = 6, width: int = 5, seed: int = 0) -> PolicyLossI
         logprobs(),
         logprobs(),
         logprobs(),
-        torch.randn(responses, generator=generator, dtype=torch.float64),
+        torch.randn(responses, 1, generator=generator, dtype=torch.float64),
         mask,
     )
 
 
+def rows_of(batch: PolicyLossInput, rows: slice) -> PolicyLossInput:
+    tensors: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return PolicyLossInput(**{name: tensor[rows] for name, tensor in tensors.items()})
+
+
 def counts(batch: PolicyLossInput) -> GlobalCounts:
-    return GlobalCounts(responses=len(batch.mask_R_T), tokens=int(batch.mask_R_T.sum()))
+    return GlobalCounts(len(batch.mask_R_T), int(batch.mask_R_T.sum()), CAP)
 
 
 def by_hand(batch: PolicyLossInput, settings: AlgorithmSettings) -> float:
-    """The objective token by token, as the paper states it."""
-    responses = []
+    """The objective token by token."""
     assert batch.reference_logprobs_R_T is not None
+    responses = []
     for r in range(len(batch.mask_R_T)):
-        tokens = []
-        for t in range(int(batch.mask_R_T[r].sum())):
-            lp, old, roll, ref = (
-                float(x[r, t])
-                for x in (
-                    batch.logprobs_R_T,
-                    batch.old_logprobs_R_T,
-                    batch.rollout_logprobs_R_T,
-                    batch.reference_logprobs_R_T,
-                )
+        length = int(batch.mask_R_T[r].sum())
+        lps, olds, rolls, refs = (
+            row[r, :length].tolist()
+            for row in (
+                batch.logprobs_R_T,
+                batch.old_logprobs_R_T,
+                batch.rollout_logprobs_R_T,
+                batch.reference_logprobs_R_T,
             )
-            advantage, ratio = float(batch.advantages_R[r]), math.exp(lp - old)
+        )
+        sequence = math.exp(sum(lp - old for lp, old in zip(lps, olds, strict=True)) / length)
+        tokens = []
+        for lp, old, roll, ref in zip(lps, olds, rolls, refs, strict=True):
+            a, ratio = (
+                float(batch.advantages_R_T[r, 0]),
+                sequence if settings.ratio == "sequence" else math.exp(lp - old),
+            )
             clipped = min(max(ratio, 1 - settings.clip_low), 1 + settings.clip_high)
-            weight = 1.0 if settings.importance_cap is None else min(math.exp(old - roll), settings.importance_cap)
-            policy = -min(advantage * ratio, advantage * clipped) * weight
-            tokens.append(policy + settings.kl_beta * (math.exp(ref - lp) - (ref - lp) - 1))
+            if settings.objective == "clipped-weight":
+                policy = -clipped * a * lp
+            else:
+                policy = -min(a * ratio, a * clipped)
+                if settings.dual_clip is not None and a < 0:
+                    policy = min(policy, -a * settings.dual_clip)
+            weight = math.exp(old - roll)
+            if settings.importance == "off":
+                weight = 1.0
+            elif settings.importance == "truncate":
+                weight = min(weight, settings.importance_cap)
+            elif not settings.importance_floor <= weight <= settings.importance_cap:
+                weight = 0.0
+            d = ref - lp
+            kl = {"k1": -d, "k2": d * d / 2, "k3": math.exp(d) - d - 1}[settings.kl_estimator]
+            tokens.append(policy * weight + settings.kl_beta * kl)
         responses.append(tokens)
     if settings.aggregation == "seq-mean":
         return sum(sum(tokens) / len(tokens) for tokens in responses) / len(responses)
-    return sum(sum(tokens) for tokens in responses) / sum(len(tokens) for tokens in responses)
+    total = sum(sum(tokens) for tokens in responses)
+    return total / (len(responses) * CAP if settings.aggregation == "token-sum-norm" else sum(map(len, responses)))
 
 
-@pytest.mark.parametrize("aggregation", ["seq-mean", "token-mean"])
-@pytest.mark.parametrize("importance_cap", [None, 2.0])
-def test_the_loss_is_the_papers_formula(aggregation: str, importance_cap: float | None) -> None:
-    settings = AlgorithmSettings(aggregation=aggregation, importance_cap=importance_cap, kl_beta=0.3, clip_high=0.28)
+@pytest.mark.parametrize("aggregation", ["seq-mean", "token-mean", "token-sum-norm"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"clip_high": 0.28},
+        {"dual_clip": 1.1},
+        {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
+        {"objective": "clipped-weight", "clip_low": 0.4, "clip_high": 0.3},
+        {"importance": "off"},
+        {"importance": "mask", "importance_floor": 0.8, "importance_cap": 1.5},
+        {"kl_estimator": "k1"},
+        {"kl_estimator": "k2"},
+    ],
+    ids=str,
+)
+def test_the_loss_is_the_formula_written_out(aggregation: str, keys: dict[str, Any]) -> None:
+    settings = AlgorithmSettings(**{"kl_beta": 0.3, "aggregation": aggregation, **keys})
     batch = make_input()
-    assert grpo_loss(batch, settings, counts(batch)).loss.item() == pytest.approx(by_hand(batch, settings), rel=1e-9)
+    assert policy_loss(batch, settings, counts(batch)).loss.item() == pytest.approx(by_hand(batch, settings), rel=1e-9)
 
 
-@pytest.mark.parametrize("aggregation", ["seq-mean", "token-mean"])
-@pytest.mark.parametrize("cuts", [[6], [1] * 6, [2, 4], [5, 1]])
-def test_the_gradient_does_not_depend_on_the_micro_batches(aggregation: str, cuts: list[int]) -> None:
-    settings = AlgorithmSettings(aggregation=aggregation)
-    whole = make_input()
-    grpo_loss(whole, settings, counts(whole)).loss.backward()
-    cut = make_input()
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_gradient_is_that_of_the_formula(name: Any) -> None:
+    """By finite differences; with a weight that the gradient does not see, only where nothing is detached."""
+    settings = AlgorithmSettings(name=name, importance="off", log_ratio_clamp=50.0)
+    if settings.objective == "clipped-weight":
+        settings = settings.model_copy(update={"objective": "clipped-ratio"})
+    batch = make_input()
+    if settings.kl_beta == 0:
+        batch = replace(batch, reference_logprobs_R_T=None)
+    assert torch.autograd.gradcheck(
+        lambda lp: policy_loss(replace(batch, logprobs_R_T=lp), settings, counts(batch)).loss, batch.logprobs_R_T
+    )
+
+
+def test_a_clipped_weight_scales_the_gradient_of_the_log_probability_and_has_none_itself() -> None:
+    batch = replace(make_input(), reference_logprobs_R_T=None)
+    settings = AlgorithmSettings(name="cispo", clip_low=0.3, clip_high=0.2, importance="off")
+    policy_loss(batch, settings, counts(batch)).loss.backward()
+    weight = torch.exp(batch.logprobs_R_T - batch.old_logprobs_R_T).clamp(0.7, 1.2).detach()
+    expected = -batch.advantages_R_T * weight * batch.mask_R_T / batch.mask_R_T.sum()
+    torch.testing.assert_close(batch.logprobs_R_T.grad, expected)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("cuts", [[6], [1] * 6, [2, 4], [5, 1]], ids=str)
+def test_the_gradient_does_not_depend_on_the_micro_batches(name: Any, cuts: list[int]) -> None:
+    settings = AlgorithmSettings(name=name)
+    whole, cut = make_input(), make_input()
+    policy_loss(whole, settings, counts(whole)).loss.backward()
     start = 0
     for size in cuts:
-        rows = slice(start, start + size)
-        part = PolicyLossInput(
-            cut.logprobs_R_T[rows],
-            cut.old_logprobs_R_T[rows],
-            cut.rollout_logprobs_R_T[rows],
-            cut.reference_logprobs_R_T[rows] if cut.reference_logprobs_R_T is not None else None,
-            cut.advantages_R[rows],
-            cut.mask_R_T[rows],
-        )
-        grpo_loss(part, settings, counts(cut)).loss.backward()
+        policy_loss(rows_of(cut, slice(start, start + size)), settings, counts(cut)).loss.backward()
         start += size
     torch.testing.assert_close(cut.logprobs_R_T.grad, whole.logprobs_R_T.grad, rtol=1e-12, atol=1e-12)
 
 
-def test_what_stands_outside_the_mask_cannot_leak_in() -> None:
-    batch = make_input()
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_stands_outside_the_mask_cannot_leak_in(name: Any) -> None:
+    batch, settings = make_input(), AlgorithmSettings(name=name)
     poisoned = torch.where(batch.mask_R_T > 0, batch.logprobs_R_T, -torch.inf).detach().requires_grad_()
-    settings = AlgorithmSettings()
-    clean = grpo_loss(batch, settings, counts(batch)).loss
-    dirty = grpo_loss(
-        PolicyLossInput(
-            poisoned,
-            batch.old_logprobs_R_T,
-            batch.rollout_logprobs_R_T,
-            batch.reference_logprobs_R_T,
-            batch.advantages_R,
-            batch.mask_R_T,
-        ),
-        settings,
-        counts(batch),
-    ).loss
-    dirty.backward()
-    assert float(dirty) == pytest.approx(float(clean))
+    clean = policy_loss(batch, settings, counts(batch))
+    dirty = policy_loss(replace(batch, logprobs_R_T=poisoned), settings, counts(batch))
+    dirty.loss.backward()
+    assert dirty.loss.item() == pytest.approx(clean.loss.item())
+    assert dirty.token_sums == pytest.approx(clean.token_sums)
     assert poisoned.grad is not None
     assert torch.isfinite(poisoned.grad).all()
 
 
 def test_on_the_first_pass_nothing_is_clipped_and_the_gradient_is_the_policy_gradient() -> None:
-    batch = make_input()
-    settings = AlgorithmSettings(kl_beta=0.0, importance_cap=None)
-    on_policy = PolicyLossInput(
-        batch.logprobs_R_T,
-        batch.logprobs_R_T.detach(),
-        batch.logprobs_R_T.detach(),
-        None,
-        batch.advantages_R,
-        batch.mask_R_T,
-    )
-    result = grpo_loss(on_policy, settings, counts(batch))
+    batch, settings = make_input(), AlgorithmSettings(kl_beta=0.0, importance="off")
+    now = batch.logprobs_R_T.detach()
+    on_policy = replace(batch, old_logprobs_R_T=now, rollout_logprobs_R_T=now, reference_logprobs_R_T=None)
+    result = policy_loss(on_policy, settings, counts(batch))
     result.loss.backward()
     lengths = batch.mask_R_T.sum(1, keepdim=True)
-    expected = -batch.advantages_R[:, None] * batch.mask_R_T / lengths / len(lengths)
+    expected = -batch.advantages_R_T * batch.mask_R_T / lengths / len(lengths)
     torch.testing.assert_close(batch.logprobs_R_T.grad, expected)
     assert result.token_sums["clip_share"] == 0.0
     assert result.maxima["logprob_gap_max"] == 0.0
@@ -135,26 +184,55 @@ def test_on_the_first_pass_nothing_is_clipped_and_the_gradient_is_the_policy_gra
 def test_the_gap_between_engine_and_learner_is_measured_inside_the_mask() -> None:
     batch = make_input()
     shifted = batch.old_logprobs_R_T + 0.25 + (1 - batch.mask_R_T) * 9
-    result = grpo_loss(
-        PolicyLossInput(batch.logprobs_R_T, batch.old_logprobs_R_T, shifted, None, batch.advantages_R, batch.mask_R_T),
-        AlgorithmSettings(),
-        counts(batch),
-    )
+    result = policy_loss(replace(batch, rollout_logprobs_R_T=shifted), AlgorithmSettings(), counts(batch))
     assert result.maxima["logprob_gap_max"] == pytest.approx(0.25)
     assert result.token_sums["logprob_gap_mean"] == pytest.approx(0.25 * float(batch.mask_R_T.sum()))
 
 
-def test_k3_is_never_negative_and_zero_where_the_policies_agree() -> None:
-    same = torch.randn(3, 4)
-    assert (kl_k3(torch.randn(3, 4), torch.randn(3, 4), 20.0) >= 0).all()
-    assert (kl_k3(same, same, 20.0) == 0).all()
+def test_cut_and_masked_weights_are_counted() -> None:
+    batch = make_input()
+    mismatch = torch.exp(batch.old_logprobs_R_T - batch.rollout_logprobs_R_T)
+    for importance, hit in (
+        ("off", mismatch < 0),
+        ("truncate", mismatch > 1.5),
+        ("mask", (mismatch > 1.5) | (mismatch < 0.5)),
+    ):
+        settings = AlgorithmSettings(importance=importance, importance_cap=1.5)
+        share = policy_loss(batch, settings, counts(batch)).token_sums["truncated_share"]
+        assert share == float((hit * batch.mask_R_T).sum())
+    weight, _ = importance_weight(batch, AlgorithmSettings(importance="mask", importance_cap=1.5))
+    assert ((weight == 0) == ((mismatch > 1.5) | (mismatch < 0.5))).all()
 
 
-def test_a_response_without_tokens_counts_in_no_mean() -> None:
+def test_a_response_of_nothing_but_masked_tokens_does_not_count() -> None:
     loss, mask = torch.tensor([[2.0, 4.0], [9.0, 9.0]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     assert float(aggregate(loss, mask, "seq-mean", GlobalCounts(responses=1, tokens=2))) == 3.0
 
 
-def test_the_supervised_loss_is_cross_entropy_per_token() -> None:
-    logprobs, mask = torch.tensor([[-1.0, -3.0], [-2.0, -50.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+def test_the_supervised_loss_is_the_mean_over_the_answers_tokens() -> None:
+    logprobs, mask = torch.tensor([[-1.0, -3.0], [-2.0, -9.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     assert float(supervised_loss(logprobs, mask, GlobalCounts(2, 3)).loss) == pytest.approx(2.0)
+
+
+def test_the_value_loss_takes_the_larger_error_of_the_value_and_the_clipped_value() -> None:
+    values = torch.tensor([[1.0, 0.0, 5.0]], requires_grad=True)
+    old, returns, mask = (
+        torch.tensor([[0.0, 0.0, 0.0]]),
+        torch.tensor([[1.0, 1.0, 0.0]]),
+        torch.tensor([[1.0, 1.0, 0.0]]),
+    )
+    result = value_loss(values, old, returns, mask, clip=0.2, counts=GlobalCounts(1, 2))
+    # the first value hit its return, but clipped to 0.2 it misses by 0.8; the third is outside the mask
+    assert float(result.loss) == pytest.approx((0.5 * 0.8**2 + 0.5 * 1.0) / 2)
+    assert result.token_sums == {"value_error": 1.0, "value_clip_share": 1.0}
+    result.loss.backward()
+    assert values.grad is not None
+    torch.testing.assert_close(values.grad, torch.tensor([[0.0, -0.5, 0.0]]))
+
+
+def test_a_preset_is_what_its_name_says_but_for_what_is_given() -> None:
+    assert AlgorithmSettings(name="dr_grpo").aggregation == "token-sum-norm"
+    assert AlgorithmSettings(name="dr_grpo", aggregation="token-mean").aggregation == "token-mean"
+    assert AlgorithmSettings(name="gspo").ratio == "sequence"
+    with pytest.raises(ValueError, match="kl_in: reward needs advantage: batch-normalised"):
+        AlgorithmSettings(kl_in="reward")

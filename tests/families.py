@@ -11,6 +11,12 @@ from transformers import PreTrainedTokenizerFast
 from data.questions import driving_text
 from policies.tokenizer import train_tokenizer
 
+IDEFICS_SPECIALS = (
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
+)
 QWEN_SPECIALS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
@@ -67,6 +73,50 @@ def qwen_processor(tokenizer: PreTrainedTokenizerFast) -> transformers.Qwen2_5_V
     return transformers.Qwen2_5_VLProcessor(
         image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=tokenizer.chat_template
     )
+
+
+def tiny_smolvlm(folder: Path) -> Path:
+    """A SmolVLM of a few hundred thousand parameters: shuffled features, plain positions."""
+    tokenizer = train_tokenizer(driving_text(), 1024)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(IDEFICS_SPECIALS)})
+    config = transformers.SmolVLMConfig(
+        vision_config={
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 64,
+            "patch_size": 16,
+        },
+        text_config=transformers.LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=4096,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+        scale_factor=2,
+    )
+    torch.manual_seed(0)
+    processor = transformers.SmolVLMProcessor(
+        image_processor=transformers.SmolVLMImageProcessor(
+            size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=tokenizer.chat_template,
+        video_processor=transformers.SmolVLMVideoProcessor(
+            size={"longest_edge": 64}, max_image_size={"longest_edge": 64}
+        ),
+    )
+    return save(folder, transformers.SmolVLMForConditionalGeneration(config), processor, tokenizer)
 
 
 def save(
