@@ -65,10 +65,10 @@ class Group:
 
     sample: DrivingSample
     rollouts: tuple[ScoredRollout, ...]
-    shaped_rewards: tuple[float | None, ...] = field(default=())
-    """What the algorithm learns from: values as 0-1, less what excess length costs (None: masked, the score failed)."""
     advantages: tuple[float | None, ...] = field(default=())
     """One for each response; where they are formed over a whole batch, the shaped rewards still (None: masked)."""
+    shaped_rewards: tuple[float | None, ...] = field(default=())
+    """What the algorithm learns from: values as 0-1, less what excess length costs (None: masked, the score failed)."""
 
     @property
     def has_equal_rewards(self) -> bool:

@@ -20,7 +20,7 @@ from cluster.placement import PlacementError
 from cluster.plan import PlanError
 from cluster.session import SessionError
 from data.errors import DataError
-from policies.model import PolicyError
+from policies.errors import PolicyError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError
 

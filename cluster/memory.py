@@ -12,14 +12,13 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from policies.lora import TARGET_PROJECTIONS
+from policies.lora import LANGUAGE_PROJECTIONS
 from policies.source import TINY
+from policies.vision import PROJECTORS, TOWERS
 from recipe import Recipe
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
-VISION_PARTS = ("vision_tower.", "vision_model.", "visual.")
-"""Parts of a parameter name that mark the vision encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class ModelShape:
     parameters: int
     vision: int
     projections: dict[str, int]
-    """Sum of inputs + outputs of the language-model projections, by LoRA target group."""
+    """Sum of inputs + outputs of the matrices of each LoRA target group."""
     cache_per_token: int
     """Elements of the KV cache per token: 2 x layers x KV heads x head size."""
 
@@ -67,12 +66,16 @@ def read_shape(folder: Path) -> ModelShape | None:
         return None
     text = json.loads(config_path.read_text())
     text = text.get("text_config", text)
-    vision = {name for name in shapes if any(part in name for part in VISION_PARTS)}
+    vision = {name for name in shapes if any(f"{part}." in name for part in TOWERS)}
+    projector = {name for name in shapes if any(f"{part}." in name for part in PROJECTORS)}
+    groups = {"vision": vision, "projector": projector} | {
+        group: {name for name in shapes.keys() - vision if name.endswith(tuple(f".{matrix}.weight" for matrix in own))}
+        for group, own in LANGUAGE_PROJECTIONS.items()
+    }
     projections = {
-        group: sum(sum(shape) for name, shape in shapes.items()
-                   if name not in vision and name.endswith(tuple(f".{matrix}.weight" for matrix in matrices)))
-        for group, matrices in TARGET_PROJECTIONS.items()
-    }  # fmt: skip
+        group: sum(sum(shapes[name]) for name in names if len(shapes[name]) == 2 and "embed" not in name)
+        for group, names in groups.items()
+    }
     return ModelShape(
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         vision=sum(math.prod(shapes[name]) for name in vision),

@@ -8,19 +8,43 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from policies.errors import PolicyError
 from policies.settings import LoraSettings
+from policies.vision import PROJECTORS, TOWERS
 
-TARGET_PROJECTIONS = {
+LANGUAGE_MODELS = ("language_model", "text_model")
+LANGUAGE_PROJECTIONS = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "mlp": ("gate_proj", "up_proj", "down_proj"),
 }
 
 
-def add_adapters(model: nn.Module, settings: LoraSettings) -> Any:
-    """The PEFT model whose language-model projections of the chosen groups carry adapters; all else is frozen."""
-    names = [name for group in settings.targets for name in TARGET_PROJECTIONS[group]]
-    pattern = rf".*language_model.*\.({'|'.join(names)})"
-    return get_peft_model(model, LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=pattern))
+def add_adapters(model: Any, settings: LoraSettings) -> Any:
+    """The PEFT model whose linear layers of the chosen groups carry adapters; all else is frozen.
+
+    Raises:
+        PolicyError: a group matches no layer of this model.
+    """
+    names = [name for group in settings.targets for name in _layers_of(model, group)]
+    return get_peft_model(model, LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names))
+
+
+def _layers_of(model: Any, group: str) -> list[str]:
+    """The full names of a group's linear layers."""
+    parts = {"vision": TOWERS, "projector": PROJECTORS}.get(group, LANGUAGE_MODELS)
+    inside = tuple(f"model.{part}." for part in parts)
+    linear = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name.startswith(inside)
+    ]
+    wanted = LANGUAGE_PROJECTIONS.get(group)
+    found = [name for name in linear if wanted is None or name.rpartition(".")[2] in wanted]
+    if not found:
+        there = sorted({name.rpartition(".")[2] for name in linear}) or ["none"]
+        raise PolicyError(
+            f"policy.lora.targets: {group} matches no layer of a {model.config.model_type} model; its linear layers "
+            f"under {', '.join(parts)}: {', '.join(there)}"
+        )
+    return found
 
 
 def adapted_layers(model: nn.Module) -> dict[str, LoraLinear]:

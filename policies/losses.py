@@ -121,12 +121,12 @@ def importance_weight(batch: PolicyLossInput, settings: AlgorithmSettings) -> tu
     """The weight of each token for what engine and learner compute differently, and which weights were cut or masked.
 
     w = exp(old - rollout), detached: `truncate` gives min(w, cap) (https://fengyao.notion.site/off-policy-rl), `mask`
-    gives 0 outside [floor, cap] (IcePop), `off` gives 1. Where `old` was taken from the rollout engine it is 1 too.
+    gives 0 outside [floor, cap] (IcePop), `none` gives 1. Where `old` was taken from the rollout engine it is 1 too.
     """
     mismatch_R_T = (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).detach()
     weight_R_T = torch.exp(mismatch_R_T.clamp(-settings.log_ratio_clamp, settings.log_ratio_clamp))
     above_R_T = weight_R_T > settings.importance_cap
-    if settings.importance == "off":
+    if settings.importance == "none":
         return torch.ones_like(weight_R_T), torch.zeros_like(above_R_T)
     if settings.importance == "truncate":
         return weight_R_T.clamp(max=settings.importance_cap), above_R_T

@@ -12,8 +12,10 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from policies.batch import Batch, counted_positions
+from policies.errors import PolicyError
 from policies.lora import add_adapters
 from policies.settings import PolicySettings
+from policies.vision import freeze_vision, with_features
 
 ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
 """Model types that number image tokens by time, row and column (multimodal rotary positions)."""
@@ -22,10 +24,6 @@ SHARED_PREFIX_MODELS = ROTARY_GRID_MODELS | {"llava", "idefics3", "smolvlm", "in
 
 PLACEHOLDER_FIELDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 """Config fields that name ids standing for image features; a policy must never sample them."""
-
-
-class PolicyError(ValueError):
-    """A model that cannot be used as a policy; the message names the folder or hub name and what is missing."""
 
 
 class Policy(nn.Module):
@@ -80,9 +78,10 @@ class Policy(nn.Module):
         chosen_R_T = logits_R_T_V.gather(-1, batch.token_ids_R_T[..., None])[..., 0]
         return chosen_R_T - logits_R_T_V.logsumexp(-1)
 
-    def _model_inputs(self, batch: Batch) -> dict[str, Tensor]:
+    def _model_inputs(self, batch: Batch) -> dict[str, Any]:
         dtype = self.body.lm_head.weight.dtype
-        inputs = {n: t.to(dtype) if t.is_floating_point() else t for n, t in batch.model_inputs.items()}
+        inputs: dict[str, Any] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in batch.model_inputs.items()}
+        inputs = with_features(self.model_type, inputs)
         if self.model_type in ROTARY_GRID_MODELS:  # whose positions, where none are given, derive from the token types
             inputs["mm_token_type_ids"] = self._image_tokens(inputs["input_ids"])
         return inputs
@@ -128,7 +127,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
     model.config.use_cache = False
     forbidden = placeholder_ids(model.config)
     if settings.freeze_vision:
-        vision_tower(model).requires_grad_(False)
+        freeze_vision(model, projector=settings.freeze_projector)
     if settings.lora is not None:
         model = add_adapters(model, settings.lora)
     return Policy(model, forbidden, temperature)
@@ -180,15 +179,3 @@ def placeholder_ids(config: Any) -> tuple[int, ...]:
     """Ids that stand for image or video features in a prompt."""
     found = {getattr(config, field, None) for field in PLACEHOLDER_FIELDS}
     return tuple(sorted(token for token in found if isinstance(token, int) and token >= 0))
-
-
-def vision_tower(model: Any) -> nn.Module:
-    """The vision encoder of a model, by the names the supported families use.
-
-    Raises:
-        PolicyError: none of the known names exists.
-    """
-    for name in ("vision_tower", "visual", "vision_model"):
-        if (tower := getattr(model.model, name, None)) is not None:
-            return tower
-    raise PolicyError(f"policy.freeze_vision: a {model.config.model_type} model has no vision tower under a known name")

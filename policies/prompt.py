@@ -47,7 +47,9 @@ class PromptEncoder:
         """Use a Hugging Face processor with a chat template, as loaded by `load_processor`."""
         self.processor = processor
         self.settings = settings
-        self._tensors: LRUCache[tuple[str, ...], dict[str, Tensor]] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=_size)
+        self._tensors: LRUCache[tuple[str, ...], dict[str, Tensor]] = LRUCache(
+            IMAGE_CACHE_BYTES, getsizeof=tensor_bytes
+        )
         self._frames: LRUCache[str, Image.Image] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=_pixels)
 
     def text(self, sample: DrivingSample) -> str:
@@ -78,12 +80,13 @@ class PromptEncoder:
             return cached
         inputs = self.processor.image_processor(images=self.frames(paths), return_tensors="pt")
         tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-        if _size(tensors) <= self._tensors.maxsize:
+        if tensor_bytes(tensors) <= self._tensors.maxsize:
             self._tensors[paths] = tensors
         return tensors
 
 
-def _size(tensors: dict[str, Tensor]) -> int:
+def tensor_bytes(tensors: dict[str, Tensor]) -> int:
+    """Bytes that some tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class LoraSettings(BaseModel):
-    """Low-rank adapters (PEFT) on the language model."""
+    """Low-rank adapters (PEFT)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -16,8 +16,8 @@ class LoraSettings(BaseModel):
     """Rank r of each adapter."""
     alpha: float = 32.0
     """Scale: the update is multiplied by alpha / rank."""
-    targets: tuple[Literal["attention", "mlp"], ...] = ("attention", "mlp")
-    """Which language-model matrices carry adapters."""
+    targets: tuple[Literal["attention", "mlp", "vision", "projector"], ...] = ("attention", "mlp")
+    """Which matrices carry adapters: the language model's attention or MLP, the vision tower's, the projector's."""
 
 
 class PolicySettings(BaseModel):
@@ -35,6 +35,9 @@ class PolicySettings(BaseModel):
     """Train adapters only; None trains all weights."""
     freeze_vision: bool = False
     """Keep the vision tower fixed."""
+    freeze_projector: bool = False
+    """With `freeze_vision`: keep what leads from the tower to the text fixed too. Where both are fixed, also by
+    adapters, the features of a frame are computed once and kept."""
     image_size: tuple[int, int] | None = None
     """Width, height to which every frame is resized before the model's own processor; None: it gets the whole frame."""
     system_prompt: str | None = None
@@ -109,7 +112,7 @@ class AlgorithmSettings(BaseModel):
     """Where the KL counts: as a term of the loss, or off the reward of each token (with batch-normalised only)."""
     log_ratio_clamp: float = 20.0
     """Log-ratios are clamped to +- this before they are exponentiated."""
-    importance: Literal["off", "truncate", "mask"] = "truncate"
+    importance: Literal["none", "truncate", "mask"] = "truncate"
     """Correction for what rollout engine and learner compute differently: each token's weight is cut at the cap, or
     the tokens whose weight lies outside [floor, cap] are left out (IcePop)."""
     importance_cap: float = Field(2.0, gt=0)

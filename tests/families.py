@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -17,18 +18,23 @@ IDEFICS_SPECIALS = (
     "<end_of_utterance>",
     *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
 )
+IDEFICS_IMAGES: dict[str, Any] = {
+    "size": {"longest_edge": 64},
+    "max_image_size": {"longest_edge": 64},
+    "do_image_splitting": False,
+}
+INTERNVL_SPECIALS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
 QWEN_SPECIALS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
 def tiny_qwen2_5_vl(folder: Path) -> Path:
     """A Qwen2.5-VL of a few million parameters: windowed tower, multimodal rotary positions."""
-    tokenizer = train_tokenizer(driving_text(), 1024)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIALS)})
-    tokenizer.chat_template = tokenizer.chat_template.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
-
-    def token(name: str) -> int:
-        return tokenizer.convert_tokens_to_ids(name)
-
+    tokenizer = qwen_tokenizer()
     config = transformers.Qwen2_5_VLConfig(
         vision_config={
             "depth": 2,
@@ -43,26 +49,27 @@ def tiny_qwen2_5_vl(folder: Path) -> Path:
             "fullatt_block_indexes": [1],
         },
         text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "max_position_embeddings": 4096,
+            **text_shape(tokenizer),
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
         },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        **qwen_image_ids(tokenizer),
     )
     torch.manual_seed(0)
     model = transformers.Qwen2_5_VLForConditionalGeneration(config)
     return save(folder, model, qwen_processor(tokenizer), tokenizer)
+
+
+def qwen_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = train_tokenizer(driving_text(), 1024)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIALS)})
+    tokenizer.chat_template = tokenizer.chat_template.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+    return tokenizer
+
+
+def qwen_image_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    return {field: tokenizer.convert_tokens_to_ids(token) for field, token in names.items()}
 
 
 def qwen_processor(tokenizer: PreTrainedTokenizerFast) -> transformers.Qwen2_5_VLProcessor:
@@ -75,12 +82,133 @@ def qwen_processor(tokenizer: PreTrainedTokenizerFast) -> transformers.Qwen2_5_V
     )
 
 
+def tiny_qwen3_vl(folder: Path) -> Path:
+    """A Qwen3-VL of a few million parameters: interleaved rotary positions, a tower that feeds two text layers."""
+    tokenizer = qwen_tokenizer()
+    config = transformers.Qwen3VLConfig(
+        vision_config={
+            "depth": 3,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "out_hidden_size": 128,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0, 1],
+        },
+        text_config={
+            **text_shape(tokenizer),
+            "num_hidden_layers": 3,
+            "head_dim": 64,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [12, 10, 10],
+                "mrope_interleaved": True,
+            },
+        },
+        **qwen_image_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    images = transformers.Qwen2VLImageProcessor(
+        size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 16},
+        patch_size=16,
+        merge_size=2,
+        temporal_patch_size=2,
+    )
+    processor = transformers.Qwen3VLProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        video_processor=transformers.Qwen3VLVideoProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
+        chat_template=tokenizer.chat_template,
+    )
+    return save(folder, transformers.Qwen3VLForConditionalGeneration(config), processor, tokenizer)
+
+
+def tiny_idefics3(folder: Path) -> Path:
+    """An Idefics3 of a few hundred thousand parameters: shuffled features, plain positions."""
+    tokenizer = idefics_tokenizer()
+    torch.manual_seed(0)
+    model = transformers.Idefics3ForConditionalGeneration(transformers.Idefics3Config(**idefics_shape(tokenizer)))
+    processor = transformers.Idefics3Processor(
+        image_processor=transformers.Idefics3ImageProcessor(**IDEFICS_IMAGES),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=tokenizer.chat_template,
+    )
+    return save(folder, model, processor, tokenizer)
+
+
 def tiny_smolvlm(folder: Path) -> Path:
-    """A SmolVLM of a few hundred thousand parameters: shuffled features, plain positions."""
+    """A SmolVLM of a few hundred thousand parameters: an Idefics3 with a video processor."""
+    tokenizer = idefics_tokenizer()
+    torch.manual_seed(0)
+    model = transformers.SmolVLMForConditionalGeneration(transformers.SmolVLMConfig(**idefics_shape(tokenizer)))
+    edges = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 64}}
+    processor = transformers.SmolVLMProcessor(
+        image_processor=transformers.SmolVLMImageProcessor(**IDEFICS_IMAGES),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=tokenizer.chat_template,
+        video_processor=transformers.SmolVLMVideoProcessor(**edges),
+    )
+    return save(folder, model, processor, tokenizer)
+
+
+def tiny_internvl(folder: Path) -> Path:
+    """An InternVL of a few hundred thousand parameters, in Hugging Face's own layout."""
+    plain = train_tokenizer(driving_text(), 1024)
+    plain.add_special_tokens({"additional_special_tokens": list(INTERNVL_SPECIALS.values())})
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        model_max_length=4096,
+        padding_side="left",
+        bos_token=plain.bos_token,
+        unk_token=plain.unk_token,
+        eos_token=plain.eos_token,
+        pad_token=plain.pad_token,
+        extra_special_tokens=INTERNVL_SPECIALS,
+    )
+    tokenizer.chat_template = plain.chat_template.replace("<image>", "<IMG_CONTEXT>")
+    config = transformers.InternVLConfig(
+        vision_config=transformers.InternVLVisionConfig(
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=[56, 56],
+            patch_size=[14, 14],
+        ),
+        text_config=transformers.Qwen2Config(**text_shape(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+        downsample_ratio=0.5,
+    )
+    torch.manual_seed(0)
+    square = {"height": 56, "width": 56}
+    processor = transformers.InternVLProcessor(
+        image_processor=transformers.GotOcr2ImageProcessor(
+            size=square, crop_to_patches=False, min_patches=1, max_patches=4
+        ),
+        tokenizer=tokenizer,
+        video_processor=transformers.InternVLVideoProcessor(size=square),
+        image_seq_length=4,
+        chat_template=tokenizer.chat_template,
+    )
+    return save(folder, transformers.InternVLForConditionalGeneration(config), processor, tokenizer)
+
+
+def idefics_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = train_tokenizer(driving_text(), 1024)
     tokenizer.add_special_tokens({"additional_special_tokens": list(IDEFICS_SPECIALS)})
-    config = transformers.SmolVLMConfig(
-        vision_config={
+    return tokenizer
+
+
+def idefics_shape(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "vision_config": {
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
@@ -88,35 +216,27 @@ def tiny_smolvlm(folder: Path) -> Path:
             "image_size": 64,
             "patch_size": 16,
         },
-        text_config=transformers.LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=4096,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        ),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        pad_token_id=tokenizer.pad_token_id,
-        scale_factor=2,
-    )
-    torch.manual_seed(0)
-    processor = transformers.SmolVLMProcessor(
-        image_processor=transformers.SmolVLMImageProcessor(
-            size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False
-        ),
-        tokenizer=tokenizer,
-        image_seq_len=4,
-        chat_template=tokenizer.chat_template,
-        video_processor=transformers.SmolVLMVideoProcessor(
-            size={"longest_edge": 64}, max_image_size={"longest_edge": 64}
-        ),
-    )
-    return save(folder, transformers.SmolVLMForConditionalGeneration(config), processor, tokenizer)
+        "text_config": transformers.LlamaConfig(**text_shape(tokenizer)),
+        "image_token_id": tokenizer.convert_tokens_to_ids("<image>"),
+        "pad_token_id": tokenizer.pad_token_id,
+        "scale_factor": 2,
+    }
+
+
+def text_shape(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """A text model of two layers, its heads of the size that vLLM takes."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 4096,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
 def save(

@@ -117,7 +117,7 @@ def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) ->
 
 
 def test_an_infinite_loss_changes_no_weight(small_recipe: MakeRecipe, cache: Path) -> None:
-    recipe = small_recipe("algorithm.importance=off")
+    recipe = small_recipe("algorithm.importance=none")
 
     async def run() -> None:
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)

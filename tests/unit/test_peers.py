@@ -13,8 +13,6 @@ from torch import Tensor
 from policies.losses import GlobalCounts, PolicyLossInput, policy_loss
 from policies.settings import AlgorithmSettings
 
-trl_grpo = pytest.importorskip("trl.trainer.grpo_trainer", reason="TRL is not installed: make setup installs it")
-
 R, T, CAP = 8, 12, 16
 
 
@@ -43,8 +41,10 @@ def trl_loss(
     batch: PolicyLossInput, *, loss_type: str, level: str, epsilon: tuple[float, float], **keys: Any
 ) -> Tensor:
     """What TRL computes in one process, without accumulation; only what surrounds the loss is replaced."""
+    from trl.trainer.grpo_trainer import GRPOTrainer  # takes seconds to import: not while tests are collected
+
     mismatch = torch.exp(batch.old_logprobs_R_T - batch.rollout_logprobs_R_T)
-    trainer = SimpleNamespace(
+    trainer: Any = SimpleNamespace(
         loss_type=loss_type,
         importance_sampling_level=level,
         epsilon_low=epsilon[0],
@@ -78,7 +78,7 @@ def trl_loss(
         "importance_sampling_ratio": mismatch.clamp(max=keys.get("cap", torch.inf)),
         "num_items_in_batch": batch.mask_R_T.sum(),
     }
-    return trl_grpo.GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+    return GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def trl_loss(
     ids=str,
 )
 def test_loss_and_gradient_are_trls(batch: PolicyLossInput, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    settings = AlgorithmSettings(**{"importance": "off", "kl_beta": 0.0, **ours})
+    settings = AlgorithmSettings(**{"importance": "none", "kl_beta": 0.0, **ours})
     theirs = {"level": "token", "epsilon": (0.2, 0.2), **theirs}
     counts = GlobalCounts(R, int(batch.mask_R_T.sum()), CAP)
     if settings.kl_beta == 0:

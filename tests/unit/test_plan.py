@@ -107,7 +107,7 @@ def test_parameters_are_counted_from_the_headers_of_all_shards(tmp_path: Path) -
     shape = read_shape(write_checkpoint(tmp_path / "m"))
     assert shape is not None
     assert (shape.parameters, shape.vision) == (64 + 64 + 64 + 256 + 800, 64)
-    assert shape.projections == {"attention": 32, "mlp": 40}
+    assert shape.projections == {"vision": 16, "projector": 0, "attention": 32, "mlp": 40}
     assert shape.cache_per_token == 2 * 1 * 2 * 4
 
 
@@ -133,6 +133,7 @@ def test_the_tiny_policys_headers_count_what_the_model_has(tmp_path: Path) -> No
         ({"policy": {"freeze_vision": True}}, (2 * 4 * 1248, 4 * 1184, 8 * 1184)),
         # adapters: rank x (inputs + outputs); the reference is the model below them
         ({"policy": {"lora": {"rank": 2}}}, (4 * 1248, 4 * 144, 8 * 144)),
+        ({"policy": {"lora": {"rank": 2, "targets": ["vision"]}}}, (4 * 1248, 4 * 32, 8 * 32)),
         ({"learner": {"ranks": 2, "zero_stage": 1}}, (2 * 4 * 1248, 4 * 1248, 4 * 1248)),
         ({"learner": {"ranks": 2, "zero_stage": 2}}, (2 * 4 * 1248, 2 * 1248, 4 * 1248)),
         ({"learner": {"ranks": 2, "zero_stage": 3}}, (4 * 1248, 2 * 1248, 4 * 1248)),

@@ -1,0 +1,5 @@
+"""What can be wrong with a policy."""
+
+
+class PolicyError(ValueError):
+    """A model that cannot be used as a policy; the message names the folder, hub name or setting and what is wrong."""

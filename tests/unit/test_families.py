@@ -1,0 +1,140 @@
+"""What holds in every model family: shared prompts, kept features and adapters, each against the plain computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from data.rendered import rendered_samples
+from policies.batch import TrainingGroup, TrainingResponse, pack
+from policies.errors import PolicyError
+from policies.lora import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, adapted_layers
+from policies.model import Policy, load_policy, load_processor
+from policies.prompt import PromptEncoder, image_paths
+from policies.settings import LoraSettings, PolicySettings
+from policies.tiny import build_tiny_policy
+from policies.vision import PROJECTORS, TOWERS, FrameFeatures, keeps_features
+from tests.families import tiny_idefics3, tiny_internvl, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
+
+SETTINGS = PolicySettings(image_size=(64, 48))
+LENGTHS = ((3, 1, 6), (2, 4))
+
+
+FAMILIES = [build_tiny_policy, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_idefics3, tiny_smolvlm, tiny_internvl]
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda build: build.__name__)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build: Callable[[Path], Path] = request.param
+    return build(tmp_path_factory.mktemp(build.__name__) / "model")
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> PromptEncoder:
+    return PromptEncoder(load_processor(folder, SETTINGS), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def policy(folder: Path) -> Policy:
+    return load_policy(folder, SETTINGS, temperature=0.8)
+
+
+@pytest.fixture(scope="module")
+def groups(encoder: PromptEncoder, tmp_path_factory: pytest.TempPathFactory) -> list[TrainingGroup]:
+    """Two prompts of unequal length, with six images each, and responses of unequal length."""
+    samples = rendered_samples(tmp_path_factory.mktemp("scenes"), 1, seed=0)
+    chosen = sorted(samples, key=lambda sample: len(sample.question))[:: len(samples) - 1]
+    generator = torch.Generator().manual_seed(1)
+
+    def response(length: int) -> TrainingResponse:
+        ids = tuple(torch.randint(10, 200, (length,), generator=generator).tolist())
+        return TrainingResponse(ids, (0.0,) * length, (float(length),) * length)
+
+    return [
+        TrainingGroup(image_paths(sample), encoder.prompt_ids(sample), tuple(response(n) for n in lengths))
+        for sample, lengths in zip(chosen, LENGTHS, strict=True)
+    ]
+
+
+def learnt(policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup], shared: bool) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the groups' responses, and the gradient of their sum weighted by the advantages."""
+    batch = pack(
+        groups, encoder.image_tensors, pad_id=0, shared_prefix=shared, prompt_positions=policy.prompt_positions
+    )
+    policy.zero_grad()
+    logprobs = policy(batch)
+    (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
+    gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+    return (logprobs * batch.mask_R_T).detach(), gradient
+
+
+def test_a_shared_prefix_changes_neither_log_probabilities_nor_gradients(
+    policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup]
+) -> None:
+    assert policy.shares_prefix
+    assert len(groups[0].prompt_ids) != len(groups[1].prompt_ids)
+    shared, shared_gradient = learnt(policy, encoder, groups, shared=True)
+    plain, plain_gradient = learnt(policy, encoder, groups, shared=False)
+    torch.testing.assert_close(shared, plain, rtol=0, atol=1e-5)
+    assert float((shared_gradient - plain_gradient).abs().max() / plain_gradient.abs().max()) < 1e-5
+
+
+def test_the_images_reach_the_log_probabilities(
+    policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup]
+) -> None:
+    other = [TrainingGroup(group.images[::-1], group.prompt_ids, group.responses) for group in groups]
+    ours, theirs = (learnt(policy, encoder, some, shared=True)[0] for some in (groups, other))
+    assert float((ours - theirs).abs().max()) > 1e-4
+
+
+def test_kept_features_stand_for_the_pixels_of_frozen_towers(
+    folder: Path, encoder: PromptEncoder, groups: list[TrainingGroup]
+) -> None:
+    settings = SETTINGS.model_copy(update={"freeze_vision": True, "freeze_projector": True})
+    frozen = load_policy(folder, settings, temperature=0.8)
+    assert keeps_features(frozen.body) == (frozen.model_type != "qwen3_vl")
+    if frozen.model_type == "qwen3_vl":
+        return
+    asked: list[tuple[str, ...]] = []
+
+    def pixels(images: tuple[str, ...]) -> dict[str, Tensor]:
+        asked.append(images)
+        return encoder.image_tensors(images)
+
+    expected, expected_gradient = learnt(frozen, encoder, groups, shared=True)
+    features = FrameFeatures(frozen.body, pixels)
+    for _ in range(2):  # computed, then kept
+        batch = pack(groups, features, pad_id=0, shared_prefix=True, prompt_positions=frozen.prompt_positions)
+        frozen.zero_grad()
+        logprobs = frozen(batch)
+        (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in frozen.parameters() if p.grad is not None])
+        torch.testing.assert_close(logprobs.detach() * batch.mask_R_T, expected, rtol=0, atol=1e-5)
+        assert float((gradient - expected_gradient).abs().max() / expected_gradient.abs().max()) < 1e-5
+    assert len(asked) == len({group.images for group in groups})
+
+
+def test_features_are_not_kept_while_something_there_learns(folder: Path, policy: Policy) -> None:
+    assert not keeps_features(policy.body)
+    adapted = load_policy(folder, SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)}), temperature=1.0)
+    assert keeps_features(adapted.body) == (adapted.model_type != "qwen3_vl")
+
+
+@pytest.mark.parametrize("target", ["attention", "mlp", "vision", "projector"])
+def test_adapters_lie_on_the_chosen_group_alone(folder: Path, target: Any) -> None:
+    settings = SETTINGS.model_copy(update={"lora": LoraSettings(rank=2, targets=(target,))})
+    part = {"vision": TOWERS, "projector": PROJECTORS}.get(target, LANGUAGE_MODELS)
+    if target == "projector" and "qwen" in folder.parent.name:
+        with pytest.raises(PolicyError, match=r"projector matches no layer of a qwen\w+ model"):
+            load_policy(folder, settings, temperature=1.0)
+        return
+    adapted = adapted_layers(load_policy(folder, settings, temperature=1.0).model)
+    assert adapted
+    assert all(any(f".{name}." in layer for name in part) for layer in adapted)
+    if target in LANGUAGE_PROJECTIONS:
+        assert {layer.rpartition(".")[2] for layer in adapted} == set(LANGUAGE_PROJECTIONS[target])
