@@ -56,7 +56,8 @@ class ExperienceBatch:
         """What the learner sees: masked responses left out, groups with nothing to compare too.
 
         Args:
-            keep_equal: keep groups whose rewards are all equal; they carry no advantage, but a KL term wants them.
+            keep_equal: keep groups whose rewards are all equal; their own responses say nothing, but a KL term or a
+                comparison over the whole batch wants them.
         """
         kept = []
         for group in self.groups:
@@ -142,12 +143,13 @@ async def _batch(
             _valued(Group(sample, tuple(group)), algorithm, rollout.max_tokens)
             for sample, group in zip(samples, scored, strict=True)
         ]
-        uneven = [group for group in fresh if not group.has_equal_rewards]
-        if refill == algorithm.refills or len(uneven) == len(fresh):
+        # A group with a failed score stays whatever it teaches: failures are counted, and too many stop the run.
+        useful = [group for group in fresh if not group.has_equal_rewards or None in group.shaped_rewards]
+        if refill == algorithm.refills or len(useful) == len(fresh):
             kept += fresh
             break
-        kept, replaced = kept + uneven, replaced + len(fresh) - len(uneven)
-        samples = order.take(len(fresh) - len(uneven))
+        kept, replaced = kept + useful, replaced + len(fresh) - len(useful)
+        samples = order.take(len(fresh) - len(useful))
         position = order.position
     return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
 

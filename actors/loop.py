@@ -60,10 +60,11 @@ async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe) 
     """Update the policy on one batch: `algorithm.updates_per_batch` steps, each on an equal share of its groups."""
     algorithm, settings = recipe.algorithm, recipe.learner
     lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
-    groups = batch.training_groups(keep_equal=algorithm.kl_beta > 0)
+    over_batch = algorithm.advantage == "batch-normalised"
+    groups = batch.training_groups(keep_equal=over_batch or algorithm.kl_beta > 0)
     if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
         return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0}
-    if algorithm.advantage == "batch-normalised":
+    if over_batch:
         groups = await credit_tokens(groups, learners, algorithm)
     if algorithm.updates_per_batch > 1:
         groups = with_old_logprobs(groups, await learners.log_probs(groups))

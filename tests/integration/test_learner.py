@@ -48,10 +48,14 @@ def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
         groups = await some_groups(learners, cache)
         await learners.all("freeze_reference")
+        first = torch.tensor(sum(await learners.log_probs(groups), []))
         for _ in range(2):
             metrics = await learners.update(groups, "policy", lr=1e-3)
         assert metrics["kl"] > 0
         assert metrics["grad_norm"] > 0
+        now, reference = await learners.log_probs(groups), await learners.log_probs(groups, reference=True)
+        torch.testing.assert_close(torch.tensor(sum(reference, [])), first, rtol=0, atol=1e-5)
+        assert float((torch.tensor(sum(now, [])) - first).abs().max()) > 1e-3
         assert not any(await learners.all("__ray_call__", shared_memory_files))
         await learners.export(out)
         learners.stop()

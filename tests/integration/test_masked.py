@@ -18,6 +18,7 @@ from actors.step_panels import step_panels
 from benchmarks.judge_server import completion
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
+from policies.settings import AlgorithmSettings
 from recipe import Recipe
 from rewards.settings import JudgeSettings, RewardSettings, RouteSettings
 
@@ -100,3 +101,27 @@ async def test_above_the_recipes_share_the_run_stops_and_says_why(judge: str) ->
 async def test_a_judge_that_nobody_reaches_stops_the_run_and_rewards_nothing() -> None:
     with pytest.raises(TooManyMasked, match=r"8 of 8 rollouts .* judge/drivelm_connection"):
         await batch("http://127.0.0.1:9/v1", max_masked_share=0.9)
+
+
+class LuckyEngines(CountingEngines):
+    """Every second prompt gets the same text from all of its rollouts."""
+
+    async def generate(self, requests: Sequence[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+        for number, request in enumerate(requests):
+            group, place = divmod(number, SETTINGS.group_size)
+            text = "A." if group % 2 == 0 else f"Answer {place}."
+            sample = request.sample.id
+            finished(Rollout(request.request_id, sample, (1,), (2,), (-0.5,), text, "stop", 0, "engine", 0.0, 1.0))
+
+
+@pytest.mark.parametrize(("refills", "replaced", "useful"), [(0, 0, 1), (1, 1, 1), (2, 2, 1)])
+async def test_groups_that_teach_nothing_give_way_to_fresh_questions(refills: int, replaced: int, useful: int) -> None:
+    scorers = Scorers(RewardSettings(routes=(RouteSettings(scorers={"exact_match": 1.0}),)))
+    samples = [
+        DrivingSample(f"q{n}", f"s{n}", f"f{n}", "planning", "open_ended", "What?", "Answer 1.", {}) for n in range(6)
+    ]
+    order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
+    recipe = Recipe(run=RunSettings(name="refilled"), rollout=SETTINGS, algorithm=AlgorithmSettings(refills=refills))
+    async for one in experience(order, LuckyEngines({}, SETTINGS), scorers, recipe, steps=[1]):
+        assert (len(one.groups), one.replaced, one.position) == (2, replaced, 2 + replaced)
+        assert sum(not group.has_equal_rewards for group in one.groups) == useful
