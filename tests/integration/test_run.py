@@ -20,7 +20,7 @@ from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
 from recipe import Recipe
 from tests.integration import faults
-from tests.integration.conftest import MakeRecipe, any_node
+from tests.integration.conftest import QUICK_ENGINE, MakeRecipe, any_node
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -86,7 +86,7 @@ def test_scoring_of_a_group_begins_before_its_last_token(small_recipe: MakeRecip
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(small_recipe: MakeRecipe) -> None:
-    short = ("run.checkpoint_every=1", "evaluation.before_and_after=false", "algorithm.kl_beta=0.01")
+    short = ("run.checkpoint_every=1", QUICK_ENGINE, "evaluation.before_and_after=false", "algorithm.kl_beta=0.01")
     folder = run(small_recipe("run.steps=1", *short))
     assert run(small_recipe("run.steps=3", "run.resume=true", *short)) == folder
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -103,6 +103,7 @@ def test_generation_may_run_ahead_by_the_staleness_allowed(small_recipe: MakeRec
 def test_several_updates_per_batch_clip_against_the_first_policy(small_recipe: MakeRecipe) -> None:
     folder = run(
         small_recipe(
+            QUICK_ENGINE,
             "algorithm.updates_per_batch=2",
             "algorithm.clip_low=1e-4",
             "algorithm.clip_high=1e-4",
@@ -148,7 +149,7 @@ class LearnerThatDies(Learner):
 
 def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
     with pytest.raises(ActorLost, match=r"learner rank 0 \(update\).*died"):
-        run(small_recipe("evaluation.before_and_after=false"), learner_class=LearnerThatDies)
+        run(small_recipe(QUICK_ENGINE, "evaluation.before_and_after=false"), learner_class=LearnerThatDies)
 
 
 def test_the_transformers_engine_trains_like_vllm(small_recipe: MakeRecipe) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from policies.tiny import build_tiny_policy
-from tests.integration.conftest import ROOT, SMALL
+from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL
 
 DEADLINE_S = 240
 
@@ -70,7 +70,7 @@ def test_missing_annotations_are_named(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> None:
-    arguments = [*SMALL, f"run.root={tmp_path}", "run.steps=500", "evaluation.before_and_after=false"]
+    arguments = [*SMALL, QUICK_ENGINE, f"run.root={tmp_path}", "run.steps=500", "evaluation.before_and_after=false"]
     command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "tiny" / "metrics.jsonl"
