@@ -14,7 +14,7 @@ started=$SECONDS
 
 # Everything whose change asks for a new set-up; the path too, because a virtual environment cannot be moved.
 fingerprint() {
-    { echo "$PWD"; cat pyproject.toml constraints.txt overrides.txt setup.sh cluster/torchvision_cpu.py; } | sha256sum
+    { echo "$PWD"; cat pyproject.toml constraints.txt overrides.txt setup.sh cluster/torchvision_cpu.py actors/deepspeed_op.py; } | sha256sum
 }
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ] && "$python" -c '' 2>/dev/null; then
@@ -104,10 +104,6 @@ import transformers.models.clip.modeling_clip, transformers.models.llava.modelin
 import vllm.entrypoints.openai.api_server, vllm.model_executor.models.llava, torch.utils.tensorboard'
 }
 
-compile_shared_memory_op() {
-    env -u PYTHONDONTWRITEBYTECODE timeout 300 "$python" -c 'from deepspeed.accelerator import get_accelerator as a; a().create_op_builder("ShareMemCommBuilder").load()'
-}
-
 cpu_torch="$(sed -n 's/^torch==.*/&+cpu/p' constraints.txt)"
 check_machine
 if [ -e "$venv" ] && [ ! -f "$made_in" ]; then
@@ -127,7 +123,8 @@ stage "virtual environment and uv" "Check that pip can reach your package index,
 stage "packages" "Check the network and the disk space, then run the command again: it goes on where it stopped." install_packages
 stage "torchvision" "Remove .venv and run the command again." env -u PYTHONDONTWRITEBYTECODE "$python" -m cluster.torchvision_cpu
 tail -n 1 "$log" | sed 's/^/    /'
-stage "DeepSpeed's shared-memory op" "If another build is stuck, remove the torch_extensions folder in your cache and run the command again." compile_shared_memory_op
+stage "DeepSpeed's shared-memory op" "Check that g++ works, then run the command again." \
+    env -u PYTHONDONTWRITEBYTECODE timeout 600 "$python" -m actors.deepspeed_op
 stage "first imports" "Remove .venv and run the command again." import_the_stack
 echo $((SECONDS - started)) >"$venv/setup_seconds"
 fingerprint >"$stamp"

