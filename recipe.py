@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import reprlib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncSettings, WarmStartSettings
 from cluster.settings import ClusterSettings
@@ -56,6 +57,15 @@ class Recipe(BaseModel):
     serve: ServeSettings = ServeSettings()
     """The policy endpoint."""
 
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        if self.rollout.group_size == 1 and not self.algorithm.credits_tokens:
+            raise ValueError(
+                f"rollout.group_size=1 leaves algorithm.advantage={self.algorithm.advantage} nothing to compare: set "
+                "rollout.group_size to 2 or more, or algorithm.name to ppo or reinforce_pp"
+            )
+        return self
+
 
 def load_recipe(arguments: list[str]) -> Recipe:
     """Read a recipe file and apply dotted overrides.
@@ -65,18 +75,48 @@ def load_recipe(arguments: list[str]) -> Recipe:
 
     Raises:
         RecipeError: the file is missing or not YAML, an override is malformed, a key is unknown (with a suggestion),
-            or a value does not fit; always one sentence.
+            a value does not fit, or the file has stages; always one sentence.
+    """
+    recipes = load_stages(arguments)
+    if len(recipes) > 1:
+        names = ", ".join(recipe.run.name for recipe in recipes)
+        raise RecipeError(f"{arguments[0]} has stages ({names}), which only the reinforcement scripts run")
+    return recipes[0]
+
+
+def load_stages(arguments: list[str]) -> list[Recipe]:
+    """The recipes of a file's stages, in order; one recipe where the file has none.
+
+    A stage under `stages` has a `name` and dotted keys that it sets apart: `{name: decide, run.steps: 40}`. It becomes
+    a run of its own, named `<run.name>-<number>-<name>`, and begins with the policy that the stage before it left.
+    Overrides hold for every stage.
+
+    Raises:
+        RecipeError: as `load_recipe`.
     """
     if not arguments:
         raise RecipeError(f"name a recipe file; recipes here: {_recipes_here()}")
     path = Path(arguments[0])
     tree = _read_yaml(path)
-    for override in arguments[1:]:
-        _apply_override(tree, override)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+    stages = _stages(path, tree.pop("stages", None))
+    recipes: list[Recipe] = []
+    for number, stage in enumerate(stages, start=1):
+        own = copy.deepcopy(tree)
+        for dotted, value in stage.items():
+            if dotted != "name":
+                _set(own, dotted, value, f"{path}: stage {number}")
+        for override in arguments[1:]:
+            _apply_override(own, override)
+        if "name" in stage and isinstance(own.get("run"), dict):
+            own["run"]["name"] = f"{own['run'].get('name')}-{number}-{stage['name']}"
+        if recipes:
+            before = recipes[-1].run
+            _set(own, "policy.model", str(Path(before.root) / before.name / "policy"), f"{path}: stage {number}")
+        try:
+            recipes.append(Recipe.model_validate(own))
+        except ValidationError as error:
+            raise RecipeError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+    return recipes
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -113,22 +153,36 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def _stages(path: Path, stages: Any) -> list[dict[str, Any]]:
+    """What each stage of a file sets apart; one that sets nothing where there are none."""
+    if stages is None:
+        return [{}]
+    if not (isinstance(stages, list) and stages and all(isinstance(s, dict) and s.get("name") for s in stages)):
+        raise RecipeError(f"{path}: stages must be a list of mappings, each with a name and dotted keys")
+    return stages
+
+
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
         raise RecipeError(f"override {override!r} must look like part.key=value")
+    try:
+        value = yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+    _set(tree, dotted, value, f"override {override!r}")
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:
     *parents, leaf = dotted.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
         if child is None:
             child = tree[parent] = {}
         if not isinstance(child, dict):
-            raise RecipeError(f"override {override!r}: {parent} holds a value, not a mapping")
+            raise RecipeError(f"{place}: {parent} holds a value, not a mapping")
         tree = child
-    try:
-        tree[leaf] = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+    tree[leaf] = value
 
 
 def _explain(item: Any) -> str:
@@ -142,6 +196,8 @@ def _explain(item: Any) -> str:
         return f"unknown key {dotted} ({hint})"
     if item["type"] == "missing":
         return f"{dotted} is missing"
+    if item["type"] == "value_error":  # a rule over several fields, whose sentence names them
+        return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
     return f"{dotted}: {item['msg']} (got {reprlib.repr(item['input'])})"
 
 

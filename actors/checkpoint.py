@@ -26,6 +26,8 @@ class RunState:
     """Draws of the training order."""
     ranks: int
     """Learner ranks that wrote the checkpoint."""
+    kl_beta: float | None = None
+    """The weight of a KL in the reward, which may have adapted; None: the recipe's."""
 
 
 class CheckpointError(RuntimeError):

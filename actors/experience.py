@@ -69,6 +69,8 @@ class ExperienceBatch:
                     scored.rollout.logprobs,
                     (advantage,) * len(scored.rollout.token_ids),
                     reward=reward or 0.0,
+                    gains=tuple(one.gain / 100.0 for one in scored.score.increments or ()),
+                    gain_ends=tuple(one.end for one in scored.score.increments or ()),
                 )
                 for scored, reward, advantage in zip(
                     group.rollouts, group.shaped_rewards, group.advantages, strict=True
@@ -163,7 +165,9 @@ def _valued(group: Group, algorithm: AlgorithmSettings, cap: int) -> Group:
         for scored in group.rollouts
     ]
     how = algorithm.advantage
-    valued = shaped if how == "batch-normalised" else group_advantages(shaped, how, algorithm.advantage_epsilon)
+    if how == "batch-normalised" or how == "critic":
+        return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(shaped))
+    valued = group_advantages(shaped, how, algorithm.advantage_epsilon)
     return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(valued))
 
 

@@ -29,13 +29,15 @@ from actors.weight_source import WeightSource
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.checkpoint import save_checkpoint
-from policies.losses import GlobalCounts, LossResult, PolicyLossInput, policy_loss, supervised_loss
+from policies.losses import GlobalCounts, LossResult, PolicyLossInput, policy_loss, supervised_loss, value_loss
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
 from policies.prompt import PromptEncoder, image_paths
 from policies.settings import AlgorithmSettings, PolicySettings
 from policies.vision import FrameFeatures, keeps_features
 
 Objective = Literal["policy", "supervised"]
+VALUE_HEAD = "value_head"
+"""The optimizer's name for a critic's own weights."""
 
 
 class LearnerError(RuntimeError):
@@ -114,9 +116,8 @@ class Learner:
             print(f"{self.policy.model_type}: one row for each response, a group's prompt is not shared", flush=True)
         if self.settings.gradient_checkpointing:
             self.policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            trained,
+            self._parameter_groups(),
             lr=self.settings.lr,
             betas=self.settings.betas,
             weight_decay=self.settings.weight_decay,
@@ -135,9 +136,18 @@ class Learner:
     def _load_policy(self) -> Policy:
         # Under ZeRO-3 transformers shards the weights while loading, for as long as this object lives.
         sharded_loading = HfDeepSpeedConfig(self._deepspeed_config()) if self.settings.zero_stage == 3 else None
-        policy = load_policy(self.folder, self.policy_settings, self.temperature)
+        critic = self.algorithm.has_critic
+        policy = load_policy(self.folder, self.policy_settings, self.temperature, critic=critic)
         del sharded_loading
         return policy
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, the policy's weights and a critic's; the optimizer keeps each group's name."""
+        head = [] if self.policy.value_head is None else list(self.policy.value_head.parameters())
+        known = set(map(id, head))
+        body = [p for p in self.policy.parameters() if p.requires_grad and id(p) not in known]
+        groups = [{"params": body, "name": "policy"}, {"params": head, "name": VALUE_HEAD}]
+        return [group for group in groups if group["params"]]
 
     def _join(self, host: str, port: int) -> None:
         os.environ |= {
@@ -200,7 +210,8 @@ class Learner:
             raise LearnerError(f"step {step.sequence} was already applied (the last one was {self.applied})")
         began = time.time()
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = step.lr
+            head = group.get("name") == VALUE_HEAD and self.settings.value_lr is not None
+            group["lr"] = self.settings.value_lr if head else step.lr
         self.engine.train()
         metrics = StepMetrics()
         last = len(step.micro_batches) - 1
@@ -229,9 +240,12 @@ class Learner:
 
     def _loss(self, groups: list[TrainingGroup], step: Step) -> LossResult:
         batch = self.packed(groups)
+        logprobs_R_T: Tensor
+        values_R_T: Tensor | None
         if step.objective == "supervised":
-            return supervised_loss(self.engine(batch, 1.0), batch.mask_R_T, step.counts)
-        logprobs_R_T: Tensor = self.engine(batch)
+            logprobs_R_T, _ = self.engine(batch, 1.0)
+            return supervised_loss(logprobs_R_T, batch.mask_R_T, step.counts)
+        logprobs_R_T, values_R_T = self.engine(batch)
         reference = None
         if self._reference is not None and self.algorithm.kl_in == "loss":
             reference = self._reference.logprobs(batch)
@@ -245,7 +259,12 @@ class Learner:
             batch.advantages_R_T,
             batch.mask_R_T,
         )
-        return policy_loss(loss_input, self.algorithm, step.counts)
+        result = policy_loss(loss_input, self.algorithm, step.counts)
+        if values_R_T is None or batch.values_R_T is None or batch.returns_R_T is None:
+            return result
+        clip, weight = self.algorithm.value_clip, self.algorithm.value_weight
+        critic = value_loss(values_R_T, batch.values_R_T, batch.returns_R_T, batch.mask_R_T, clip, step.counts)
+        return result.plus(critic, weight)
 
     def packed(self, groups: Iterable[TrainingGroup]) -> Batch:
         """Groups as one micro-batch on this rank's device."""
@@ -276,9 +295,24 @@ class Learner:
             assert self._reference is not None, "kl_beta is 0, so there is no reference policy"
             logprobs_R_T = self._reference.logprobs(batch)
         else:
-            logprobs_R_T = self.policy(batch, temperature)
-        lengths = batch.mask_R_T.sum(dim=1).int().tolist()
-        return [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
+            logprobs_R_T, _ = self.policy(batch, temperature)
+        return _rows(logprobs_R_T, batch)
+
+    @torch.no_grad()
+    def assess(self, groups: Sequence[TrainingGroup]) -> list[tuple[list[float], list[float]]]:
+        """What policy and critic now say of every response: log-probabilities and values (zeros without a critic).
+
+        At the rollouts' temperature. All ranks must call it.
+        """
+        self.engine.eval()
+        batch = self.packed(groups)
+        logprobs_R_T, values_R_T = self.policy(batch)
+        values_R_T = torch.zeros_like(logprobs_R_T) if values_R_T is None else values_R_T
+        return list(zip(_rows(logprobs_R_T, batch), _rows(values_R_T, batch), strict=True))
+
+    def tokens_until(self, responses: Sequence[TrainingResponse]) -> list[list[int]]:
+        """For each response, how many tokens it takes to write up to each of its `gain_ends`."""
+        return [self.encoder.tokens_until(response.token_ids, response.gain_ends) for response in responses]
 
     def prepare_sync(self, bucket_bytes: float) -> list[Bucket]:
         """List what will be sent."""
@@ -326,3 +360,9 @@ class Learner:
             response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantages=(1.0,) * len(answer))
             groups.append(TrainingGroup(image_paths(sample), self.encoder.prompt_ids(sample), (response,)))
         return groups
+
+
+def _rows(values_R_T: Tensor, batch: Batch) -> list[list[float]]:
+    """Each response's own part of a tensor over the batch."""
+    lengths = batch.mask_R_T.sum(dim=1).int().tolist()
+    return [row[:length].tolist() for row, length in zip(values_R_T, lengths, strict=True)]

@@ -14,7 +14,7 @@ from actors.learner import Learner, Objective, Step, StepMetrics
 from actors.settings import LearnerSettings
 from actors.waiting import ActorOptions, within
 from data.sample import DrivingSample
-from policies.batch import TrainingGroup
+from policies.batch import TrainingGroup, TrainingResponse
 from policies.losses import GlobalCounts
 from recipe import Recipe
 
@@ -88,6 +88,19 @@ class LearnerGroup:
             found += answers[0]
         return found
 
+    async def assess(self, groups: Sequence[TrainingGroup]) -> list[tuple[list[float], list[float]]]:
+        """Log-probabilities and values of every response's tokens, in order; see `Learner.assess`."""
+        size = self.settings.micro_batch_groups
+        found: list[tuple[list[float], list[float]]] = []
+        for start in range(0, len(groups), size):
+            found += (await self.all("assess", list(groups[start : start + size])))[0]
+        return found
+
+    async def tokens_until(self, responses: Sequence[TrainingResponse]) -> list[list[int]]:
+        """Where in its tokens each response's gains were earned; see `Learner.tokens_until`."""
+        answer = self.ranks[0].tokens_until.remote(list(responses))
+        return await within(self.settings.timeout_s, "learner rank 0 (tokens_until)", answer)
+
     async def demonstrations(self, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
         """Samples with their true answers as groups of one response, for supervised steps."""
         answer = self.ranks[0].demonstrations.remote(list(samples))
@@ -127,9 +140,11 @@ def share_out(
     return [(batches + [[groups[0]]] * (longest - len(batches)), longest - len(batches)) for batches in shares]
 
 
-def with_old_logprobs(groups: Sequence[TrainingGroup], logprobs: Sequence[list[float]]) -> list[TrainingGroup]:
+async def with_old_logprobs(groups: Sequence[TrainingGroup], learners: LearnerGroup) -> list[TrainingGroup]:
     """The same groups, each response carrying the learner's log-probabilities from before the first update."""
-    rows = iter(logprobs)
+    if all(response.old_logprobs is not None for group in groups for response in group.responses):
+        return list(groups)
+    rows = iter(await learners.log_probs(groups))
     return [
         replace(group, responses=tuple(replace(r, old_logprobs=tuple(next(rows))) for r in group.responses))
         for group in groups

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from actors.checkpoint import RunState, save_checkpoint
-from actors.credit import credit_tokens
+from actors.credit import Credit
 from actors.crew import Crew
 from actors.experience import ExperienceBatch, experience
 from actors.interruption import Interruption
@@ -32,6 +32,7 @@ async def reinforce(
     """
     run = crew.recipe.run
     state, began = start, time.time()
+    credit = Credit(crew.recipe.algorithm, start.kl_beta)
     async for batch in experience(
         order,
         crew.engines,
@@ -41,13 +42,13 @@ async def reinforce(
     ):
         staleness = crew.sync.version - batch.oldest_version
         learning = time.time()
-        metrics = await learn(crew.learners, batch, crew.recipe)
+        metrics = await learn(crew.learners, batch, crew.recipe, credit)
         learn_s = time.time() - learning
         report = await crew.sync.publish(version=batch.step)
         metrics |= _timings(batch, report, learn_s, time.time() - began, staleness) | crew.scorers.metrics
         journal.record(batch.step, batch.groups, metrics)
 
-        state, began = RunState(batch.step, batch.position, start.ranks), time.time()
+        state, began = RunState(batch.step, batch.position, start.ranks, credit.kl.beta), time.time()
         due = run.checkpoint_every and batch.step % run.checkpoint_every == 0
         if due or interruption.requested or batch.step == run.steps:
             await save_checkpoint(folder, state, crew.learners)
@@ -56,23 +57,23 @@ async def reinforce(
     return state
 
 
-async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe) -> dict[str, float]:
+async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe, credit: Credit) -> dict[str, float]:
     """Update the policy on one batch: `algorithm.updates_per_batch` steps, each on an equal share of its groups."""
     algorithm, settings = recipe.algorithm, recipe.learner
     lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
-    over_batch = algorithm.advantage == "batch-normalised"
-    groups = batch.training_groups(keep_equal=over_batch or algorithm.kl_beta > 0)
+    groups = batch.training_groups(keep_equal=algorithm.credits_tokens or algorithm.kl_beta > 0)
     if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
         return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0}
-    if over_batch:
-        groups = await credit_tokens(groups, learners, algorithm)
+    credited: dict[str, float] = {}
+    if algorithm.credits_tokens:
+        groups, credited = await credit.assign(groups, learners)
     if algorithm.updates_per_batch > 1:
-        groups = with_old_logprobs(groups, await learners.log_probs(groups))
+        groups = await with_old_logprobs(groups, learners)
     shares = [groups[i :: algorithm.updates_per_batch] for i in range(algorithm.updates_per_batch)]
     updates = [await learners.update(share, "policy", lr) for share in shares if share]
     means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
     means["logprob_gap_max"] = max(update["logprob_gap_max"] for update in updates)
-    return means | {"lr": lr, "updates": float(len(updates))}
+    return means | credited | {"lr": lr, "updates": float(len(updates))}
 
 
 def _timings(

@@ -45,8 +45,8 @@ class RolloutSettings(BaseModel):
     """Compute threads of an engine on CPU; None takes `cpus`."""
     prompts_per_step: int = Field(16, ge=1)
     """Samples drawn per step."""
-    group_size: int = Field(8, ge=2)
-    """Responses per sample (G)."""
+    group_size: int = Field(8, ge=1)
+    """Responses per sample (G); at least 2 where they are compared with each other."""
     temperature: float = Field(1.0, gt=0, le=2)
     """Sampling temperature in training; the learner's log-probabilities are of the same distribution."""
     max_tokens: int = Field(64, ge=1)
@@ -92,6 +92,8 @@ class LearnerSettings(BaseModel):
     """Recompute activations in the backward pass to save memory."""
     lr: float = Field(1e-6, gt=0)
     """Learning rate of AdamW."""
+    value_lr: float | None = Field(None, gt=0)
+    """Learning rate of a critic's value head; None takes `lr`."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[float, float] = (0.9, 0.999)

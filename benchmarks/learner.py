@@ -122,7 +122,7 @@ class Bench:
 
     def shared(self) -> Tensor:
         """Forward and backward as the learner does them; the log-probabilities."""
-        logprobs = self.learner.policy(self.learner.packed([self.group]))
+        logprobs, _ = self.learner.policy(self.learner.packed([self.group]))
         self._weighted(logprobs).backward()
         return logprobs.detach()
 

@@ -41,17 +41,22 @@ FAILED = (SyncError, TooManyMasked, ActorLost, ActorTimeout, LearnerError, Check
 INTERRUPTED = 130
 
 
+def parse_arguments(script: str, description: str, arguments: list[str]) -> argparse.Namespace:
+    """A command line as `recipe`, `overrides` and `dry_run`."""
+    parser = argparse.ArgumentParser(prog=script, description=description)
+    parser.add_argument("recipe", help="YAML file, such as recipes/tiny.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as learner.lr=1e-4")
+    parser.add_argument("--dry-run", action="store_true", help="print recipe, placement and estimate; start nothing")
+    return parser.parse_intermixed_args(arguments)
+
+
 def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[Recipe, bool]:
     """The recipe a command line asks for, and whether it is only to be shown.
 
     Raises:
         RecipeError: as `load_recipe`.
     """
-    parser = argparse.ArgumentParser(prog=script, description=description)
-    parser.add_argument("recipe", help="YAML file, such as recipes/tiny.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as learner.lr=1e-4")
-    parser.add_argument("--dry-run", action="store_true", help="print recipe, placement and estimate; start nothing")
-    options = parser.parse_intermixed_args(arguments)
+    options = parse_arguments(script, description, arguments)
     return load_recipe([options.recipe, *options.overrides]), options.dry_run
 
 

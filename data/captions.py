@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from data.sample import CAMERAS, Camera
+from data.sample import CAMERAS, Camera, DrivingSample
 from data.scene import Bend, PlacedObject, Scene, Sky, Status
 
 VIEWS: dict[Camera, tuple[str, ...]] = {
@@ -35,6 +35,7 @@ DOINGS: dict[Status, tuple[str, ...]] = {
     "Turn right.": ("turns right", "steers to the right"),
     "Stopped.": ("is stopped", "stands still"),
 }
+DESCRIBE = "What do the six cameras show?"
 NOBODY_FOLLOWS = ("Nobody follows.", "No car is behind.")
 
 LEFT_BEFORE, RIGHT_FROM = 700.0, 900.0
@@ -45,6 +46,21 @@ right."""
 def caption_of(scene: Scene, seed: int = 0) -> str:
     """One caption of a scene; another seed words it differently. Deterministic in (scene, seed)."""
     return " ".join(caption_sentences(scene, seed))
+
+
+def description_sample(scene: Scene, images: dict[str, str]) -> DrivingSample:
+    """The question what a scene's cameras show (camera to absolute path), answered by a caption of it."""
+    return DrivingSample(
+        id=f"{scene.id}_frame-0_description",
+        scene_id=scene.id,
+        frame_id=f"{scene.id}_frame-0",
+        task="perception",
+        kind="open_ended",
+        question=DESCRIBE,
+        answer=caption_of(scene),
+        images=images,
+        objects=scene.key_objects(),
+    )
 
 
 def caption_sentences(scene: Scene, seed: int = 0) -> tuple[str, ...]:

@@ -36,8 +36,10 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
     """
     if settings.source == "rendered":
         folder = cache / f"rendered-{settings.scenes}-{settings.seed}-v{FORMAT}"
-        samples = tuple(rendered_samples(folder, settings.scenes, settings.seed))
-        return LoadedData(split_by_scene(samples, settings.held_out, settings.seed), {}, tuple(driving_text()))
+        samples = tuple(rendered_samples(folder, settings.scenes, settings.seed, settings.questions))
+        split = split_by_scene(samples, settings.held_out, settings.seed)
+        captions = [sample.answer for sample in split.train] if settings.questions == "describe" else []
+        return LoadedData(split, {}, (*driving_text(), *captions))
     if settings.annotations is None or settings.image_root is None:
         raise DataError(
             "data.source=drivelm needs data.annotations (the JSON file) and data.image_root (the folder that holds "

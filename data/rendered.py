@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
+from data.captions import description_sample
 from data.questions import samples_of
 from data.render import HEIGHT, WIDTH, render_scene
 from data.sample import CAMERAS, DrivingSample
@@ -15,7 +17,9 @@ FORMAT = 3
 JPEG_QUALITY = 90
 
 
-def rendered_samples(folder: Path, scenes: int, seed: int) -> list[DrivingSample]:
+def rendered_samples(
+    folder: Path, scenes: int, seed: int, questions: Literal["drivelm", "describe"] = "drivelm"
+) -> list[DrivingSample]:
     """The samples of `scenes` scenes, their images under `folder`; a folder already complete is not drawn again.
 
     Deterministic in the seed. Images are JPEG of 400x225 pixels; image paths are absolute.
@@ -30,7 +34,8 @@ def rendered_samples(folder: Path, scenes: int, seed: int) -> list[DrivingSample
     samples: list[DrivingSample] = []
     for index in range(scenes):
         scene = build_scene(index, seed)
-        samples += samples_of(scene, {camera: str(_image_path(folder, scene.id, camera)) for camera in CAMERAS})
+        images: dict[str, str] = {camera: str(_image_path(folder, scene.id, camera)) for camera in CAMERAS}
+        samples += samples_of(scene, images) if questions == "drivelm" else [description_sample(scene, images)]
     return samples
 
 

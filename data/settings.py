@@ -17,6 +17,8 @@ class DataSettings(BaseModel):
     """`rendered`: six-camera scenes drawn here with exact ground truth; `drivelm`: DriveLM annotation files."""
     scenes: int = 400
     """`rendered` only: how many scenes are drawn, training and held out together."""
+    questions: Literal["drivelm", "describe"] = "drivelm"
+    """`rendered` only: seven questions of a scene in DriveLM's manner, or one that asks what the cameras show."""
     annotations: Path | None = None
     """`drivelm` only: the annotation file (train, challenge or llama format; told apart by its content)."""
     image_root: Path | None = None

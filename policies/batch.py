@@ -26,6 +26,14 @@ class TrainingResponse:
     """The learner's own, from before the first of several updates on this batch; None: this is the first update."""
     reward: float = 0.0
     """0-1; read where advantages are formed over a whole batch."""
+    gains: tuple[float, ...] = ()
+    """What spans of the response added to its reward, in its unit; the rest of the reward belongs to the last token."""
+    gain_ends: tuple[int, ...] = ()
+    """For each gain the index, in characters of the response, just behind its span."""
+    values: tuple[float, ...] | None = None
+    """The critic's, of each token, from before the first update on this batch; None without a critic."""
+    returns: tuple[float, ...] | None = None
+    """What the critic learns to expect of each token; None without a critic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,10 @@ class Batch:
     """The learner's own before the first update on this batch; None when this is it."""
     advantages_R_T: Tensor
     """The advantage of each token, padded with 0."""
+    values_R_T: Tensor | None = None
+    """The critic's values before the first update on this batch, padded with 0; None without a critic."""
+    returns_R_T: Tensor | None = None
+    """What the critic learns to expect, padded with 0; None without a critic."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -131,16 +143,23 @@ def pack(
         positions = torch.arange(span.start - 1, span.start - 1 + count)
         positions[0] = span.prompt_length - 1  # the prompt's last position predicts every response's first token
         source_R_T[r, :count] = b * length + positions
-    old = [response.old_logprobs for response in responses]
     return Batch(
         model_inputs=inputs,
         source_R_T=source_R_T,
         token_ids_R_T=_padded([response.token_ids for response in responses], width),
         mask_R_T=_padded([(1.0,) * len(response.token_ids) for response in responses], width),
         rollout_logprobs_R_T=_padded([response.rollout_logprobs for response in responses], width),
-        old_logprobs_R_T=None if None in old else _padded([row for row in old if row is not None], width),
+        old_logprobs_R_T=_padded_if_known([response.old_logprobs for response in responses], width),
         advantages_R_T=_padded([response.advantages for response in responses], width),
+        values_R_T=_padded_if_known([response.values for response in responses], width),
+        returns_R_T=_padded_if_known([response.returns for response in responses], width),
     )
+
+
+def _padded_if_known(rows: Sequence[Sequence[float] | None], width: int) -> Tensor | None:
+    """As `_padded`; None unless every row is known."""
+    known = [row for row in rows if row is not None]
+    return _padded(known, width) if len(known) == len(rows) else None
 
 
 def _padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:

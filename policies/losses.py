@@ -57,6 +57,12 @@ class LossResult:
     maxima: dict[str, float]
     """Largest values in this micro-batch: `logprob_gap_max`."""
 
+    def plus(self, other: LossResult, weight: float) -> LossResult:
+        """The sum of this loss and `weight` times another, with the metrics of both."""
+        return LossResult(
+            self.loss + weight * other.loss, self.token_sums | other.token_sums, self.maxima | other.maxima
+        )
+
 
 def policy_loss(batch: PolicyLossInput, settings: AlgorithmSettings, counts: GlobalCounts) -> LossResult:
     """The policy loss, with a KL term towards the reference policy where there is one (AutoDriveRL Eq. 2).

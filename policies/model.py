@@ -1,4 +1,5 @@
-"""The learner's model: a Hugging Face image-text-to-text model that returns log-probabilities of given tokens."""
+"""The learner's model: a Hugging Face image-text-to-text model that returns log-probabilities (and values) of given
+tokens."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from policies.batch import Batch, counted_positions
 from policies.errors import PolicyError
 from policies.lora import add_adapters
 from policies.settings import PolicySettings
+from policies.value_head import ValueHead
 from policies.vision import freeze_vision, with_features
 
 ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
@@ -34,10 +36,15 @@ class Policy(nn.Module):
     projection.
     """
 
-    def __init__(self, model: Any, forbidden_ids: tuple[int, ...], temperature: float) -> None:
-        """Wrap `model`, whose body is `model.model` and whose vocabulary projection is `model.lm_head`."""
+    def __init__(self, model: Any, forbidden_ids: tuple[int, ...], temperature: float, *, critic: bool = False) -> None:
+        """Wrap `model`, whose body is `model.model` and whose vocabulary projection is `model.lm_head`.
+
+        With `critic`, a value head reads the same hidden states.
+        """
         super().__init__()
         self.model = model
+        width, dtype = self.body.config.get_text_config().hidden_size, self.body.lm_head.weight.dtype
+        self.value_head = ValueHead(width, dtype) if critic else None
         self.forbidden_ids = list(forbidden_ids)
         self.temperature = temperature
 
@@ -66,12 +73,18 @@ class Policy(nn.Module):
         )
         return positions_3_1_L[:, 0]
 
-    def forward(self, batch: Batch, temperature: float | None = None) -> Tensor:
-        """Log-probabilities (R, T) in float32 of the batch's response tokens; arbitrary outside the mask."""
-        body = self.body
-        hidden_B_L_D = body.model(**self._model_inputs(batch), use_cache=False).last_hidden_state
+    def forward(self, batch: Batch, temperature: float | None = None) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities and values of the batch's response tokens, (R, T) in float32; arbitrary outside the mask.
+
+        A value is that of the state before the token, and None without a critic.
+        """
+        hidden_B_L_D = self.body.model(**self._model_inputs(batch), use_cache=False).last_hidden_state
         hidden_R_T_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T]
-        logits_R_T_V = body.lm_head(hidden_R_T_D).float()
+        values_R_T = None if self.value_head is None else self.value_head(hidden_R_T_D)
+        return self._logprobs(hidden_R_T_D, batch, temperature), values_R_T
+
+    def _logprobs(self, hidden_R_T_D: Tensor, batch: Batch, temperature: float | None) -> Tensor:
+        logits_R_T_V = self.body.lm_head(hidden_R_T_D).float()
         if self.forbidden_ids:
             logits_R_T_V[..., self.forbidden_ids] = -torch.inf
         logits_R_T_V = logits_R_T_V / (self.temperature if temperature is None else temperature)
@@ -101,7 +114,8 @@ class ReferencePolicy:
     def logprobs(self, batch: Batch) -> Tensor:
         """Log-probabilities (R, T) of the batch's response tokens under the reference."""
         with self._policy.model.disable_adapter() if has_adapters(self._policy) else nullcontext():
-            return self._policy(batch)
+            logprobs_R_T, _ = self._policy(batch)
+        return logprobs_R_T
 
 
 def has_adapters(policy: Policy) -> bool:
@@ -109,8 +123,10 @@ def has_adapters(policy: Policy) -> bool:
     return hasattr(policy.model, "disable_adapter")
 
 
-def load_policy(folder: Path | str, settings: PolicySettings, temperature: float) -> Policy:
+def load_policy(folder: Path | str, settings: PolicySettings, temperature: float, *, critic: bool = False) -> Policy:
     """Load a checkpoint as a trainable policy (adapters added, vision frozen, as the settings say).
+
+    With `critic`, it gets a fresh value head.
 
     Raises:
         PolicyError: the folder or hub name holds no image-text-to-text model.
@@ -130,7 +146,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
         freeze_vision(model, projector=settings.freeze_projector)
     if settings.lora is not None:
         model = add_adapters(model, settings.lora)
-    return Policy(model, forbidden, temperature)
+    return Policy(model, forbidden, temperature, critic=critic)
 
 
 def load_processor(folder: Path | str, settings: PolicySettings) -> Any:

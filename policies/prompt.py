@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,15 @@ class PromptEncoder:
         """The ids of a demonstrated answer, closed by the end-of-turn token."""
         tokenizer = self.processor.tokenizer
         return (*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+
+    def tokens_until(self, token_ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+        """For each index in characters of a response: how many of its tokens it takes to write that far (1 or more)."""
+
+        def written(count: int) -> int:
+            return len(self.processor.tokenizer.decode(token_ids[:count], skip_special_tokens=True))
+
+        counts = range(1, len(token_ids) + 1)
+        return [min(len(token_ids), 1 + bisect.bisect_left(counts, end, key=written)) for end in ends]
 
     def image_tensors(self, paths: tuple[str, ...]) -> dict[str, Tensor]:
         """The processor's image tensors for one prompt, computed once per frame set and kept within a byte bound."""

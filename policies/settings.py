@@ -44,7 +44,7 @@ class PolicySettings(BaseModel):
     """Text of the system turn; None sends none."""
 
 
-AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo"]
+AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo", "ppo", "a2c"]
 PRESETS: dict[AlgorithmName, dict[str, Any]] = {
     "grpo": {},
     "dr_grpo": {"advantage": "centred", "aggregation": "token-sum-norm", "kl_beta": 0.0},
@@ -70,11 +70,22 @@ PRESETS: dict[AlgorithmName, dict[str, Any]] = {
         "clip_high": 4.0,
         "kl_beta": 0.0,
     },
+    "ppo": {
+        "advantage": "critic",
+        "aggregation": "token-mean",
+        "kl_in": "reward",
+        "kl_estimator": "k1",
+        "trace": 0.95,
+        "whiten": True,
+    },
+    "a2c": {"advantage": "critic", "aggregation": "token-mean", "kl_in": "reward", "kl_estimator": "k1"},
 }
 """What a name stands for, beside the defaults; every key can still be set apart.
 
 GRPO: AutoDriveRL Eq. 2-3. Dr. GRPO: arXiv 2503.20783. DAPO: arXiv 2503.14476. RLOO: arXiv 2402.14740. REINFORCE++:
 arXiv 2501.03262. GSPO: arXiv 2507.18071. CISPO: arXiv 2506.13585, without a lower clip and with weights up to 5.
+PPO: arXiv 1707.06347 with the KL in the reward (arXiv 1909.08593). A2C: the returns less the critic's values, of
+rewards that may come in increments along the response (BDD-OIA 2.2).
 """
 
 
@@ -85,9 +96,10 @@ class AlgorithmSettings(BaseModel):
 
     name: AlgorithmName = "grpo"
     """A published algorithm; it sets the keys below as in `PRESETS`, but for those that are given."""
-    advantage: Literal["normalised", "centred", "leave-one-out", "batch-normalised"] = "normalised"
+    advantage: Literal["normalised", "centred", "leave-one-out", "batch-normalised", "critic"] = "normalised"
     """What a reward is measured by: `normalised`: its group's mean and deviation; `centred`: the mean alone;
-    `leave-one-out`: the mean of its siblings; `batch-normalised`: the tokens' returns, over the whole batch."""
+    `leave-one-out`: the mean of its siblings; `batch-normalised`: the tokens' returns, over the whole batch;
+    `critic`: what a value head expected of each token (train_ppo.py)."""
     advantage_epsilon: float = 1e-6
     """Added to the group's standard deviation before dividing."""
     ratio: Literal["token", "sequence"] = "token"
@@ -109,7 +121,21 @@ class AlgorithmSettings(BaseModel):
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """How the KL of one token is estimated from its two log-probabilities."""
     kl_in: Literal["loss", "reward"] = "loss"
-    """Where the KL counts: as a term of the loss, or off the reward of each token (with batch-normalised only)."""
+    """Where the KL counts: as a term of the loss, or off the reward of each token (batch-normalised and critic)."""
+    kl_target: float | None = Field(None, gt=0)
+    """With `kl_in: reward`: the mean KL of a response, in nats, towards which `kl_beta` is adapted; None keeps it."""
+    kl_horizon: int = Field(10_000, ge=1)
+    """Responses over which an adapted `kl_beta` answers to a lasting error."""
+    discount: float = Field(1.0, gt=0, le=1)
+    """Gamma: what a reward one token later is worth; read with a critic."""
+    trace: float = Field(1.0, ge=0, le=1)
+    """Lambda of generalised advantage estimation; 1 is the return less the value. Read with a critic."""
+    whiten: bool = False
+    """Bring a critic's advantages to mean 0 and deviation 1 over the batch."""
+    value_weight: float = Field(0.5, ge=0)
+    """Weight of the critic's loss beside the policy's."""
+    value_clip: float = Field(0.2, gt=0)
+    """The critic's step is clipped to this distance from the values it gave before the first update on a batch."""
     log_ratio_clamp: float = 20.0
     """Log-ratios are clamped to +- this before they are exponentiated."""
     importance: Literal["none", "truncate", "mask"] = "truncate"
@@ -138,6 +164,20 @@ class AlgorithmSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_kl(self) -> Self:
-        if self.kl_in == "reward" and self.advantage != "batch-normalised":
-            raise ValueError("kl_in: reward needs advantage: batch-normalised, whose rewards belong to tokens")
+        if self.kl_in == "reward" and not self.credits_tokens:
+            raise ValueError(
+                "kl_in: reward needs advantage: batch-normalised or critic, whose rewards belong to tokens"
+            )
+        if self.kl_target is not None and (self.kl_in != "reward" or self.kl_beta == 0):
+            raise ValueError("kl_target adapts the weight of a KL in the reward: set kl_in: reward and kl_beta above 0")
         return self
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether the policy carries a value head."""
+        return self.advantage == "critic"
+
+    @property
+    def credits_tokens(self) -> bool:
+        """Whether advantages are formed token by token over a whole batch, not within a group."""
+        return self.advantage in ("batch-normalised", "critic")

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, get_args
 from data.sample import DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
-from rewards.score import Score
+from rewards.score import Increment, Score
 
 ClipFailureReason = Literal["timeout", "actor_lost", "unreadable_frame", "invalid_value"]
 CLIP_FAILURE_REASONS: tuple[ClipFailureReason, ...] = get_args(ClipFailureReason)
@@ -80,11 +80,16 @@ class AlignmentScorer:
         if self.increments is None:
             (cosine,) = await _checked(clip, frames, [caption])
             return Score(alignment(cosine), {"cosine": cosine})
-        prefixes = [caption[:end] for end in prefix_ends(caption, self.increments)]
+        ends = prefix_ends(caption, self.increments)
+        prefixes = [caption[:end] for end in ends]
         cosines = await _checked(clip, frames, ["", *prefixes])
         worth = [alignment(cosine) for cosine in cosines]
-        gains = tuple(after - before for before, after in itertools.pairwise(worth))
-        return Score(worth[-1], {"cosine": cosines[-1], "nothing_said": worth[0]}, gains)
+        gains = [after - before for before, after in itertools.pairwise(worth)]
+        # A caption with escapes does not stand in the response letter by letter: all of it is then earned at the end.
+        start = text.find(caption)
+        places = [len(text)] * len(ends) if start < 0 else [start + end for end in ends]
+        increments = tuple(itertools.starmap(Increment, zip(gains, places, strict=True)))
+        return Score(worth[-1], {"cosine": cosines[-1], "nothing_said": worth[0]}, increments)
 
 
 def alignment(cosine: float) -> float:

@@ -15,7 +15,7 @@ from rewards.clip import AlignmentScorer, ClipFailed, FrameTextSimilarity
 from rewards.errors import RewardError
 from rewards.gate import gate_reason
 from rewards.judge import Judge, JudgeFailed
-from rewards.score import Score
+from rewards.score import Increment, Score
 from rewards.scorers import AnyScorer, BuiltIn, JudgeScorer, Scorer, find_scorer
 from rewards.settings import RewardSettings, RouteSettings
 
@@ -139,11 +139,11 @@ def _route(settings: RewardSettings, route: RouteSettings, number: int) -> _Rout
 def _weighted(route: _Route, scores: list[Score]) -> Score:
     parts: dict[str, float] = {}
     failures: list[str] = []
-    increments: tuple[float, ...] | None = None
+    increments: list[Increment] = []
     total = weights = 0.0
     for (name, weight, _), score in zip(route.scorers, scores, strict=True):
         parts |= {f"{name}/{part}": value for part, value in score.parts.items()}
-        increments = score.increments or increments
+        increments += [Increment(weight * one.gain, one.end) for one in score.increments or ()]
         if score.failure is None:
             parts[name] = score.value
             total += weight * score.value
@@ -154,7 +154,8 @@ def _weighted(route: _Route, scores: list[Score]) -> Score:
             failures.append(score.failure)
     if failures:
         return Score(0.0, parts, failure="; ".join(failures))
-    return Score(min(100.0, total / weights), parts, increments)  # the mean of 100s can exceed 100 by rounding
+    shares = tuple(Increment(one.gain / weights, one.end) for one in increments)
+    return Score(min(100.0, total / weights), parts, shares or None)  # the mean of 100s can exceed 100 by rounding
 
 
 def _with_part(route: _Route, score: Score, name: str, part: Score) -> Score:

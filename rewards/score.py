@@ -7,17 +7,27 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Increment:
+    """What one span of a response added to its score (A2C's reward along a caption); of either sign, unbounded."""
+
+    gain: float
+    """Points on the score's scale."""
+    end: int
+    """Index in the response, in characters, just behind the span."""
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The worth of one answer on a 0-100 scale.
 
     `parts` holds every component under its own name, so that two rewards can be told apart in the logs.
-    `increments` are per-token-span values (A2C); they are unbounded and travel beside the value.
+    `increments` say where in the response some of it was earned (A2C); None where nobody can tell.
     `failure` names why no score could be given; the rollout is then masked out of its group.
     """
 
     value: float
     parts: dict[str, float] = field(default_factory=dict)
-    increments: tuple[float, ...] | None = None
+    increments: tuple[Increment, ...] | None = None
     failure: str | None = None
 
     def __post_init__(self) -> None:

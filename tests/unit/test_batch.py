@@ -107,7 +107,7 @@ def logprobs_and_gradient(policy: Policy, shared: bool) -> tuple[torch.Tensor, t
     }
     batch = pack(real_groups(policy), lambda paths: frames[paths[0]], pad_id=0, shared_prefix=shared)
     policy.zero_grad()
-    logprobs = policy(batch)
+    logprobs, _ = policy(batch)
     (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     return (logprobs * batch.mask_R_T).detach(), gradient
@@ -133,6 +133,6 @@ def test_without_the_forbidden_ids_the_probabilities_sum_to_one(policy: Policy) 
         shared_prefix=True,
     )
     with torch.no_grad():
-        probabilities = policy(batch).exp()[:, 0]
+        probabilities = policy(batch)[0].exp()[:, 0]
     assert float(probabilities.sum()) == pytest.approx(1.0, abs=1e-5)
     assert policy.body.config.image_token_id in policy.forbidden_ids

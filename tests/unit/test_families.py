@@ -67,7 +67,7 @@ def learnt(policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup], 
         groups, encoder.image_tensors, pad_id=0, shared_prefix=shared, prompt_positions=policy.prompt_positions
     )
     policy.zero_grad()
-    logprobs = policy(batch)
+    logprobs, _ = policy(batch)
     (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     return (logprobs * batch.mask_R_T).detach(), gradient

@@ -1,0 +1,57 @@
+"""What the reinforcement scripts do: read the recipe, show it or run it, stage after stage."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from actors.training import POLICY_FOLDER, prepare, train_grpo
+from cluster.command import INTERRUPTED, parse_arguments
+from cluster.placement import place
+from cluster.plan import resource_plan
+from cluster.session import session
+from recipe import Recipe, RecipeError, dump_recipe, load_stages
+
+
+def reinforcement(script: str, description: str, arguments: list[str], *, critic: bool) -> int:
+    """Run the recipe that a command line names; the exit code.
+
+    Args:
+        script: name of the script, for its messages.
+        description: what it does, for its help.
+        arguments: the command line.
+        critic: whether the script is for algorithms with a critic, or for those without.
+
+    Raises:
+        RecipeError: as `load_stages`, or the algorithm belongs to the other script.
+    """
+    options = parse_arguments(script, description, arguments)
+    recipes = load_stages([options.recipe, *options.overrides])
+    for recipe in recipes:
+        if recipe.algorithm.has_critic != critic:
+            other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
+            raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
+    for recipe in recipes:
+        if options.dry_run:
+            print(dump_recipe(recipe), resource_plan(recipe).describe(), sep="\n")
+        elif len(recipes) > 1 and recipe.run.resume and _is_finished(recipe):
+            print(f"{recipe.run.name} is finished: going on with the next stage", flush=True)
+        elif not _run(recipe):
+            return INTERRUPTED
+    return 0
+
+
+def _run(recipe: Recipe) -> bool:
+    """Whether all steps were taken."""
+    plan = resource_plan(recipe)
+    run = prepare(recipe)
+    with session(recipe):
+        placement = place(plan, recipe.cluster.placement_timeout_s)
+        complete = asyncio.run(train_grpo(run, placement.options))
+        placement.release()
+    return complete
+
+
+def _is_finished(recipe: Recipe) -> bool:
+    folder = Path(recipe.run.root).expanduser() / recipe.run.name
+    return (folder / POLICY_FOLDER).is_dir() and (folder / "report.html").is_file()
