@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import socket
 import time
@@ -64,6 +65,8 @@ class StepMetrics:
 
     loss: float = 0.0
     grad_norm: float = 0.0
+    applied: bool = True
+    """False: the gradient was not finite, on every rank alike, and no weight was changed."""
     token_sums: dict[str, float] = field(default_factory=dict)
     maxima: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -132,6 +135,10 @@ class Learner:
         pixels = self.encoder.image_tensors
         self._image_inputs = FrameFeatures(self.policy.body, pixels) if keeps else pixels
         return time.time() - began
+
+    def shares_prefix(self) -> bool:
+        """Whether a group is packed as one row."""
+        return self.policy.shares_prefix
 
     def _load_policy(self) -> Policy:
         # Under ZeRO-3 transformers shards the weights while loading, for as long as this object lives.
@@ -203,8 +210,11 @@ class Learner:
     def update(self, step: Step) -> StepMetrics:
         """Take one optimizer step over this rank's micro-batches.
 
+        A gradient that is not finite, also through one rank's loss, changes no weight on any rank: the ranks meet in
+        the same collectives and see the same norm.
+
         Raises:
-            LearnerError: the step was already applied, or its loss is not finite (nothing is applied then).
+            LearnerError: the step was already taken.
         """
         if step.sequence <= self.applied:
             raise LearnerError(f"step {step.sequence} was already applied (the last one was {self.applied})")
@@ -218,25 +228,30 @@ class Learner:
         for index, groups in enumerate(step.micro_batches):
             self.engine.set_gradient_accumulation_boundary(index == last)
             result = self._loss(groups, step)
-            if not torch.isfinite(result.loss):
-                raise LearnerError(f"step {step.sequence}: the loss is {float(result.loss)}; no weight was changed")
             counts_for_nothing = index > last - step.filler
             # DeepSpeed averages gradients over the ranks, the loss is already a share of the global mean: undo it.
             weight = 0.0 if counts_for_nothing else float(self.settings.ranks)
             self.engine.backward(result.loss * weight)
             if not counts_for_nothing:
                 metrics.add(result)
-        # Without ZeRO, DeepSpeed clips float32 gradients but does not tell their norm.
-        grads = (
-            [p.grad for p in self.policy.parameters() if p.grad is not None] if self.settings.zero_stage == 0 else []
-        )
-        metrics.grad_norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
-        self.engine.step()
         self.applied = step.sequence
-        if (norm := self.engine.get_global_grad_norm()) is not None:
-            metrics.grad_norm = float(norm)
+        metrics.grad_norm = self._step()
+        metrics.applied = math.isfinite(metrics.grad_norm)
         metrics.seconds = time.time() - began
         return metrics
+
+    def _step(self) -> float:
+        """Apply the gathered gradient if it is finite; its norm before clipping (infinite: nothing was applied)."""
+        if self.settings.zero_stage > 0 or self.policy_settings.dtype == "bfloat16":
+            self.engine.step()  # DeepSpeed's own optimizers look before they step
+            return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.inf
+        # Here DeepSpeed would clip by a norm that is not finite, and does not tell it.
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.policy.parameters() if p.grad is not None]))
+        if not math.isfinite(norm):
+            self.engine.zero_grad()
+            return math.inf
+        self.engine.step()
+        return norm
 
     def _loss(self, groups: list[TrainingGroup], step: Step) -> LossResult:
         batch = self.packed(groups)

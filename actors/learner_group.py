@@ -11,21 +11,25 @@ from typing import Any
 import ray
 
 from actors.learner import Learner, Objective, Step, StepMetrics
-from actors.settings import LearnerSettings
+from actors.skipped_updates import SkippedUpdates
 from actors.waiting import ActorOptions, within
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.losses import GlobalCounts
+from policies.micro_batches import MicroBatchLimits, cut, fitted, share_out
 from recipe import Recipe
 
 
 class LearnerGroup:
     """All ranks of the learner."""
 
-    def __init__(self, ranks: list[Any], settings: LearnerSettings, response_cap: int) -> None:
+    def __init__(self, ranks: list[Any], recipe: Recipe) -> None:
         """Use `start` instead."""
-        self.ranks, self.settings, self.response_cap = ranks, settings, response_cap
+        self.ranks, self.settings, self.response_cap = ranks, recipe.learner, recipe.rollout.max_tokens
         self.sequence = 0
+        self._limits = MicroBatchLimits(recipe.learner.micro_batch_groups, recipe.learner.micro_batch_tokens)
+        run_folder = Path(recipe.run.root).expanduser() / recipe.run.name
+        self._skipped = SkippedUpdates(run_folder / "skipped", recipe.learner.max_skipped)
 
     @classmethod
     async def start(
@@ -47,9 +51,11 @@ class LearnerGroup:
             )
             for rank in range(settings.ranks)
         ]
-        group = cls(ranks, settings, recipe.rollout.max_tokens)
+        group = cls(ranks, recipe)
         host, port = await within(settings.timeout_s, "learner rank 0 (finding an address)", ranks[0].address.remote())
         await group.all("start", host, port)
+        shares_prefix, *_ = await group.all("shares_prefix")
+        group._limits = replace(group._limits, shared_prefix=shares_prefix)
         await group.all("prepare_sync", recipe.sync.bucket_mib * 2**20)
         return group
 
@@ -66,35 +72,43 @@ class LearnerGroup:
         return await asyncio.gather(*waiting)
 
     async def update(self, groups: Sequence[TrainingGroup], objective: Objective, lr: float) -> dict[str, float]:
-        """Take one optimizer step on `groups` over all ranks; metrics are means over the global batch."""
+        """Take one optimizer step on `groups` over all ranks; metrics are means over the global batch.
+
+        Raises:
+            BudgetError: a response does not fit into `learner.micro_batch_tokens`.
+            TooManySkipped: this was the last of several updates in a row whose gradients were not finite.
+        """
         counts = GlobalCounts(
             responses=sum(len(group.responses) for group in groups),
             tokens=sum(group.tokens for group in groups),
             response_cap=self.response_cap,
         )
         self.sequence += 1
-        shares = share_out(groups, len(self.ranks), self.settings.micro_batch_groups)
-        steps = [(Step(self.sequence, objective, batches, counts, lr, filler),) for batches, filler in shares]
-        return _merge(await self.each("update", steps), counts)
+        shares = share_out(groups, len(self.ranks), self._limits)
+        steps = [(Step(self.sequence, objective, own.micro_batches, counts, lr, own.filler),) for own in shares]
+        parts = await self.each("update", steps)
+        metrics = _merge(parts, counts)
+        self._skipped.record(self.sequence, parts[0].applied, groups, metrics["loss"])
+        return metrics | {"skipped": float(not parts[0].applied)}
 
     async def log_probs(
         self, groups: Sequence[TrainingGroup], temperature: float | None = None, *, reference: bool = False
     ) -> list[list[float]]:
         """Log-probabilities of every response's tokens, in order; see `Learner.log_probs`."""
-        size = self.settings.micro_batch_groups
         found: list[list[float]] = []
-        for start in range(0, len(groups), size):
-            answers = await self.all("log_probs", list(groups[start : start + size]), temperature, reference)
-            found += answers[0]
+        for batch in self._cut(groups):
+            found += (await self.all("log_probs", batch, temperature, reference))[0]
         return found
 
     async def assess(self, groups: Sequence[TrainingGroup]) -> list[tuple[list[float], list[float]]]:
         """Log-probabilities and values of every response's tokens, in order; see `Learner.assess`."""
-        size = self.settings.micro_batch_groups
         found: list[tuple[list[float], list[float]]] = []
-        for start in range(0, len(groups), size):
-            found += (await self.all("assess", list(groups[start : start + size])))[0]
+        for batch in self._cut(groups):
+            found += (await self.all("assess", batch))[0]
         return found
+
+    def _cut(self, groups: Sequence[TrainingGroup]) -> list[list[TrainingGroup]]:
+        return cut([part for group in groups for part in fitted(group, self._limits)], self._limits)
 
     async def tokens_until(self, responses: Sequence[TrainingResponse]) -> list[list[int]]:
         """Where in its tokens each response's gains were earned; see `Learner.tokens_until`."""
@@ -122,22 +136,6 @@ class LearnerGroup:
     async def load(self, folder: Path) -> None:
         """Read what `save` wrote, under the same number of ranks."""
         self.sequence = (await self.all("load", str(folder)))[0]
-
-
-def share_out(
-    groups: Sequence[TrainingGroup], ranks: int, micro_batch_groups: int
-) -> list[tuple[list[list[TrainingGroup]], int]]:
-    """Each rank's micro-batches and how many of them are filler.
-
-    Every rank gets equally many micro-batches, because a collective that one rank skips hangs the others; a rank with
-    fewer groups repeats one as filler, which is computed but adds no gradient.
-    """
-    shares = []
-    for rank in range(ranks):
-        mine = list(groups[rank::ranks])
-        shares.append([mine[start : start + micro_batch_groups] for start in range(0, len(mine), micro_batch_groups)])
-    longest = max(len(batches) for batches in shares)
-    return [(batches + [[groups[0]]] * (longest - len(batches)), longest - len(batches)) for batches in shares]
 
 
 async def with_old_logprobs(groups: Sequence[TrainingGroup], learners: LearnerGroup) -> list[TrainingGroup]:

@@ -63,7 +63,7 @@ async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe, 
     lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
     groups = batch.training_groups(keep_equal=algorithm.credits_tokens or algorithm.kl_beta > 0)
     if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
-        return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0}
+        return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
     credited: dict[str, float] = {}
     if algorithm.credits_tokens:
         groups, credited = await credit.assign(groups, learners)
@@ -73,7 +73,8 @@ async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe, 
     updates = [await learners.update(share, "policy", lr) for share in shares if share]
     means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
     means["logprob_gap_max"] = max(update["logprob_gap_max"] for update in updates)
-    return means | credited | {"lr": lr, "updates": float(len(updates))}
+    applied = sum(1.0 - update["skipped"] for update in updates)
+    return means | credited | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
 
 
 def _timings(

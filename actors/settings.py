@@ -103,7 +103,13 @@ class LearnerSettings(BaseModel):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     micro_batch_groups: int = Field(4, ge=1)
-    """Groups in one forward and backward pass."""
+    """Most groups in one forward and backward pass."""
+    micro_batch_tokens: int | None = Field(None, ge=1)
+    """Most positions in one forward and backward pass: rows times the longest row, prompts with their image tokens,
+    responses and padding. A group that is larger is cut into parts; None sets no bound."""
+    max_skipped: int = Field(3, ge=1)
+    """The run ends after so many updates in a row whose gradients are not finite; each is skipped and its batch kept
+    in the run folder under `skipped/`."""
     timeout_s: float = Field(1800.0, gt=0)
     """Longest wait for one learner call."""
 

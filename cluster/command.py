@@ -14,6 +14,7 @@ from actors.experience import TooManyMasked
 from actors.learner import LearnerError
 from actors.provenance import ProvenanceError
 from actors.run_folder import RunFolderError
+from actors.skipped_updates import TooManySkipped
 from actors.waiting import ActorLost, ActorTimeout
 from actors.weight_sync import SyncError
 from cluster.placement import PlacementError
@@ -21,6 +22,7 @@ from cluster.plan import PlanError
 from cluster.session import SessionError
 from data.errors import DataError
 from policies.errors import PolicyError
+from policies.micro_batches import BudgetError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError
 
@@ -36,7 +38,7 @@ UNUSABLE = (
     SessionError,
 )
 """The input must be mended: exit code 2."""
-FAILED = (SyncError, TooManyMasked, ActorLost, ActorTimeout, LearnerError, CheckpointError)
+FAILED = (SyncError, TooManyMasked, TooManySkipped, BudgetError, ActorLost, ActorTimeout, LearnerError, CheckpointError)
 """The run could not go on: exit code 1."""
 INTERRUPTED = 130
 

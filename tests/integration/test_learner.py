@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from actors.learner import Learner
 from actors.learner_group import LearnerGroup
+from actors.skipped_updates import TooManySkipped
 from data.questions import driving_text
 from data.rendered import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse
@@ -120,8 +121,11 @@ def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) ->
     asyncio.run(run())
 
 
-def test_an_infinite_loss_changes_no_weight(small_recipe: MakeRecipe, cache: Path) -> None:
-    recipe = small_recipe("algorithm.importance=none")
+@pytest.mark.parametrize("overrides", [("learner.ranks=1",), ("learner.ranks=2", "learner.zero_stage=2")], ids=str)
+def test_a_gradient_that_is_not_finite_changes_no_weight_on_any_rank_and_its_batch_is_kept(
+    small_recipe: MakeRecipe, cache: Path, overrides: tuple[str, ...]
+) -> None:
+    recipe = small_recipe("learner.max_skipped=2", *overrides)
 
     async def run() -> None:
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
@@ -130,10 +134,24 @@ def test_an_infinite_loss_changes_no_weight(small_recipe: MakeRecipe, cache: Pat
         token_ids = good[0].responses[0].token_ids
         poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), advantages=(float("nan"),) * len(token_ids))
         groups = [TrainingGroup(good[0].images, good[0].prompt_ids, (poisoned,)), *good[1:]]
-        with pytest.raises(Exception, match="the loss is nan; no weight was changed"):
-            await learners.update(groups, "policy", lr=1e-3)
+        metrics = await learners.update(groups, "policy", lr=1e-3)
+        assert metrics["skipped"] == 1.0
         assert await learners.log_probs(good) == before
+        folder = Path(recipe.run.root) / recipe.run.name / "skipped"
+        assert [path.name for path in folder.iterdir()] == ["update_000001.json"]
+        with pytest.raises(TooManySkipped, match="2 updates in a row"):
+            await learners.update(groups, "policy", lr=1e-3)
         learners.stop()
+
+        again = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
+        await again.update(groups, "policy", lr=1e-3)
+        await again.update(good, "policy", lr=1e-3)
+        clean = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
+        await clean.update(good, "policy", lr=1e-3)
+        for ours, theirs in zip(await again.log_probs(good), await clean.log_probs(good), strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-6)
+        again.stop()
+        clean.stop()
 
     asyncio.run(run())
 

@@ -1,0 +1,107 @@
+"""Micro-batches: which groups share a forward and backward pass, and which learner rank takes them. Pure.
+
+A pass costs memory by its *positions*: rows times the longest row. The loss divides by counts of the global batch, so
+neither the cutting nor the sharing out changes the gradient; only time and memory depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from policies.batch import TrainingGroup
+
+
+class BudgetError(ValueError):
+    """A response that no micro-batch can hold; the message names the lengths and the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatchLimits:
+    """What one forward and backward pass may hold."""
+
+    groups: int
+    """Most groups."""
+    tokens: int | None = None
+    """Most positions, padding included; None: no bound."""
+    shared_prefix: bool = True
+    """Whether a group is one row, or each response one (see `policies/batch.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One rank's part of a step; all ranks have equally many micro-batches."""
+
+    micro_batches: list[list[TrainingGroup]]
+    filler: int = 0
+    """How many of the last ones only keep this rank in step: they are computed but add no gradient."""
+
+
+def share_out(groups: Sequence[TrainingGroup], ranks: int, limits: MicroBatchLimits) -> list[Share]:
+    """Share groups out over ranks, each rank's part cut into micro-batches.
+
+    The longest groups come first and go to the rank with the least to do, so that ranks finish together and rows of
+    like length meet. Every rank gets equally many micro-batches, because a collective that one rank skips hangs the
+    others; a rank with fewer repeats the cheapest group as filler.
+
+    Raises:
+        BudgetError: a prompt with one response exceeds the token limit.
+    """
+    fitting = [part for group in groups for part in fitted(group, limits)]
+    fitting.sort(key=lambda group: _positions([group], limits), reverse=True)
+    mine: list[list[TrainingGroup]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for group in fitting:
+        rank = load.index(min(load))
+        mine[rank].append(group)
+        load[rank] += _positions([group], limits)
+    shares = [cut(own, limits) for own in mine]
+    most = max(map(len, shares))
+    return [Share(batches + [[fitting[-1]]] * (most - len(batches)), most - len(batches)) for batches in shares]
+
+
+def cut(groups: Sequence[TrainingGroup], limits: MicroBatchLimits) -> list[list[TrainingGroup]]:
+    """Micro-batches of neighbouring groups, in order; a group that is too large alone is a micro-batch of its own."""
+    batches: list[list[TrainingGroup]] = []
+    for group in groups:
+        last = batches[-1] if batches else None
+        full = last is None or len(last) == limits.groups
+        if last is None or full or not _fits([*last, group], limits):
+            batches.append([group])
+        else:
+            last.append(group)
+    return batches
+
+
+def fitted(group: TrainingGroup, limits: MicroBatchLimits) -> list[TrainingGroup]:
+    """The group, or parts of it with some of its responses each, so that each part keeps to the token limit.
+
+    Raises:
+        BudgetError: the prompt with one response exceeds it.
+    """
+    parts: list[TrainingGroup] = []
+    for response in group.responses:
+        if parts and _fits([grown := replace(parts[-1], responses=(*parts[-1].responses, response))], limits):
+            parts[-1] = grown
+            continue
+        alone = replace(group, responses=(response,))
+        if not _fits([alone], limits):
+            raise BudgetError(
+                f"a prompt of {len(group.prompt_ids)} tokens with a response of {len(response.token_ids)} exceeds "
+                f"learner.micro_batch_tokens={limits.tokens}: raise it, or lower rollout.max_tokens"
+            )
+        parts.append(alone)
+    return parts
+
+
+def _fits(groups: Sequence[TrainingGroup], limits: MicroBatchLimits) -> bool:
+    return limits.tokens is None or _positions(groups, limits) <= limits.tokens
+
+
+def _positions(groups: Sequence[TrainingGroup], limits: MicroBatchLimits) -> int:
+    """Positions of the packed groups, padding included."""
+    if limits.shared_prefix:
+        rows = [len(group.prompt_ids) + group.tokens for group in groups]
+    else:
+        rows = [len(group.prompt_ids) + len(response.token_ids) for group in groups for response in group.responses]
+    return len(rows) * max(rows)

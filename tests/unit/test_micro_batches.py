@@ -1,0 +1,79 @@
+"""How groups are cut into micro-batches and shared out over learner ranks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.batch import TrainingGroup, TrainingResponse
+from policies.micro_batches import BudgetError, MicroBatchLimits, cut, fitted, share_out
+
+
+def group(number: int, prompt: int, lengths: list[int]) -> TrainingGroup:
+    """A group whose prompt begins with its number, and whose responses' first ids count up."""
+    responses = tuple(
+        TrainingResponse((i, *(7,) * (length - 1)), (0.0,) * length, (1.0,) * length)
+        for i, length in enumerate(lengths)
+    )
+    return TrainingGroup((), (number, *(1,) * (prompt - 1)), responses)
+
+
+def positions(batch: list[TrainingGroup], *, shared: bool) -> int:
+    """Counted apart from the code under test: rows times the longest."""
+    rows = []
+    for g in batch:
+        lengths = [len(r.token_ids) for r in g.responses]
+        rows += [len(g.prompt_ids) + sum(lengths)] if shared else [len(g.prompt_ids) + length for length in lengths]
+    return len(rows) * max(rows)
+
+
+GROUPS = st.lists(
+    st.tuples(st.integers(1, 20), st.lists(st.integers(1, 9), min_size=1, max_size=5)), min_size=1, max_size=20
+).map(lambda drawn: [group(i, prompt, lengths) for i, (prompt, lengths) in enumerate(drawn)])
+LIMITS = st.builds(
+    MicroBatchLimits, groups=st.integers(1, 5), tokens=st.none() | st.integers(29, 120), shared_prefix=st.booleans()
+)
+
+
+@given(GROUPS, st.integers(1, 4), LIMITS)
+def test_ranks_get_equally_many_micro_batches_and_every_response_counts_once(
+    groups: list[TrainingGroup], ranks: int, limits: MicroBatchLimits
+) -> None:
+    shares = share_out(groups, ranks, limits)
+    assert len({len(share.micro_batches) for share in shares}) == 1
+    counted = [
+        (part.prompt_ids[0], response.token_ids[0])
+        for share in shares
+        for batch in share.micro_batches[: len(share.micro_batches) - share.filler]
+        for part in batch
+        for response in part.responses
+    ]
+    assert sorted(counted) == sorted((g.prompt_ids[0], r.token_ids[0]) for g in groups for r in g.responses)
+
+
+@given(GROUPS, st.integers(1, 4), LIMITS)
+def test_no_micro_batch_exceeds_its_limits(groups: list[TrainingGroup], ranks: int, limits: MicroBatchLimits) -> None:
+    for share in share_out(groups, ranks, limits):
+        for batch in share.micro_batches:
+            assert 1 <= len(batch) <= limits.groups
+            if limits.tokens is not None:
+                assert positions(batch, shared=limits.shared_prefix) <= limits.tokens
+
+
+def test_the_longest_groups_are_spread_over_the_ranks() -> None:
+    groups = [group(i, prompt, [2]) for i, prompt in enumerate([100, 5, 5, 90, 5])]
+    first, second = share_out(groups, 2, MicroBatchLimits(groups=8))
+    loads = [sum(positions([g], shared=True) for b in share.micro_batches for g in b) for share in (first, second)]
+    assert sorted(loads) == [92 + 7 + 7, 102 + 7]
+
+
+def test_a_group_that_is_too_large_keeps_its_responses_in_order() -> None:
+    parts = fitted(group(0, 10, [4, 4, 4, 4]), MicroBatchLimits(groups=1, tokens=20))
+    assert [[r.token_ids[0] for r in part.responses] for part in parts] == [[0, 1], [2, 3]]
+    assert [len(batch) for batch in cut(parts, MicroBatchLimits(groups=4, tokens=40))] == [2]
+
+
+def test_a_response_that_no_micro_batch_holds_is_named_with_the_setting() -> None:
+    with pytest.raises(BudgetError, match="10 tokens with a response of 11 exceeds learner.micro_batch_tokens=20"):
+        fitted(group(0, 10, [11]), MicroBatchLimits(groups=1, tokens=20))
