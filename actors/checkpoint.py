@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from actors.learner import CHECKPOINT_TAG
 from actors.learner_group import LearnerGroup
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 LEARNER_FOLDER = "learner"
+CONVERSION_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,42 +56,66 @@ async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGr
     return target
 
 
-def newest_checkpoint(run_folder: Path, ranks: int) -> int | None:
+def newest_checkpoint(run_folder: Path) -> int | None:
     """The step of a run's newest intact checkpoint; None when it has none yet.
 
     A damaged checkpoint is passed over, with a line that says so.
 
     Raises:
-        CheckpointError: checkpoints exist but none is intact, or it was written by another number of ranks.
+        CheckpointError: checkpoints exist but none is intact.
     """
     found = sorted((run_folder / FOLDER).glob("step_*[0-9]"), reverse=True)
     for folder in found:
         if (fault := _fault(folder)) is not None:
             print(f"checkpoint {folder} is damaged ({fault}); trying the one before it", flush=True)
             continue
-        state = _state(folder)
-        if state.ranks != ranks:
-            raise CheckpointError(
-                f"checkpoint {folder} was written by {state.ranks} learner rank(s) and cannot be read by "
-                f"learner.ranks={ranks}: resume with learner.ranks={state.ranks}"
-            )
-        return state.step
+        return _state(folder).step
     if found:
         raise CheckpointError(f"none of the {len(found)} checkpoints in {run_folder / FOLDER} is intact")
     return None
 
 
 async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -> RunState:
-    """Load the checkpoint of a step into the learners.
+    """Load the checkpoint of a step into the learners, also when another number of ranks wrote it.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: it is missing or damaged, or cannot be brought to this number of ranks.
     """
     folder = _folder(run_folder, step)
     if (fault := _fault(folder)) is not None:
         raise CheckpointError(f"checkpoint {folder} cannot be loaded: {fault}")
-    await learners.load(folder / LEARNER_FOLDER)
-    return _state(folder)
+    state, ranks = _state(folder), len(learners.ranks)
+    universal = None
+    if state.ranks != ranks and learners.settings.zero_stage > 0:  # without ZeRO every rank holds everything
+        print(
+            f"checkpoint {folder} was written by {state.ranks} learner rank(s): converting it for {ranks}", flush=True
+        )
+        universal = await asyncio.to_thread(_universal, folder)
+    await learners.load(folder / LEARNER_FOLDER, universal)
+    return replace(state, ranks=ranks)
+
+
+def _universal(folder: Path) -> Path:
+    """The checkpoint in DeepSpeed's universal layout, converted once and kept beside it."""
+    target = folder / "universal"
+    if target.is_dir():
+        return target
+    partial = target.with_name("universal.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    source, result = folder / LEARNER_FOLDER / CHECKPOINT_TAG, partial / CHECKPOINT_TAG
+    # Its own process: the converter forks workers and changes global state. The loader asks for state that other
+    # frameworks on top of DeepSpeed write; here it is injected empty.
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state",
+               "--input_folder", str(source), "--output_folder", str(result)]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERSION_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{source} was not converted within {CONVERSION_TIMEOUT_S:g} s") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CheckpointError(f"{source} could not be converted for another number of learner ranks: {last}")
+    partial.rename(target)
+    return target
 
 
 def _folder(run_folder: Path, step: int) -> Path:

@@ -37,6 +37,7 @@ from policies.settings import AlgorithmSettings, PolicySettings
 from policies.vision import FrameFeatures, keeps_features
 
 Objective = Literal["policy", "supervised"]
+CHECKPOINT_TAG = "learner"
 VALUE_HEAD = "value_head"
 """The optimizer's name for a critic's own weights."""
 
@@ -354,18 +355,29 @@ class Learner:
             save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
 
     def save(self, folder: str) -> None:
-        """Write weights, optimizer, step number and random state for `load` under the same world size."""
-        self.engine.save_checkpoint(folder, tag="learner", client_state={"applied": self.applied})
+        """Write weights, optimizer, step number and random state for `load`."""
+        self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
         state = {"torch": torch.get_rng_state().tolist()}
-        Path(folder, f"random_rank{self.rank}.json").write_text(json.dumps(state))
+        self._random_state(folder).write_text(json.dumps(state))
 
-    def load(self, folder: str) -> int:
-        """Read what `save` wrote; returns the number of the last applied step."""
-        _, client = self.engine.load_checkpoint(folder, tag="learner")
+    def load(self, folder: str, universal: str | None = None) -> int:
+        """Read what `save` wrote; returns the number of the last applied step.
+
+        Args:
+            folder: where `save` wrote.
+            universal: the same in DeepSpeed's universal layout, for another number of ranks than wrote it. A rank that
+                did not exist then goes on with the random state it has.
+        """
+        self.engine._config.load_universal_checkpoint = universal is not None  # which DeepSpeed reads at every load
+        _, client = self.engine.load_checkpoint(universal or folder, tag=CHECKPOINT_TAG)
         self.applied = int(client["applied"])
-        state = json.loads(Path(folder, f"random_rank{self.rank}.json").read_text())
-        torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
+        if (path := self._random_state(folder)).is_file():
+            state = json.loads(path.read_text())
+            torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
         return self.applied
+
+    def _random_state(self, folder: str) -> Path:
+        return Path(folder, f"random_rank{self.rank}.json")
 
     def demonstrations(self, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
         """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here."""

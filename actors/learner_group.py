@@ -133,9 +133,9 @@ class LearnerGroup:
         for actor in self.ranks:
             ray.kill(actor)
 
-    async def load(self, folder: Path) -> None:
-        """Read what `save` wrote, under the same number of ranks."""
-        self.sequence = (await self.all("load", str(folder)))[0]
+    async def load(self, folder: Path, universal: Path | None = None) -> None:
+        """Read what `save` wrote; `universal` as in `Learner.load`, when another number of ranks wrote it."""
+        self.sequence = (await self.all("load", str(folder), universal and str(universal)))[0]
 
 
 async def with_old_logprobs(groups: Sequence[TrainingGroup], learners: LearnerGroup) -> list[TrainingGroup]:

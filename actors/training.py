@@ -163,7 +163,7 @@ async def begin(run: Run, crew: Crew) -> RunState:
     The reference of the KL term is the policy that RL began with, also in a resumed run.
     """
     ranks = run.recipe.learner.ranks
-    newest = newest_checkpoint(run.folder, ranks) if run.recipe.run.resume else None
+    newest = newest_checkpoint(run.folder) if run.recipe.run.resume else None
     first = RunState(0, 0, ranks)
     if newest is None:
         await run.warm_start.steps(crew.learners, run.recipe.warm_start.steps)

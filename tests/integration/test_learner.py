@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from actors.checkpoint import RunState, load_checkpoint, save_checkpoint
 from actors.learner import Learner
 from actors.learner_group import LearnerGroup
 from actors.skipped_updates import TooManySkipped
@@ -178,6 +179,35 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
         resumed.stop()
         for ours, theirs in zip(found, expected, strict=True):
             assert ours == pytest.approx(theirs, abs=1e-6)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("stage", "wrote", "reads"), [(0, 2, 1), (2, 1, 2), (3, 2, 1)])
+def test_a_checkpoint_goes_on_under_another_number_of_ranks(
+    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, stage: int, wrote: int, reads: int
+) -> None:
+    overrides = (f"learner.zero_stage={stage}", "learner.threads=1")
+
+    async def run() -> None:
+        writers = small_recipe(f"learner.ranks={wrote}", *overrides)
+        source = policy_source(writers.policy, cache, 0, CORPUS)
+        learners = await LearnerGroup.start(writers, source, any_node)
+        groups = await some_groups(learners, cache)
+        await learners.update(groups, "policy", lr=1e-3)
+        await save_checkpoint(tmp_path, RunState(1, 5, wrote), learners)
+        await learners.update(groups, "policy", lr=1e-3)
+        expected = await learners.log_probs(groups)
+        learners.stop()
+
+        readers = small_recipe(f"learner.ranks={reads}", *overrides)
+        resumed = await LearnerGroup.start(readers, source, any_node)
+        assert await load_checkpoint(tmp_path, 1, resumed) == RunState(1, 5, reads)
+        await resumed.update(groups, "policy", lr=1e-3)
+        found = await resumed.log_probs(groups)
+        resumed.stop()
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-5)
 
     asyncio.run(run())
 
