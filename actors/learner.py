@@ -31,8 +31,9 @@ from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts, LossResult, PolicyLossInput, policy_loss, supervised_loss
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
-from policies.prompt import PromptEncoder, image_paths
+from policies.prompt import PromptEncoder
 from policies.settings import AlgorithmSettings, PolicySettings
+from policies.views import views_of
 from policies.vision import FrameFeatures, keeps_features
 
 Objective = Literal["policy", "supervised"]
@@ -324,5 +325,5 @@ class Learner:
         for sample in samples:
             answer = self.encoder.answer_ids(sample.answer)
             response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantages=(1.0,) * len(answer))
-            groups.append(TrainingGroup(image_paths(sample), self.encoder.prompt_ids(sample), (response,)))
+            groups.append(TrainingGroup(views_of(sample), self.encoder.prompt_ids(sample), (response,)))
         return groups
