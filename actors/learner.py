@@ -26,6 +26,7 @@ from actors.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
 from actors.transport import Bucket, Meeting, WeightChannel
 from actors.weight_source import WeightSource
+from data.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.checkpoint import save_checkpoint
@@ -319,11 +320,16 @@ class Learner:
         torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
         return self.applied
 
-    def demonstrations(self, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
-        """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here."""
+    def demonstrations(self, samples: Sequence[DrivingSample], variant: Variant = "simple") -> list[TrainingGroup]:
+        """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here.
+
+        A sample without the reasoning that the variant demonstrates gives no group.
+        """
         groups = []
         for sample in samples:
-            answer = self.encoder.answer_ids(sample.answer)
+            if (text := demonstration(sample, variant)) is None:
+                continue
+            answer = self.encoder.answer_ids(text)
             response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantages=(1.0,) * len(answer))
             groups.append(TrainingGroup(views_of(sample), self.encoder.prompt_ids(sample), (response,)))
         return groups

@@ -131,6 +131,10 @@ class WarmStartSettings(BaseModel):
 
     steps: int = Field(0, ge=0)
     """Optimizer steps; 0 skips the warm start."""
+    variant: Literal["simple", "reason", "steps"] = "simple"
+    """What is demonstrated: `simple`: the answer alone; `reason`: `<think>` reasoning and `<answer>` (ReasonDrive);
+    `steps`: numbered steps and a final answer under headings (DriveLMM-o1). Samples without reasoning are left out of
+    the latter two."""
     scenes: int | None = None
     """Use the questions of only this many training scenes; None takes all."""
     batch_size: int = Field(32, ge=1)
