@@ -16,6 +16,9 @@ from policies.views import Picture, Views, draw, picture_id, pictures, views_of
 IMAGE_CACHE_BYTES = 512 * 2**20
 """Frames, and image tensors, kept per process; bounded, so that host memory does not grow with the number of frames."""
 
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+"""What a processor makes of text; the rest is of images."""
+
 
 def chat_messages(question: str, images: int, system_prompt: str | None) -> list[dict[str, Any]]:
     """One user turn: the images first, then the question; a system turn before it when one is set."""
@@ -77,12 +80,18 @@ class PromptEncoder:
         """
         if (cached := self._tensors.get(views)) is not None:
             return cached
-        images = self.images(views)
-        inputs = self.processor.image_processor(images=images, return_tensors="pt") if images else {}
-        tensors = _unnested({name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)})
+        tensors = _unnested(self._image_inputs(self.images(views)))
         if tensor_bytes(tensors) <= self._tensors.maxsize:
             self._tensors[views] = tensors
         return tensors
+
+    def _image_inputs(self, images: list[Image.Image]) -> dict[str, Tensor]:
+        """What the whole processor makes of images: it may cut them otherwise than its image processor does alone."""
+        if not images:
+            return {}
+        text = self.processor.apply_chat_template(chat_messages("", len(images), None), tokenize=False)
+        inputs = self.processor(images=images, text=text, return_tensors="pt")
+        return {name: v for name, v in inputs.items() if name not in TEXT_INPUTS and isinstance(v, torch.Tensor)}
 
     def _draw(self, picture: Picture) -> Image.Image:
         if (image := self._drawn.get(picture)) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def client(answer: Callable[[dict[str, Any]], str | int]) -> openai.AsyncOpenAI:
         body = {"id": "1", "object": "chat.completion", "created": 0, "model": "big", "choices": [choice]}
         return httpx.Response(200, json=body)
 
-    transport = httpx.AsyncClient(transport=httpx.MockTransport(respond))
+    transport: Any = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     return openai.AsyncOpenAI(base_url=SETTINGS.url, api_key="k", http_client=transport, max_retries=0)
 
 
@@ -223,7 +223,7 @@ async def test_a_run_that_was_stopped_goes_on_and_asks_again_only_where_reasonin
 async def test_the_first_fault_of_the_endpoint_stops_the_run_and_keeps_what_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replies = iter([GOOD, 401, 401])
+    replies: Iterator[str | int] = iter([GOOD, 401, 401])
     monkeypatch.setattr(teacher, "client_of", lambda _: client(lambda _: next(replies)))
     one_by_one = replace(SETTINGS, concurrent=1)
     with pytest.raises(DataError, match="refuses model"):

@@ -97,6 +97,21 @@ def test_the_images_reach_the_log_probabilities(
     assert float((ours - theirs).abs().max()) > 1e-4
 
 
+def test_as_many_image_tokens_stand_in_a_prompt_as_its_images_have_features(
+    folder: Path, policy: Policy, groups: list[TrainingGroup], tmp_path: Path
+) -> None:
+    """Also of images that are far from square, and where nothing is said of patches."""
+    wide = PolicySettings(views="stitched", image_size=(100, 40))
+    encoder = PromptEncoder(load_processor(folder, wide), wide)
+    sample = rendered_samples(tmp_path, 1, seed=0)[0]
+    tensors = encoder.image_tensors(views_of(sample))
+    with torch.no_grad():
+        found = policy.body.model.get_image_features(**tensors, return_dict=True).pooler_output
+    features = torch.cat(list(found)) if isinstance(found, (list, tuple)) else found.flatten(0, -2)
+    placeholders = encoder.prompt_ids(sample).count(policy.body.config.image_token_id)
+    assert placeholders == len(features) > 0
+
+
 @pytest.fixture(scope="module")
 def patched(folder: Path, policy: Policy) -> PromptEncoder:
     """One grid of six cameras, in four patches beside its overview where the family cuts images."""

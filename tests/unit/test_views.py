@@ -25,7 +25,7 @@ COLOURS = {camera: (40 * place, 250 - 40 * place, 90) for place, camera in enume
 @pytest.fixture
 def sample(tmp_path: Path) -> DrivingSample:
     """Six frames of one colour each, and a sweep of three points."""
-    images = {}
+    images: dict[str, str] = {}
     for camera in CAMERAS:
         images[camera] = str(tmp_path / f"{camera}.png")
         Image.new("RGB", (160, 90), COLOURS[camera]).save(images[camera])
