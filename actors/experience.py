@@ -20,8 +20,8 @@ from data.split import TaskBalancedOrder
 from evaluation.held_out import failure_name
 from policies.advantages import group_advantages, overlong_share
 from policies.batch import TrainingGroup, TrainingResponse
-from policies.prompt import image_paths
 from policies.settings import AlgorithmSettings
+from policies.views import views_of
 from recipe import Recipe
 
 
@@ -80,7 +80,7 @@ class ExperienceBatch:
             if not responses:
                 continue
             prompt_ids = group.rollouts[0].rollout.prompt_ids
-            kept.append(TrainingGroup(image_paths(group.sample), prompt_ids, responses))
+            kept.append(TrainingGroup(views_of(group.sample), prompt_ids, responses))
         return kept
 
 

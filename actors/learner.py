@@ -27,13 +27,15 @@ from actors.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
 from actors.transport import Bucket, Meeting, WeightChannel
 from actors.weight_source import WeightSource
+from data.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts, LossResult, PolicyLossInput, policy_loss, supervised_loss, value_loss
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
-from policies.prompt import PromptEncoder, image_paths
+from policies.prompt import PromptEncoder
 from policies.settings import AlgorithmSettings, PolicySettings
+from policies.views import views_of
 from policies.vision import FrameFeatures, keeps_features
 
 Objective = Literal["policy", "supervised"]
@@ -379,13 +381,18 @@ class Learner:
     def _random_state(self, folder: str) -> Path:
         return Path(folder, f"random_rank{self.rank}.json")
 
-    def demonstrations(self, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
-        """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here."""
+    def demonstrations(self, samples: Sequence[DrivingSample], variant: Variant = "simple") -> list[TrainingGroup]:
+        """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here.
+
+        A sample without the reasoning that the variant demonstrates gives no group.
+        """
         groups = []
         for sample in samples:
-            answer = self.encoder.answer_ids(sample.answer)
+            if (text := demonstration(sample, variant)) is None:
+                continue
+            answer = self.encoder.answer_ids(text)
             response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), advantages=(1.0,) * len(answer))
-            groups.append(TrainingGroup(image_paths(sample), self.encoder.prompt_ids(sample), (response,)))
+            groups.append(TrainingGroup(views_of(sample), self.encoder.prompt_ids(sample), (response,)))
         return groups
 
 

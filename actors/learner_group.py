@@ -13,6 +13,7 @@ import ray
 from actors.learner import Learner, Objective, Step, StepMetrics
 from actors.skipped_updates import SkippedUpdates
 from actors.waiting import ActorOptions, within
+from data.reasoning import Variant
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.losses import GlobalCounts
@@ -115,9 +116,11 @@ class LearnerGroup:
         answer = self.ranks[0].tokens_until.remote(list(responses))
         return await within(self.settings.timeout_s, "learner rank 0 (tokens_until)", answer)
 
-    async def demonstrations(self, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
+    async def demonstrations(
+        self, samples: Sequence[DrivingSample], variant: Variant = "simple"
+    ) -> list[TrainingGroup]:
         """Samples with their true answers as groups of one response, for supervised steps."""
-        answer = self.ranks[0].demonstrations.remote(list(samples))
+        answer = self.ranks[0].demonstrations.remote(list(samples), variant)
         return await within(self.settings.timeout_s, "learner rank 0 (demonstrations)", answer)
 
     async def export(self, folder: Path) -> None:

@@ -247,7 +247,7 @@ def _by_id(samples: Sequence[DrivingSample]) -> list[DrivingSample]:
 def _ground_truth(sample: DrivingSample) -> list[object]:
     objects = [asdict(item) for item in sample.objects]
     words = (sample.id, sample.scene_id, sample.frame_id, sample.task, sample.kind, sample.question, sample.answer)
-    return [*words, sample.choices, objects]
+    return [*words, sample.choices, objects, *([sample.reasoning] if sample.reasoning else [])]
 
 
 def _sha256(lines: Iterable[str]) -> str:

@@ -41,6 +41,7 @@ def check_paths(recipe: Recipe) -> None:
         "run.root": Path(recipe.run.root).expanduser(),
         "data.annotations": recipe.data.annotations,
         "data.image_root": recipe.data.image_root,
+        "data.reasoning": recipe.data.reasoning,
     }
     for key, path in paths.items():
         if path is not None and not path.is_absolute():

@@ -55,8 +55,8 @@ class RolloutSettings(BaseModel):
     """Longest prompt plus response in tokens that an engine accepts."""
     max_concurrent: int = Field(256, ge=1)
     """Sequences an engine decodes at once."""
-    max_images: int = Field(6, ge=1)
-    """Images in one prompt."""
+    max_images: int | None = Field(None, ge=1)
+    """Most images in one prompt that an engine accepts; None: as many as `policy.views` and `policy.lidar` make."""
     compile: bool = False
     """Let vLLM compile the model: faster decoding for a slower start."""
     memory_gib: float = Field(1.0, gt=0)
@@ -139,6 +139,10 @@ class WarmStartSettings(BaseModel):
 
     steps: int = Field(0, ge=0)
     """Optimizer steps; 0 skips the warm start."""
+    variant: Literal["simple", "reason", "steps"] = "simple"
+    """What is demonstrated: `simple`: the answer alone; `reason`: `<think>` reasoning and `<answer>` (ReasonDrive);
+    `steps`: numbered steps and a final answer under headings (DriveLMM-o1). Samples without reasoning are left out of
+    the latter two."""
     scenes: int | None = None
     """Use the questions of only this many training scenes; None takes all."""
     batch_size: int = Field(32, ge=1)

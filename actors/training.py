@@ -29,6 +29,7 @@ from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.report import write_report
 from policies.source import check_source, policy_source
+from policies.views import missing_views
 from recipe import Recipe
 from rewards.route import Router
 
@@ -76,7 +77,8 @@ def prepare(recipe: Recipe) -> Run:
     Router(recipe.reward).check_routes(samples)
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
     folder = create_run_folder(recipe)
-    (folder / "data_faults.json").write_text(json.dumps(data.faults, indent=1))
+    faults = data.faults | missing_views(samples, recipe.policy)
+    (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     warm_start = WarmStart(data.split.train, recipe.warm_start, recipe.run.seed, folder / WARM_START_LOG)

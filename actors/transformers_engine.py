@@ -15,7 +15,7 @@ from actors.transport import Bucket, Meeting, WeightChannel
 from actors.weight_receiver import Arrival, Receipt
 from policies.checkpoint import disk_name
 from policies.model import Policy, load_policy, load_processor
-from policies.prompt import PromptEncoder, image_paths
+from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 
 
@@ -48,8 +48,7 @@ class TransformersEngine:
         sampling = request.sampling
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
-        frames = self._encoder.frames(image_paths(request.sample))
-        inputs = self._encoder.processor(images=frames, text=self._encoder.text(request.sample), return_tensors="pt")
+        inputs = self._encoder.inputs(request.sample)
         output: Any = self.policy.body.generate(
             **inputs,
             do_sample=sampling.temperature > 0,

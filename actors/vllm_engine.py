@@ -7,7 +7,6 @@ and learning are not its business.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -18,8 +17,10 @@ from actors.settings import RolloutSettings
 from actors.transport import Bucket, Meeting
 from actors.weight_receiver import Receipt
 from policies.model import forbidden_ids, load_processor
-from policies.prompt import PromptEncoder, image_paths
+from policies.patches import patch_arguments
+from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
+from policies.views import views_of
 from rewards.settings import JudgeSettings
 
 FORBID = -100.0
@@ -54,7 +55,9 @@ class VllmEngine:
         """
         self.name, self.folder, self.policy, self.settings = name, folder, policy, settings
         self.version = -1
-        self._encoder = PromptEncoder(load_processor(folder, policy), policy)
+        processor = load_processor(folder, policy)
+        self._encoder = PromptEncoder(processor, policy)
+        self._patches = patch_arguments(processor.image_processor, policy.image_patches)
         self._bias = dict.fromkeys(forbidden_ids(folder, policy), FORBID)
 
     async def start(self) -> float:
@@ -72,7 +75,8 @@ class VllmEngine:
             max_model_len=self.settings.max_model_len,
             max_num_seqs=self.settings.max_concurrent,
             gpu_memory_utilization=self.settings.gpu_memory_share,
-            limit_mm_per_prompt={"image": self.settings.max_images},
+            limit_mm_per_prompt={"image": self.settings.max_images or self.policy.images_per_prompt},
+            mm_processor_kwargs=self._patches or None,
             logprobs_mode="processed_logprobs",
             worker_extension_cls=self.worker_extension,
             disable_log_stats=True,
@@ -92,12 +96,12 @@ class VllmEngine:
 
     async def _respond(self, request: GenerationRequest) -> Rollout:
         began = time.time()
-        paths = image_paths(request.sample)
+        views = views_of(request.sample)
         prompt = {
             "prompt": self._encoder.text(request.sample),
-            "multi_modal_data": {"image": self._encoder.frames(paths)},
-            # Naming the frames spares hashing their pixels for each of the group's requests.
-            "multi_modal_uuids": {"image": [_frame_id(path, self.policy.image_size) for path in paths]},
+            "multi_modal_data": {"image": self._encoder.images(views)},
+            # Naming the images spares hashing their pixels for each of the group's requests.
+            "multi_modal_uuids": {"image": self._encoder.image_ids(views)},
         }
         final: Any = None
         async for output in self._llm.generate(prompt, self._sampling(request.sampling), request.request_id):
@@ -161,7 +165,3 @@ class VllmEngine:
     async def stop(self) -> None:
         """Shut the engine's processes down."""
         self._llm.shutdown()
-
-
-def _frame_id(path: str, size: tuple[int, int] | None) -> str:
-    return hashlib.sha256(f"{path}@{size}".encode()).hexdigest()[:32]

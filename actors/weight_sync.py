@@ -21,7 +21,7 @@ from actors.waiting import stream, within
 from actors.weight_receiver import Receipt
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
-from policies.prompt import image_paths
+from policies.views import views_of
 
 PROBE_TEMPERATURE = 2.0
 """Probes are sampled as hot as vLLM takes it: a policy that is sure of its words gives log-probabilities of 0 in engine
@@ -110,7 +110,7 @@ class WeightSync:
         groups, engine_rows = [], []
         for sample, rollout in await self._probe_rollouts():
             response = TrainingResponse(rollout.token_ids, rollout.logprobs, (0.0,) * len(rollout.token_ids))
-            groups.append(TrainingGroup(image_paths(sample), rollout.prompt_ids, (response,)))
+            groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
             engine_rows.append(rollout.logprobs)
         learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)
         return max(

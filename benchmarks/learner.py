@@ -49,9 +49,9 @@ from policies.batch import TrainingGroup, TrainingResponse
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts
 from policies.model import Policy
-from policies.prompt import image_paths
 from policies.settings import AlgorithmSettings, PolicySettings
 from policies.tokenizer import IMAGE_TOKEN, train_tokenizer
+from policies.views import Views, views_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESPONSES, RESPONSE_TOKENS, IMAGES, IMAGE_TOKENS, TEXT_TOKENS = 8, 48, 6, 64, 100
@@ -97,7 +97,7 @@ class Bench:
         self.learner = Learner(0, str(folder), policy, AlgorithmSettings(kl_beta=0.0), settings, 1.0, seed=0)
         self.learner.start(*self.learner.address())
         samples = rendered_samples(folder.parent / "scenes", 1, seed=0)
-        self.group = _group(image_paths(samples[0]), self.learner.policy)
+        self.group = _group(views_of(samples[0]), self.learner.policy)
         self.batch = self.learner.packed([self.group])
         self.pixels = self.learner.encoder.image_tensors(self.group.images)["pixel_values"]
         self._steps = 0
@@ -220,7 +220,7 @@ def _mib_added(way: Callable[[], Any]) -> int:
     return round((peak - before) / 2**20)
 
 
-def _group(images: tuple[str, ...], policy: Policy) -> TrainingGroup:
+def _group(images: Views, policy: Policy) -> TrainingGroup:
     """One prompt of random text behind its images, and random responses of alternating advantage."""
     generator = torch.Generator().manual_seed(1)
 

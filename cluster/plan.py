@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cluster.memory import estimate_memory
+from policies.settings import PolicySettings
 from recipe import Recipe
 from rewards.settings import ClipSettings, JudgeSettings
 
@@ -129,11 +130,20 @@ def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
         raise PlanError(f"{part}.gpus={gpus:g}: above one GPU only whole numbers can be reserved")
 
 
+def _images(policy: PolicySettings) -> str:
+    size = "{}x{} pixels".format(*policy.image_size) if policy.image_size else "the size of their files"
+    tiles = " in one grid" if policy.views == "stitched" else ""
+    sweep = ", a LiDAR sweep" if policy.lidar else ""
+    patches = f", each image in at most {policy.image_patches} patches" if policy.image_patches else ""
+    return f"a prompt: {policy.images_per_prompt} images (six frames of {size}{tiles}{sweep}{patches})"
+
+
 def _work(recipe: Recipe) -> str:
     run, rollout = recipe.run, recipe.rollout
     responses = run.steps * rollout.prompts_per_step * rollout.group_size
     warm = recipe.warm_start
     return (
+        f"  {_images(recipe.policy)}\n"
         f"  warm start: {warm.steps:,} steps of {warm.batch_size} answers\n"
         f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} prompts x {rollout.group_size} responses = "
         f"{responses:,} responses of at most {rollout.max_tokens:,} tokens"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.drivelm import load_drivelm
 from data.errors import DataError
 from data.questions import driving_text
+from data.reasoning import read_reasoning, with_reasoning
 from data.rendered import FORMAT, rendered_samples
 from data.settings import DataSettings
 from data.split import Split, split_by_scene
@@ -34,6 +35,17 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
     Raises:
         DataError: a file or folder is missing or broken, or too little is left to split.
     """
+    loaded = _load(settings, cache)
+    return loaded if settings.reasoning is None else _reasoned(loaded, settings.reasoning)
+
+
+def _reasoned(loaded: LoadedData, path: Path) -> LoadedData:
+    """Reasoning for what is trained on; what is held out stays as it is."""
+    train, faults = with_reasoning(loaded.split.train, read_reasoning(path))
+    return replace(loaded, split=replace(loaded.split, train=train), faults=loaded.faults | faults)
+
+
+def _load(settings: DataSettings, cache: Path) -> LoadedData:
     if settings.source == "rendered":
         folder = cache / f"rendered-{settings.scenes}-{settings.seed}-v{FORMAT}"
         samples = tuple(rendered_samples(folder, settings.scenes, settings.seed, settings.questions))

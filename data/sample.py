@@ -13,6 +13,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CAMERAS: tuple[Camera, ...] = get_args(Camera)
 """The six cameras in the order in which every prompt shows them."""
+LIDAR = "LIDAR_TOP"
+"""The name under which a sample carries a LiDAR sweep (`.pcd.bin`) among its images."""
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 1600, 900
 """The pixel frame of every coordinate in a question or an answer (nuScenes), whatever size an image is stored at."""
@@ -34,8 +36,9 @@ class KeyObject:
 class DrivingSample:
     """A driving question, its six images and its ground truth.
 
-    `images` maps a camera to an absolute path; iteration follows `CAMERAS`. `choices` maps an option letter to
-    its text and is empty unless `kind` is `multiple_choice`, in which case `answer` is the letter alone.
+    `images` maps a camera to an absolute path; iteration follows `CAMERAS`. It may hold a sweep as `LIDAR_TOP` too.
+    `choices` maps an option letter to its text and is empty unless `kind` is `multiple_choice`, in which case `answer`
+    is the letter alone.
     """
 
     id: str
@@ -48,3 +51,5 @@ class DrivingSample:
     images: dict[str, str]
     choices: dict[str, str] = field(default_factory=dict)
     objects: tuple[KeyObject, ...] = ()
+    reasoning: str = ""
+    """How the answer comes about, in words, where a dataset or a teacher model gave them."""

@@ -23,6 +23,9 @@ class DataSettings(BaseModel):
     """`drivelm` only: the annotation file (train, challenge or llama format; told apart by its content)."""
     image_root: Path | None = None
     """`drivelm` only: the folder that holds `samples/CAM_FRONT/...` (nuScenes layout)."""
+    reasoning: Path | None = None
+    """Reasoning for the training questions, as `prepare_data.py distil` writes it (JSONL, by sample id); None: what the
+    annotations themselves hold."""
     held_out: float = 0.25
     """Share of the scenes that is never trained on. Splits are by scene, never by question; at least one scene."""
     task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from data.images import ImageError, open_image
+from data.errors import DataError
+from data.images import open_image
+from data.lidar import SWEEP_SUFFIX, draw_sweep, read_sweep
 from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, TASKS
 from evaluation.comparison import paired
 from evaluation.held_out import FULL_SCORE, AnswerRecord, EvaluationResult
@@ -210,8 +212,8 @@ def _marks(texts: Mapping[Role, str]) -> Iterable[tuple[str, Mark]]:
 def _data_uri(path: str) -> tuple[str | None, str | None]:
     """A small JPEG of an image file as a data URI, or why there is none (the file's folder stays private)."""
     try:
-        image = open_image(path)
-    except ImageError as error:
+        image = draw_sweep(read_sweep(path)) if path.endswith(SWEEP_SUFFIX) else open_image(path)
+    except DataError as error:
         return None, "not found" if "does not exist" in str(error) else "unreadable"
     image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from policies.views import Views
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingResponse:
@@ -38,9 +40,9 @@ class TrainingResponse:
 
 @dataclass(frozen=True, slots=True)
 class TrainingGroup:
-    """One prompt with its images (paths, in prompt order) and the responses to learn from."""
+    """One prompt with the images of its sample (names and paths) and the responses to learn from."""
 
-    images: tuple[str, ...]
+    images: Views
     prompt_ids: tuple[int, ...]
     responses: tuple[TrainingResponse, ...]
 
@@ -84,8 +86,8 @@ class Batch:
         return replace(self, model_inputs=inputs, **moved)
 
 
-ImageTensors = Callable[[tuple[str, ...]], dict[str, Tensor]]
-"""From the image paths of one prompt to the image tensors of the model, concatenable along dimension 0."""
+ImageTensors = Callable[[Views], dict[str, Tensor]]
+"""From the images of one sample to the image tensors of the model, concatenable along dimension 0."""
 
 
 PromptPositions = Callable[[tuple[int, ...], dict[str, Tensor]], Tensor]
@@ -179,7 +181,7 @@ class _Span:
 @dataclass(frozen=True)
 class _Row:
     token_ids: list[int]
-    images: tuple[str, ...]
+    images: Views
     spans: list[_Span]
 
 

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from policies.batch import Batch, counted_positions
 from policies.errors import PolicyError
 from policies.lora import add_adapters
+from policies.patches import set_patches
 from policies.settings import PolicySettings
 from policies.value_head import ValueHead
 from policies.vision import freeze_vision, with_features
@@ -150,10 +151,10 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
 
 
 def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
-    """Load the processor (tokenizer, image processor, chat template) of a checkpoint.
+    """Load the processor (tokenizer, image processor, chat template) of a checkpoint, its patches as the settings say.
 
     Raises:
-        PolicyError: it is missing, or has no chat template.
+        PolicyError: it is missing, has no chat template, or cannot cut images into patches as it is asked to.
     """
     try:
         processor = AutoProcessor.from_pretrained(folder, revision=settings.revision)
@@ -166,6 +167,7 @@ def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
         raise PolicyError(f"policy.model={folder} has a tokenizer but no image processor (preprocessor_config.json)")
     if not getattr(processor, "chat_template", None):
         raise PolicyError(f"policy.model={folder} has no chat template (chat_template.jinja)")
+    set_patches(processor, settings.image_patches)
     return processor
 
 

@@ -1,4 +1,4 @@
-"""From a driving sample to what the model reads: chat text, six images, prompt ids and image tensors."""
+"""From a driving sample to what the model reads: chat text, images, prompt ids and image tensors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor
 
-from data.images import open_image
-from data.sample import CAMERAS, DrivingSample
+from data.sample import DrivingSample
 from policies.settings import PolicySettings
+from policies.views import Picture, Views, draw, picture_id, pictures, views_of
 
 IMAGE_CACHE_BYTES = 512 * 2**20
 """Frames, and image tensors, kept per process; bounded, so that host memory does not grow with the number of frames."""
 
-
-def image_paths(sample: DrivingSample) -> tuple[str, ...]:
-    """The sample's image paths in the order of every prompt (`CAMERAS`)."""
-    return tuple(sample.images[camera] for camera in CAMERAS if camera in sample.images)
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+"""What a processor makes of text; the rest is of images."""
 
 
 def chat_messages(question: str, images: int, system_prompt: str | None) -> list[dict[str, Any]]:
@@ -31,44 +29,46 @@ def chat_messages(question: str, images: int, system_prompt: str | None) -> list
     return [*system, {"role": "user", "content": content}]
 
 
-def load_frame(path: str, size: tuple[int, int] | None) -> Image.Image:
-    """Open a frame as RGB, resized to (width, height) when a size is set.
-
-    Raises:
-        ImageError: the file is missing, truncated or no image; the message names it.
-    """
-    image = open_image(path)
-    return image if size is None or image.size == tuple(size) else image.resize(size, Image.Resampling.BILINEAR)
-
-
 class PromptEncoder:
-    """Turns samples into model inputs with one processor; engine, learner and server all build prompts here."""
+    """Turns samples into model inputs with one processor; engine, learner and server all build prompts here.
+
+    What a sample's images become (`policies.views`) is decided here alone, so that callers pass a sample's views on as
+    they are.
+    """
 
     def __init__(self, processor: Any, settings: PolicySettings) -> None:
         """Use a Hugging Face processor with a chat template, as loaded by `load_processor`."""
         self.processor = processor
         self.settings = settings
-        self._tensors: LRUCache[tuple[str, ...], dict[str, Tensor]] = LRUCache(
-            IMAGE_CACHE_BYTES, getsizeof=tensor_bytes
-        )
-        self._frames: LRUCache[str, Image.Image] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=_pixels)
+        self._tensors: LRUCache[Views, dict[str, Tensor]] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=tensor_bytes)
+        self._drawn: LRUCache[Picture, Image.Image] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=_pixels)
 
     def text(self, sample: DrivingSample) -> str:
         """The chat text up to where the answer begins, one placeholder per image."""
-        messages = chat_messages(sample.question, len(image_paths(sample)), self.settings.system_prompt)
+        images = len(pictures(views_of(sample), self.settings))
+        messages = chat_messages(sample.question, images, self.settings.system_prompt)
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def frames(self, paths: Sequence[str]) -> list[Image.Image]:
-        """The frames at the size the recipe asks for, each opened once (the G requests of a group ask for the same)."""
-        for path in paths:
-            if path not in self._frames:
-                self._frames[path] = load_frame(path, self.settings.image_size)
-        return [self._frames[path] for path in paths]
+    def images(self, views: Views) -> list[Image.Image]:
+        """The images of a prompt at the size the recipe asks for, each drawn once (a group's requests share them).
+
+        Raises:
+            DataError: a file is missing, damaged or of the wrong kind; the message names it.
+        """
+        return [self._draw(picture) for picture in pictures(views, self.settings)]
+
+    def image_ids(self, views: Views) -> list[str]:
+        """A name for the pixels of each image of a prompt."""
+        return [picture_id(picture, self.settings) for picture in pictures(views, self.settings)]
+
+    def inputs(self, sample: DrivingSample) -> Any:
+        """All that the model takes for a prompt, one row: `input_ids`, `attention_mask` and image tensors."""
+        images = self.images(views_of(sample))
+        return self.processor(images=images or None, text=self.text(sample), return_tensors="pt")
 
     def prompt_ids(self, sample: DrivingSample) -> tuple[int, ...]:
         """The prompt's token ids with every image placeholder expanded, as the engine sees them."""
-        inputs = self.processor(images=self.frames(image_paths(sample)), text=self.text(sample), return_tensors="pt")
-        return tuple(inputs["input_ids"][0].tolist())
+        return tuple(self.inputs(sample)["input_ids"][0].tolist())
 
     def answer_ids(self, answer: str) -> tuple[int, ...]:
         """The ids of a demonstrated answer, closed by the end-of-turn token."""
@@ -84,20 +84,44 @@ class PromptEncoder:
         counts = range(1, len(token_ids) + 1)
         return [min(len(token_ids), 1 + bisect.bisect_left(counts, end, key=written)) for end in ends]
 
-    def image_tensors(self, paths: tuple[str, ...]) -> dict[str, Tensor]:
-        """The processor's image tensors for one prompt, computed once per frame set and kept within a byte bound."""
-        if (cached := self._tensors.get(paths)) is not None:
+    def image_tensors(self, views: Views) -> dict[str, Tensor]:
+        """The processor's image tensors for one prompt, computed once per set of views and kept within a byte bound.
+
+        They can be concatenated along dimension 0 with those of prompts that have other numbers of images or patches.
+        """
+        if (cached := self._tensors.get(views)) is not None:
             return cached
-        inputs = self.processor.image_processor(images=self.frames(paths), return_tensors="pt")
-        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        tensors = _unnested(self._image_inputs(self.images(views)))
         if tensor_bytes(tensors) <= self._tensors.maxsize:
-            self._tensors[paths] = tensors
+            self._tensors[views] = tensors
         return tensors
+
+    def _image_inputs(self, images: list[Image.Image]) -> dict[str, Tensor]:
+        """What the whole processor makes of images: it may cut them otherwise than its image processor does alone."""
+        if not images:
+            return {}
+        text = self.processor.apply_chat_template(chat_messages("", len(images), None), tokenize=False)
+        inputs = self.processor(images=images, text=text, return_tensors="pt")
+        return {name: v for name, v in inputs.items() if name not in TEXT_INPUTS and isinstance(v, torch.Tensor)}
+
+    def _draw(self, picture: Picture) -> Image.Image:
+        if (image := self._drawn.get(picture)) is None:
+            image = draw(picture, self.settings)
+            if _pixels(image) <= self._drawn.maxsize:
+                self._drawn[picture] = image
+        return image
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> int:
     """Bytes that some tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _unnested(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Idefics3 puts all images of a prompt into one row; one row for each of them is the same to the model."""
+    if "pixel_values" not in tensors or tensors["pixel_values"].ndim != 5:
+        return tensors
+    return {name: tensor.transpose(0, 1) for name, tensor in tensors.items()}
 
 
 def _pixels(image: Image.Image) -> int:

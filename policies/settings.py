@@ -39,9 +39,30 @@ class PolicySettings(BaseModel):
     """With `freeze_vision`: keep what leads from the tower to the text fixed too. Where both are fixed, also by
     adapters, the features of a frame are computed once and kept."""
     image_size: tuple[int, int] | None = None
-    """Width, height to which every frame is resized before the model's own processor; None: it gets the whole frame."""
+    """Width, height to which every frame is resized before the model's own processor; None: it gets the whole frame.
+    With `views: stitched` it is the size of a tile, and must be set."""
+    views: Literal["six", "stitched"] = "six"
+    """`six`: each frame is an image of its own; `stitched`: the six cameras are one image of two rows and three columns
+    (above: front left, front, front right; below: back right, back, back left). A camera that is missing leaves a black
+    tile. Coordinates in questions and answers stay those of each camera's own 1600x900 frame."""
+    lidar: bool = False
+    """Show the LiDAR sweep of a sample that has one as a last image, drawn from above."""
+    image_patches: int | None = Field(None, ge=1)
+    """Cut each image into at most this many patches beside its overview, where the model does such a thing (InternVL,
+    Idefics3, SmolVLM); 1 cuts none; None leaves it to the checkpoint's processor."""
     system_prompt: str | None = None
     """Text of the system turn; None sends none."""
+
+    @property
+    def images_per_prompt(self) -> int:
+        """The most images that a prompt about six cameras holds."""
+        return (1 if self.views == "stitched" else 6) + self.lidar
+
+    @model_validator(mode="after")
+    def _check_tile_size(self) -> Self:
+        if self.views == "stitched" and self.image_size is None:
+            raise ValueError("views: stitched needs image_size, the width and height of a tile, such as [448, 252]")
+        return self
 
 
 AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo", "ppo", "a2c"]

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from policies.errors import PolicyError
 from policies.prompt import tensor_bytes
+from policies.views import Views
 
 TOWERS = ("vision_tower", "visual", "vision_model")
 PROJECTORS = ("multi_modal_projector", "connector")
@@ -55,12 +56,12 @@ def keeps_features(model: Any) -> bool:
 class FrameFeatures:
     """The features of sets of frames, each computed once; to be packed in place of their pixels."""
 
-    def __init__(self, model: Any, image_tensors: Callable[[tuple[str, ...]], dict[str, Tensor]]) -> None:
+    def __init__(self, model: Any, image_tensors: Callable[[Views], dict[str, Tensor]]) -> None:
         """Take pixels from `image_tensors`; `model` is one for which `keeps_features` holds."""
         self._model, self._image_tensors = model, image_tensors
-        self._kept: LRUCache[tuple[str, ...], dict[str, Tensor]] = LRUCache(FEATURE_CACHE_BYTES, getsizeof=tensor_bytes)
+        self._kept: LRUCache[Views, dict[str, Tensor]] = LRUCache(FEATURE_CACHE_BYTES, getsizeof=tensor_bytes)
 
-    def __call__(self, images: tuple[str, ...]) -> dict[str, Tensor]:
+    def __call__(self, images: Views) -> dict[str, Tensor]:
         """`image_features`, and what else the model wants to know of the images (Qwen: their grids)."""
         if (kept := self._kept.get(images)) is not None:
             return kept

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from data.sample import DrivingSample
+from data.sample import LIDAR, DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Increment, Score
@@ -76,7 +76,7 @@ class AlignmentScorer:
         caption = caption_in(text, self.reads)
         if not caption:
             return Score(0.0, {"no_caption": 1.0}, () if self.increments else None)
-        frames = list(sample.images.values())
+        frames = [path for name, path in sample.images.items() if name != LIDAR]
         if self.increments is None:
             (cosine,) = await _checked(clip, frames, [caption])
             return Score(alignment(cosine), {"cosine": cosine})

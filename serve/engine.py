@@ -14,6 +14,8 @@ from PIL import Image
 
 from actors.vllm_engine import FORBID
 from policies.model import forbidden_ids, load_processor
+from policies.patches import patch_arguments
+from policies.views import arrange
 from recipe import Recipe
 from serve.chat import ApiError, ChatRequest, Piece
 
@@ -44,7 +46,10 @@ class PolicyEngine:
         self._processor = load_processor(folder, trained)
         self._bias = dict.fromkeys(forbidden_ids(folder, trained), FORBID)
         self._special = _special_tokens(self._processor.tokenizer, self._bias)
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_arguments(folder, recipe)))
+        patches = patch_arguments(self._processor.image_processor, trained.image_patches)
+        self._llm = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**_engine_arguments(folder, recipe), mm_processor_kwargs=patches or None)
+        )
 
     async def answer(
         self, request: ChatRequest, images: Sequence[Image.Image], request_id: str
@@ -52,13 +57,15 @@ class PolicyEngine:
         """Generate one answer piece by piece; closing the iterator aborts it.
 
         Raises:
-            ApiError: the text holds one of the model's special tokens, or the prompt is too long for the model.
+            ApiError: the text holds one of the model's special tokens, the prompt is too long for the model, or the
+                images are not those that the policy sees.
         """
         from vllm.exceptions import VLLMClientError
 
-        prompt: dict[str, Any] = {"prompt": self._text(request)}
-        if images:
-            prompt["multi_modal_data"] = {"image": [self._resized(image) for image in images]}
+        turns, shown = self._turns(request, images)
+        prompt: dict[str, Any] = {"prompt": self._text(request, turns)}
+        if shown:
+            prompt["multi_modal_data"] = {"image": shown}
         try:
             async for output in self._llm.generate(prompt, self._sampling(request), request_id):
                 new = output.outputs[0]
@@ -74,16 +81,31 @@ class PolicyEngine:
         """Stop the engine process."""
         self._llm.shutdown()
 
-    def _text(self, request: ChatRequest) -> str:
+    def _turns(
+        self, request: ChatRequest, images: Sequence[Image.Image]
+    ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+        """The conversation and its images as the policy sees them: those of a message may become one."""
+        turns, _ = request.conversation(self._policy.system_prompt)
+        waiting, shown = list(images), []
+        for turn in turns:
+            places = [place for place, part in enumerate(turn["content"]) if part["type"] == "image"]
+            if not places:
+                continue
+            try:
+                arranged = arrange(waiting[: len(places)], self._policy)
+            except ValueError as error:
+                raise ApiError(400, str(error), "invalid_image", "messages") from None
+            joined = set(places[len(arranged) :])
+            turn["content"] = [part for place, part in enumerate(turn["content"]) if place not in joined]
+            shown += arranged
+            del waiting[: len(places)]
+        return turns, shown
+
+    def _text(self, request: ChatRequest, turns: list[dict[str, Any]]) -> str:
         found = [token for token in self._special if any(token in text for text in request.texts())]
         if found:  # a client's text must not open turns or stand for images
             raise ApiError(400, f"text may not contain the model's special token {found[0]!r}", None, "messages")
-        messages, _ = request.conversation(self._policy.system_prompt)
-        return self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-
-    def _resized(self, image: Image.Image) -> Image.Image:
-        size = self._policy.image_size
-        return image if size is None or image.size == tuple(size) else image.resize(size, Image.Resampling.BILINEAR)
+        return self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
     def _sampling(self, request: ChatRequest) -> Any:
         from vllm import SamplingParams

@@ -15,9 +15,11 @@ from actors.learner import Learner
 from actors.training import prepare, train_grpo
 from actors.waiting import ActorLost
 from actors.weight_sync import SyncError
+from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
+from policies.views import View
 from recipe import Recipe
 from tests.integration import faults
 from tests.integration.conftest import QUICK_ENGINE, MakeRecipe, any_node
@@ -53,10 +55,10 @@ def test_a_run_leaves_curves_rollouts_checkpoints_policy_and_report(small_recipe
 
     after = EvaluationResult.from_json((folder / "evaluation/after.json").read_text())
     answer = after.answers[0]
-    assert greedy(folder / "policy", recipe, answer.question, list(answer.images.values())) == answer.response
+    assert greedy(folder / "policy", recipe, answer.question, answer.images) == answer.response
 
 
-def greedy(policy_folder: Path, recipe: Recipe, question: str, images: list[str]) -> str:
+def greedy(policy_folder: Path, recipe: Recipe, question: str, images: dict[str, str]) -> str:
     """What transformers answers with the exported policy."""
     from policies.prompt import chat_messages
 
@@ -64,7 +66,8 @@ def greedy(policy_folder: Path, recipe: Recipe, question: str, images: list[str]
     encoder = PromptEncoder(load_processor(policy_folder, recipe.policy), recipe.policy)
     messages = chat_messages(question, len(images), recipe.policy.system_prompt)
     text = encoder.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    inputs = encoder.processor(images=encoder.frames(images), text=text, return_tensors="pt")
+    views = tuple(View(camera, images[camera]) for camera in CAMERAS)
+    inputs = encoder.processor(images=encoder.images(views), text=text, return_tensors="pt")
     with torch.no_grad():
         output = policy.body.generate(
             **inputs, do_sample=False, max_new_tokens=recipe.rollout.max_tokens, suppress_tokens=policy.forbidden_ids

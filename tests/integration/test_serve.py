@@ -19,8 +19,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cluster.session import session
-from policies.prompt import chat_messages, load_frame
+from policies.prompt import chat_messages
 from policies.tiny import build_tiny_policy
+from policies.views import load_frame
 from recipe import Recipe
 from serve.app import ServeError, policy_endpoint
 

@@ -11,6 +11,7 @@ from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.model import Policy, load_policy
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
+from policies.views import View
 
 IMAGE = {"pixel_values": torch.zeros(6, 3, 8, 8)}
 
@@ -20,7 +21,7 @@ def group(prompt: int, lengths: list[int]) -> TrainingGroup:
         TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantages=(float(n),) * n)
         for n in lengths
     )
-    return TrainingGroup(("a.jpg",), tuple(range(prompt)), responses)
+    return TrainingGroup((View("CAM_FRONT", "a.jpg"),), tuple(range(prompt)), responses)
 
 
 def packed(groups: list[TrainingGroup], shared_prefix: bool) -> Batch:
@@ -91,7 +92,7 @@ def real_groups(policy: Policy) -> list[TrainingGroup]:
 
     return [
         TrainingGroup(
-            (name,),
+            (View("CAM_FRONT", name),),
             (image,) * tokens + ids(text),
             tuple(TrainingResponse(ids(n), (0.0,) * n, (float(n),) * n) for n in lengths),
         )
@@ -105,7 +106,7 @@ def logprobs_and_gradient(policy: Policy, shared: bool) -> tuple[torch.Tensor, t
         name: {"pixel_values": torch.randn(6, 3, size, size, generator=torch.Generator().manual_seed(seed))}
         for seed, name in enumerate("ab")
     }
-    batch = pack(real_groups(policy), lambda paths: frames[paths[0]], pad_id=0, shared_prefix=shared)
+    batch = pack(real_groups(policy), lambda views: frames[views[0].path], pad_id=0, shared_prefix=shared)
     policy.zero_grad()
     logprobs, _ = policy(batch)
     (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
@@ -127,7 +128,7 @@ def test_without_the_forbidden_ids_the_probabilities_sum_to_one(policy: Policy) 
     one_each = tuple(TrainingResponse((token,), (0.0,), (0.0,)) for token in allowed)
     size = policy.body.config.vision_config.image_size
     batch = pack(
-        [TrainingGroup(("a",), groups[0].prompt_ids, one_each)],
+        [TrainingGroup(groups[0].images, groups[0].prompt_ids, one_each)],
         lambda _: {"pixel_values": torch.zeros(6, 3, size, size)},
         pad_id=0,
         shared_prefix=True,

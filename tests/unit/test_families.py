@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from data.rendered import rendered_samples
+from data.sample import LIDAR
 from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.errors import PolicyError
 from policies.lora import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, adapted_layers
 from policies.model import Policy, load_policy, load_processor
-from policies.prompt import PromptEncoder, image_paths
+from policies.prompt import PromptEncoder
 from policies.settings import LoraSettings, PolicySettings
 from policies.tiny import build_tiny_policy
+from policies.views import Views, views_of
 from policies.vision import PROJECTORS, TOWERS, FrameFeatures, keeps_features
 from tests.families import tiny_idefics3, tiny_internvl, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
 
 SETTINGS = PolicySettings(image_size=(64, 48))
 LENGTHS = ((3, 1, 6), (2, 4))
+CUTTING_FAMILIES = ("idefics3", "smolvlm", "internvl")
 
 
 FAMILIES = [build_tiny_policy, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_idefics3, tiny_smolvlm, tiny_internvl]
@@ -56,7 +61,7 @@ def groups(encoder: PromptEncoder, tmp_path_factory: pytest.TempPathFactory) -> 
         return TrainingResponse(ids, (0.0,) * length, (float(length),) * length)
 
     return [
-        TrainingGroup(image_paths(sample), encoder.prompt_ids(sample), tuple(response(n) for n in lengths))
+        TrainingGroup(views_of(sample), encoder.prompt_ids(sample), tuple(response(n) for n in lengths))
         for sample, lengths in zip(chosen, LENGTHS, strict=True)
     ]
 
@@ -92,6 +97,95 @@ def test_the_images_reach_the_log_probabilities(
     assert float((ours - theirs).abs().max()) > 1e-4
 
 
+def test_as_many_image_tokens_stand_in_a_prompt_as_its_images_have_features(
+    folder: Path, policy: Policy, groups: list[TrainingGroup], tmp_path: Path
+) -> None:
+    """Also of images that are far from square, and where nothing is said of patches."""
+    wide = PolicySettings(views="stitched", image_size=(100, 40))
+    encoder = PromptEncoder(load_processor(folder, wide), wide)
+    sample = rendered_samples(tmp_path, 1, seed=0)[0]
+    tensors = encoder.image_tensors(views_of(sample))
+    with torch.no_grad():
+        found = policy.body.model.get_image_features(**tensors, return_dict=True).pooler_output
+    features = torch.cat(list(found)) if isinstance(found, (list, tuple)) else found.flatten(0, -2)
+    placeholders = encoder.prompt_ids(sample).count(policy.body.config.image_token_id)
+    assert placeholders == len(features) > 0
+
+
+@pytest.fixture(scope="module")
+def patched(folder: Path, policy: Policy) -> PromptEncoder:
+    """One grid of six cameras, in four patches beside its overview where the family cuts images."""
+    patches = 4 if policy.model_type in CUTTING_FAMILIES else None
+    settings = SETTINGS.model_copy(update={"views": "stitched", "lidar": True, "image_patches": patches})
+    return PromptEncoder(load_processor(folder, settings), settings)
+
+
+@pytest.fixture(scope="module")
+def patched_groups(
+    patched: PromptEncoder, groups: list[TrainingGroup], tmp_path_factory: pytest.TempPathFactory
+) -> list[TrainingGroup]:
+    """Two stitched prompts, of which the second shows a LiDAR sweep too: other numbers of images and of patches."""
+    folder = tmp_path_factory.mktemp("patched")
+    sweep = np.random.default_rng(0).uniform(-20, 20, (500, 5)).astype("<f4")
+    sweep.tofile(folder / "sweep.pcd.bin")
+    first, second = rendered_samples(folder, 1, seed=3)[:2]
+    second = replace(second, images={**second.images, LIDAR: str(folder / "sweep.pcd.bin")})
+    return [
+        TrainingGroup(views_of(sample), patched.prompt_ids(sample), group.responses)
+        for sample, group in zip((first, second), groups, strict=True)
+    ]
+
+
+def test_stitched_views_in_patches_are_learnt_from_alike_with_and_without_a_shared_prefix(
+    policy: Policy, patched: PromptEncoder, patched_groups: list[TrainingGroup]
+) -> None:
+    shared, shared_gradient = learnt(policy, patched, patched_groups, shared=True)
+    plain, plain_gradient = learnt(policy, patched, patched_groups, shared=False)
+    torch.testing.assert_close(shared, plain, rtol=0, atol=1e-5)
+    assert float((shared_gradient - plain_gradient).abs().max() / plain_gradient.abs().max()) < 1e-5
+
+
+def test_patches_are_more_image_tokens_in_prompt_and_learner_alike(
+    policy: Policy, patched: PromptEncoder, patched_groups: list[TrainingGroup], folder: Path
+) -> None:
+    if policy.model_type not in CUTTING_FAMILIES:
+        with pytest.raises(PolicyError, match=r"policy\.image_patches: .* does not cut images"):
+            load_processor(folder, SETTINGS.model_copy(update={"image_patches": 4}))
+        return
+    overview = patched.settings.model_copy(update={"image_patches": 1})
+    whole = PromptEncoder(load_processor(folder, overview), overview)
+    images = patched_groups[0].images
+    image_token = policy.body.config.image_token_id
+    counts = []
+    for encoder in (whole, patched):
+        tensors = encoder.image_tensors(images)
+        patches = tensors["pixel_values"].shape[0]
+        assert tensors["pixel_values"].shape[-1] == policy_side(policy)
+        text = encoder.processor(images=encoder.images(images), text=encoder.processor.image_token, return_tensors="pt")
+        tokens = int((text["input_ids"] == image_token).sum())
+        counts.append((patches, tokens))
+    (one, whole_tokens), (several, patch_tokens) = counts
+    assert one == 1
+    assert 1 < several <= 1 + 4
+    assert patch_tokens == several * whole_tokens
+
+
+def policy_side(policy: Policy) -> int:
+    side = policy.body.config.vision_config.image_size
+    return int(side[0] if isinstance(side, (list, tuple)) else side)
+
+
+def test_the_patches_of_an_exported_processor_are_those_that_were_trained_with(
+    patched: PromptEncoder, patched_groups: list[TrainingGroup], tmp_path: Path
+) -> None:
+    patched.processor.save_pretrained(tmp_path)
+    plain = patched.settings.model_copy(update={"image_patches": None})
+    exported = PromptEncoder(load_processor(tmp_path, plain), plain)
+    ours, theirs = (encoder.image_tensors(patched_groups[1].images) for encoder in (patched, exported))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_kept_features_stand_for_the_pixels_of_frozen_towers(
     folder: Path, encoder: PromptEncoder, groups: list[TrainingGroup]
 ) -> None:
@@ -100,9 +194,9 @@ def test_kept_features_stand_for_the_pixels_of_frozen_towers(
     assert keeps_features(frozen.body) == (frozen.model_type != "qwen3_vl")
     if frozen.model_type == "qwen3_vl":
         return
-    asked: list[tuple[str, ...]] = []
+    asked: list[Views] = []
 
-    def pixels(images: tuple[str, ...]) -> dict[str, Tensor]:
+    def pixels(images: Views) -> dict[str, Tensor]:
         asked.append(images)
         return encoder.image_tensors(images)
 

@@ -192,3 +192,12 @@ def test_shares_that_are_whole_only_on_paper_still_fit() -> None:
 def test_the_recipes_for_a_bare_machine_fit_two_cores(name: str) -> None:
     plan = resource_plan(load_recipe([str(ROOT / f"recipes/{name}.yaml")]))
     assert (plan.cpus <= 2.0, plan.gpus) == (True, 0)
+
+
+def test_the_plan_says_what_images_a_prompt_holds() -> None:
+    stitched = {"views": "stitched", "image_size": [448, 252], "lidar": True, "image_patches": 12}
+    said = resource_plan(recipe(policy=stitched)).work
+    assert (
+        "2 images (six frames of 448x252 pixels in one grid, a LiDAR sweep, each image in at most 12 patches)" in said
+    )
+    assert "6 images (six frames of the size of their files)" in resource_plan(recipe()).work

@@ -10,15 +10,16 @@ import pytest
 
 from actors.skipped_updates import SkippedUpdates, TooManySkipped
 from policies.batch import TrainingGroup, TrainingResponse
+from policies.views import View
 
-GROUPS = [TrainingGroup(("a.jpg",), (1, 2), (TrainingResponse((3,), (-0.5,), (math.nan,)),))]
+GROUPS = [TrainingGroup((View("CAM_FRONT", "a.jpg"),), (1, 2), (TrainingResponse((3,), (-0.5,), (math.nan,)),))]
 
 
 def test_the_batch_of_a_skipped_update_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     SkippedUpdates(tmp_path / "skipped", 3).record(7, False, GROUPS, math.nan)
     kept = json.loads((tmp_path / "skipped/update_000007.json").read_text())
     assert kept["groups"][0]["prompt_ids"] == [1, 2]
-    assert kept["groups"][0]["images"] == ["a.jpg"]
+    assert kept["groups"][0]["images"] == [["CAM_FRONT", "a.jpg"]]
     assert "update 7 skipped" in capsys.readouterr().out
 
 
