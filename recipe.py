@@ -58,6 +58,19 @@ class Recipe(BaseModel):
     """The policy endpoint."""
 
     @model_validator(mode="after")
+    def _check_adapters(self) -> Self:
+        if self.rollout.adapters == "merged":
+            return self
+        if self.policy.lora is None or not {"attention", "mlp"}.issuperset(self.policy.lora.targets):
+            raise ValueError(
+                "rollout.adapters=apart needs policy.lora with the targets attention and mlp alone, since engines load "
+                "no other adapters: set rollout.adapters=merged"
+            )
+        if self.rollout.backend != "vllm":
+            raise ValueError(f"rollout.adapters=apart needs rollout.backend=vllm, not {self.rollout.backend}")
+        return self
+
+    @model_validator(mode="after")
     def _check_groups(self) -> Self:
         if self.rollout.group_size == 1 and not self.algorithm.credits_tokens:
             raise ValueError(

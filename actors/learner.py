@@ -12,8 +12,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ from policies.vision import FrameFeatures, keeps_features
 
 Objective = Literal["policy", "supervised"]
 CHECKPOINT_TAG = "learner"
+EXPORT_BUCKET_BYTES = 64 * 2**20
+"""Under ZeRO-3 so much is gathered at once."""
 VALUE_HEAD = "value_head"
 """The optimizer's name for a critic's own weights."""
 
@@ -122,13 +124,7 @@ class Learner:
             print(f"{self.policy.model_type}: one row for each response, a group's prompt is not shared", flush=True)
         if self.settings.gradient_checkpointing:
             self.policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        optimizer = torch.optim.AdamW(
-            self._parameter_groups(),
-            lr=self.settings.lr,
-            betas=self.settings.betas,
-            weight_decay=self.settings.weight_decay,
-            fused=True,  # a third of the time on CPU
-        )
+        optimizer = self._optimizer()
         self.engine, *_ = deepspeed.initialize(
             model=self.policy, optimizer=optimizer, config=self._deepspeed_config(), dist_init_required=False
         )
@@ -150,6 +146,15 @@ class Learner:
         policy = load_policy(self.folder, self.policy_settings, self.temperature, critic=critic)
         del sharded_loading
         return policy
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        common: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}
+        if settings.optimizer == "adamw_8bit":
+            from bitsandbytes.optim import AdamW8bit  # of the GPU extra; `cluster.plan` refuses it elsewhere
+
+            return AdamW8bit(self._parameter_groups(), **common)
+        return torch.optim.AdamW(self._parameter_groups(), **common, fused=True)  # fused: a third of the time on CPU
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained, the policy's weights and a critic's; the optimizer keeps each group's name."""
@@ -284,16 +289,19 @@ class Learner:
         critic = value_loss(values_R_T, batch.values_R_T, batch.returns_R_T, batch.mask_R_T, clip, step.counts)
         return result.plus(critic, weight)
 
-    def packed(self, groups: Iterable[TrainingGroup]) -> Batch:
+    def packed(self, groups: Sequence[TrainingGroup]) -> Batch:
         """Groups as one micro-batch on this rank's device."""
         pad = self.encoder.processor.tokenizer.pad_token_id or 0
         batch = pack(
-            list(groups),
+            groups,
             self._image_inputs,
             pad_id=pad,
             shared_prefix=self.policy.shares_prefix,
             prompt_positions=self.policy.prompt_positions,
         )
+        towers_meet = self.settings.ranks > 1 and not isinstance(self._image_inputs, FrameFeatures)
+        if towers_meet and not any(group.images for group in groups):
+            batch = replace(batch, idle_images=self.encoder.blank_tensors())
         return batch.to(self.engine.device)
 
     @torch.no_grad()
@@ -332,9 +340,10 @@ class Learner:
         """For each response, how many tokens it takes to write up to each of its `gain_ends`."""
         return [self.encoder.tokens_until(response.token_ids, response.gain_ends) for response in responses]
 
-    def prepare_sync(self, bucket_bytes: float) -> list[Bucket]:
+    def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool = False) -> list[Bucket]:
         """List what will be sent."""
-        self._source = WeightSource(self.policy, self.policy_settings.dtype, bucket_bytes)
+        dtype = self.policy_settings.dtype
+        self._source = WeightSource(self.policy, dtype, bucket_bytes, adapters_only=adapters_only)
         return self._source.buckets()
 
     def join_weight_channel(self, meeting: Meeting) -> None:
@@ -352,7 +361,8 @@ class Learner:
 
     def export(self, folder: str) -> None:
         """Write the policy in Hugging Face layout, adapters merged (rank 0 writes, all ranks gather)."""
-        tensors = {name: t.cpu().clone() for bucket in self._source.gathered() for name, t in bucket if self.rank == 0}
+        source = WeightSource(self.policy, self.policy_settings.dtype, EXPORT_BUCKET_BYTES)
+        tensors = {name: t.cpu().clone() for bucket in source.gathered() for name, t in bucket if self.rank == 0}
         if self.rank == 0:
             save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
 

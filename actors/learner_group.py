@@ -12,6 +12,7 @@ import ray
 
 from actors.learner import Learner, Objective, Step, StepMetrics
 from actors.skipped_updates import SkippedUpdates
+from actors.transport import Bucket
 from actors.waiting import ActorOptions, within
 from data.reasoning import Variant
 from data.sample import DrivingSample
@@ -57,7 +58,6 @@ class LearnerGroup:
         await group.all("start", host, port)
         shares_prefix, *_ = await group.all("shares_prefix")
         group._limits = replace(group._limits, shared_prefix=shares_prefix)
-        await group.all("prepare_sync", recipe.sync.bucket_mib * 2**20)
         return group
 
     async def all(self, method: str, *arguments: Any) -> list[Any]:
@@ -122,6 +122,12 @@ class LearnerGroup:
         """Samples with their true answers as groups of one response, for supervised steps."""
         answer = self.ranks[0].demonstrations.remote(list(samples), variant)
         return await within(self.settings.timeout_s, "learner rank 0 (demonstrations)", answer)
+
+    async def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool) -> list[Bucket]:
+        """What every sync will send; the same on every rank."""
+        waiting = [rank.prepare_sync.remote(bucket_bytes, adapters_only=adapters_only) for rank in self.ranks]
+        name = "learners (preparing the sync)"
+        return (await asyncio.gather(*(within(self.settings.timeout_s, name, call) for call in waiting)))[0]
 
     async def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout."""

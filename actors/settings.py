@@ -59,6 +59,9 @@ class RolloutSettings(BaseModel):
     """Most images in one prompt that an engine accepts; None: as many as `policy.views` and `policy.lidar` make."""
     compile: bool = False
     """Let vLLM compile the model: faster decoding for a slower start."""
+    adapters: Literal["merged", "apart"] = "merged"
+    """How `policy.lora` reaches the engines: `merged` into full weights, or `apart`, as adapters of vLLM's own: little
+    travels, and the base weights stay as they are. Only the language model's adapters (attention, mlp) can."""
     memory_gib: float = Field(1.0, gt=0)
     """KV cache of an engine on CPU, in GiB."""
     gpu_memory_share: float = Field(0.85, gt=0, le=1)
@@ -90,6 +93,8 @@ class LearnerSettings(BaseModel):
     """Keep the optimizer's state in CPU memory (GPU learners)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit` (bitsandbytes, GPU only) keeps AdamW's two moments in 8 bits each instead of 32."""
     lr: float = Field(1e-6, gt=0)
     """Learning rate of AdamW."""
     value_lr: float | None = Field(None, gt=0)
@@ -146,6 +151,16 @@ class WarmStartSettings(BaseModel):
     scenes: int | None = None
     """Use the questions of only this many training scenes; None takes all."""
     batch_size: int = Field(32, ge=1)
-    """Samples per step."""
+    """Samples per step; `learner.micro_batch_groups` of them go through the model at once."""
     lr: float = Field(1e-3, gt=0)
     """Learning rate of AdamW during the warm start."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls over `steps`, to 0 at the end but for `constant`."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which it rises before."""
+    evaluate_every: int = Field(0, ge=0)
+    """Steps between measurements of the loss on held-out answers, whose lowest keeps its weights; 0 measures none."""
+    evaluate_samples: int = Field(200, ge=1)
+    """At most so many held-out answers, drawn from the data seed."""
+    patience: int = Field(3, ge=1)
+    """Early stopping: after so many measurements in a row without a new lowest loss."""

@@ -34,7 +34,6 @@ from recipe import Recipe
 from rewards.route import Router
 
 POLICY_FOLDER = "policy"
-WARM_START_LOG = "warm_start.jsonl"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,12 @@ def prepare(recipe: Recipe) -> Run:
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
-    warm_start = WarmStart(data.split.train, recipe.warm_start, recipe.run.seed, folder / WARM_START_LOG)
+    shares = recipe.data.task_shares
+    train, held_out = (
+        [sample for sample in part if shares.get(sample.task, 0.0) > 0]
+        for part in (data.split.train, data.split.held_out)
+    )
+    warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, folder)
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     return Run(recipe, folder, data, source, warm_start)
 

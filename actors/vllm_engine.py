@@ -7,6 +7,7 @@ and learning are not its business.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -16,15 +17,19 @@ from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.transport import Bucket, Meeting
 from actors.weight_receiver import Receipt
+from policies.lora import adapter_config
 from policies.model import forbidden_ids, load_processor
 from policies.patches import patch_arguments
 from policies.prompt import PromptEncoder
-from policies.settings import PolicySettings
+from policies.settings import LoraSettings, PolicySettings
 from policies.views import views_of
 from rewards.settings import JudgeSettings
 
 FORBID = -100.0
 """Logit bias of ids that must not be sampled: the strongest vLLM takes, a probability of about e-100."""
+
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM makes room for."""
 
 
 def engine_environment(settings: RolloutSettings | JudgeSettings) -> dict[str, str]:
@@ -37,6 +42,14 @@ def engine_environment(settings: RolloutSettings | JudgeSettings) -> dict[str, s
         "VLLM_NO_USAGE_STATS": "1",
         "OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus))),
     }
+
+
+def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:
+    """vLLM's settings for one adapter at a time; none where the engine takes whole weights."""
+    if lora is None:
+        return {}
+    rank = next((known for known in ADAPTER_RANKS if known >= lora.rank), lora.rank)
+    return {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
 
 
 class VllmEngine:
@@ -58,6 +71,8 @@ class VllmEngine:
         processor = load_processor(folder, policy)
         self._encoder = PromptEncoder(processor, policy)
         self._patches = patch_arguments(processor.image_processor, policy.image_patches)
+        self._lora = policy.lora if settings.adapters == "apart" else None
+        self._adapter: Any = None
         self._bias = dict.fromkeys(forbidden_ids(folder, policy), FORBID)
 
     async def start(self) -> float:
@@ -80,6 +95,7 @@ class VllmEngine:
             logprobs_mode="processed_logprobs",
             worker_extension_cls=self.worker_extension,
             disable_log_stats=True,
+            **adapter_arguments(self._lora),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
         return time.time() - began
@@ -104,7 +120,8 @@ class VllmEngine:
             "multi_modal_uuids": {"image": self._encoder.image_ids(views)},
         }
         final: Any = None
-        async for output in self._llm.generate(prompt, self._sampling(request.sampling), request.request_id):
+        sampling, adapter = self._sampling(request.sampling), self._adapter
+        async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
             final = output
         response = final.outputs[0]
         return Rollout(
@@ -144,12 +161,31 @@ class VllmEngine:
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
         """Install a new weight version in place; one receipt per worker. Nothing may be in flight."""
-        receipts = await self._llm.collective_rpc(
-            "receive_weights", timeout=timeout_s, args=([asdict(bucket) for bucket in buckets],)
-        )
+        sent = [asdict(bucket) for bucket in buckets]
+        if self._lora is None:
+            receipts = await self._llm.collective_rpc("receive_weights", timeout=timeout_s, args=(sent,))
+        else:
+            receipts = await self._receive_adapter(version, sent, self._lora, timeout_s)
         await self.reset_caches()
         self.version = version
         return [Receipt(**receipt) for receipt in receipts]
+
+    async def _receive_adapter(
+        self, version: int, sent: list[dict[str, Any]], lora: LoraSettings, timeout_s: float
+    ) -> list[Any]:
+        """Take adapters in place of those that are there; vLLM reads them from a folder, which is gone afterwards."""
+        from vllm.lora.request import LoRARequest
+
+        with tempfile.TemporaryDirectory(prefix="adapter-") as folder:
+            receipts = await self._llm.collective_rpc(
+                "receive_adapter", timeout=timeout_s, args=(sent, folder, adapter_config(lora))
+            )
+            if self._adapter is not None:
+                await self._llm.remove_lora(self._adapter.lora_int_id)
+            number = self._adapter.lora_int_id + 1 if self._adapter is not None else 1
+            self._adapter = LoRARequest(f"version-{version}-{number}", number, folder)
+            await self._llm.add_lora(self._adapter)
+        return receipts
 
     async def reset_caches(self) -> None:
         """Forget everything the old weights computed: prefix blocks, image embeddings, multimodal entries."""

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from actors.transport import Bucket, Meeting, WeightChannel, checksum
@@ -47,6 +50,17 @@ class WeightReceiver:
         mapper = getattr(model, "hf_to_vllm_mapper", None)
         return asdict(arrival.receipt(model, mapper.map_name if mapper is not None else None))
 
+    def receive_adapter(self, buckets: list[dict[str, Any]], folder: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Receive the adapters and write them to `folder` in PEFT's layout, for the engine to load (a `Receipt`)."""
+        arrival = Arrival(self.channel, [Bucket(**bucket) for bucket in buckets])
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in arrival}
+        weights = Path(folder, "adapter_model.safetensors")
+        if int(getattr(self, "rank", 0)) == 0:
+            save_file(tensors, weights)
+            Path(folder, "adapter_config.json").write_text(json.dumps(config))
+        written = load_file(weights) if weights.is_file() else tensors
+        return asdict(arrival.compared(written))
+
 
 class Arrival:
     """The weights of one sync as they come in; remembers a checksum of every tensor."""
@@ -68,7 +82,12 @@ class Arrival:
 
     def receipt(self, model: nn.Module, engine_name: Callable[[str], str | None] | None) -> Receipt:
         """Compare the model's parameters with what arrived, where name and shape are the same on both sides."""
-        installed = dict(model.named_parameters())
+        return self.compared(dict(model.named_parameters()), engine_name)
+
+    def compared(
+        self, installed: Mapping[str, Tensor], engine_name: Callable[[str], str | None] | None = None
+    ) -> Receipt:
+        """Compare tensors with what arrived, where name and shape are the same on both sides."""
         compared, differing = 0, []
         for name, (shape, expected) in self._expected.items():
             mapped = engine_name(name) if engine_name is not None else name

@@ -14,26 +14,25 @@ from torch import Tensor, nn
 
 from actors.transport import Bucket
 from policies.checkpoint import disk_name, plain_name
-from policies.lora import adapted_layers, merged_weight
+from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy
 
 
 class WeightSource:
-    """The weights the policy acts with (adapters merged), in buckets of about `bucket_bytes`."""
+    """The weights the policy acts with, in buckets of about `bucket_bytes`: adapters merged, or the adapters alone."""
 
-    def __init__(self, policy: Policy, dtype: str, bucket_bytes: float) -> None:
+    def __init__(self, policy: Policy, dtype: str, bucket_bytes: float, *, adapters_only: bool = False) -> None:
         """List the policy's weights once; names and shapes never change during a run."""
-        self._policy, self._dtype = policy, dtype
+        self._policy, self._dtype, self._adapters_only = policy, dtype, adapters_only
         self._adapted = {f"{name}.base_layer.weight": layer for name, layer in adapted_layers(policy.model).items()}
-        self._parameters = {n: p for n, p in policy.model.named_parameters() if ".lora_" not in n}
+        self._parameters = {n: p for n, p in policy.model.named_parameters() if (".lora_" in n) == adapters_only}
         self._groups = self._cut(bucket_bytes)
 
     def buckets(self) -> list[Bucket]:
         """What will be sent: on-disk names and full shapes, bucket by bucket."""
-        kind = self._policy.model_type
         return [
             Bucket(
-                names=tuple(disk_name(plain_name(name), kind) for name in names),
+                names=tuple(map(self._disk_name, names)),
                 shapes=tuple(full_shape(self._parameters[name]) for name in names),
                 dtype=self._dtype,
             )
@@ -46,6 +45,9 @@ class WeightSource:
             parts = [part for name in names for part in self._parts(name)]
             with whole(parts):
                 yield [(plain_name(name), self._value(name)) for name in names]
+
+    def _disk_name(self, name: str) -> str:
+        return adapter_name(name) if self._adapters_only else disk_name(plain_name(name), self._policy.model_type)
 
     def _parts(self, name: str) -> list[nn.Parameter]:
         layer = self._adapted.get(name)

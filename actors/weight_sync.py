@@ -58,6 +58,7 @@ class WeightSync:
         self._learners, self._engines, self._settings = learners, engines, settings
         self._probes = list(probes)
         self._workers = rollout.tensor_parallel
+        self._adapters_only = rollout.adapters == "apart"
         whole_gpus = rollout.gpus >= 1 and learners.settings.gpus >= 1  # NCCL refuses two members on one GPU
         self._backend: Backend = settings.backend if settings.backend != "auto" else "nccl" if whole_gpus else "gloo"
         self.version = -1
@@ -76,7 +77,7 @@ class WeightSync:
             joining.append(within(timeout, f"{name} (joining the sync)", call))
         await asyncio.gather(*joining)
         bucket_bytes = self._settings.bucket_mib * 2**20
-        self._buckets = (await self._learners.all("prepare_sync", bucket_bytes))[0]
+        self._buckets = await self._learners.prepare_sync(bucket_bytes, adapters_only=self._adapters_only)
         await self._probe_rollouts()
 
     async def publish(self, version: int) -> SyncReport:

@@ -104,8 +104,9 @@ def _learner_line(recipe: Recipe, shape: ModelShape) -> str:
     trained = shape.parameters - (shape.vision if policy.freeze_vision else 0)
     if policy.lora is not None:
         trained = policy.lora.rank * sum(shape.projections[group] for group in policy.lora.targets)
-    # AdamW keeps two float32 moments, and below float32 a float32 master copy of what it trains.
-    optimizer = trained * (8 if policy.dtype == "float32" else 12)
+    # AdamW keeps two moments, and below float32 a float32 master copy of what it trains.
+    moments = 2 if learner.optimizer == "adamw_8bit" else 8
+    optimizer = trained * (moments if policy.dtype == "float32" else moments + 4)
     copies = 2 if recipe.algorithm.kl_beta > 0 and policy.lora is None else 1  # the reference policy is a full copy
     sharded = {stage: learner.ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     parts = {

@@ -99,6 +99,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
     engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
     _check_gpus("learner", learner.gpus, 1)
+    if learner.optimizer == "adamw_8bit" and not learner.gpus:
+        raise PlanError("learner.optimizer=adamw_8bit runs on GPUs only: set learner.gpus, or learner.optimizer=adamw")
     _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
     clips = _clips(recipe.reward.clip)

@@ -29,6 +29,6 @@ class DataSettings(BaseModel):
     held_out: float = 0.25
     """Share of the scenes that is never trained on. Splits are by scene, never by question; at least one scene."""
     task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}
-    """Relative frequency at which each task is drawn in training; a task left out or at 0 is never drawn."""
+    """Relative frequency at which each task is drawn in training; one left out or at 0 is neither drawn nor shown."""
     seed: int = 0
     """Seed of the scenes, of the split and of the training order."""

@@ -74,6 +74,9 @@ class Batch:
     """The critic's values before the first update on this batch, padded with 0; None without a critic."""
     returns_R_T: Tensor | None = None
     """What the critic learns to expect, padded with 0; None without a critic."""
+    idle_images: dict[str, Tensor] | None = None
+    """Where this batch shows no image: what its rank's tower looks at for nothing, because those of the other ranks
+    work and all must meet in the same collectives."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -83,7 +86,8 @@ class Batch:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         inputs = {name: tensor.to(device) for name, tensor in self.model_inputs.items()}
-        return replace(self, model_inputs=inputs, **moved)
+        idle = self.idle_images and {name: tensor.to(device) for name, tensor in self.idle_images.items()}
+        return replace(self, model_inputs=inputs, idle_images=idle, **moved)
 
 
 ImageTensors = Callable[[Views], dict[str, Tensor]]
@@ -134,7 +138,8 @@ def pack(
     else:  # the positions are left to the model
         lengths_B_1 = torch.tensor([[len(row.token_ids)] for row in rows])
         inputs["attention_mask"] = (torch.arange(length) < lengths_B_1).long()
-    inputs |= {name: torch.cat([tensors[name] for tensors in per_row]) for name in per_row[0]}
+    named = dict.fromkeys(name for tensors in per_row for name in tensors)
+    inputs |= {name: torch.cat([tensors[name] for tensors in per_row if name in tensors]) for name in named}
 
     responses = [response for group in groups for response in group.responses]
     starts = [(b, span) for b, row in enumerate(rows) for span in row.spans]

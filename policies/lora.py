@@ -52,6 +52,23 @@ def adapted_layers(model: nn.Module) -> dict[str, LoraLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
+def adapter_name(parameter: str) -> str:
+    """The name of an adapter's matrix in PEFT's own files."""
+    return parameter.replace(".default.", ".")
+
+
+def adapter_config(settings: LoraSettings) -> dict[str, Any]:
+    """What PEFT's `adapter_config.json` says of adapters on the language model's projections."""
+    modules = [name for group in settings.targets for name in LANGUAGE_PROJECTIONS[group]]
+    return {
+        "peft_type": "LORA",
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
+        "target_modules": modules,
+        "bias": "none",
+    }
+
+
 def merged_weight(layer: LoraLinear) -> Tensor:
     """The weight W + scale * B A that the layer acts with; the layer itself is left alone."""
     weight = layer.get_base_layer().weight

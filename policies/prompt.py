@@ -18,6 +18,8 @@ from policies.views import Picture, Views, draw, picture_id, pictures, views_of
 IMAGE_CACHE_BYTES = 512 * 2**20
 """Frames, and image tensors, kept per process; bounded, so that host memory does not grow with the number of frames."""
 
+BLANK_SIZE = (64, 64)
+
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
 """What a processor makes of text; the rest is of images."""
 
@@ -95,6 +97,10 @@ class PromptEncoder:
         if tensor_bytes(tensors) <= self._tensors.maxsize:
             self._tensors[views] = tensors
         return tensors
+
+    def blank_tensors(self) -> dict[str, Tensor]:
+        """The image tensors of one black image."""
+        return _unnested(self._image_inputs([Image.new("RGB", self.settings.image_size or BLANK_SIZE)]))
 
     def _image_inputs(self, images: list[Image.Image]) -> dict[str, Tensor]:
         """What the whole processor makes of images: it may cut them otherwise than its image processor does alone."""

@@ -69,20 +69,22 @@ class FrameFeatures:
         if not tensors:
             return tensors
         kept = {name: tensor for name, tensor in tensors.items() if name not in PIXELS}
-        kept[FEATURES] = self._features(tensors)
+        with torch.no_grad():
+            kept[FEATURES] = features(self._model, tensors)
         if tensor_bytes(kept) <= self._kept.maxsize:
             self._kept[images] = kept
         return kept
 
-    @torch.no_grad()
-    def _features(self, tensors: dict[str, Tensor]) -> Tensor:
-        parameter = next(self._model.parameters())
-        moved = {
-            name: tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
-            for name, tensor in tensors.items()
-        }
-        pooled = self._model.model.get_image_features(**moved, return_dict=True).pooler_output
-        return torch.cat(list(pooled)) if isinstance(pooled, (list, tuple)) else pooled
+
+def features(model: Any, tensors: dict[str, Tensor]) -> Tensor:
+    """What a model's tower and projector make of image tensors, one row for each token in the text."""
+    parameter = next(model.parameters())
+    moved = {
+        name: tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    pooled = model.model.get_image_features(**moved, return_dict=True).pooler_output
+    return torch.cat(list(pooled)) if isinstance(pooled, (list, tuple)) else pooled
 
 
 def with_features(model_type: str, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,10 +158,11 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_on_any_rank_and_its_bat
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("lora", ["null", "{rank: 4, alpha: 8}"], ids=["all weights", "adapters"])
 def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
-    small_recipe: MakeRecipe, cache: Path, tmp_path: Path
+    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, lora: str
 ) -> None:
-    recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", "learner.threads=1")
+    recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", "learner.threads=1", f"policy.lora={lora}")
 
     async def run() -> None:
         learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
@@ -179,6 +181,33 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
         resumed.stop()
         for ours, theirs in zip(found, expected, strict=True):
             assert ours == pytest.approx(theirs, abs=1e-6)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_rank_without_images_keeps_step_with_one_that_has_some(
+    small_recipe: MakeRecipe, cache: Path, stage: int
+) -> None:
+    """Two groups for two ranks: one shows six frames, the other asks without any."""
+
+    async def after_an_update(ranks: int) -> list[list[float]]:
+        recipe = small_recipe(f"learner.ranks={ranks}", f"learner.zero_stage={stage}", "learner.threads=1")
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
+        seeing = (await some_groups(learners, cache))[0]
+        (sample,) = rendered_samples(cache / "scenes", 3, seed=0)[:1]
+        (blind,) = await learners.demonstrations([replace(sample, images={})])
+        assert blind.images == ()
+        groups = [seeing, replace(blind, responses=seeing.responses)]
+        await learners.update(groups, "policy", lr=1e-3)
+        found = await learners.log_probs(groups)
+        learners.stop()
+        return found
+
+    async def run() -> None:
+        alone, together = await after_an_update(1), await after_an_update(2)
+        for ours, theirs in zip(together, alone, strict=True):
+            assert ours == pytest.approx(theirs, abs=2e-5)
 
     asyncio.run(run())
 

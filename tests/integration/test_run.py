@@ -155,6 +155,15 @@ def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> 
         run(small_recipe(QUICK_ENGINE, "evaluation.before_and_after=false"), learner_class=LearnerThatDies)
 
 
+def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_recipe: MakeRecipe) -> None:
+    adapters = ("policy.lora={rank: 4, alpha: 32}", "rollout.adapters=apart", "warm_start.lr=1e-2", "learner.lr=1e-2")
+    folder = run(small_recipe("run.steps=2", "evaluation.before_and_after=false", *adapters))
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(step["sync_gap"] < 1e-4 for step in steps)
+    whole = (folder / "policy/model.safetensors").stat().st_size / 2**20
+    assert 0 < steps[0]["sync_mib"] < whole / 5
+
+
 def test_the_transformers_engine_trains_like_vllm(small_recipe: MakeRecipe) -> None:
     folder = run(small_recipe("rollout.backend=transformers"))
     (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -186,12 +186,12 @@ def test_reasoning_reaches_the_training_samples_alone_and_no_frame_is_on_both_si
 def test_samples_without_reasoning_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = [sample("a", reasoning="Free."), sample("b")]
     settings = WarmStartSettings(steps=1, variant="reason")
-    assert [one.id for one in WarmStart(samples, settings, 0, tmp_path / "log").samples] == ["a"]
+    assert [one.id for one in WarmStart(samples, [], settings, 0, tmp_path).samples] == ["a"]
     assert "1 of 2 samples lack reasoning" in capsys.readouterr().out
     simple = settings.model_copy(update={"variant": "simple"})
-    assert len(WarmStart(samples, simple, 0, tmp_path / "log").samples) == 2
+    assert len(WarmStart(samples, [], simple, 0, tmp_path).samples) == 2
 
 
 def test_a_warm_start_on_reasoning_that_nobody_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"warm_start\.variant=steps needs reasoning.*data\.reasoning"):
-        WarmStart([sample()], WarmStartSettings(variant="steps"), 0, tmp_path / "log")
+        WarmStart([sample()], [], WarmStartSettings(variant="steps"), 0, tmp_path)
