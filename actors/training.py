@@ -23,7 +23,7 @@ from actors.run_folder import check_paths, create_run_folder
 from actors.scoring import Scorers
 from actors.waiting import ActorOptions
 from actors.warm_start import WarmStart
-from data.load import LoadedData, load_data
+from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
@@ -72,6 +72,7 @@ def prepare(recipe: Recipe) -> Run:
     root = Path(recipe.run.root).expanduser()
     check_source(recipe.policy)
     data = load_data(recipe.data, root)
+    data = with_checked_sweeps(data) if recipe.policy.lidar else data
     samples = [*data.split.train, *data.split.held_out]
     Router(recipe.reward).check_routes(samples)
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
@@ -151,6 +152,7 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     root = Path(recipe.run.root).expanduser()
     check_source(recipe.policy)
     data = load_data(recipe.data, root)
+    data = with_checked_sweeps(data) if recipe.policy.lidar else data
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from data.drivelm import load_drivelm
 from data.errors import DataError
+from data.lidar import without_faulty_sweeps
 from data.questions import driving_text
 from data.reasoning import read_reasoning, with_reasoning
 from data.rendered import FORMAT, rendered_samples
+from data.sample import LIDAR
 from data.settings import DataSettings
 from data.split import Split, split_by_scene
 
@@ -37,6 +39,23 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
     """
     loaded = _load(settings, cache)
     return loaded if settings.reasoning is None else _reasoned(loaded, settings.reasoning)
+
+
+def with_checked_sweeps(loaded: LoadedData) -> LoadedData:
+    """The same samples, those with a LiDAR sweep that cannot be used without it; for a policy that is shown sweeps.
+
+    Raises:
+        DataError: not one sample has a usable sweep.
+    """
+    train, of_train = without_faulty_sweeps(loaded.split.train)
+    held_out, of_held_out = without_faulty_sweeps(loaded.split.held_out)
+    if not any(LIDAR in sample.images for sample in (*train, *held_out)):
+        raise DataError(
+            f"policy.lidar: none of the {len(train) + len(held_out)} samples has a usable LiDAR sweep (image {LIDAR}); "
+            "set policy.lidar=false, or use data that bring sweeps"
+        )
+    faulty = {reason: of_train.get(reason, []) + of_held_out.get(reason, []) for reason in of_train | of_held_out}
+    return replace(loaded, split=Split(tuple(train), tuple(held_out)), faults=loaded.faults | faulty)
 
 
 def _reasoned(loaded: LoadedData, path: Path) -> LoadedData:

@@ -18,10 +18,13 @@ from PIL import Image
 
 from data import teacher
 from data.distillation import Refusal, distillation_request, read_reply, reasoning_prompt, sentences
+from data.drivelm import load_drivelm
 from data.errors import DataError
 from data.sample import CAMERAS, TASKS, DrivingSample
 from data.teacher import TeacherSettings, add_arguments, ask, complaint, distil, first_messages, summary
 
+REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")
 GOOD = (
     "<think>A car waits at <c1,CAM_FRONT,880.5,442.5>. Braking beats 5.5 m of progress.</think><answer>Stop.</answer>"
 )
@@ -237,3 +240,13 @@ def test_the_command_knows_its_arguments() -> None:
     line = "--annotations a.json --image-root n --out o.jsonl --url http://x/v1 --model m --no-images --limit 3"
     arguments = parser.parse_args(line.split())
     assert (arguments.out, arguments.limit, arguments.no_images) == (Path("o.jsonl"), 3, True)
+
+
+@needs_real_data
+def test_the_true_answer_of_every_real_question_is_known_again_in_a_reply() -> None:
+    loaded = load_drivelm(REAL / "challenge" / "data" / "train_sample.json", REAL / "nuscenes")
+    thoughts = {1: "One.", 2: "One. Two."}
+    for sample in loaded.samples:
+        good = reply(thoughts[reasoning_prompt(sample.task).fewest], sample.answer)
+        assert isinstance(read_reply(sample, good), str), sample.id
+        assert sample.answer in distillation_request(sample).user

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from data.errors import DataError
 from data.lidar import (
     COLOURS,
     EGO_COLOUR,
@@ -23,7 +24,9 @@ from data.lidar import (
     read_sweep,
     without_faulty_sweeps,
 )
+from data.load import LoadedData, with_checked_sweeps
 from data.sample import LIDAR, DrivingSample
+from data.split import Split
 from evaluation.gallery import thumbnails
 
 LOW, HIGH = COLOURS[0][1], COLOURS[-1][1]
@@ -131,6 +134,26 @@ def test_a_sample_with_a_faulty_sweep_is_kept_without_it_and_listed(tmp_path: Pa
     assert faults == {"faulty_sweep": ["b"]}
     assert [sample.id for sample in kept] == ["a", "b", "c"]
     assert [LIDAR in sample.images for sample in kept] == [True, False, False]
+
+
+def loaded(*images: dict[str, str]) -> LoadedData:
+    samples = [
+        DrivingSample(f"q{n}", f"s{n}", f"f{n}", "planning", "open_ended", "Q?", "A.", one)
+        for n, one in enumerate(images)
+    ]
+    return LoadedData(Split(tuple(samples[:-1]), tuple(samples[-1:])), {"empty_answer": ["x"]}, ())
+
+
+def test_a_run_that_shows_sweeps_lists_the_faulty_ones_and_goes_on(tmp_path: Path) -> None:
+    good, bad = str(write(tmp_path / "good.pcd.bin", points((1, 1, 1)))), str(tmp_path / "bad.pcd.bin")
+    checked = with_checked_sweeps(loaded({LIDAR: good}, {LIDAR: bad}, {LIDAR: bad}))
+    assert checked.faults == {"empty_answer": ["x"], "faulty_sweep": ["q1", "q2"]}
+    assert [sample.images for sample in (*checked.split.train, *checked.split.held_out)] == [{LIDAR: good}, {}, {}]
+
+
+def test_a_run_that_shows_sweeps_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"policy\.lidar: none of the 2 samples has a usable LiDAR sweep"):
+        with_checked_sweeps(loaded({}, {LIDAR: str(tmp_path / "gone.pcd.bin")}))
 
 
 def test_a_report_shows_a_sweep_from_above(tmp_path: Path) -> None:
