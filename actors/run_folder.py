@@ -41,6 +41,8 @@ def check_paths(recipe: Recipe) -> None:
         "run.root": Path(recipe.run.root).expanduser(),
         "data.annotations": recipe.data.annotations,
         "data.image_root": recipe.data.image_root,
+        "data.reasons": recipe.data.reasons,
+        "data.visual_descriptions": recipe.data.visual_descriptions,
     }
     for key, path in paths.items():
         if path is not None and not path.is_absolute():

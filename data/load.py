@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.drivelm import load_drivelm
-from data.errors import DataError
+from data.faults import Faults, collected
+from data.formats import read_source
 from data.questions import driving_text
 from data.rendered import FORMAT, rendered_samples
 from data.settings import DataSettings
@@ -29,21 +29,19 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
 
     Args:
         settings: which samples.
-        cache: folder for rendered scenes; drawn once and reused.
+        cache: folder for rendered scenes, and for images that come inside annotation files; made once and reused.
 
     Raises:
-        DataError: a file or folder is missing or broken, or too little is left to split.
+        DataError: a path is not given, a file or folder is missing or broken, or too little is left to split; with
+            `data.strict` also the first faulty entry.
     """
     if settings.source == "rendered":
         folder = cache / f"rendered-{settings.scenes}-{settings.seed}-v{FORMAT}"
         samples = tuple(rendered_samples(folder, settings.scenes, settings.seed))
         return LoadedData(split_by_scene(samples, settings.held_out, settings.seed), {}, tuple(driving_text()))
-    if settings.annotations is None or settings.image_root is None:
-        raise DataError(
-            "data.source=drivelm needs data.annotations (the JSON file) and data.image_root (the folder that holds "
-            "samples/CAM_FRONT/...); give both"
-        )
-    loaded = load_drivelm(settings.annotations, settings.image_root)
+    faults = Faults(settings.strict)
+    samples = read_source(settings, cache, faults)
+    loaded = collected(settings.annotations or Path(), settings.source, samples, faults)
     split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
     corpus = tuple(text for sample in split.train for text in (sample.question, sample.answer))
-    return LoadedData(split, loaded.dropped | loaded.kept_with_fault, corpus)
+    return LoadedData(split, faults.as_dict(), corpus)
