@@ -57,8 +57,8 @@ def load_bdd_oia(
     """Read a pair of BDD-OIA annotation files.
 
     The answer is "Action: Move forward; Reason: Traffic light is green, Follow traffic"; `labels` holds the same as set
-    bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that annotators
-    were confused by (the fifth action bit) is dropped.
+    bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that the
+    annotators were confused by (the fifth action bit) is dropped.
 
     Args:
         actions: JSON {images: [{id, file_name}], annotations: [{category: 4 or 5 bits}]}, paired by position.

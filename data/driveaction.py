@@ -1,8 +1,8 @@
 """DriveAction: parquet files with three images a row, read batch by batch.
 
-Rows belong to a slice (`question_slice_id`); its vision (V) and language (L) questions may be put into the prompt of its
-action (A) questions as context: the modes V-L-A, V-A, L-A and A. Images lie inside the parquet files and are written out
-once, named by their content. Source: Hao et al. 2025.
+Rows belong to a slice (`question_slice_id`); its vision (V) and language (L) questions may be put into the prompt of
+its action (A) questions as context: the modes V-L-A, V-A, L-A and A. Images lie inside the parquet files and are
+written out once, named by their content. Source: Hao et al. 2025.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def load_drivelm_carla(source: Path, image_root: Path, strict: bool = False) -> 
     Args:
         source: a generated file ({llava_format: [{image, conversations}]} or that list alone), or a folder of released
             files ({QA, key_object_infos, image_paths}), one a frame.
-        image_root: the folder that image paths are relative to; a path is tried whole, then from each of its folders on.
+        image_root: the folder that image paths are relative to; a path is tried whole, then from each folder on.
         strict: a faulty entry is an error.
 
     Raises:

@@ -62,7 +62,12 @@ FORMATS: dict[str, Format] = {
     ),
     "drivebench": Format(
         "the JSON file",
-        lambda s, faults: read_drivebench(s.annotations, s.images, faults, s.settings.visual_descriptions),
+        lambda s, faults: read_drivebench(
+            s.annotations,
+            None if s.settings.without_images else s.images,
+            faults,
+            s.settings.visual_descriptions,
+        ),
         {"image_root": "the folder that holds samples/CAM_FRONT/..., or a corruption's CAM_FRONT/..."},
     ),
     "drivelmm_o1": Format(
@@ -109,6 +114,8 @@ def read_source(settings: DataSettings, cache: Path, faults: Faults) -> Iterator
     """
     format_ = FORMATS[settings.source]
     needs = {"annotations": format_.annotations, **format_.needs}
+    if settings.source == "drivebench" and settings.without_images:
+        del needs["image_root"]
     if any(getattr(settings, name) is None for name in needs):
         wanted = " and ".join(f"data.{name} ({what})" for name, what in needs.items())
         give = "it" if len(needs) == 1 else "both" if len(needs) == 2 else "all"

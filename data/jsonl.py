@@ -28,7 +28,7 @@ from data.faults import (
     LoadedSamples,
     collected,
 )
-from data.sample import Command, CoordinateUnit, DrivingSample, Kind, KeyObject, Task, Trajectory
+from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
 
 _Point = tuple[float, float, float]
 _Letter = Annotated[str, Field(pattern="^[A-Z]$")]
@@ -222,9 +222,8 @@ def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSa
     if any("\x00" in written or not written for written in line.images.values()):
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")
         return None
-    trajectory = line.trajectory and Trajectory(
-        line.trajectory.past, line.trajectory.future, line.trajectory.command, line.trajectory.interval_s
-    )
+    given = line.trajectory
+    trajectory = Trajectory(given.past, given.future, given.command, given.interval_s) if given else None
     return DrivingSample(
         id=line.id,
         scene_id=line.scene_id,

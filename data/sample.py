@@ -38,8 +38,8 @@ class KeyObject:
 class Trajectory:
     """Where the ego vehicle was and will be (nuScenes), seen from where it is now.
 
-    Points are (x, y, yaw) in the frame of the LiDAR at the key frame: x metres to the right, y metres ahead, yaw radians
-    counter-clockwise from the heading at the key frame.
+    Points are (x, y, yaw) in the frame of the LiDAR at the key frame: x metres to the right, y metres ahead, yaw in
+    radians counter-clockwise from the heading at the key frame.
     """
 
     past: tuple[tuple[float, float, float], ...]
@@ -57,8 +57,8 @@ class DrivingSample:
 
     `images` maps a camera to an absolute path; iteration follows `CAMERAS`. Datasets with other views or with several
     moments name them in their own way, in the order in which a prompt shows them; a question asked without images has
-    none. It may hold a LiDAR sweep under `LIDAR`. `choices` maps an option letter to its text and is empty unless `kind`
-    is `multiple_choice`, in which case `answer` is the letter alone.
+    none. It may hold a LiDAR sweep under `LIDAR`. `choices` maps an option letter to its text and is empty unless
+    `kind` is `multiple_choice`, in which case `answer` is the letter alone.
     """
 
     id: str
@@ -74,7 +74,7 @@ class DrivingSample:
     reasoning: str = ""
     """How the answer comes about, in words, where a dataset or a teacher model gave them."""
     labels: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """The set bits of each true label set, where the truth is one: BDD-OIA's `action` and `reason`, in true bit order."""
+    """The set bits of each set of labels, where the truth is such: BDD-OIA's `action` and `reason`, in true order."""
     trajectory: Trajectory | None = None
     """Open-loop planning only."""
     coordinate_unit: CoordinateUnit = "pixels"

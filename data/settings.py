@@ -35,11 +35,13 @@ class DataSettings(BaseModel):
     """The folder that images are looked for in: for `drivelm`, `drivebench`, `drivelmm_o1` and `nuscenes` the one that
     holds `samples/CAM_FRONT/...` (`drivebench` also: a corruption's folder, with `CAM_FRONT/...`). `jsonl`: None is the
     file's own folder. `driveaction`: where its images are unpacked; None is a folder in `run.root`."""
+    without_images: bool = False
+    """`drivebench` only: ask every question without images; `image_root` is not needed then."""
     reasons: Path | None = None
     """`bdd_oia` only: the file of reasons (`*_reasons.json`) that goes with `annotations` (`*_actions.json`)."""
     reason_order: Literal["annotation", "table"] = "annotation"
-    """`bdd_oia` only: in which order a file has the 21 reasons: that of the released annotations, or that of the paper's
-    table."""
+    """`bdd_oia` only: in which order a file has the 21 reasons: that of the released annotations, or that of the
+    paper's table."""
     frames: int = Field(1, ge=1)
     """`bdd_oia` only: how many frames of the clip that leads to a question are shown; 1 is the last frame alone."""
     visual_descriptions: Path | None = None

@@ -1,7 +1,7 @@
 """Ego trajectories: rigid motions in the plane, the two conventions of waypoints, and their words. Pure mathematics.
 
-UniAD gives positions (x, y, yaw) and a command as an index; VAD gives the offset of each step and a command as one bit of
-three. Both are in the LiDAR frame of the key frame: x to the right, y ahead, metres, 2 Hz.
+UniAD gives positions (x, y, yaw) and a command as an index; VAD gives the offset of each step and a command as one bit
+of three. Both are in the LiDAR frame of the key frame: x to the right, y ahead, metres, 2 Hz.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def from_offsets(offsets: Iterable[Sequence[float]]) -> tuple[tuple[float, float
 
 
 def with_yaw(points: Iterable[Sequence[float]]) -> tuple[Waypoint, ...]:
-    """Positions with the direction of the step that led to each; 0 is straight ahead, a step under 1 cm keeps the last."""
+    """Positions with the direction of the step to each; 0 is straight ahead, a step under 1 cm keeps the last."""
     found: list[Waypoint] = []
     x0 = y0 = yaw = 0.0
     for x, y in points:
