@@ -61,7 +61,7 @@ def test_released_files_of_single_frames_give_the_same_samples(root: Path) -> No
 
 def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
     good = turns("Good?", "Yes.")
-    frames = [
+    frames: list[Any] = [
         frame(a=good, b=good[1:], c=turns("Task?", "Yes.", "driving"), d=turns("Empty?", "")),
         frame(a=good) | {"image": "data/Accident/Route_1/rgb/0009.jpg"},
         {"conversations": {}},

@@ -58,7 +58,8 @@ def test_what_stands_before_the_fault_of_a_large_file_is_still_read(
     monkeypatch.setattr(json_stream, "_REREAD_BYTES", 10)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(list(range(20_000)))[:-1])
-    stream, read = items(path), []
+    stream = items(path)
+    read: list[int] = []
     with pytest.raises(DataError, match=r"a\.json is not valid JSON: .* within the first \d+ bytes"):
         read.extend(stream)
     assert read[:100] == list(range(100))
