@@ -42,6 +42,8 @@ def check_paths(recipe: Recipe) -> None:
         "data.annotations": recipe.data.annotations,
         "data.image_root": recipe.data.image_root,
         "data.reasoning": recipe.data.reasoning,
+        "data.reasons": recipe.data.reasons,
+        "data.visual_descriptions": recipe.data.visual_descriptions,
     }
     for key, path in paths.items():
         if path is not None and not path.is_absolute():

@@ -93,7 +93,7 @@ _PHRASES: tuple[tuple[int, str], ...] = (
     (2, rf"{_LIGHT}\s+(?:ahead\s+)?(?:has\s+)?{_IS}\s+(?:now\s+)?green"),
     (7, rf"(?:red|yellow|amber)\s+(?:traffic\s+)?{_LIGHT}"),
     (7, rf"{_LIGHT}\s+(?:ahead\s+)?(?:has\s+)?{_IS}\s+(?:now\s+)?(?:red|yellow|amber)"),
-    (7, r"(?<![^.,;\n]) ?(?:the\s+)?traffic\s+(?:light|signal) ?(?![^.,;\n])"),  # the table's own words, no colour
+    (7, r"(?<![^.,;:\n]) ?(?:the\s+)?traffic\s+(?:light|signal) ?(?![^.,;\n])"),  # the table's own words, no colour
     (8, r"(?:traffic|stop|yield|road|speed\s+limit)\s+signs?"),
     (0, rf"follow(?:s|ing|ed)?\s+(?:the\s+)?(?:flow\s+of\s+)?(?:\w+\s+)?(?:traffic|flow|{_VEHICLE})"),
     (0, r"(?:flow\s+of|with\s+the)\s+traffic"),

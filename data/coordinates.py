@@ -40,6 +40,19 @@ def coordinate_pairs(text: str) -> list[Pair]:
     return pairs
 
 
+def odd_groups(text: str) -> list[str]:
+    """The object tags, lists and boxes that hold an odd count of numbers, so that one has no partner.
+
+    A group of one number alone, "(3.5)", is no coordinate.
+    """
+    groups = [place["group"] for place in _PLACE.finditer(text) if place["group"] is not None]
+    return [
+        group
+        for group in groups
+        if len(_fields(group)) > 1 and sum(bool(_NUMBER.fullmatch(field)) for field in _fields(group)) % 2
+    ]
+
+
 def without_coordinates(text: str) -> str:
     """The words of a text: object tags are taken out whole, other groups lose their numbers, decimals go."""
     return " ".join(_PLACE.sub(_words_of, text).split())

@@ -1,64 +1,35 @@
 """DriveLM annotation files as driving samples: the train, challenge and llama formats, told apart by content.
 
-Released DriveLM files have faults (empty answers, coordinates out of the image, missing photos). A faulty entry never
-stops a load: it is listed under the name of its fault, and the rest is used. What the questions and answers of the
-three formats look like is in `data.drivelm_questions`.
+Files are read scene by scene (llama: entry by entry), so that memory does not grow with them. Released DriveLM files
+have faults (empty answers, coordinates out of the image, missing photos). A faulty entry never stops a load: it is
+listed under the name of its fault, and the rest is used. What the questions and answers of the three formats look like
+is in `data.drivelm_questions`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from data.coordinates import coordinate_pairs, outside_image
-from data.drivelm_questions import infer_kind, infer_task, letter_of, parse_choices
+from data.admission import admitted, make_sample
+from data.drivelm_questions import infer_task
 from data.errors import DataError
-from data.images import faulty_images
-from data.sample import CAMERAS, TASKS, DrivingSample, KeyObject, Task
+from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.json_stream import items, members, outermost, small_value
+from data.nuscenes_images import BadFrame, WrittenPaths, check_samples_folder, six_images, written_paths
+from data.records import RecordError, expect, member, numbers, text_member
+from data.sample import TASKS, DrivingSample, KeyObject, Task
 
 Format = Literal["train", "challenge", "llama"]
 
-EMPTY_QUESTION = "empty_question"
-EMPTY_ANSWER = "empty_answer"
-WRONG_CAMERAS = "wrong_cameras"
-FAULTY_IMAGE = "faulty_image"
-UNKNOWN_TASK = "unknown_task"
-ANSWER_NOT_AN_OPTION = "answer_not_an_option"
-DUPLICATE_ID = "duplicate_id"
-OUTSIDE_IMAGE = "coordinates_outside_image"
+TAGS = (0, 1, 2, 3)
+"""The challenge's metrics: accuracy, judge, language, match."""
 
 _LLAMA_ID = re.compile(r"(?P<scene>.+)_(?P<frame>[^_]+)_(?P<index>\d+)")
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedSamples:
-    """What an annotation file held.
-
-    `dropped` lists the ids of the questions that were left out, `kept_with_fault` of those that were used in spite of
-    a fault, each by its reason; `notes` has one sentence per fault, naming the frame, file or object.
-    """
-
-    format: Format
-    samples: tuple[DrivingSample, ...]
-    dropped: dict[str, list[str]]
-    kept_with_fault: dict[str, list[str]]
-    notes: tuple[str, ...]
-
-    @property
-    def summary(self) -> str:
-        """One sentence with every count, for logs and reports."""
-        tasks = Counter(sample.task for sample in self.samples)
-        counted = ", ".join(f"{tasks[task]} {task}" for task in TASKS if tasks[task])
-        faults = [f"{len(ids)} dropped for {reason}" for reason, ids in self.dropped.items()]
-        faults += [f"{len(ids)} kept with {reason}" for reason, ids in self.kept_with_fault.items()]
-        scenes = len({sample.scene_id for sample in self.samples})
-        return "; ".join([f"{len(self.samples)} questions of {scenes} scenes ({counted})", *faults])
+_FORMATS = "DriveLM's train, challenge and llama formats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +38,7 @@ class _Frame:
 
     scene_id: str
     frame_id: str
-    written_paths: tuple[tuple[str, str], ...]
+    written_paths: WrittenPaths
     objects: tuple[KeyObject, ...]
 
 
@@ -83,23 +54,14 @@ class _Question:
 
 
 @dataclass(slots=True)
-class _Faults:
-    """Collects what is wrong while a file is read; a note is kept once however many questions it concerns."""
+class _TagCount:
+    """How many questions had a tag, and how many had none: all tags make a challenge file."""
 
-    dropped: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    kept: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    notes: dict[str, None] = field(default_factory=dict)
-
-    def drop(self, reason: str, id: str, note: str) -> None:
-        self.dropped[reason].append(id)
-        self.notes[note] = None
-
-    def keep(self, reason: str, id: str, note: str) -> None:
-        self.kept[reason].append(id)
-        self.notes[note] = None
+    tagged: int = 0
+    untagged: int = 0
 
 
-def load_drivelm(annotations: Path, image_root: Path) -> LoadedSamples:
+def load_drivelm(annotations: Path, image_root: Path, strict: bool = False) -> LoadedSamples:
     """Read a DriveLM annotation file.
 
     Sample ids are `scene_frame_i` in all formats, i running over the frame's perception, prediction, planning and
@@ -110,261 +72,187 @@ def load_drivelm(annotations: Path, image_root: Path) -> LoadedSamples:
             a `tag`) or the llama format (a list of conversations).
         image_root: the folder that holds `samples/CAM_FRONT/...`; a path in the file is resolved against it by its
             part from `samples/` on.
+        strict: a faulty entry is an error.
 
     Raises:
-        DataError: the file is missing, is not JSON, has an unknown structure (named by its place), holds no usable
-            question, or `image_root` holds no `samples` folder.
+        DataError: the file is missing, is not JSON, holds no usable question, or `image_root` holds no `samples`
+            folder.
     """
-    tree = _read_json(annotations)
-    if not (image_root / "samples").is_dir():
+    tags, faults = _TagCount(), Faults(strict)
+    loaded = collected(annotations, "train", _read(annotations, image_root, faults, tags), faults)
+    format_: Format = "llama" if outermost(annotations) == "list" else "challenge"
+    if format_ == "challenge" and (tags.untagged or not tags.tagged):
+        format_ = "train"
+    return LoadedSamples(format_, loaded.samples, loaded.dropped, loaded.kept_with_fault, loaded.notes)
+
+
+def read_drivelm(annotations: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    """As `load_drivelm`, one sample after the other in bounded memory; faults are listed as they are met.
+
+    Raises:
+        DataError: as `load_drivelm`, when the place is reached; a file without a usable question gives no sample.
+    """
+    return _read(annotations, image_root, faults, _TagCount())
+
+
+def _read(annotations: Path, image_root: Path, faults: Faults, tags: _TagCount) -> Iterator[DrivingSample]:
+    held = outermost(annotations)
+    if held == "other":
         raise DataError(
-            f"data.image_root {image_root} has no folder samples; it must hold samples/CAM_FRONT/... (nuScenes layout)"
+            f"{annotations} holds a {type(small_value(annotations)).__name__}; a DriveLM file is an object of scenes "
+            f"(train, challenge) or a list of conversations (llama)"
         )
-    format_, questions = _read_questions(tree, str(annotations))
-    faults = _Faults()
-    images = _resolve_frames(questions, image_root.resolve())
-    samples: dict[str, DrivingSample] = {}
+    check_samples_folder(image_root)
+    questions = (
+        _scene_questions(annotations, faults, tags) if held == "object" else _llama_questions(annotations, faults)
+    )
+    return admitted(_samples(questions, image_root.resolve(), faults), faults)
+
+
+def _samples(questions: Iterator[_Question], image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    last: _Frame | None = None
+    images: dict[str, str] | BadFrame = {}
     for question in questions:
-        if question.id in samples:
-            faults.drop(DUPLICATE_ID, question.id, f"question {question.id} is in the file more than once")
+        frame = question.frame
+        if last is None or frame.written_paths != last.written_paths:
+            images, last = six_images(frame.frame_id, frame.written_paths, image_root), frame
+        if isinstance(images, BadFrame):
+            faults.drop(images.reason, question.id, images.note)
             continue
-        sample = _build_sample(question, images[_key(question.frame)], faults)
-        if sample is not None:
-            samples[sample.id] = sample
-    loaded = LoadedSamples(
-        format_, tuple(samples.values()), dict(faults.dropped), dict(faults.kept), tuple(faults.notes)
-    )
-    if not loaded.samples:
-        first = f"; first: {loaded.notes[0]}" if loaded.notes else ""
-        raise DataError(f"{annotations} holds no usable question: {loaded.summary}{first}")
-    return loaded
-
-
-def _build_sample(question: _Question, images: dict[str, str] | _BadFrame, faults: _Faults) -> DrivingSample | None:
-    """One sample, or None with the fault noted."""
-    if isinstance(images, _BadFrame):
-        faults.drop(images.reason, question.id, images.note)
-        return None
-    for text, reason, what in (
-        (question.question, EMPTY_QUESTION, "question"),
-        (question.answer, EMPTY_ANSWER, "answer"),
-    ):
-        if not text:
-            faults.drop(reason, question.id, f"question {question.id} has an empty {what}")
-            return None
-    task = question.task or infer_task(question.question)
-    if task is None:
-        faults.drop(UNKNOWN_TASK, question.id, f"no task is known for the wording {question.question!r}")
-        return None
-    choices, answer = parse_choices(question.question), question.answer
-    if choices:
-        letter = letter_of(answer, choices)
-        if letter is None:
-            faults.drop(
-                ANSWER_NOT_AN_OPTION, question.id, f"question {question.id} has the answer {answer!r}, not an option"
-            )
-            return None
-        answer = letter
-    _note_outside(question, faults)
-    return DrivingSample(
-        id=question.id,
-        scene_id=question.frame.scene_id,
-        frame_id=question.frame.frame_id,
-        task=task,
-        kind=infer_kind(question.question, answer, choices),
-        question=question.question,
-        answer=answer,
-        images=images,
-        choices=choices,
-        objects=question.frame.objects,
-    )
-
-
-def _note_outside(question: _Question, faults: _Faults) -> None:
-    """List a question once when it, its answer or an object of its frame points out of the image."""
-    notes = [
-        f"question {question.id} has the point {pair} outside the 1600x900 image in its {what}"
-        for what, text in (("question", question.question), ("answer", question.answer))
-        for pair in coordinate_pairs(text)
-        if outside_image(pair)
-    ]
-    for item in question.frame.objects:
-        corners = [item.box[:2], item.box[2:]] if item.box else []
-        if any(outside_image(pair) for pair in [*coordinate_pairs(item.tag), *corners]):
-            notes.append(f"frame {question.frame.frame_id}: object {item.tag} with box {item.box} leaves the image")
-    if notes:
-        faults.keep(OUTSIDE_IMAGE, question.id, notes[0])
-        faults.notes.update(dict.fromkeys(notes))
-
-
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _BadFrame:
-    """Why no question of a frame can be used."""
-
-    reason: str
-    note: str
-
-
-def _key(frame: _Frame) -> tuple[tuple[str, str], ...]:
-    return frame.written_paths
-
-
-def _resolve_frames(
-    questions: list[_Question], image_root: Path
-) -> dict[tuple[tuple[str, str], ...], dict[str, str] | _BadFrame]:
-    """Absolute image paths by camera for every frame, every image read once; or why the frame cannot be used."""
-    frames = {_key(question.frame): question.frame for question in questions}
-    resolved = {key: _resolve_frame(frame, image_root) for key, frame in frames.items()}
-    unreadable = faulty_images(
-        path for images in resolved.values() if isinstance(images, dict) for path in images.values()
-    )
-    for key, images in resolved.items():
-        if isinstance(images, dict):
-            broken = [unreadable[path] for path in images.values() if path in unreadable]
-            if broken:
-                resolved[key] = _BadFrame(FAULTY_IMAGE, f"frame {frames[key].frame_id}: {broken[0]}")
-    return resolved
-
-
-def _resolve_frame(frame: _Frame, image_root: Path) -> dict[str, str] | _BadFrame:
-    cameras = Counter(camera for camera, _ in frame.written_paths)
-    missing = [camera for camera in CAMERAS if camera not in cameras]
-    odd = [camera for camera, times in cameras.items() if camera not in CAMERAS or times > 1]
-    if missing or odd:
-        found = [f"no image of {', '.join(missing)}"] if missing else []
-        found += [f"an unknown or repeated camera {', '.join(odd)}"] if odd else []
-        return _BadFrame(WRONG_CAMERAS, f"frame {frame.frame_id} has {' and '.join(found)}; six cameras are needed")
-    written = dict(frame.written_paths)
-    images: dict[str, str] = {}
-    for camera in CAMERAS:
-        parts = PurePosixPath(written[camera].replace("\\", "/")).parts
-        if "samples" not in parts or ".." in parts[parts.index("samples") :]:
-            return _BadFrame(
-                FAULTY_IMAGE, f"frame {frame.frame_id}: image path {written[camera]!r} has no part from samples/ on"
-            )
-        images[camera] = str(image_root.joinpath(*parts[parts.index("samples") :]))
-    return images
-
-
-# --- the three structures ---------------------------------------------------------------------------------------------
-
-
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        raise DataError(f"data.annotations {path} does not exist or is not a file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
-
-
-def _read_questions(tree: Any, file: str) -> tuple[Format, list[_Question]]:
-    if isinstance(tree, list):
-        return "llama", list(_llama_questions(tree, file))
-    if not isinstance(tree, dict):
-        raise DataError(
-            f"{file} holds a {type(tree).__name__}; a DriveLM file is an object of scenes (train, challenge) or a "
-            f"list of conversations (llama)"
+        sample = make_sample(
+            faults,
+            id=question.id,
+            scene_id=frame.scene_id,
+            frame_id=frame.frame_id,
+            task=question.task or infer_task(question.question),
+            question=question.question,
+            answer=question.answer,
+            images=images,
+            objects=frame.objects,
         )
-    tagged: list[bool] = []
-    questions = list(_scene_questions(tree, file, tagged))
-    return ("challenge" if tagged and all(tagged) else "train"), questions
+        if sample is not None:
+            yield sample
 
 
-def _scene_questions(tree: dict[str, Any], file: str, tagged: list[bool]) -> Iterator[_Question]:
-    """The questions of the train and challenge formats; notes for each whether it has the challenge's `tag`."""
-    for scene_id, scene in tree.items():
+# --- train and challenge ----------------------------------------------------------------------------------------------
+
+
+def _scene_questions(file: Path, faults: Faults, tags: _TagCount) -> Iterator[_Question]:
+    for scene_id, scene in members(file):
         place = f"{file}: {scene_id}"
-        frames = _member(_expect(scene, dict, place), "key_frames", dict, place)
+        try:
+            frames = member(expect(scene, dict, place), "key_frames", dict, place)
+        except RecordError as error:
+            faults.drop(MALFORMED, scene_id, f"{error}; this is none of {_FORMATS}")
+            continue
         for frame_id, record in frames.items():
             place = f"{file}: {scene_id}.key_frames.{frame_id}"
-            frame = _scene_frame(scene_id, frame_id, _expect(record, dict, place), place)
-            number = 0
-            by_task = _member(record, "QA", dict, place)
-            unknown = sorted(set(by_task) - set(TASKS))
-            if unknown:
-                raise DataError(f"{place}.QA has the unknown task {unknown[0]}; tasks: {', '.join(TASKS)}")
-            for task in TASKS:
-                for index, entry in enumerate(_expect(by_task.get(task, []), list, f"{place}.QA.{task}")):
-                    at = f"{place}.QA.{task}[{index}]"
-                    question = _text(_expect(entry, dict, at), "Q", at)
-                    answer = _text(entry, "A", at)
-                    tagged.append("tag" in entry)
-                    yield _Question(f"{scene_id}_{frame_id}_{number}", frame, task, question, answer)
-                    number += 1
+            try:
+                frame = scene_frame(scene_id, frame_id, expect(record, dict, place), place, faults)
+                by_task = member(record, "QA", dict, place)
+            except RecordError as error:
+                faults.drop(MALFORMED, f"{scene_id}_{frame_id}", f"{error}; this is none of {_FORMATS}")
+                continue
+            yield from _frame_questions(frame, by_task, f"{place}.QA", faults, tags)
 
 
-def _scene_frame(scene_id: str, frame_id: str, record: dict[str, Any], place: str) -> _Frame:
-    paths = _member(record, "image_paths", dict, place)
-    written = tuple((camera, _expect(path, str, f"{place}.image_paths.{camera}")) for camera, path in paths.items())
-    infos = _expect(record.get("key_object_infos") or {}, dict, f"{place}.key_object_infos")
-    objects = tuple(_key_object(tag, info, f"{place}.key_object_infos.{tag}") for tag, info in infos.items())
-    return _Frame(scene_id, frame_id, written, objects)
+def _frame_questions(
+    frame: _Frame, by_task: dict[str, Any], place: str, faults: Faults, tags: _TagCount
+) -> Iterator[_Question]:
+    stem, number = f"{frame.scene_id}_{frame.frame_id}", 0
+    for unknown in sorted(set(by_task) - set(TASKS)):
+        faults.drop(UNKNOWN_TASK, stem, f"{place} has the unknown task {unknown}; tasks: {', '.join(TASKS)}")
+    for task in TASKS:
+        entries = by_task.get(task, [])
+        if not isinstance(entries, list):
+            faults.drop(MALFORMED, stem, f"{place}.{task} must be a list, got {type(entries).__name__}")
+            continue
+        for index, entry in enumerate(entries):
+            at, id_ = f"{place}.{task}[{index}]", f"{stem}_{number}"
+            number += 1
+            try:
+                question = text_member(expect(entry, dict, at), "Q", at)
+                answer = text_member(entry, "A", at)
+            except RecordError as error:
+                faults.drop(MALFORMED, id_, str(error))
+                continue
+            _note_tag(entry, id_, at, faults, tags)
+            yield _Question(id_, frame, task, question, answer)
+
+
+def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults, tags: _TagCount) -> None:
+    if "tag" not in entry:
+        tags.untagged += 1
+        return
+    tags.tagged += 1
+    tag = entry["tag"]
+    if not set(tag if isinstance(tag, list) else [tag]) <= set(TAGS):
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+
+
+def scene_frame(scene_id: str, frame_id: str, record: dict[str, Any], place: str, faults: Faults) -> _Frame:
+    """The frame of a record of the train format; an object that is not as DriveLM writes it is listed and left out.
+
+    Raises:
+        RecordError: `image_paths` or `key_object_infos` are not of their type.
+    """
+    paths = member(record, "image_paths", dict, place)
+    written = tuple((camera, expect(path, str, f"{place}.image_paths.{camera}")) for camera, path in paths.items())
+    infos = expect(record.get("key_object_infos") or {}, dict, f"{place}.key_object_infos")
+    return _Frame(scene_id, frame_id, written, tuple(key_objects(infos, f"{place}.key_object_infos", faults)))
+
+
+def key_objects(infos: dict[str, Any], place: str, faults: Faults) -> Iterator[KeyObject]:
+    """The annotated objects of a frame; a malformed one is listed under its place and left out."""
+    for tag, info in infos.items():
+        try:
+            yield _key_object(tag, info, f"{place}.{tag}")
+        except RecordError as error:
+            faults.keep(MALFORMED, f"{place}.{tag}", str(error))
 
 
 def _key_object(tag: str, info: Any, place: str) -> KeyObject:
-    info = _expect(info, dict, place)
+    info = expect(info, dict, place)
     box = info.get("2d_bbox")
     if box is not None:
-        box = _expect(box, list, f"{place}.2d_bbox")
-        if len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
-            raise DataError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {box}")
-        box = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+        try:
+            x1, y1, x2, y2 = numbers(box, f"{place}.2d_bbox", 4)
+        except RecordError:
+            raise RecordError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {box}") from None
+        box = (x1, y1, x2, y2)
     return KeyObject(
         tag=tag,
-        category=_text(info, "Category", place),
-        description=_text(info, "Visual_description", place),
-        status=_text(info, "Status", place) or None,
+        category=text_member(info, "Category", place),
+        description=text_member(info, "Visual_description", place),
+        status=text_member(info, "Status", place) or None,
         box=box,
     )
 
 
-def _llama_questions(entries: list[Any], file: str) -> Iterator[_Question]:
-    for index, entry in enumerate(entries):
+# --- llama ------------------------------------------------------------------------------------------------------------
+
+
+def _llama_questions(file: Path, faults: Faults) -> Iterator[_Question]:
+    for index, entry in enumerate(items(file)):
         place = f"{file}: [{index}]"
-        id_ = _member(_expect(entry, dict, place), "id", str, place)
-        found = _LLAMA_ID.fullmatch(id_)
-        if found is None:
-            raise DataError(f"{place}.id must look like scene_frame_number, got {id_!r}")
-        paths = _member(entry, "image", list, place)
-        written = tuple((_camera_of(_expect(path, str, f"{place}.image[{i}]")), path) for i, path in enumerate(paths))
-        turns = _member(entry, "conversations", list, place)
-        texts: dict[str, str] = {}
-        for turn_index, turn in enumerate(turns):
-            at = f"{place}.conversations[{turn_index}]"
-            texts[_member(_expect(turn, dict, at), "from", str, at)] = _text(turn, "value", at)
-        if "human" not in texts:
-            raise DataError(f"{place}.conversations has no turn from human")
-        frame = _Frame(found["scene"], found["frame"], written, ())
-        question = texts["human"].replace("<image>", "").strip()
-        yield _Question(id_, frame, None, question, texts.get("gpt", ""))
+        try:
+            yield _llama_question(entry, place)
+        except RecordError as error:
+            id_ = entry.get("id") if isinstance(entry, dict) else None
+            faults.drop(MALFORMED, id_ if isinstance(id_, str) else f"[{index}]", str(error))
 
 
-def _camera_of(path: str) -> str:
-    """The camera is the name of the folder in which the image lies."""
-    return PurePosixPath(path.replace("\\", "/")).parent.name
-
-
-def _text(record: Mapping[str, Any], key: str, place: str) -> str:
-    """A text member, stripped; null reads as empty."""
-    if key not in record:
-        raise DataError(f"{place} has no {key!r}")
-    value = record[key]
-    return "" if value is None else _expect(value, str, f"{place}.{key}").strip()
-
-
-def _member(record: Mapping[str, Any], key: str, type_: type[_T], place: str) -> _T:
-    if key not in record:
-        raise DataError(f"{place} has no {key!r}; this is none of DriveLM's train, challenge and llama formats")
-    return _expect(record[key], type_, f"{place}.{key}")
-
-
-def _expect(value: Any, type_: type[_T], place: str) -> _T:
-    if not isinstance(value, type_):
-        raise DataError(f"{place} must be a {type_.__name__}, got {type(value).__name__}")
-    return value
+def _llama_question(entry: Any, place: str) -> _Question:
+    id_ = member(expect(entry, dict, place), "id", str, place)
+    found = _LLAMA_ID.fullmatch(id_)
+    if found is None:
+        raise RecordError(f"{place}.id must look like scene_frame_number, got {id_!r}")
+    paths = [expect(path, str, f"{place}.image[{i}]") for i, path in enumerate(member(entry, "image", list, place))]
+    texts: dict[str, str] = {}
+    for turn_index, turn in enumerate(member(entry, "conversations", list, place)):
+        at = f"{place}.conversations[{turn_index}]"
+        texts[member(expect(turn, dict, at), "from", str, at)] = text_member(turn, "value", at)
+    if "human" not in texts:
+        raise RecordError(f"{place}.conversations has no turn from human")
+    frame = _Frame(found["scene"], found["frame"], written_paths(paths), ())
+    return _Question(id_, frame, None, texts["human"].replace("<image>", "").strip(), texts.get("gpt", ""))

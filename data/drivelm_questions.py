@@ -29,7 +29,7 @@ Collected from DriveLM v1.1; every templated question of its public sample is fo
 them with the tasks that the train format names. Wording that no pattern knows gives no task."""
 
 _TASK_PATTERNS = tuple((task, re.compile(pattern, re.IGNORECASE)) for task, pattern in _TASK_WORDING)
-_OPTIONS = re.compile(r"following options:\s*(?=A\. )")
+_OPTIONS = re.compile(r"(?:following options:|\?:)\s*(?=A\. )")
 _YES_NO_QUESTION = re.compile(r"^(?:is|are|was|were|will|would|does|do|did|can|could|should|has|have)\b", re.IGNORECASE)
 _YES_NO_ANSWER = re.compile(r"^(?:yes|no)\s*(?:[.,!]|$)", re.IGNORECASE)
 _GLUE = re.compile(r"\b(?:and|or)\b|[\s.,;:&\[\]()]")
@@ -44,6 +44,7 @@ def infer_task(question: str) -> Task | None:
 def parse_choices(question: str) -> dict[str, str]:
     """The options by letter of "... the following options: A. Going ahead. B. Stopped. ..."; empty without options.
 
+    DriveBench's questions about corruptions put them behind "?:" instead.
     Letters must come in order from A, so that a letter inside an option's text starts no new option.
     """
     start = _OPTIONS.search(question)
@@ -60,11 +61,14 @@ def parse_choices(question: str) -> dict[str, str]:
 
 
 def letter_of(answer: str, choices: Mapping[str, str]) -> str | None:
-    """The option that an annotated answer means: "B", "B. Stopped." or "Stopped."; None if it means none."""
+    """The option that an annotated answer means: "B", "B. Stopped." or "Stopped."; None if it means none.
+
+    A full stop at the end does not count.
+    """
     letter, _, text = answer.partition(".")
-    if letter.strip() in choices and text.strip() in ("", choices[letter.strip()]):
+    if letter.strip() in choices and _bare(text) in ("", _bare(choices[letter.strip()])):
         return letter.strip()
-    same = [letter for letter, text in choices.items() if text.casefold() == answer.casefold()]
+    same = [letter for letter, text in choices.items() if _bare(text) == _bare(answer)]
     return same[0] if len(same) == 1 else None
 
 
@@ -82,3 +86,7 @@ def infer_kind(question: str, answer: str, choices: Mapping[str, str]) -> Kind:
     if coordinate_pairs(answer):
         return "structured" if _GLUE.sub("", without_coordinates(answer)) else "coordinates"
     return "open_ended"
+
+
+def _bare(text: str) -> str:
+    return text.strip().rstrip(".").casefold()

@@ -55,6 +55,16 @@ def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
             raise ImageError(f"image {path} is truncated or damaged: {error}") from None
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height, from the header alone.
+
+    Raises:
+        ImageError: the file is missing, not an image, or has more than `MAX_PIXELS`.
+    """
+    with _open(path, MAX_PIXELS) as image:
+        return image.size
+
+
 def check_images(sample: DrivingSample) -> None:
     """Check that a sample has its six cameras and that each image can be read to its last byte.
 

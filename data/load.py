@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.drivelm import load_drivelm
 from data.errors import DataError
+from data.faults import Faults, collected
+from data.formats import read_source
 from data.lidar import without_faulty_sweeps
 from data.questions import driving_text
 from data.reasoning import read_reasoning, with_reasoning
@@ -32,10 +33,11 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
 
     Args:
         settings: which samples.
-        cache: folder for rendered scenes; drawn once and reused.
+        cache: folder for rendered scenes, and for images that come inside annotation files; made once and reused.
 
     Raises:
-        DataError: a file or folder is missing or broken, or too little is left to split.
+        DataError: a path is not given, a file or folder is missing or broken, or too little is left to split; with
+            `data.strict` also the first faulty entry.
     """
     loaded = _load(settings, cache)
     return loaded if settings.reasoning is None else _reasoned(loaded, settings.reasoning)
@@ -71,12 +73,9 @@ def _load(settings: DataSettings, cache: Path) -> LoadedData:
         split = split_by_scene(samples, settings.held_out, settings.seed)
         captions = [sample.answer for sample in split.train] if settings.questions == "describe" else []
         return LoadedData(split, {}, (*driving_text(), *captions))
-    if settings.annotations is None or settings.image_root is None:
-        raise DataError(
-            "data.source=drivelm needs data.annotations (the JSON file) and data.image_root (the folder that holds "
-            "samples/CAM_FRONT/...); give both"
-        )
-    loaded = load_drivelm(settings.annotations, settings.image_root)
+    faults = Faults(settings.strict)
+    found = read_source(settings, cache, faults)
+    loaded = collected(settings.annotations or Path(), settings.source, found, faults)
     split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
     corpus = tuple(text for sample in split.train for text in (sample.question, sample.answer))
-    return LoadedData(split, loaded.dropped | loaded.kept_with_fault, corpus)
+    return LoadedData(split, faults.as_dict(), corpus)

@@ -26,7 +26,7 @@ OTHER_ANSWER = "reasoning_for_another_answer"
 UNREADABLE_RECORD = "unreadable_reasoning_record"
 
 _STEPS_HEADING = re.compile(r"^[\s*#]*step[- ]by[- ]step reasoning[\s*:]*", re.IGNORECASE)
-_FINAL_HEADING = re.compile(r"[*#]*[ \t]*\bfinal answer\b[ \t]*\**[ \t]*:?[ \t]*\**", re.IGNORECASE)
+_FINAL_HEADING = re.compile(r"^[ \t*#]*final answer[ \t*]*(?::[ \t*]*|$)", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = re.compile(r"^\s*\d+[.)]\s+", re.MULTILINE)
 
 
@@ -60,18 +60,11 @@ def numbered(steps: Sequence[str]) -> str:
 
 
 def split_solution(text: str) -> tuple[tuple[str, ...], str]:
-    """The steps and the final answer of a DriveLMM-o1 training answer, which holds both under headings.
-
-    Raises:
-        DataError: there is no final answer, or no step before it.
-    """
+    """The steps and the final answer of a text that holds both under headings; without one, all of it is the answer."""
     headings = list(_FINAL_HEADING.finditer(text))
     if not headings:
-        raise DataError(f"the answer has no heading 'Final Answer': {text[:80]!r}")
-    steps, final = steps_of(text[: headings[-1].start()]), text[headings[-1].end() :].strip()
-    if not steps or not final:
-        raise DataError(f"the answer has no {'final answer' if steps else 'step'} under its heading: {text[:80]!r}")
-    return steps, final
+        return (), text.strip()
+    return steps_of(text[: headings[-1].start()]), text[headings[-1].end() :].strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 Task = Literal["perception", "prediction", "planning", "behavior"]
 Kind = Literal["multiple_choice", "yes_no", "open_ended", "coordinates", "structured"]
+CoordinateUnit = Literal["pixels", "fractions", "metres"]
+Command = Literal["right", "left", "forward"]
 Camera = Literal["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -15,6 +17,12 @@ CAMERAS: tuple[Camera, ...] = get_args(Camera)
 """The six cameras in the order in which every prompt shows them."""
 LIDAR = "LIDAR_TOP"
 """The name under which a sample carries a LiDAR sweep (`.pcd.bin`) among its images."""
+
+GRID: tuple[tuple[Camera, ...], ...] = (
+    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
+    ("CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT"),
+)
+"""Rows of the stitched image, from its top left, in the order of DriveLMM-o1, whose answers say "top middle image"."""
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 1600, 900
 """The pixel frame of every coordinate in a question or an answer (nuScenes), whatever size an image is stored at."""
@@ -33,12 +41,30 @@ class KeyObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Where the ego vehicle was and will be (nuScenes), seen from where it is now.
+
+    Points are (x, y, yaw) in the frame of the LiDAR at the key frame: x metres to the right, y metres ahead, yaw in
+    radians counter-clockwise from the heading at the key frame.
+    """
+
+    past: tuple[tuple[float, float, float], ...]
+    """Oldest first; the last is `interval_s` before the key frame."""
+    future: tuple[tuple[float, float, float], ...]
+    """The first is `interval_s` after the key frame."""
+    command: Command
+    """Where the route leads, told from the lateral offset at the end of the future (2 m and more is a turn)."""
+    interval_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class DrivingSample:
     """A driving question, its six images and its ground truth.
 
-    `images` maps a camera to an absolute path; iteration follows `CAMERAS`. It may hold a sweep as `LIDAR_TOP` too.
-    `choices` maps an option letter to its text and is empty unless `kind` is `multiple_choice`, in which case `answer`
-    is the letter alone.
+    `images` maps a camera to an absolute path; iteration follows `CAMERAS`. Datasets with other views or with several
+    moments name them in their own way, in the order in which a prompt shows them; a question asked without images has
+    none. It may hold a LiDAR sweep under `LIDAR`. `choices` maps an option letter to its text and is empty unless
+    `kind` is `multiple_choice`, in which case `answer` is the letter alone.
     """
 
     id: str
@@ -53,3 +79,10 @@ class DrivingSample:
     objects: tuple[KeyObject, ...] = ()
     reasoning: str = ""
     """How the answer comes about, in words, where a dataset or a teacher model gave them."""
+    labels: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The set bits of each set of labels, where the truth is such: BDD-OIA's `action` and `reason`, in true order."""
+    trajectory: Trajectory | None = None
+    """Open-loop planning only."""
+    coordinate_unit: CoordinateUnit = "pixels"
+    """What the coordinates in question and answer are: pixels of the 1600x900 frame, fractions of it (DriveBench), or
+    metres on the ground (trajectories)."""

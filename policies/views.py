@@ -14,14 +14,8 @@ from PIL import Image
 
 from data.images import open_image
 from data.lidar import draw_sweep, read_sweep
-from data.sample import CAMERAS, LIDAR, Camera, DrivingSample
+from data.sample import CAMERAS, GRID, LIDAR, DrivingSample
 from policies.settings import PolicySettings
-
-GRID: tuple[tuple[Camera, ...], ...] = (
-    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
-    ("CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT"),
-)
-"""Rows of the stitched image, from its top left, in the order of DriveLMM-o1, whose answers say "top middle image"."""
 
 
 class View(NamedTuple):

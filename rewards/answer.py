@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from data.reasoning import split_solution
+
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 _THINK_END = re.compile(r"</think>", re.IGNORECASE)
 _THINK_START = re.compile(r"<think>", re.IGNORECASE)
@@ -13,10 +15,12 @@ def answer_part(text: str) -> str:
     """What rules and metrics read of a response.
 
     The last `<answer>` block (closed or running to the end); without one, what follows the last `</think>`; a
-    `<think>` that is never closed leaves only what stood before it, usually nothing; else the whole text.
+    `<think>` that is never closed leaves only what stood before it, usually nothing; else what stands under the last
+    heading "Final Answer" (DriveLMM-o1), or the whole text.
     """
     tagged = _TAGGED.findall(text)
     if tagged:
         return str(tagged[-1]).strip()
     thought = _THINK_END.split(text)[-1]
-    return _THINK_START.split(thought)[0].strip()
+    _, final = split_solution(_THINK_START.split(thought)[0])
+    return final

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
+import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.drivelm import LoadedSamples, load_drivelm
+from data.drivelm import load_drivelm, read_drivelm
 from data.drivelm_questions import infer_kind, infer_task, letter_of, parse_choices
 from data.errors import DataError
+from data.faults import Faults, LoadedSamples
 from data.sample import CAMERAS, KeyObject
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
@@ -263,14 +267,7 @@ def broken(change: Any) -> dict[str, Any]:
         ({"scene": []}, "annotations.json: scene must be a dict, got list"),
         ({"scene": {}}, "annotations.json: scene has no 'key_frames'; this is none of DriveLM's"),
         (broken(lambda _, frame: frame.pop("QA")), r"scene-1.key_frames.frame-1 has no 'QA'"),
-        (broken(lambda _, frame: frame["QA"].update(plannning=[])), r"QA has the unknown task plannning; tasks: perc"),
-        (broken(lambda _, frame: frame["QA"]["planning"][0].pop("Q")), r"frame-1.QA.planning\[0\] has no 'Q'"),
-        (broken(lambda _, frame: frame["QA"]["planning"][0].update(A=3)), r"planning\[0\].A must be a str, got int"),
         (broken(lambda _, frame: frame.update(image_paths=[])), "frame-1.image_paths must be a dict, got list"),
-        (
-            broken(lambda _, frame: frame["key_object_infos"]["<c1,CAM_BACK,15.5,21.5>"].update({"2d_bbox": [1]})),
-            r"2d_bbox must hold four numbers x1, y1, x2, y2, got \[1\]",
-        ),
         ([3], r"annotations.json: \[0\] must be a dict"),
         ([{"id": "x"}], r"\[0\].id must look like scene_frame_number, got 'x'"),
         ([{"id": "a_b_0", "image": [], "conversations": []}], r"\[0\].conversations has no turn from human"),
@@ -284,6 +281,74 @@ def test_a_structure_that_is_not_drivelm_is_one_error_naming_file_and_place(
         load(tree, image_root)
     assert "annotations.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "left", "message"),
+    [
+        (lambda frame: frame["QA"].update(plannning=[]), 4, r"QA has the unknown task plannning; tasks: perc"),
+        (lambda frame: frame["QA"]["planning"][0].pop("Q"), 3, r"frame-1.QA.planning\[0\] has no 'Q'"),
+        (lambda frame: frame["QA"]["planning"][0].update(A=3), 3, r"planning\[0\].A must be a str, got int"),
+        (lambda frame: frame["QA"].update(planning={}), 3, r"QA.planning must be a list, got dict"),
+        (
+            lambda frame: frame["key_object_infos"]["<c1,CAM_BACK,15.5,21.5>"].update({"2d_bbox": [1]}),
+            4,
+            r"2d_bbox must hold four numbers x1, y1, x2, y2, got \[1\]",
+        ),
+    ],
+)
+def test_a_malformed_part_is_listed_and_the_rest_is_used_but_strict_makes_it_an_error(
+    image_root: Path, change: Callable[[dict[str, Any]], Any], left: int, message: str
+) -> None:
+    tree = broken(lambda _, frame: change(frame))
+    loaded = load(tree, image_root)
+    assert len(loaded.samples) == left
+    assert re.search(message, loaded.notes[0])
+    assert sum(map(len, (loaded.dropped | loaded.kept_with_fault).values())) == 1
+    with pytest.raises(DataError, match=message):
+        load_drivelm(image_root / "annotations.json", image_root, strict=True)
+
+
+def test_a_scene_without_frames_is_dropped_and_the_others_are_used(image_root: Path) -> None:
+    loaded = load(scene_tree() | {"scene-2": {}, "scene-3": {"key_frames": {"f": {"image_paths": {}}}}}, image_root)
+    assert len(loaded.samples) == 4
+    assert loaded.dropped == {"malformed_entry": ["scene-2", "scene-3_f"]}
+
+
+def test_a_tag_that_is_no_metric_is_listed_and_the_question_used(image_root: Path) -> None:
+    tree = scene_tree()
+    for entries in frame_of(tree)["QA"].values():
+        for entry in entries:
+            entry["tag"] = [9]
+    loaded = load(tree, image_root)
+    assert (loaded.format, len(loaded.samples)) == ("challenge", 4)
+    assert len(loaded.kept_with_fault["unknown_tag"]) == 4
+    assert "tag [9] is none of (0, 1, 2, 3)" in loaded.notes[0]
+
+
+def test_an_odd_number_of_coordinates_is_reported_and_kept(image_root: Path) -> None:
+    tree = scene_tree()
+    frame_of(tree)["QA"]["planning"][0]["A"] = "<c1,CAM_BACK,15.5>, <c2,CAM_BACK,1.5,2.5>."
+    loaded = load(tree, image_root)
+    assert len(loaded.samples) == 4
+    assert loaded.kept_with_fault == {"odd_number_of_coordinates": ["scene-1_frame-1_2"]}
+    assert "<c1,CAM_BACK,15.5> with an odd count of numbers" in loaded.notes[0]
+
+
+def test_memory_does_not_grow_with_the_annotation_file(image_root: Path) -> None:
+    peaks = []
+    for scenes in (40, 400):
+        path = image_root / f"{scenes}.json"
+        tree = scene_tree()["scene-1"]
+        tree["scene_description"] = "long " * 4000
+        path.write_text(json.dumps({f"scene-{number}": tree for number in range(scenes)}))
+        faults = Faults()
+        tracemalloc.start()
+        assert sum(1 for _ in read_drivelm(path, image_root, faults)) == 4 * scenes
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert path.stat().st_size > 8_000_000
+    assert peaks[1] < peaks[0] + 1_000_000
 
 
 def test_bytes_that_are_no_text_are_an_error_naming_the_file(image_root: Path) -> None:

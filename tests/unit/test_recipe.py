@@ -108,7 +108,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, overr
         ("learner.lr=fast", "learner.lr: Input should be a valid number"),
         ("rollout.engines=0", "rollout.engines: Input should be greater than or equal to 1"),
         ("run.steps=2.5", "run.steps: Input should be a valid integer"),
-        ("data.source=drivlm", "data.source: Input should be 'rendered' or 'drivelm'"),
+        ("data.source=drivlm", "data.source: Input should be 'rendered', 'jsonl', 'drivelm', "),
         ("run=3", "run: Input should be a valid dictionary"),
         ("reward.routes=[{}]", "reward.routes.0.scorers is missing"),
     ],

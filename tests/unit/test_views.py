@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from data.sample import CAMERAS, LIDAR, DrivingSample
+from data.sample import CAMERAS, GRID, LIDAR, DrivingSample
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
-from policies.views import GRID, View, arrange, draw, missing_views, picture_id, pictures, stitch, views_of
+from policies.views import View, arrange, draw, missing_views, picture_id, pictures, stitch, views_of
 
 TILE = (32, 18)
 STITCHED = PolicySettings(views="stitched", image_size=TILE)

@@ -1,0 +1,163 @@
+"""What every loader does with an entry it has read: makes the sample, and checks ids, images and coordinates.
+
+Works on streams: what is kept in memory does not grow with the file (ids are kept as bits, image checks in a bounded
+cache), so a reader's generator stays a generator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from cachetools import LRUCache
+
+from data.coordinates import coordinate_pairs, odd_groups, outside_image
+from data.drivelm_questions import infer_kind, letter_of, parse_choices
+from data.faults import (
+    ANSWER_NOT_AN_OPTION,
+    DUPLICATE_ID,
+    EMPTY_ANSWER,
+    EMPTY_QUESTION,
+    FAULTY_IMAGE,
+    ODD_COORDINATES,
+    OUTSIDE_IMAGE,
+    UNKNOWN_TASK,
+    Faults,
+)
+from data.images import faulty_images
+from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH, LIDAR, DrivingSample, Kind, Task
+
+_CHUNK = 256
+"""Samples whose images are checked together."""
+_KNOWN_IMAGES = 16_384
+"""Images whose check is remembered: questions about one frame may lie apart in a file."""
+_NUMBERED = re.compile(r"(?P<stem>.*)_(?P<number>0|[1-9]\d{0,3})", re.DOTALL)
+
+
+def make_sample(
+    faults: Faults,
+    *,
+    id: str,
+    scene_id: str,
+    frame_id: str,
+    task: Task | None,
+    question: str,
+    answer: str,
+    images: dict[str, str],
+    choices: Mapping[str, str] | None = None,
+    kind: Kind | None = None,
+    **others: Any,
+) -> DrivingSample | None:
+    """The sample of an entry, or None with its fault listed.
+
+    Options are read from the question unless `choices` gives them, and the answer becomes the letter of one; the kind
+    is told by question and answer unless given.
+    """
+    for text, reason, what in ((question, EMPTY_QUESTION, "question"), (answer, EMPTY_ANSWER, "answer")):
+        if not text:
+            faults.drop(reason, id, f"question {id} has an empty {what}")
+            return None
+    if task is None:
+        faults.drop(UNKNOWN_TASK, id, f"question {id}: no task is known for the wording {question!r}")
+        return None
+    choices = parse_choices(question) if choices is None else dict(choices)
+    if choices:
+        letter = letter_of(answer, choices)
+        if letter is None:
+            faults.drop(ANSWER_NOT_AN_OPTION, id, f"question {id} has the answer {answer!r}, not an option")
+            return None
+        answer = letter
+    return DrivingSample(
+        id=id,
+        scene_id=scene_id,
+        frame_id=frame_id,
+        task=task,
+        kind=kind or infer_kind(question, answer, choices),
+        question=question,
+        answer=answer,
+        images=images,
+        choices=choices,
+        **others,
+    )
+
+
+def admitted(samples: Iterable[DrivingSample], faults: Faults) -> Iterator[DrivingSample]:
+    """The samples whose images can be read and whose id is new; odd and outlying coordinates are listed and kept."""
+    seen = SeenIds()
+    for sample in _with_readable_images(samples, faults):
+        if not seen.add(sample.id):
+            faults.drop(DUPLICATE_ID, sample.id, f"question {sample.id} is in the file more than once")
+            continue
+        _note_coordinates(sample, faults)
+        yield sample
+
+
+class SeenIds:
+    """A set of ids that takes a bit for an id `stem_number` of a stem that was seen (DriveLM: `scene_frame_7`)."""
+
+    def __init__(self) -> None:
+        """An empty set."""
+        self._numbers: dict[str, int] = {}
+        self._others: set[str] = set()
+
+    def add(self, id: str) -> bool:
+        """Add an id; whether it was new."""
+        found = _NUMBERED.fullmatch(id)
+        if found is None:
+            new = id not in self._others
+            self._others.add(id)
+            return new
+        numbers, bit = self._numbers.get(found["stem"], 0), 1 << int(found["number"])
+        self._numbers[found["stem"]] = numbers | bit
+        return not numbers & bit
+
+
+def _with_readable_images(samples: Iterable[DrivingSample], faults: Faults) -> Iterator[DrivingSample]:
+    known: LRUCache[str, str | None] = LRUCache(_KNOWN_IMAGES)
+    stream = iter(samples)
+    while chunk := list(islice(stream, _CHUNK)):
+        paths = {path for sample in chunk for path in _image_paths(sample)}
+        checked = {path: known[path] for path in paths if path in known}
+        unread = paths - checked.keys()
+        faulty = faulty_images(unread) if unread else {}
+        checked |= {path: faulty.get(path) for path in unread}
+        known.update(checked)
+        for sample in chunk:
+            fault = next((said for path in _image_paths(sample) if (said := checked[path]) is not None), None)
+            if fault is None:
+                yield sample
+            else:
+                faults.drop(FAULTY_IMAGE, sample.id, f"frame {sample.frame_id}: {fault}")
+
+
+def _image_paths(sample: DrivingSample) -> list[str]:
+    return [path for name, path in sample.images.items() if name != LIDAR]
+
+
+def _note_coordinates(sample: DrivingSample, faults: Faults) -> None:
+    """List a question once when it, its answer or an object of its frame has odd or outlying coordinates."""
+    texts = (("question", sample.question), ("answer", sample.answer))
+    odd = [
+        f"question {sample.id} has {group} with an odd count of numbers in its {what}"
+        for what, text in texts
+        for group in odd_groups(text)
+    ]
+    if odd:
+        faults.keep(ODD_COORDINATES, sample.id, *odd)
+    if sample.coordinate_unit == "metres":
+        return
+    width, height = (IMAGE_WIDTH, IMAGE_HEIGHT) if sample.coordinate_unit == "pixels" else (1, 1)
+    outside = [
+        f"question {sample.id} has the point {pair} outside the {width}x{height} image in its {what}"
+        for what, text in texts
+        for pair in coordinate_pairs(text)
+        if outside_image((pair[0] * IMAGE_WIDTH / width, pair[1] * IMAGE_HEIGHT / height))
+    ]
+    for item in sample.objects:
+        corners = [item.box[:2], item.box[2:]] if item.box else []
+        if any(outside_image(pair) for pair in [*coordinate_pairs(item.tag), *corners]):
+            outside.append(f"frame {sample.frame_id}: object {item.tag} with box {item.box} leaves the image")
+    if outside:
+        faults.keep(OUTSIDE_IMAGE, sample.id, *outside)

@@ -1,0 +1,223 @@
+"""DriveAction: parquet files with three images a row, read batch by batch.
+
+Rows belong to a slice (`question_slice_id`); its vision (V) and language (L) questions may be put into the prompt of
+its action (A) questions as context: the modes V-L-A, V-A, L-A and A. Images lie inside the parquet files and are
+written out once, named by their content. Source: Hao et al. 2025.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.admission import admitted, make_sample
+from data.drivelm_questions import infer_task
+from data.errors import DataError
+from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults, LoadedSamples, collected
+from data.records import RecordError, expect, member, optional_text, text_member
+from data.sample import DrivingSample, Kind, Task
+
+Mode = Literal["V-L-A", "V-A", "L-A", "A"]
+Language = Literal["en", "cn"]
+IMAGES = ("image_0", "image_1", "image_2")
+CATEGORY = "qa_l0"
+"""The column that says Vision, Language or Action."""
+BATCH = 32
+"""Rows in memory at once; an image has some hundred kilobytes."""
+
+_TASKS: dict[str, Task] = {"Vision": "perception", "Language": "planning", "Action": "behavior"}
+_READ_ERRORS = (pa.ArrowException, OSError)
+
+
+def load_driveaction(
+    source: Path, image_folder: Path, mode: Mode = "A", language: Language = "en", strict: bool = False
+) -> LoadedSamples:
+    """Read DriveAction.
+
+    Sample ids are `slice_n`, n counting the rows of a slice; a slice is a scene and a frame. Without options the answer
+    is True or False, and the kind yes_no.
+
+    Args:
+        source: a parquet file, or a folder of them.
+        image_folder: where the images are written.
+        mode: which of a slice's other questions, with their answers, stand before its action questions.
+        language: the column of the texts, `content_en` or `content_cn`.
+        strict: a faulty row, row group or file is an error.
+
+    Raises:
+        DataError: there is no parquet file, none holds a usable row, or a mode with context is asked of files without
+            the column `qa_l0`.
+    """
+    faults = Faults(strict)
+    samples = read_driveaction(source, image_folder, faults, mode, language)
+    return collected(source, "driveaction", samples, faults)
+
+
+def read_driveaction(
+    source: Path, image_folder: Path, faults: Faults, mode: Mode = "A", language: Language = "en"
+) -> Iterator[DrivingSample]:
+    """As `load_driveaction`, one sample after the other; only the texts of context questions are kept in memory.
+
+    Raises:
+        DataError: as `load_driveaction`; files without a usable row give no sample.
+    """
+    if mode not in get_args(Mode):
+        raise DataError(f"data.context_mode must be one of {', '.join(get_args(Mode))}, got {mode}")
+    files = sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]
+    if not files or not all(file.is_file() for file in files):
+        raise DataError(f"data.annotations {source} is neither a parquet file nor a folder of parquet files")
+    wanted = {"V": "Vision", "L": "Language"}
+    categories = tuple(wanted[letter] for letter in mode.split("-")[:-1])
+    return admitted(_samples(files, image_folder, faults, categories, f"content_{language}"), faults)
+
+
+def _samples(
+    files: list[Path], image_folder: Path, faults: Faults, categories: tuple[str, ...], content: str
+) -> Iterator[DrivingSample]:
+    contexts = _contexts(files, categories, content) if categories else {}
+    columns = ["question_slice_id", CATEGORY, content, *IMAGES]
+    numbers: Counter[str] = Counter()
+    for file in files:
+        for place, row in _rows(file, columns, faults):
+            try:
+                slice_id = str(member(row, "question_slice_id", object, place) or "")
+                if not slice_id:
+                    raise RecordError(f"{place} has no question_slice_id")
+                id_ = f"{slice_id}_{numbers[slice_id]}"
+                numbers[slice_id] += 1
+                sample = _sample(row, id_, slice_id, place, image_folder, contexts.get(slice_id, []), content, faults)
+            except RecordError as error:
+                faults.drop(MALFORMED, place, str(error))
+                continue
+            if sample is not None:
+                yield sample
+
+
+def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and row; a file or row group that cannot be read is listed (without `faults`: passed over)."""
+    try:
+        parquet = pq.ParquetFile(file)
+    except _READ_ERRORS as error:
+        if faults:
+            faults.drop(UNREADABLE_PART, str(file), f"{file} cannot be read as parquet (cut off?): {_line(error)}")
+        return
+    with parquet:
+        present = [column for column in columns if column in parquet.schema_arrow.names]
+        number = 0
+        for group in range(parquet.num_row_groups):
+            first, number = number, number + parquet.metadata.row_group(group).num_rows
+            try:
+                for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=present, use_threads=False):
+                    for row in batch.to_pylist():
+                        yield f"{file}: row {first}", row
+                        first += 1
+            except _READ_ERRORS as error:
+                if faults:
+                    note = f"{file}: row group {group} cannot be read from row {first} on: {_line(error)}"
+                    faults.drop(UNREADABLE_PART, f"{file}: row group {group}", note)
+
+
+def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> dict[str, list[str]]:
+    """Slice to its questions of some categories with their answers, as lines of text. Reads no images."""
+    found: defaultdict[str, dict[str, list[str]]] = defaultdict(lambda: {category: [] for category in categories})
+    named = False
+    for file in files:
+        for place, row in _rows(file, ["question_slice_id", CATEGORY, content], None):
+            named = named or CATEGORY in row
+            if row.get(CATEGORY) not in categories:
+                continue
+            try:
+                question, options, answer = _content(row, content, place)
+            except RecordError:
+                continue  # listed when the row itself is read
+            if question and answer:
+                told = options.get(answer, answer)
+                found[str(row.get("question_slice_id"))][row[CATEGORY]].append(f"Q: {question}\nA: {told}")
+    if not named:
+        raise DataError(
+            f"{files[0]} has no column {CATEGORY}, so data.context_mode must be A: no row says what it asks about"
+        )
+    return {slice_id: [line for lines in by.values() for line in lines] for slice_id, by in found.items()}
+
+
+def _sample(
+    row: dict[str, Any],
+    id_: str,
+    slice_id: str,
+    place: str,
+    image_folder: Path,
+    context: list[str],
+    content: str,
+    faults: Faults,
+) -> DrivingSample | None:
+    question, options, answer = _content(row, content, place)
+    category = optional_text(row, CATEGORY, place)
+    images = {}
+    for name in IMAGES:
+        written = _write_image(row, name, place, image_folder)
+        if written is None:
+            faults.drop(FAULTY_IMAGE, id_, f"{place} has no bytes for {name}")
+            return None
+        images[name] = written
+    if question and options:
+        question = "\n".join([question, *(f"{letter}. {text}" for letter, text in options.items())])
+    if category == "Action" and context and question:
+        question = "\n".join(["What is known about the scene:", *context, "", question])
+    kind: Kind = "multiple_choice" if options else "yes_no" if answer in ("True", "False") else "open_ended"
+    return make_sample(
+        faults,
+        id=id_,
+        scene_id=slice_id,
+        frame_id=slice_id,
+        task=_TASKS.get(category) or infer_task(question) or "behavior",
+        question=question,
+        answer=answer,
+        images=images,
+        choices=options,
+        kind=kind,
+    )
+
+
+def _content(row: dict[str, Any], column: str, place: str) -> tuple[str, dict[str, str], str]:
+    """Question, options by letter, and answer, of a struct or of JSON text."""
+    value, at = member(row, column, object, place), f"{place}.{column}"
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{at} is no JSON: {error}") from None
+    record = expect(value, dict, at)
+    options = expect(record.get("options") or {}, dict, f"{at}.options")
+    texts = {key: optional_text(options, key, f"{at}.options") for key in sorted(options)}
+    answer = record.get("answer")
+    said = str(answer) if isinstance(answer, bool) else text_member(record, "answer", at)
+    return text_member(record, "question", at), {key: text for key, text in texts.items() if text}, said
+
+
+def _write_image(row: dict[str, Any], name: str, place: str, folder: Path) -> str | None:
+    """The file that holds an image of a row, written when it is not there; None for a row without it."""
+    value = row.get(name)
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not data:
+        return None
+    data = expect(data, bytes, f"{place}.{name}")
+    suffix = "png" if data.startswith(b"\x89PNG") else "jpg"
+    path = folder.resolve() / f"{hashlib.sha256(data).hexdigest()[:32]}.{suffix}"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.part")
+        draft.write_bytes(data)
+        draft.replace(path)
+    return str(path)
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

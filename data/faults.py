@@ -1,0 +1,117 @@
+"""What was wrong with the entries of a data file, and what a loaded file gives. Imports nothing but the sample.
+
+A faulty entry never stops a load: it is listed under the name of its fault, and the rest is used. With `strict` the
+first one is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.errors import DataError
+from data.sample import TASKS, DrivingSample
+
+EMPTY_QUESTION = "empty_question"
+EMPTY_ANSWER = "empty_answer"
+WRONG_CAMERAS = "wrong_cameras"
+FAULTY_IMAGE = "faulty_image"
+UNKNOWN_TASK = "unknown_task"
+UNKNOWN_TAG = "unknown_tag"
+ANSWER_NOT_AN_OPTION = "answer_not_an_option"
+DUPLICATE_ID = "duplicate_id"
+OUTSIDE_IMAGE = "coordinates_outside_image"
+ODD_COORDINATES = "odd_number_of_coordinates"
+MALFORMED = "malformed_entry"
+UNREADABLE_PART = "unreadable_part"
+UNPAIRED = "unpaired_entry"
+CONFUSED = "confused_label"
+
+
+class Faults:
+    """Collects what is wrong while a file is read; a note is kept once however many entries it concerns.
+
+    `dropped` lists the ids of the entries that were left out, `kept` of those that were used in spite of a fault, each
+    by its reason; `notes` has one sentence per fault, naming the entry, file or object. They grow with the faults, not
+    with the file.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        """With `strict` the first fault raises."""
+        self.strict = strict
+        self.dropped: defaultdict[str, list[str]] = defaultdict(list)
+        self.kept: defaultdict[str, list[str]] = defaultdict(list)
+        self.notes: dict[str, None] = {}
+
+    def drop(self, reason: str, id: str, note: str) -> None:
+        """Leave an entry out.
+
+        Raises:
+            DataError: `strict` is set; the note and the reason.
+        """
+        self.dropped[reason].append(id)
+        self._note(reason, note)
+
+    def keep(self, reason: str, id: str, *notes: str) -> None:
+        """Use an entry in spite of a fault.
+
+        Raises:
+            DataError: `strict` is set; the first note and the reason.
+        """
+        self.kept[reason].append(id)
+        for note in notes:
+            self._note(reason, note)
+
+    def _note(self, reason: str, note: str) -> None:
+        if self.strict:
+            raise DataError(f"{note} ({reason}; without strict such entries are counted, and the rest is used)")
+        self.notes[note] = None
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Reason to ids, dropped and kept together."""
+        return dict(self.dropped) | dict(self.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSamples:
+    """What an annotation file held.
+
+    `dropped` lists the ids of the questions that were left out, `kept_with_fault` of those that were used in spite of
+    a fault, each by its reason; `notes` has one sentence per fault, naming the frame, file or object.
+    """
+
+    format: str
+    samples: tuple[DrivingSample, ...]
+    dropped: dict[str, list[str]]
+    kept_with_fault: dict[str, list[str]]
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """One sentence with every count, for logs and reports."""
+        tasks = Counter(sample.task for sample in self.samples)
+        counted = ", ".join(f"{tasks[task]} {task}" for task in TASKS if tasks[task])
+        faults = [f"{len(ids)} dropped for {reason}" for reason, ids in self.dropped.items()]
+        faults += [f"{len(ids)} kept with {reason}" for reason, ids in self.kept_with_fault.items()]
+        scenes = len({sample.scene_id for sample in self.samples})
+        return "; ".join([f"{len(self.samples)} questions of {scenes} scenes ({counted})", *faults])
+
+
+def collected(file: Path, format: str, samples: Iterable[DrivingSample], faults: Faults) -> LoadedSamples:
+    """All samples of a file.
+
+    Raises:
+        DataError: none is left; the sentence has the counts and the first fault.
+    """
+    kept = tuple(samples)
+    loaded = LoadedSamples(format, kept, dict(faults.dropped), dict(faults.kept), tuple(faults.notes))
+    if not kept:
+        raise DataError(f"{file} holds no usable question: {loaded.summary}{first_note(faults)}")
+    return loaded
+
+
+def first_note(faults: Faults) -> str:
+    """The first fault as the end of an error sentence, or nothing."""
+    return next((f"; first: {note}" for note in faults.notes), "")

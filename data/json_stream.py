@@ -1,0 +1,87 @@
+"""Reading JSON files of any size entry by entry, so that memory is bounded by the largest entry. ijson only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import ijson
+
+from data.errors import DataError
+
+Outermost = Literal["object", "list", "other"]
+
+_REREAD_BYTES = 64 * 2**20
+"""A broken file up to this size is read once more as a whole, for the exact line and column of its fault."""
+
+
+def outermost(path: Path, setting: str = "data.annotations") -> Outermost:
+    """What a JSON file holds, told by its first character.
+
+    Raises:
+        DataError: the file is missing or not JSON; `setting` is what named it.
+    """
+    if not path.is_file():
+        raise DataError(f"{setting} {path} does not exist or is not a file")
+    with path.open("rb") as file:
+        while (first := file.read(1)) in (b" ", b"\t", b"\r", b"\n"):
+            pass
+    if first not in (b"{", b"["):
+        small_value(path)
+        return "other"
+    return "object" if first == b"{" else "list"
+
+
+def members(path: Path, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The members of the object at a prefix (ijson's notation), one after the other.
+
+    Raises:
+        DataError: the file is not JSON, from where the fault is reached.
+    """
+    yield from _streamed(path, lambda file: ijson.kvitems(file, prefix, use_float=True))
+
+
+def items(path: Path, prefix: str = "item") -> Iterator[Any]:
+    """The items of the list at a prefix (ijson's notation; `item` alone is the outermost list).
+
+    Raises:
+        DataError: as `members`.
+    """
+    yield from _streamed(path, lambda file: ijson.items(file, prefix, use_float=True))
+
+
+def small_value(path: Path) -> Any:
+    """A small file as a whole.
+
+    Raises:
+        DataError: it is not JSON (line and column), not UTF-8 text, or larger than 64 MiB.
+    """
+    if path.stat().st_size > _REREAD_BYTES:
+        raise DataError(f"{path} is not valid JSON: it begins with neither an object nor a list")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
+
+
+def _streamed(path: Path, parse: Any) -> Iterator[Any]:
+    with path.open("rb") as file:
+        try:
+            yield from parse(file)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
+            raise _broken(path, file, error) from None
+
+
+def _broken(path: Path, file: BinaryIO, error: Exception) -> DataError:
+    said = str(error).splitlines()[0]
+    if path.stat().st_size <= _REREAD_BYTES:
+        try:
+            small_value(path)
+        except DataError as exact:
+            return exact
+        return DataError(f"{path} is not valid JSON: {said} (NaN and Infinity are no JSON)")
+    return DataError(f"{path} is not valid JSON: {said} within the first {file.tell()} bytes")

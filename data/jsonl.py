@@ -1,0 +1,242 @@
+"""Driving samples as JSON lines: the format for your own data, and what every other format converts into.
+
+One sample a line, read and written as a stream; `docs/data.md` describes every field. Image paths are relative to the
+file's own folder, so a folder with file and images can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data.admission import admitted
+from data.drivelm_questions import letter_of
+from data.errors import DataError
+from data.faults import (
+    ANSWER_NOT_AN_OPTION,
+    EMPTY_ANSWER,
+    EMPTY_QUESTION,
+    FAULTY_IMAGE,
+    MALFORMED,
+    Faults,
+    LoadedSamples,
+    collected,
+)
+from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
+
+_Point = tuple[float, float, float]
+_Letter = Annotated[str, Field(pattern="^[A-Z]$")]
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Object(_Model):
+    tag: str
+    category: str = ""
+    description: str = ""
+    status: str | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+class _Trajectory(_Model):
+    past: tuple[_Point, ...]
+    future: tuple[_Point, ...]
+    command: Command
+    interval_s: float = Field(0.5, gt=0)
+
+
+class _Line(_Model):
+    """A line of the file; `docs/data.md` says what each field means."""
+
+    id: _Name
+    scene_id: _Name
+    frame_id: str = ""
+    task: Task
+    kind: Kind
+    question: str
+    answer: str
+    images: dict[str, str] = {}
+    choices: dict[_Letter, str] = {}
+    objects: tuple[_Object, ...] = ()
+    reasoning: str = ""
+    labels: dict[str, tuple[int, ...]] = {}
+    trajectory: _Trajectory | None = None
+    coordinate_unit: CoordinateUnit = "pixels"
+
+    @model_validator(mode="after")
+    def _check_choices(self) -> _Line:
+        if (self.kind == "multiple_choice") != bool(self.choices):
+            raise ValueError("choices are given exactly when kind is multiple_choice")
+        return self
+
+
+def load_jsonl(path: Path, image_root: Path | None = None, strict: bool = False) -> LoadedSamples:
+    """Read a file of samples.
+
+    Args:
+        path: the JSONL file.
+        image_root: what relative image paths are resolved against, instead of the file's folder.
+        strict: a faulty line is an error.
+
+    Raises:
+        DataError: the file is missing or holds no usable sample.
+    """
+    faults = Faults(strict)
+    return collected(path, "jsonl", read_jsonl(path, faults, image_root), faults)
+
+
+def read_jsonl(path: Path, faults: Faults, image_root: Path | None = None) -> Iterator[DrivingSample]:
+    """As `load_jsonl`, one sample after the other in bounded memory.
+
+    Raises:
+        DataError: as `load_jsonl`; a file without a usable line gives no sample.
+    """
+    if not path.is_file():
+        raise DataError(f"data.annotations {path} does not exist or is not a file")
+    if image_root is not None and not image_root.is_dir():
+        raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
+    return admitted(_samples(path, (image_root or path.parent).resolve(), faults), faults)
+
+
+def write_jsonl(path: Path, samples: Iterable[DrivingSample]) -> int:
+    """Write samples as they come, and return how many; the file appears under its name when it is complete.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    draft, count = path.with_name(f"{path.name}.part"), 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = draft.open("w", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}): choose another place") from None
+    folder = path.parent.resolve()
+    try:
+        with file:
+            for sample in samples:
+                file.write(json.dumps(record_of(sample, folder), ensure_ascii=False, allow_nan=False) + "\n")
+                count += 1
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
+
+
+def record_of(sample: DrivingSample, folder: Path) -> dict[str, Any]:
+    """The line of a sample in a file in `folder`: image paths relative to it, fields that say nothing left out."""
+    record: dict[str, Any] = {
+        "id": sample.id,
+        "scene_id": sample.scene_id,
+        "frame_id": sample.frame_id,
+        "task": sample.task,
+        "kind": sample.kind,
+        "question": sample.question,
+        "answer": sample.answer,
+        "images": {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sample.images.items()},
+        "choices": sample.choices,
+        "objects": [_object_record(item) for item in sample.objects],
+        "reasoning": sample.reasoning,
+        "labels": sample.labels,
+        "trajectory": _trajectory_record(sample.trajectory),
+        "coordinate_unit": sample.coordinate_unit if sample.coordinate_unit != "pixels" else "",
+    }
+    return {name: value for name, value in record.items() if value or name in ("frame_id", "images")}
+
+
+def _object_record(item: KeyObject) -> dict[str, Any]:
+    return {
+        "tag": item.tag,
+        "category": item.category,
+        "description": item.description,
+        "status": item.status,
+        "box": item.box,
+    }
+
+
+def _trajectory_record(trajectory: Trajectory | None) -> dict[str, Any] | None:
+    if trajectory is None:
+        return None
+    return {
+        "past": trajectory.past,
+        "future": trajectory.future,
+        "command": trajectory.command,
+        "interval_s": trajectory.interval_s,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a line stands, for its faults."""
+
+    file: Path
+    number: int
+
+    @property
+    def id(self) -> str:
+        return f"line {self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.number}"
+
+
+def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            place = _Place(path, number)
+            try:
+                line = _Line.model_validate_json(raw)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_context=False)[0]
+                where = ".".join(map(str, first["loc"]))
+                faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
+                continue
+            sample = _sample(line, place, root, faults)
+            if sample is not None:
+                yield sample
+
+
+def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSample | None:
+    for text, reason, what in (
+        (line.question, EMPTY_QUESTION, "question"),
+        (line.answer, EMPTY_ANSWER, "answer"),
+    ):
+        if not text.strip():
+            faults.drop(reason, line.id, f"{place}: {line.id} has an empty {what}")
+            return None
+    answer: str | None = letter_of(line.answer, line.choices) if line.choices else line.answer
+    if answer is None:
+        faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {line.answer!r}, not an option")
+        return None
+    images = {name: os.path.normpath(root / written) for name, written in line.images.items()}
+    if any("\x00" in written or not written for written in line.images.values()):
+        faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")
+        return None
+    given = line.trajectory
+    trajectory = Trajectory(given.past, given.future, given.command, given.interval_s) if given else None
+    return DrivingSample(
+        id=line.id,
+        scene_id=line.scene_id,
+        frame_id=line.frame_id or line.id,
+        task=line.task,
+        kind=line.kind,
+        question=line.question,
+        answer=answer,
+        images=images,
+        choices=line.choices,
+        objects=tuple(KeyObject(o.tag, o.category, o.description, o.status, o.box) for o in line.objects),
+        reasoning=line.reasoning,
+        labels=line.labels,
+        trajectory=trajectory,
+        coordinate_unit=line.coordinate_unit,
+    )

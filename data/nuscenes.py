@@ -1,0 +1,284 @@
+"""nuScenes ego trajectories for open-loop planning, from the JSON tables or from waypoints that were prepared.
+
+The tables are read directly and entry by entry: of the large ones (`sample_data`, `ego_pose`) only what belongs to key
+frames stays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.admission import admitted, make_sample
+from data.errors import DataError
+from data.faults import MALFORMED, UNPAIRED, Faults, LoadedSamples, collected
+from data.json_stream import items, outermost
+from data.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
+from data.records import RecordError, expect, member, numbers, optional_text
+from data.sample import CAMERAS, LIDAR, Command, DrivingSample, Trajectory
+from data.trajectory import (
+    FUTURE_STEPS,
+    INTERVAL_S,
+    PAST_STEPS,
+    UNIAD_COMMANDS,
+    Pose,
+    Waypoint,
+    command_of,
+    from_offsets,
+    seen_from,
+    waypoint_text,
+    with_yaw,
+)
+
+TABLES = ("sample", "sample_data", "ego_pose", "calibrated_sensor")
+
+_GOAL: dict[Command, str] = {"right": "turn right", "left": "turn left", "forward": "keep forward"}
+
+
+def load_trajectories(source: Path, image_root: Path, strict: bool = False) -> LoadedSamples:
+    """Read ego trajectories: 2 s of past, 3 s of future, at 2 Hz.
+
+    The question gives the past and the command, the answer is "[(x, y), ...]" of the future; both are in `trajectory`.
+
+    Args:
+        source: the folder of nuScenes' JSON tables (such as `v1.0-trainval`), or a JSON list of prepared entries
+            {scene_token, token, images, command?} with waypoints in UniAD's words (`sdc_planning` [1, 6, 3],
+            `sdc_planning_past`?) or VAD's (`gt_ego_fut_trajs` [6, 2] offsets, `gt_ego_his_trajs`?, `gt_ego_fut_cmd`).
+        image_root: the folder that holds `samples/CAM_FRONT/...`.
+        strict: a faulty entry is an error. A key frame too near the end of its scene for a whole trajectory is none.
+
+    Raises:
+        DataError: a table is missing or not JSON, no key frame has a whole trajectory, or `image_root` holds no
+            `samples`.
+    """
+    faults = Faults(strict)
+    return collected(source, "nuscenes", read_trajectories(source, image_root, faults), faults)
+
+
+def read_trajectories(source: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    """As `load_trajectories`, one sample after the other.
+
+    Raises:
+        DataError: as `load_trajectories`; a source without a whole trajectory gives no sample.
+    """
+    check_samples_folder(image_root)
+    root = image_root.resolve()
+    if source.is_dir():
+        for table in TABLES:
+            if outermost(source / f"{table}.json") != "list":
+                raise DataError(f"{source / table}.json is no list, as a table of nuScenes is")
+        return admitted(_from_tables(source, root, faults), faults)
+    if outermost(source) != "list":
+        raise DataError(f"{source} is neither a folder of nuScenes tables nor a list of prepared trajectories")
+    return admitted(_from_list(source, root, faults), faults)
+
+
+def question_of(past: tuple[Waypoint, ...], command: Command) -> str:
+    """What is asked: in our own words, with the past in the form that the answer has."""
+    driven = f"In the last {len(past) * INTERVAL_S:g} s it was at {waypoint_text(past)}. " if past else ""
+    return (
+        "The ego vehicle is at (0.00, 0.00) now; x is metres to the right, y metres ahead. "
+        f"{driven}It is to {_GOAL[command]}. Where will it be at each half second of the next "
+        f"{FUTURE_STEPS * INTERVAL_S:g} s? Reply with {FUTURE_STEPS} points: [(x, y), ...]."
+    )
+
+
+def _trajectory_sample(
+    faults: Faults, scene_id: str, frame_id: str, paths: list[str], root: Path, trajectory: Trajectory
+) -> DrivingSample | None:
+    id_ = f"{scene_id}_{frame_id}"
+    images = six_images(frame_id, written_paths(paths), root)
+    if isinstance(images, BadFrame):
+        faults.drop(images.reason, id_, images.note)
+        return None
+    return make_sample(
+        faults,
+        id=id_,
+        scene_id=scene_id,
+        frame_id=frame_id,
+        task="planning",
+        kind="coordinates",
+        question=question_of(trajectory.past, trajectory.command),
+        answer=waypoint_text(trajectory.future),
+        images=images,
+        choices={},
+        trajectory=trajectory,
+        coordinate_unit="metres",
+    )
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _KeyFrame:
+    """What the tables say of a key frame, collected over several passes."""
+
+    scene_id: str
+    previous: str
+    next: str
+    paths: list[str] = field(default_factory=list)
+    ego_pose: str = ""
+    sensor: str = ""
+
+
+def _from_tables(folder: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    frames = _key_frames(folder, faults)
+    poses = _poses(folder, "ego_pose", {frame.ego_pose for frame in frames.values()}, faults)
+    sensors = _poses(folder, "calibrated_sensor", {frame.sensor for frame in frames.values()}, faults)
+    for token, frame in frames.items():
+        past = _chain(frames, token, "previous", PAST_STEPS)[::-1]
+        future = _chain(frames, token, "next", FUTURE_STEPS)
+        if len(past) < PAST_STEPS or len(future) < FUTURE_STEPS:
+            continue  # the ends of a scene: no fault of the data
+        needed = [poses.get(frames[other].ego_pose) for other in (token, *past, *future)]
+        sensor = sensors.get(frame.sensor)
+        known = [pose for pose in needed if pose is not None]
+        if sensor is None or len(known) < len(needed):
+            note = f"{folder}: key frame {token} or one beside it has no {LIDAR} pose"
+            faults.drop(UNPAIRED, f"{frame.scene_id}_{token}", note)
+            continue
+        seen = [seen_from(known[0], sensor, pose) for pose in known[1:]]
+        ahead = tuple(seen[PAST_STEPS:])
+        trajectory = Trajectory(tuple(seen[:PAST_STEPS]), ahead, command_of(ahead), INTERVAL_S)
+        sample = _trajectory_sample(faults, frame.scene_id, token, frame.paths, root, trajectory)
+        if sample is not None:
+            yield sample
+
+
+def _key_frames(folder: Path, faults: Faults) -> dict[str, _KeyFrame]:
+    frames: dict[str, _KeyFrame] = {}
+    for place, record in _entries(folder / "sample.json", faults):
+        try:
+            token, scene = member(record, "token", str, place), member(record, "scene_token", str, place)
+            frames[token] = _KeyFrame(scene, optional_text(record, "prev", place), optional_text(record, "next", place))
+        except RecordError as error:
+            faults.drop(MALFORMED, place, str(error))
+    for place, record in _entries(folder / "sample_data.json", faults):
+        try:
+            _add_key_image(frames, record, place)
+        except RecordError as error:
+            faults.keep(MALFORMED, place, str(error))
+    return frames
+
+
+def _add_key_image(frames: dict[str, _KeyFrame], record: dict[str, Any], place: str) -> None:
+    path = member(record, "filename", str, place)
+    frame = frames.get(member(record, "sample_token", str, place))
+    if frame is None or not record.get("is_key_frame"):
+        return
+    channel = path.split("/")[-2] if "/" in path else ""
+    if channel in CAMERAS:
+        frame.paths.append(path)
+    elif channel == LIDAR:
+        frame.ego_pose = member(record, "ego_pose_token", str, place)
+        frame.sensor = member(record, "calibrated_sensor_token", str, place)
+
+
+def _poses(folder: Path, table: str, wanted: set[str], faults: Faults) -> dict[str, Pose]:
+    found: dict[str, Pose] = {}
+    for place, record in _entries(folder / f"{table}.json", faults):
+        token = record.get("token")
+        if token not in wanted:
+            continue
+        try:
+            x, y, z = numbers(record.get("translation"), f"{place}.translation", 3)
+            w, i, j, k = numbers(record.get("rotation"), f"{place}.rotation", 4)
+            found[str(token)] = Pose((x, y, z), (w, i, j, k))
+        except RecordError as error:
+            faults.keep(MALFORMED, place, str(error))
+    return found
+
+
+def _entries(file: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
+    for index, record in enumerate(items(file)):
+        if isinstance(record, dict):
+            yield f"{file}: [{index}]", record
+        else:
+            faults.keep(MALFORMED, f"{file}: [{index}]", f"{file}: [{index}] must be a dict")
+
+
+def _chain(frames: dict[str, _KeyFrame], token: str, link: str, count: int) -> list[str]:
+    """The tokens of up to `count` key frames before or after one, the nearest first."""
+    found: list[str] = []
+    while len(found) < count and (token := getattr(frames[token], link)) in frames:
+        found.append(token)
+    return found
+
+
+# --- prepared waypoints -----------------------------------------------------------------------------------------------
+
+
+def _from_list(file: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    for index, entry in enumerate(items(file)):
+        place = f"{file}: [{index}]"
+        try:
+            record = expect(entry, dict, place)
+            scene_id, frame_id = member(record, "scene_token", str, place), member(record, "token", str, place)
+            listed = member(record, "images", list, place)
+            paths = [expect(path, str, f"{place}.images[{i}]") for i, path in enumerate(listed)]
+            trajectory = read_trajectory(record, place)
+        except RecordError as error:
+            faults.drop(MALFORMED, f"[{index}]", str(error))
+            continue
+        sample = _trajectory_sample(faults, scene_id, frame_id, paths, root, trajectory)
+        if sample is not None:
+            yield sample
+
+
+def read_trajectory(record: dict[str, Any], place: str) -> Trajectory:
+    """The trajectory of a prepared entry, in UniAD's words or in VAD's.
+
+    Raises:
+        RecordError: neither is there, or the numbers are not as many as the format has.
+    """
+    if "sdc_planning" in record:
+        nested = expect(record["sdc_planning"], list, f"{place}.sdc_planning")
+        if len(nested) != 1:
+            raise RecordError(f"{place}.sdc_planning must have the shape [1, {FUTURE_STEPS}, 3]")
+        future = _waypoints(nested[0], f"{place}.sdc_planning[0]", FUTURE_STEPS)
+        past = _waypoints(record.get("sdc_planning_past") or [], f"{place}.sdc_planning_past")
+        index = record.get("command")
+        if index is None:
+            return Trajectory(past, future, command_of(future))
+        if index not in (0, 1, 2):
+            raise RecordError(f"{place}.command must be 0 (right), 1 (left) or 2 (forward), got {index}")
+        return Trajectory(past, future, UNIAD_COMMANDS[int(index)])
+    if "gt_ego_fut_trajs" not in record:
+        raise RecordError(f"{place} has neither sdc_planning (UniAD) nor gt_ego_fut_trajs (VAD)")
+    ahead = with_yaw(from_offsets(_offsets(record["gt_ego_fut_trajs"], f"{place}.gt_ego_fut_trajs", FUTURE_STEPS)))
+    steps = _offsets(record.get("gt_ego_his_trajs") or [], f"{place}.gt_ego_his_trajs")
+    return Trajectory(_back_from(steps), ahead, _one_hot(record, place) or command_of(ahead))
+
+
+def _waypoints(value: Any, place: str, count: int | None = None) -> tuple[Waypoint, ...]:
+    listed = expect(value, list, place)
+    if count is not None and len(listed) != count:
+        raise RecordError(f"{place} must hold {count} waypoints, got {len(listed)}")
+    triples = [numbers(point, f"{place}[{i}]", 3) for i, point in enumerate(listed)]
+    return tuple((x, y, yaw) for x, y, yaw in triples)
+
+
+def _offsets(value: Any, place: str, count: int | None = None) -> list[tuple[float, ...]]:
+    listed = expect(value, list, place)
+    if count is not None and len(listed) != count:
+        raise RecordError(f"{place} must hold {count} offsets, got {len(listed)}")
+    return [numbers(step, f"{place}[{i}]", 2) for i, step in enumerate(listed)]
+
+
+def _back_from(steps: list[tuple[float, ...]]) -> tuple[Waypoint, ...]:
+    """Past positions of the offsets that led to here: the last offset ends at (0, 0)."""
+    back = from_offsets((-x, -y) for x, y in reversed(steps))[::-1]
+    yaws = [with_yaw([step])[0][2] for step in steps]
+    return tuple((x, y, yaw) for (x, y), yaw in zip(back, yaws, strict=True))
+
+
+def _one_hot(record: dict[str, Any], place: str) -> Command | None:
+    if record.get("gt_ego_fut_cmd") is None:
+        return None
+    values = numbers(record["gt_ego_fut_cmd"], f"{place}.gt_ego_fut_cmd", len(UNIAD_COMMANDS))
+    if sorted(values) != [0.0, 0.0, 1.0]:
+        raise RecordError(f"{place}.gt_ego_fut_cmd must have one 1 among right, left, straight, got {values}")
+    return UNIAD_COMMANDS[values.index(1.0)]

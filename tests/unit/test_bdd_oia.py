@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.bdd_oia import REASON_ORDERS, answer_text, load_bdd_oia
+from data.bdd_oia_words import REASONS, actions_in, reasons_in
+from data.errors import DataError
+from data.faults import LoadedSamples
+from tests.drawn import damage, draw, written
+
+
+def reason_bits(*positions: int) -> list[int]:
+    return [int(position in positions) for position in range(21)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in "abcdefg":
+        draw(tmp_path / f"{name}.jpg")
+    return tmp_path
+
+
+def load(root: Path, actions: dict[str, Any], reasons: dict[str, Any], **options: Any) -> LoadedSamples:
+    images = [{"id": number, "file_name": name} for number, name in enumerate(actions)]
+    annotations = [{"category": category} for category in actions.values()]
+    first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
+    second = written(root / "x_reasons.json", [{"reason": bits, "file_name": name} for name, bits in reasons.items()])
+    return load_bdd_oia(first, second, root, **options)
+
+
+def test_a_frame_gives_its_actions_and_reasons_in_words_and_as_bits(root: Path) -> None:
+    loaded = load(root, {"a.jpg": [1, 0, 1, 0, 0]}, {"a.jpg": reason_bits(2, 0, 11)})
+    (sample,) = loaded.samples
+    assert sample.answer == (
+        "Action: Move forward, Turn left; "
+        "Reason: Follow traffic, Traffic light is green, Traffic light allows turning left"
+    )
+    assert sample.labels == {"action": (0, 2), "reason": (0, 2, 11)}
+    assert (sample.id, sample.scene_id, sample.task, sample.kind) == ("a.jpg", "a", "behavior", "open_ended")
+    assert sample.images == {"CAM_FRONT": str(root / "a.jpg")}
+
+
+def test_actions_and_reasons_are_paired_by_file_name_whatever_their_order(root: Path) -> None:
+    actions = {"a.jpg": [1, 0, 0, 0], "b.jpg": [0, 1, 0, 0]}
+    loaded = load(root, actions, {"b.jpg": reason_bits(7), "a.jpg": reason_bits(1)})
+    assert [sample.labels for sample in loaded.samples] == [
+        {"action": (0,), "reason": (1,)},
+        {"action": (1,), "reason": (7,)},
+    ]
+
+
+def test_a_file_in_the_order_of_the_table_gives_the_true_bits(root: Path) -> None:
+    loaded = load(root, {"a.jpg": [1, 0, 0, 0]}, {"a.jpg": reason_bits(0, 3)}, reason_order="table")
+    assert loaded.samples[0].labels["reason"] == (2, 7)  # the table begins with the green light; fourth: traffic light
+    assert sorted(REASON_ORDERS["table"]) == list(range(21))
+
+
+def test_the_order_of_the_table_is_that_of_its_rows() -> None:
+    assert [REASONS[bit].text for bit in REASON_ORDERS["table"]][:10] == [
+        "Traffic light is green", "Follow traffic", "Road is clear", "Traffic light", "Traffic sign", "Obstacle: car",
+        "Obstacle: person", "Obstacle: rider", "Obstacle: others", "No lane on the left",
+    ]  # fmt: skip
+
+
+def test_a_clip_is_shown_oldest_first_and_ends_with_the_frame_of_the_question(root: Path) -> None:
+    for number in range(9):
+        draw(root / "a" / f"{number}.jpg")
+    (sample,) = load(root, {"a.jpg": [1, 0, 0, 0]}, {"a.jpg": reason_bits(1)}, frames=3).samples
+    assert [(view, Path(path).name) for view, path in sample.images.items()] == [
+        ("CAM_FRONT-2", "0.jpg"), ("CAM_FRONT-1", "4.jpg"), ("CAM_FRONT", "8.jpg"),
+    ]  # fmt: skip
+
+
+def test_faulty_frames_are_listed_and_the_rest_is_used(root: Path) -> None:
+    damage(root / "f.jpg")
+    actions: dict[str, Any] = {
+        "a.jpg": [1, 0, 0, 0, 0],
+        "b.jpg": [0, 0, 0, 0, 1],
+        "c.jpg": [0, 0, 0, 0, 0],
+        "d.jpg": [1, 0, 2, 0],
+        "e.jpg": [1, 0, 0, 0],
+        "f.jpg": [1, 0, 0, 0],
+        "../g.jpg": [1, 0, 0, 0],
+    }
+    reasons: dict[str, Any] = {name: reason_bits(1) for name in actions if name != "e.jpg"}
+    reasons |= {"z.jpg": reason_bits(1), "y.jpg": [1, 0]}
+    loaded = load(root, actions, reasons)
+    assert [sample.id for sample in loaded.samples] == ["a.jpg"]
+    assert loaded.dropped == {
+        "confused_label": ["b.jpg"],
+        "empty_answer": ["c.jpg"],
+        "malformed_entry": ["reasons[7]", "[3]"],
+        "unpaired_entry": ["e.jpg", "d.jpg", "z.jpg"],
+        "faulty_image": ["../g.jpg", "f.jpg"],
+    }
+    with pytest.raises(DataError, match=r"\[7\]\.reason must hold 21 zeros and ones"):
+        load(root, actions, reasons, strict=True)
+
+
+def test_a_clip_with_too_few_frames_is_a_fault_that_says_how_many(root: Path) -> None:
+    draw(root / "a" / "0.jpg")
+    with pytest.raises(DataError, match="the clip .*a holds 1 frames, 2 are asked for"):
+        load(root, {"a.jpg": [1, 0, 0, 0]}, {"a.jpg": reason_bits(1)}, frames=2)
+
+
+def test_lists_of_unlike_length_lose_only_their_rest(root: Path) -> None:
+    images = [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
+    first = written(root / "x_actions.json", {"images": images, "annotations": [{"category": [1, 0, 0, 0]}]})
+    second = written(root / "x_reasons.json", [{"reason": reason_bits(1), "file_name": "a.jpg"}])
+    loaded = load_bdd_oia(first, second, root)
+    assert (len(loaded.samples), loaded.dropped) == (1, {"unpaired_entry": ["[1]"]})
+
+
+def test_the_reasons_of_another_split_are_an_error_that_says_why(root: Path) -> None:
+    with pytest.raises(DataError, match=r"no usable question: .*dropped for unpaired_entry; first: a.jpg has actions"):
+        load(root, {"a.jpg": [1, 0, 0, 0]}, {"b.jpg": reason_bits(1)})
+
+
+@pytest.mark.parametrize("bit", range(21))
+def test_every_answer_names_the_reason_it_was_written_for(bit: int) -> None:
+    assert REASONS[bit] in reasons_in(answer_text([0], [bit]))
+
+
+def test_an_answer_says_its_actions() -> None:
+    assert actions_in(answer_text([0, 3], [1])) == {"forward", "right"}

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.driveaction import load_driveaction
+from data.errors import DataError
+from tests.drawn import picture
+
+
+def row(slice_id: str, category: str, question: str, answer: str, **more: Any) -> dict[str, Any]:
+    content = {"question": question, "options": more.pop("options", None), "answer": answer}
+    images = {f"image_{number}": {"bytes": picture(40 * number), "path": None} for number in range(3)}
+    row = {"question_slice_id": slice_id, "qa_l0": category, "content_en": content, "content_cn": content}
+    return row | images | more
+
+
+ROWS = [
+    row("s1", "Action", "What does the car do?", "B", options={"A": "Stop", "B": "Go", "C": None}),
+    row("s1", "Vision", "Is the light red?", "False"),
+    row("s2", "Action", "Does the car stop?", "True"),
+    row("s1", "Language", "Which way leads the route?", "A", options={"A": "Left", "B": "Right", "C": None}),
+]
+
+
+def parquet(path: Path, rows: list[dict[str, Any]], group: int = 2) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=group)
+    return path
+
+
+def test_rows_give_samples_with_options_and_images_written_once(tmp_path: Path) -> None:
+    loaded = load_driveaction(parquet(tmp_path / "a.parquet", ROWS), tmp_path / "images")
+    assert [(s.id, s.scene_id, s.task, s.kind, s.answer) for s in loaded.samples] == [
+        ("s1_0", "s1", "behavior", "multiple_choice", "B"),
+        ("s1_1", "s1", "perception", "yes_no", "False"),
+        ("s2_0", "s2", "behavior", "yes_no", "True"),
+        ("s1_2", "s1", "planning", "multiple_choice", "A"),
+    ]
+    first = loaded.samples[0]
+    assert first.choices == {"A": "Stop", "B": "Go"}
+    assert first.question == "What does the car do?\nA. Stop\nB. Go"
+    assert list(first.images) == ["image_0", "image_1", "image_2"]
+    assert Path(first.images["image_1"]).read_bytes() == picture(40)
+    assert len(list((tmp_path / "images").iterdir())) == 3
+    assert loaded.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "known", "unknown"),
+    [
+        ("V-L-A", ["Is the light red?\nA: False", "Which way leads the route?\nA: Left"], []),
+        ("V-A", ["Is the light red?"], ["Which way"]),
+        ("L-A", ["Which way leads the route?"], ["light"]),
+        ("A", [], ["light", "Which way"]),
+    ],
+)
+def test_a_mode_puts_the_other_questions_of_the_slice_before_its_action(
+    tmp_path: Path, mode: Any, known: list[str], unknown: list[str]
+) -> None:
+    loaded = load_driveaction(parquet(tmp_path / "a.parquet", ROWS), tmp_path / "images", mode)
+    action, vision, other, _ = loaded.samples
+    assert all(text in action.question for text in known)
+    assert not any(text in action.question for text in unknown)
+    assert action.question.endswith("What does the car do?\nA. Stop\nB. Go")
+    assert vision.question == "Is the light red?"
+    assert other.question == "Does the car stop?"
+
+
+def test_content_may_be_json_text_and_the_category_missing(tmp_path: Path) -> None:
+    plain = ROWS[2] | {"content_en": '{"question": "Does it stop?", "options": null, "answer": true}'}
+    del plain["qa_l0"]
+    file = parquet(tmp_path / "a.parquet", [plain])
+    (sample,) = load_driveaction(file, tmp_path / "images").samples
+    assert (sample.question, sample.answer, sample.task) == ("Does it stop?", "True", "behavior")
+    with pytest.raises(DataError, match="has no column qa_l0, so data.context_mode must be A"):
+        load_driveaction(file, tmp_path / "images", "V-A")
+
+
+def test_a_truncated_file_is_listed_and_the_other_files_are_used(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", ROWS[:2])
+    cut = parquet(tmp_path / "b.parquet", ROWS)
+    cut.write_bytes(cut.read_bytes()[:-50])
+    loaded = load_driveaction(tmp_path, tmp_path / "images")
+    assert len(loaded.samples) == 2
+    assert loaded.dropped == {"unreadable_part": [str(cut)]}
+    assert "b.parquet cannot be read as parquet" in loaded.notes[0]
+    with pytest.raises(DataError, match=r"b\.parquet cannot be read as parquet"):
+        load_driveaction(tmp_path, tmp_path / "images", strict=True)
+    with pytest.raises(DataError, match=r"b\.parquet holds no usable question: .*1 dropped for unreadable_part"):
+        load_driveaction(cut, tmp_path / "images")
+
+
+def test_a_damaged_row_group_is_listed_and_the_others_are_used(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), file, row_group_size=2, compression="zstd")
+    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
+    data = bytearray(file.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start : start + 20] = b"\xff" * 20
+    file.write_bytes(data)
+    loaded = load_driveaction(file, tmp_path / "images")
+    assert [sample.id for sample in loaded.samples] == ["s1_0", "s1_1"]
+    assert loaded.dropped == {"unreadable_part": [f"{file}: row group 1"]}
+
+
+def test_faulty_rows_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
+    rows = [
+        ROWS[2],
+        row("s3", "Action", "Which?", "D", options={"A": "Stop", "B": "Go", "C": None}),
+        row("s4", "Action", "", "True"),
+        row("s5", "Action", "Why?", "True", image_1={"bytes": None, "path": None}),
+        row("s6", "Action", "Why?", "True", image_1={"bytes": b"no picture", "path": None}),
+        row("", "Action", "Why?", "True"),
+    ]
+    loaded = load_driveaction(parquet(tmp_path / "a.parquet", rows), tmp_path / "images")
+    assert [sample.id for sample in loaded.samples] == ["s2_0"]
+    assert loaded.dropped == {
+        "answer_not_an_option": ["s3_0"],
+        "empty_question": ["s4_0"],
+        "faulty_image": ["s5_0", "s6_0"],
+        "malformed_entry": [f"{tmp_path / 'a.parquet'}: row 5"],
+    }
+
+
+def test_a_folder_without_parquet_files_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is neither a parquet file nor a folder of parquet files"):
+        load_driveaction(tmp_path, tmp_path / "images")

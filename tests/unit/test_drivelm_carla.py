@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.drivelm_carla import load_drivelm_carla
+from data.errors import DataError
+from tests.drawn import draw, written
+
+IMAGE = "data/Accident/Route_1/rgb/0001.jpg"
+INFO = {"Category": "Vehicle", "Visual_description": "red car", "2d_bbox": [[1, 2], [3, 4]]}
+
+
+def turns(question: str, answer: str, task: str = "perception") -> list[dict[str, Any]]:
+    said = {"chain": 1, "layer": 0, "type": task, "object_id": 3, "connection_up": [], "connection_down": []}
+    return [{**said, "from": "human", "value": question}, {**said, "from": "gpt", "value": answer}]
+
+
+def frame(**groups: Any) -> dict[str, Any]:
+    return {"image": IMAGE, "conversations": {"key_object_infos": {"<c1,CAM_FRONT>": INFO}, **groups}}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    draw(tmp_path / "images" / IMAGE)
+    return tmp_path
+
+
+def test_turns_become_questions_of_one_front_camera(root: Path) -> None:
+    ego = turns("Does the ego vehicle need to brake?", "Yes.", "planning")
+    groups = frame(important_objects=turns("What is ahead?", "A car <c1,CAM_FRONT>."), ego=ego)
+    file = written(root / "a.json", {"image_paths": [IMAGE], "llava_format": [groups]})
+    loaded = load_drivelm_carla(file, root / "images")
+    assert [(s.id, s.task, s.kind, s.answer) for s in loaded.samples] == [
+        ("Accident/Route_1_0001_0", "perception", "open_ended", "A car <c1,CAM_FRONT>."),
+        ("Accident/Route_1_0001_1", "planning", "yes_no", "Yes."),
+    ]
+    first = loaded.samples[0]
+    assert first.images == {"CAM_FRONT": str(root / "images" / IMAGE)}
+    assert (first.scene_id, first.frame_id) == ("Accident/Route_1", "Accident/Route_1/0001")
+    assert [(item.tag, item.description, item.box) for item in first.objects] == [("<c1,CAM_FRONT>", "red car", None)]
+    assert load_drivelm_carla(written(root / "b.json", [groups]), root / "images").samples == loaded.samples
+
+
+def test_released_files_of_single_frames_give_the_same_samples(root: Path) -> None:
+    questions = {"perception": [{"Q": "What is ahead?", "A": "A car."}], "planning": [], "behavior": []}
+    paths = {"CAM_FRONT": f"../elsewhere/{IMAGE}", "CAM_BACK": None}
+    folder = root / "graph" / "Accident" / "Route_1"
+    folder.mkdir(parents=True)
+    tree = {"QA": questions, "key_object_infos": {"<c1,CAM_FRONT>": INFO}, "image_paths": paths}
+    written(folder / "0001.json", tree)
+    (folder / "0002.json").write_text("{")
+    loaded = load_drivelm_carla(root / "graph", root / "images")
+    (sample,) = loaded.samples
+    turned = written(root / "a.json", [frame(a=turns("What is ahead?", "A car."))])
+    assert load_drivelm_carla(turned, root / "images").samples == (sample,)
+    assert loaded.dropped == {"malformed_entry": [str(folder / "0002.json")]}
+
+
+def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
+    good = turns("Good?", "Yes.")
+    frames: list[Any] = [
+        frame(a=good, b=good[1:], c=turns("Task?", "Yes.", "driving"), d=turns("Empty?", "")),
+        frame(a=good) | {"image": "data/Accident/Route_1/rgb/0009.jpg"},
+        {"conversations": {}},
+        3,
+    ]
+    frames[0]["conversations"]["key_object_infos"]["<c2,CAM_FRONT>"] = 3
+    file = written(root / "a.json", frames)
+    loaded = load_drivelm_carla(file, root / "images")
+    assert [sample.question for sample in loaded.samples] == ["Good?"]
+    assert loaded.dropped == {
+        "malformed_entry": [f"{file}: [0].b", f"{file}: [2]", f"{file}: [3]"],
+        "unknown_task": ["Accident/Route_1_0001_1"],
+        "empty_answer": ["Accident/Route_1_0001_2"],
+        "faulty_image": ["Accident/Route_1_0009"],
+    }
+    assert loaded.kept_with_fault == {"malformed_entry": [f"{file}: [0].key_object_infos.<c2,CAM_FRONT>"]}
+    with pytest.raises(DataError, match=r"\[0\]\.b\[0\] and the next are no turn of human"):
+        load_drivelm_carla(file, root / "images", strict=True)
+
+
+def test_a_missing_file_or_image_root_is_named(root: Path) -> None:
+    with pytest.raises(DataError, match=r"data.annotations .*gone\.json does not exist"):
+        load_drivelm_carla(root / "gone.json", root)
+    with pytest.raises(DataError, match="data.image_root .*gone does not exist"):
+        load_drivelm_carla(root / "a.json", root / "gone")
