@@ -114,7 +114,14 @@ _PHRASES: tuple[tuple[int, str], ...] = (
 )  # fmt: skip
 """Bit and phrase, the more particular first: what one phrase has read, no later one reads again."""
 
-_SIDED_NEEDS: dict[int, str] = {9: "turn", 10: "lane", 11: "allow permit green", 15: "lane side", 16: "lane", 17: "solid"}
+_SIDED_NEEDS: dict[int, str] = {
+    9: "turn",
+    10: "lane",
+    11: "allow permit green",
+    15: "lane side",
+    16: "lane",
+    17: "solid",
+}
 _NEEDS: dict[int, tuple[frozenset[str], ...]] = {
     bit: tuple(frozenset(words.split()) for words in needs)
     for bit, needs in {

@@ -1,7 +1,7 @@
 """BDD-OIA's metrics: F1 over sets of actions and reasons that an output names (Xu et al. 2020). No torch, no ray.
 
-All figures are percentages. An output is read by the words of `data.bdd_oia_words`; what it names beyond them is counted,
-never silently lost.
+All figures are percentages. An output is read by the words of `data.bdd_oia_words`; outputs that name nothing known are
+counted, never silently lost.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ def score(predictions: Mapping[str, str], answers: Mapping[str, Labels], *, stri
     return BddOiaResult(
         scored=len(matched.ids),
         faults=matched.faults,
-        actions=label_scores(
-            _action_bits(true), _action_bits(said), [ACTION_TEXTS[action] for action in ACTIONS]
-        ),
+        actions=label_scores(_action_bits(true), _action_bits(said), [ACTION_TEXTS[action] for action in ACTIONS]),
         reasons=label_scores(_reason_bits(true), _reason_bits(said), [reason.text for reason in REASONS]),
         no_known_action=sum(not labels.actions for labels in said),
         no_known_reason=sum(not labels.reasons for labels in said),

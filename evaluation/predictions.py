@@ -1,7 +1,7 @@
 """Predictions files: what a model answered, by the id of the question. Shared by every suite; no torch, no ray.
 
-Read are a JSON list of records ({"id": ..., "answer": ...}), a JSON mapping from id to answer, and JSONL with a record on
-every line; they are told apart by their content.
+Read are a JSON list of records ({"id": ..., "answer": ...}), a JSON mapping from id to answer, and JSONL with a record
+on every line; they are told apart by their content.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class Matched:
     faults: dict[str, list[str]]
 
 
-def read_predictions(path: Path, *, id_key: str = "id", answer_key: str = "answer", strict: bool = False) -> Predictions:
+def read_predictions(
+    path: Path, *, id_key: str = "id", answer_key: str = "answer", strict: bool = False
+) -> Predictions:
     """Read a predictions file.
 
-    A record without an id or without a text as its answer is listed and left out. Where an id stands more than once, the
-    last answer counts, as in DriveLM's own evaluation. An empty text is an answer (a wrong one).
+    A record without an id or without a text as its answer is listed and left out. Where an id stands more than once,
+    the last answer counts, as in DriveLM's own evaluation. An empty text is an answer (a wrong one).
 
     Args:
         path: the file.
@@ -88,7 +90,9 @@ def read_predictions(path: Path, *, id_key: str = "id", answer_key: str = "answe
     return Predictions(texts, dict(faults))
 
 
-def match(predicted: Mapping[str, object], true: Collection[str], *, strict: bool, what: str = "predictions") -> Matched:
+def match(
+    predicted: Mapping[str, object], true: Collection[str], *, strict: bool, what: str = "predictions"
+) -> Matched:
     """Pair predictions with truths by id.
 
     Args:
@@ -129,7 +133,7 @@ def refuse(faults: Mapping[str, Collection[str]], where: str) -> None:
 
 
 def _first(faults: Mapping[str, Collection[str]]) -> str:
-    """"; first: 17 has no prediction", or nothing."""
+    """ "; first: 17 has no prediction", or nothing."""
     for reason, ids in faults.items():
         for id_ in ids:
             return f"; first: {id_} {_SAYS.get(reason, reason)}"
@@ -161,7 +165,9 @@ def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, An
     elif isinstance(tree, _Pairs):
         yield from ((key, {id_key: key, answer_key: value}) for key, value in tree)
     else:
-        raise DataError(f"{path} holds a {type(tree).__name__}; needed is a list of records or a mapping from id to answer")
+        raise DataError(
+            f"{path} holds a {type(tree).__name__}; needed is a list of records or a mapping from id to answer"
+        )
 
 
 class _Pairs(list[tuple[str, Any]]):
