@@ -204,7 +204,7 @@ def motion_profiles(motion: Motion, part: slice, *, mended: bool) -> dict[str, F
     """The six quantities of `BOUNDS` over a part of a route, smoothed by Savitzky-Golay(7, 2)."""
     acceleration = motion.acceleration[part, :2]
     raw_rate = motion.angular_velocity[part, 2]
-    yaw_rate = np.radians(raw_rate) if mended else np.unwrap(raw_rate)
+    yaw_rate: Floats = np.radians(raw_rate) if mended else np.unwrap(raw_rate).astype(np.float64)
     longitudinal = _smooth((acceleration * motion.forward[part, :2]).sum(axis=1))
     magnitude = _smooth(np.hypot(acceleration[:, 0], acceleration[:, 1]))
     return {

@@ -192,7 +192,7 @@ def _whole_between(low_m: float, high_m: float, centre: float) -> Floats:
 
 
 def _protocol_score(protocol: Protocol, planned: Sequence[Floats], truths: Sequence[PlanningTruth]) -> ProtocolScore:
-    distance = np.zeros((len(planned), STEPS))
+    distance: Floats = np.zeros((len(planned), STEPS))
     hit = np.zeros((len(planned), STEPS), dtype=np.bool_)
     excluded = 0
     for frame, (points, truth) in enumerate(zip(planned, truths, strict=True)):
@@ -202,7 +202,7 @@ def _protocol_score(protocol: Protocol, planned: Sequence[Floats], truths: Seque
         excluded += int(driven_hits.sum())
         distance[frame] = np.linalg.norm(points - driven, axis=1)
         hit[frame] = collisions(points, occupied, protocol) & ~driven_hits
-    l2, collision = _at_horizons(distance, protocol), _at_horizons(100.0 * hit, protocol)
+    l2, collision = _at_horizons(distance, protocol), _at_horizons(hit * np.float64(100), protocol)
     return ProtocolScore(l2, sum(l2) / 3, collision, sum(collision) / 3, excluded)
 
 
