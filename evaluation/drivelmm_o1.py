@@ -90,7 +90,8 @@ def final_letter(text: str) -> str | None:
     answer = answer_part(text)
     marks = list(_FINAL.finditer(answer))
     if marks:
-        return extract_option(answer[marks[-1].end() :], LETTERS)
+        tail = answer[marks[-1].end() :]
+        return extract_option(f"final answer: {tail}", LETTERS) or extract_option(tail, LETTERS)
     bare = {letter.upper() for letter in _BARE.findall(answer)}
     return bare.pop() if len(bare) == 1 else extract_option(answer, LETTERS)
 
