@@ -126,7 +126,13 @@ def toy_test(hits: dict[Action, int], said: dict[Action, int]) -> tuple[dict[str
     ("hits", "said", "f1_all", "by_class", "lost"),
     [
         ({"forward": 5, "stop": 170}, {"forward": 66, "stop": 201, "left": 19, "right": 23}, 43.42, [9, 63, 0, 0], 94),
-        ({"forward": 6, "stop": 167}, {"forward": 45, "stop": 203, "left": 15, "right": 27}, 42.92, [14, 62, 0, 0], 113),
+        (
+            {"forward": 6, "stop": 167},
+            {"forward": 45, "stop": 203, "left": 15, "right": 27},
+            42.92,
+            [14, 62, 0, 0],
+            113,
+        ),
     ],
 )
 def test_the_published_toy_test_is_reproduced_from_its_own_counts(

@@ -40,13 +40,21 @@ def test_other_names_of_the_members_can_be_given(tmp_path: Path) -> None:
 
 
 def test_faulty_records_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
-    records = ["text", {"answer": "x"}, {"id": "a", "answer": None}, {"id": "b", "answer": ""}, {"id": True, "answer": ""}]
+    records = [
+        "text",
+        {"answer": "x"},
+        {"id": "a", "answer": None},
+        {"id": "b", "answer": ""},
+        {"id": True, "answer": ""},
+    ]
     found = read_predictions(written(tmp_path, records))
     assert found.texts == {"b": ""}
     assert found.faults == {"not_a_record": ["[0]"], "no_id": ["[1]", "[4]"], "no_answer": ["a"]}
 
 
-@pytest.mark.parametrize("content", ['[{"id": "a", "answer": "1"}, {"id": "a", "answer": "2"}]', '{"a": "1", "a": "2"}'])
+@pytest.mark.parametrize(
+    "content", ['[{"id": "a", "answer": "1"}, {"id": "a", "answer": "2"}]', '{"a": "1", "a": "2"}']
+)
 def test_of_an_id_that_stands_twice_the_last_answer_counts_and_it_is_listed(tmp_path: Path, content: str) -> None:
     found = read_predictions(written(tmp_path, content))
     assert (found.texts, found.faults) == ({"a": "2"}, {"duplicate_id": ["a"]})
