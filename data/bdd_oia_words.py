@@ -212,7 +212,10 @@ def actions_in(text: str) -> frozenset[Action]:
     "We stop, the front car is turning left" says to stop.
     """
     rest = "".join(_read_part(part)[1] for part in _PART_END.split(text.casefold()))
-    return frozenset(action for action, phrase in _ACTION_PHRASES.items() if any(_affirmed(phrase, rest)))
+    named = {action: phrase for action, phrase in _ACTION_PHRASES.items() if phrase.search(rest)}
+    if _NEGATION.search(rest) is None:
+        return frozenset(named)
+    return frozenset(action for action, phrase in named.items() if any(_affirmed(phrase, rest)))
 
 
 def objects_in(text: str) -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,7 @@ def _actions(texts: Iterable[str]) -> frozenset[Action]:
     return frozenset(action for text in texts for action in _named_actions(text))
 
 
+@lru_cache(maxsize=4096)
 def _named_actions(text: str) -> frozenset[Action]:
     """What a text whose business is to name actions names: one, a list of them, or a sentence."""
     whole = action_of(text)

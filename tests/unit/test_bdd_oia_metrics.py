@@ -55,14 +55,14 @@ def test_the_data_sets_own_words_are_read_back(actions: frozenset[Action], reaso
         assert reason.bit in parse_labels(text).reasons
 
 
-_WORDS = (
-    "not no never the a is are green red light traffic signal sign stop yield follow flow of with car truck bus ahead in "
-    "front behind clear free road lane left right turn turning solid line on obstacle : , . ; ! pedestrian person rider "
-    "motorbike cone others side arrow allows permits to and because moving can't hand \n forward slow down barrier limit"
-).split(" ")
+_TEXT = (
+    "not no never the a is are green red light traffic signal sign stop yield follow flow of with car truck bus ahead "
+    "in front behind clear free road lane left right turn turning solid line on obstacle : , . ; ! pedestrian person "
+    "rider motorbike cone others side arrow allows permits to and because moving can't hand forward slow down barrier"
+)
 
 
-@given(st.lists(st.sampled_from(_WORDS), max_size=20).map(" ".join))
+@given(st.lists(st.sampled_from([*_TEXT.split(), "\n"]), max_size=20).map(" ".join))
 def test_no_phrase_is_passed_over_by_the_words_it_is_looked_for_by(text: str) -> None:
     found, rest = set(), text.casefold()
     for bit, phrase in bdd_oia_words._REASON_PHRASES:
@@ -103,7 +103,8 @@ def test_the_figures_of_three_samples_are_those_worked_out_by_hand() -> None:
     assert result.reasons.accuracy == pytest.approx(100 * 62 / 63)
     assert (result.no_known_action, result.no_known_reason, result.neither) == (1, 1, 1)
     first = result.actions.classes[0]
-    assert (first.name, first.true, first.predicted, first.f1) == ("Move forward", 1, 2, pytest.approx(200 / 3))
+    assert (first.name, first.true, first.predicted) == ("Move forward", 1, 2)
+    assert first.f1 == pytest.approx(200 / 3)
 
 
 def toy_test(hits: dict[Action, int], said: dict[Action, int]) -> tuple[dict[str, str], dict[str, Labels]]:

@@ -64,7 +64,9 @@ def steady(steps: int, acceleration: float = 0.0, yaw_rate: float = 0.0) -> Moti
 def test_a_routes_score_is_its_completion_times_every_penalty(
     completion: float, events: dict[str, list[str]], expected: float
 ) -> None:
-    assert composed_score(record("r", completion, 0.0, **events)) == pytest.approx(expected)
+    made = record("r", completion)
+    made["infractions"] |= events
+    assert composed_score(made) == pytest.approx(expected)
 
 
 def test_success_needs_completion_and_no_infraction_but_slowness() -> None:

@@ -49,7 +49,7 @@ def test_accuracy_is_given_for_every_node_of_the_tree() -> None:
     result = score({"1": "B", "2": "C", "3": "hm", "4": "False"}, answers, mode="A")
     assert (result.scored, result.accuracy, result.unreadable, result.mode) == (4, 50.0, 1, "A")
     assert result.levels == {
-        "Action": LevelScore(3, 1, 1, pytest.approx(100 / 3)),
+        "Action": LevelScore(3, 1, 1, 100 / 3),
         "Action/Efficiency": LevelScore(1, 0, 1, 0.0),
         "Action/Navigation": LevelScore(2, 1, 0, 50.0),
         "Vision": LevelScore(1, 1, 0, 100.0),

@@ -111,9 +111,8 @@ def test_the_training_set_counts_every_loss_by_its_reason() -> None:
         choice("high", "f6"),
         choice("too-hard", "f7"),
     ]
-    scores = {
-        "align": {"benchmark": [30], "easy": [45.5], "low": [25], "high": [45], "too-hard": [24.9], "faulty": [30]}
-    }
+    values = {"benchmark": 30.0, "easy": 45.5, "low": 25.0, "high": 45.0, "too-hard": 24.9, "faulty": 30.0}
+    scores = {"align": {id_: [value] for id_, value in values.items()}}
     made = training_set(samples, scores, "align", {"f2"}, seed=0)
     assert [sample.id for sample in made.samples] == ["low", "high"]
     assert made.dropped == {

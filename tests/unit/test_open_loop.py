@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from evaluation.open_loop import (
+    PROTOCOLS,
     FutureBox,
     PlanningTruth,
     collisions,
@@ -38,7 +39,7 @@ def test_displacement_is_at_the_horizon_for_uniad_and_up_to_it_for_vad() -> None
     assert result.uniad.l2_mean == pytest.approx(4)
     assert result.vad_stp3.l2 == pytest.approx((1.5, 2.5, 3.5))  # means of 1-2, 1-4, 1-6
     assert result.vad_stp3.l2_mean == pytest.approx(2.5)
-    assert result.uniad.collision == result.vad_stp3.collision == (0, 0, 0)
+    assert {result.uniad.collision, result.vad_stp3.collision} == {(0.0, 0.0, 0.0)}
 
 
 def test_displacement_is_averaged_over_frames() -> None:
@@ -51,7 +52,7 @@ def test_a_collision_counts_at_its_step_for_uniad_and_in_the_mean_for_vad() -> N
     boxes = tuple((at(6.0, 8.0),) if step == 4 else () for step in range(1, 7))  # beside the road at 2 s
     plan = json.dumps([(6.0 if step == 4 else 0.0, y) for step, (_, y) in enumerate(AHEAD, start=1)])
     result = score({"f": plan}, {"f": PlanningTruth(AHEAD, boxes)})
-    assert result.uniad.collision == (0, 100, 0)
+    assert result.uniad.collision == (0.0, 100.0, 0.0)
     assert result.uniad.collision_mean == pytest.approx(100 / 3)
     assert result.vad_stp3.collision == pytest.approx((0, 25, 100 / 6))
     assert result.uniad.excluded_steps == 0
@@ -61,14 +62,14 @@ def test_only_vad_counts_pedestrians() -> None:
     boxes = ((at(0.0, 2.0, "human.pedestrian.adult"),), *NOBODY[1:])
     elsewhere = tuple((20.0, y) for _, y in AHEAD)
     result = score({"f": json.dumps(AHEAD)}, {"f": PlanningTruth(elsewhere, boxes)})
-    assert result.uniad.collision == (0, 0, 0)
+    assert result.uniad.collision == (0.0, 0.0, 0.0)
     assert result.vad_stp3.collision == pytest.approx((50, 25, 100 / 6))
 
 
 def test_a_step_at_which_the_driven_path_collides_cannot_count() -> None:
     boxes = tuple((at(0.0, y),) for _, y in AHEAD)  # a box on the driven path at every step
     result = score({"f": json.dumps(AHEAD)}, {"f": PlanningTruth(AHEAD, boxes)})
-    assert result.uniad.collision == result.vad_stp3.collision == (0, 0, 0)
+    assert {result.uniad.collision, result.vad_stp3.collision} == {(0.0, 0.0, 0.0)}
     assert result.uniad.excluded_steps == 6
 
 
@@ -89,12 +90,12 @@ def one_cell(row: int, column: int) -> np.ndarray[tuple[int, ...], np.dtype[np.b
 def test_the_ego_box_covers_8_by_4_cells_shifted_half_a_metre_forward() -> None:
     """Length -1.542 to 2.542 m and width -0.925 to 0.925 m, in cells whose centres lie at -49.75 + 0.5 k."""
     origin = np.zeros((1, 2))
-    for protocol in ("uniad", "vad_stp3"):
+    for protocol in PROTOCOLS:
         hit = {
             (row, column)
             for row in range(90, 112)
             for column in range(92, 108)
-            if collisions(origin, one_cell(row, column), protocol).any()  # type: ignore[arg-type]
+            if collisions(origin, one_cell(row, column), protocol).any()
         }
         assert hit == {(row, column) for row in range(97, 105) for column in range(98, 102)}
 
