@@ -201,7 +201,7 @@ def action_of(text: str) -> Action | None:
 def reasons_in(text: str) -> tuple[Reason, ...]:
     """The reasons a text names, in bit order; one it denies ("no pedestrian", "the light is not green") is not."""
     named: set[int] = set()
-    for part in _PART_END.split(text.casefold()):
+    for part in _PART_END.split(text.casefold())[::2]:  # without the marks between them
         named |= _read_part(part)[0]
     return tuple(REASONS[bit] for bit in sorted(named))
 

@@ -93,7 +93,7 @@ def parse_labels(text: str) -> Labels:
     Read is the answer part: a JSON object with `action` and `justification`; else what follows "Action:" and "Reason:",
     as often as they stand; else the whole text, as a sentence. An action or reason that is denied is not named.
     """
-    found = json_answer(text)
+    found = json_answer(text) if "{" in text else None
     if found is not None:
         return Labels(_actions(_texts(found[0], _ACTION_KEYS)), _reasons(_texts(found[0], _REASON_KEYS)))
     head, *labelled = _LABEL.split(answer_part(text))
