@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 Action = Literal["forward", "stop", "left", "right"]
@@ -113,6 +114,33 @@ _PHRASES: tuple[tuple[int, str], ...] = (
 )  # fmt: skip
 """Bit and phrase, the more particular first: what one phrase has read, no later one reads again."""
 
+_SIDED_NEEDS: dict[int, str] = {
+    9: "turn",
+    10: "lane",
+    11: "allow permit green",
+    15: "lane side",
+    16: "lane",
+    17: "solid",
+}
+_NEEDS: dict[int, tuple[frozenset[str], ...]] = {
+    bit: tuple(frozenset(words.split()) for words in needs)
+    for bit, needs in {
+        0: ("follow traffic",),
+        1: ("clear free open empty no",),
+        2: ("green", "light signal"),
+        3: ("car vehicle truck bus van suv",),
+        4: ("pedestrian person people child",),
+        5: ("rider cyclist bicycl bike motorcycl",),
+        6: ("obstacle obstruction debris barrier cone animal roadwork",),
+        7: ("light signal", "red yellow amber traffic"),
+        8: ("sign", "traffic stop yield road limit"),
+        **{bit: ("left", words) for bit, words in _SIDED_NEEDS.items()},
+        **{bit + 3: ("right", words) for bit, words in _SIDED_NEEDS.items()},
+    }.items()
+}
+"""Wherever a phrase of the bit stands, so does one word of each set: phrases are slow to look for, words are not."""
+_NEEDED = tuple(sorted({word for needs in _NEEDS.values() for words in needs for word in words}))
+
 
 def _compiled() -> tuple[tuple[int, re.Pattern[str]], ...]:
     sided = [
@@ -159,9 +187,11 @@ OBJECTS: tuple[str, ...] = tuple(_OBJECT_WORDS)
 
 _NEGATION = re.compile(r"(?<!\w)(?:not|no|never|without|cannot|instead|rather|nor|unable|\w+n['’]t)(?!\w)")
 _CLAUSE_START = re.compile(r"[.,;:!?\n]|(?<!\w)(?:because|since|but|so|as|while)(?!\w)")
+_PART_END = re.compile(r"([.,;!?])")
 _NEGATED_WITHIN = 3
 
 
+@lru_cache(maxsize=4096)
 def action_of(text: str) -> Action | None:
     """The action that a text is the name of, whole: "Stop/slow down", "turn left.", "forward"; else None."""
     name = " ".join(re.findall(r"\w+", text.casefold()))
@@ -170,7 +200,10 @@ def action_of(text: str) -> Action | None:
 
 def reasons_in(text: str) -> tuple[Reason, ...]:
     """The reasons a text names, in bit order; one it denies ("no pedestrian", "the light is not green") is not."""
-    return tuple(REASONS[bit] for bit in sorted(_read_reasons(text)[0]))
+    named: set[int] = set()
+    for part in _PART_END.split(text.casefold())[::2]:  # without the marks between them
+        named |= _read_part(part)[0]
+    return tuple(REASONS[bit] for bit in sorted(named))
 
 
 def actions_in(text: str) -> frozenset[Action]:
@@ -178,8 +211,11 @@ def actions_in(text: str) -> frozenset[Action]:
 
     "We stop, the front car is turning left" says to stop.
     """
-    rest = _read_reasons(text)[1]
-    return frozenset(action for action, phrase in _ACTION_PHRASES.items() if any(_affirmed(phrase, rest)))
+    rest = "".join(_read_part(part)[1] for part in _PART_END.split(text.casefold()))
+    named = {action: phrase for action, phrase in _ACTION_PHRASES.items() if phrase.search(rest)}
+    if _NEGATION.search(rest) is None:
+        return frozenset(named)
+    return frozenset(action for action, phrase in named.items() if any(_affirmed(phrase, rest)))
 
 
 def objects_in(text: str) -> frozenset[str]:
@@ -188,14 +224,24 @@ def objects_in(text: str) -> frozenset[str]:
     return frozenset(name for name, words in _OBJECTS.items() if words.search(lower))
 
 
-def _read_reasons(text: str) -> tuple[set[int], str]:
-    """The bits of the reasons named, and the text with every phrase of a reason taken out."""
-    rest, bits = text.casefold(), set()
+@lru_cache(maxsize=16_384)
+def _read_part(text: str) -> tuple[frozenset[int], str]:
+    """The bits of the reasons named in a part of a text, and the part with every phrase of a reason taken out.
+
+    A part ends at a mark that no phrase and no negation reaches across. Answers share such parts: they are kept.
+    """
+    rest, bits = text, set()
+    absent = {word for word in _NEEDED if word not in rest}
+    if len(absent) == len(_NEEDED):
+        return frozenset(), rest
+    possible = {bit for bit, needs in _NEEDS.items() if not any(map(absent.issuperset, needs))}
+    denies = _NEGATION.search(rest) is not None
     for bit, phrase in _REASON_PHRASES:
-        if any(_affirmed(phrase, rest)):
-            bits.add(bit)
-        rest = phrase.sub(" ; ", rest)
-    return bits, rest
+        if bit in possible and phrase.search(rest):
+            if not denies or any(_affirmed(phrase, rest)):
+                bits.add(bit)
+            rest = phrase.sub(" ; ", rest)
+    return frozenset(bits), rest
 
 
 def _affirmed(phrase: re.Pattern[str], text: str) -> Iterator[bool]:
