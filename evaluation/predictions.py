@@ -1,0 +1,199 @@
+"""Predictions files: what a model answered, by the id of the question. Shared by every suite; no torch, no ray.
+
+Read are a JSON list of records ({"id": ..., "answer": ...}), a JSON mapping from id to answer, and JSONL with a record
+on every line; they are told apart by their content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import DataError
+
+NOT_A_RECORD = "not_a_record"
+NO_ID = "no_id"
+NO_ANSWER = "no_answer"
+DUPLICATE_ID = "duplicate_id"
+MISSING = "missing_prediction"
+UNKNOWN_ID = "unknown_id"
+
+_SAYS = {
+    NOT_A_RECORD: "is no object",
+    NO_ID: "has no id",
+    NO_ANSWER: "has no answer that is text",
+    DUPLICATE_ID: "is in the file more than once",
+    MISSING: "has no prediction",
+    UNKNOWN_ID: "is no question of the answer file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Answers by question id, in the order of the file; `faults` lists places or ids by their reason."""
+
+    texts: dict[str, str]
+    faults: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The ids that have a prediction and a truth, in the order of the truths; `faults` lists the others."""
+
+    ids: tuple[str, ...]
+    faults: dict[str, list[str]]
+
+
+def read_predictions(
+    path: Path, *, id_key: str = "id", answer_key: str = "answer", strict: bool = False
+) -> Predictions:
+    """Read a predictions file.
+
+    A record without an id or without a text as its answer is listed and left out. Where an id stands more than once,
+    the last answer counts, as in DriveLM's own evaluation. An empty text is an answer (a wrong one).
+
+    Args:
+        path: the file.
+        id_key: the member of a record that holds its id (DriveLMM-o1: `idx`).
+        answer_key: the member that holds the answer (DriveBench: `pred`).
+        strict: a fault ends the reading.
+
+    Raises:
+        DataError: the file cannot be read, is neither JSON nor JSONL, or holds no usable prediction; with `strict` also
+            for the first fault.
+    """
+    faults: dict[str, list[str]] = defaultdict(list)
+    texts: dict[str, str] = {}
+    for place, record in _records(path, id_key, answer_key):
+        if not isinstance(record, dict):
+            faults[NOT_A_RECORD].append(place)
+            continue
+        id_, text = record.get(id_key), record.get(answer_key)
+        if isinstance(id_, bool) or not isinstance(id_, str | int) or id_ == "":
+            faults[NO_ID].append(place)
+        elif not isinstance(text, str):
+            faults[NO_ANSWER].append(str(id_))
+        else:
+            if str(id_) in texts:
+                faults[DUPLICATE_ID].append(str(id_))
+            texts[str(id_)] = text
+    if strict:
+        refuse(faults, str(path))
+    if not texts:
+        raise DataError(
+            f"{path} holds no usable prediction{_first(faults)}; each needs a text under {id_key!r} and {answer_key!r}"
+        )
+    return Predictions(texts, dict(faults))
+
+
+def match(
+    predicted: Mapping[str, object], true: Collection[str], *, strict: bool, what: str = "predictions"
+) -> Matched:
+    """Pair predictions with truths by id.
+
+    Args:
+        predicted: by question id.
+        true: the ids of the questions there are.
+        strict: a question without a prediction, or a prediction without a question, ends the scoring.
+        what: names the predictions in an error.
+
+    Raises:
+        DataError: no id is on both sides; with `strict` also when the ids are not the same.
+    """
+    known = true if isinstance(true, Mapping | set | frozenset) else set(true)
+    faults = {
+        MISSING: [id_ for id_ in true if id_ not in predicted],
+        UNKNOWN_ID: [id_ for id_ in predicted if id_ not in known],
+    }
+    faults = {reason: ids for reason, ids in faults.items() if ids}
+    if strict:
+        refuse(faults, what)
+    ids = tuple(id_ for id_ in true if id_ in predicted)
+    if not ids:
+        raise DataError(
+            f"the {what} answer none of the {len(true)} questions{_first(faults)}; is this the right answer file?"
+        )
+    return Matched(ids, faults)
+
+
+def refuse(faults: Mapping[str, Collection[str]], where: str) -> None:
+    """Make faults fatal, as strict scoring does.
+
+    Raises:
+        DataError: there is one; the message counts them by reason and names the first.
+    """
+    found = {reason: ids for reason, ids in faults.items() if ids}
+    if found:
+        counted = ", ".join(f"{len(ids)} {reason}" for reason, ids in found.items())
+        raise DataError(f"{where}: {counted}{_first(found)}; mend them, or score without strict")
+
+
+def _first(faults: Mapping[str, Collection[str]]) -> str:
+    """ "; first: 17 has no prediction", or nothing."""
+    for reason, ids in faults.items():
+        for id_ in ids:
+            return f"; first: {id_} {says(reason)}"
+    return ""
+
+
+def says(reason: str) -> str:
+    """What a reason says of its record, in words: "17 has no prediction"."""
+    return _SAYS.get(reason, reason)
+
+
+def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, Any]]:
+    """Every record with its place. A key twice in one object would hide a prediction, so keys are read in pairs."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"predictions {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) > 1 and _is_record(lines[0][1], id_key):
+        yield from _jsonl_records(path, lines)
+        return
+    try:
+        tree = json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path} is neither JSON nor JSONL: line {error.lineno} column {error.colno}: {error.msg}"
+        ) from None
+    if isinstance(tree, list) and not isinstance(tree, _Pairs):
+        yield from ((f"[{index}]", _as_dict(record)) for index, record in enumerate(tree))
+    elif isinstance(tree, _Pairs) and any(key == id_key for key, _ in tree):
+        yield "line 1", dict(tree)  # JSONL with one record
+    elif isinstance(tree, _Pairs):
+        yield from ((key, {id_key: key, answer_key: value}) for key, value in tree)
+    else:
+        raise DataError(
+            f"{path} holds a {type(tree).__name__}; needed is a list of records or a mapping from id to answer"
+        )
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object in order, a key that stands twice included."""
+
+
+def _as_dict(record: Any) -> Any:
+    return dict(record) if isinstance(record, _Pairs) else record
+
+
+def _is_record(line: str, id_key: str) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and id_key in record
+
+
+def _jsonl_records(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, Any]]:
+    for number, line in lines:
+        try:
+            yield f"line {number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} is not JSONL: line {number} column {error.colno}: {error.msg}") from None
