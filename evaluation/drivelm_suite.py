@@ -49,4 +49,6 @@ def _table(result: DriveLMResult) -> str:
         ("final score", result.scored, fixed(result.final_score, 4)),
     ]
     lines.append(f"{result.scored:,} of {result.questions:,} questions are kept")
-    return "\n".join([*lines, f"{'part':<12}{'pairs':>8}{'score':>14}", *(f"{a:<12}{b:>8,}{c:>14}" for a, b, c in rows)])
+    return "\n".join(
+        [*lines, f"{'part':<12}{'pairs':>8}{'score':>14}", *(f"{a:<12}{b:>8,}{c:>14}" for a, b, c in rows)]
+    )

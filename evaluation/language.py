@@ -99,18 +99,19 @@ class _Counts:
         return self.pair * self.vocabulary + self.gram
 
 
-def _order_counts(words: Sequence[Sequence[str]]) -> Iterator[tuple[_Counts, _Counts]]:
+def _order_counts(texts: Sequence[str], lengths: Ints) -> Iterator[tuple[_Counts, _Counts]]:
     """The counts of the answers and of the references for each order.
 
     Args:
-        words: the tokens of the answers and, after them, of the references.
+        texts: the answers and, after them, the references.
+        lengths: how many words each text has.
     """
     known: dict[str, int] = {}
-    ids = np.array([known.setdefault(word, len(known)) for tokens in words for word in tokens], np.int64)
-    lengths = np.array([len(tokens) for tokens in words], np.int64)
-    text = np.repeat(np.arange(len(words)), lengths)
+    words = (word for text in texts for word in text.split())
+    ids = np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, int(lengths.sum()))
+    text = np.repeat(np.arange(len(texts)), lengths)
     words_left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(ids))
-    gram, vocabulary, pairs = ids, max(len(known), 1), len(words) // 2
+    gram, vocabulary, pairs = ids, max(len(known), 1), len(texts) // 2
     for order in range(1, ORDERS + 1):
         if order > 1:
             # An n-gram is one that is a word shorter and a word; both are numbers, so that two numbers make one.
@@ -125,11 +126,11 @@ def _order_counts(words: Sequence[Sequence[str]]) -> Iterator[tuple[_Counts, _Co
 
 
 def _bleu_and_cider(answers: list[str], references: list[str]) -> tuple[tuple[float, float, float, float], float]:
-    words = [text.split() for text in (*answers, *references)]
-    lengths = np.array([len(tokens) for tokens in words], np.int64)
+    texts = [*answers, *references]
+    lengths = np.array([len(text.split()) for text in texts], np.int64)
     found, true = lengths[: len(answers)], lengths[len(answers) :]
     product, bleu, cider = 1.0, [], 0.0
-    for order, (of_answers, of_references) in enumerate(_order_counts(words), start=1):
+    for order, (of_answers, of_references) in enumerate(_order_counts(texts, lengths), start=1):
         at, also = _shared(of_answers, of_references)
         correct = int(np.minimum(of_answers.count[at], of_references.count[also]).sum())
         product *= (correct + _TINY) / (int(np.maximum(found - order + 1, 0).sum()) + _SMALL)
@@ -143,8 +144,11 @@ def _bleu_and_cider(answers: list[str], references: list[str]) -> tuple[tuple[fl
 
 def _shared(answers: _Counts, references: _Counts) -> tuple[Ints, Ints]:
     """Where the n-grams that an answer shares with its reference stand on either side."""
-    _, at, also = np.intersect1d(answers.key, references.key, assume_unique=True, return_indices=True)
-    return at, also
+    keys, true_keys = answers.key, references.key
+    place = np.searchsorted(true_keys, keys)
+    inside = place < len(true_keys)
+    inside[inside] = true_keys[place[inside]] == keys[inside]
+    return np.flatnonzero(inside), place[inside]
 
 
 def _cosines(answers: _Counts, references: _Counts, at: Ints, also: Ints, found: Ints, true: Ints) -> Floats:

@@ -231,7 +231,9 @@ _CHUNK = re.compile(
     re.IGNORECASE,
 )
 
+_MAY_LOOK_ACROSS = re.compile(r"(?<=\d)[ \xa0]\d|(?<=[.)])[ \xa0][\d.]|(?<![A-Za-z])[A-Za-z]\.\s|<[!?/A-Za-z][^<>]*\s")
 _LETTER_ENDS = re.compile(r"(?<![A-Za-z])[A-Za-z]\.\s*$")
+_LONE_LETTER = re.compile(r"(?<!\S)[a-z]\.$")
 _NUMBERED_ENDS = re.compile(rf"(?<!\S)(?:{_BEFORE_NUMBER})\.$", re.IGNORECASE)
 _OPENS = re.compile(rf"\s*(?:(?:{_OPENING})(?!\S)|{_TAG})", re.IGNORECASE)
 
@@ -248,18 +250,18 @@ def captions(texts: Sequence[str]) -> list[str]:
     digit. A character that breaks a line for the reference (such as a carriage return) shifts its texts against each
     other; here it is a space.
     """
-    found = [" ".join(filter(None, map(_kept, _CHUNK.findall(text)))) for text in texts]
+    found = [" ".join(filter(None, map(_kept, _chunks(text)))) for text in texts]
     for index, (text, after) in enumerate(pairwise(texts)):
-        if _LETTER_ENDS.search(text) and found[index].endswith(".") and _OPENS.match(after):
+        if _LETTER_ENDS.search(text) and _LONE_LETTER.search(found[index]) and _OPENS.match(after):
             found[index] = found[index][:-1]
         elif _NUMBERED_ENDS.search(text) and after[:1].isdecimal():
             found[index] += "."
     return found
 
 
-def tokens(text: str) -> list[str]:
-    """Every token of a text, lower-cased."""
-    return [token for chunk in _CHUNK.findall(text) for token in _lex(chunk)]
+def _chunks(text: str) -> list[str]:
+    """The pieces whose tokens do not depend on each other; almost always those between spaces."""
+    return _CHUNK.findall(text) if _MAY_LOOK_ACROSS.search(text) else text.split()
 
 
 @lru_cache(CACHED_CHUNKS)
