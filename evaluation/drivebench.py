@@ -78,13 +78,12 @@ class RobustnessTable:
 def rule_score(sample: DrivingSample, setting: str, response: str, judged: float | None = None) -> SettingScore:
     """Score a response by rule where the question has options or asks yes or no; read is its answer part."""
     answer = answer_part(response)
-    chosen: str | bool | None
+    chosen: str | bool | None = None
+    true: str | bool | None = None
     if sample.kind == "multiple_choice":
         chosen, true = option_of(answer, sample.choices), sample.answer
     elif sample.kind == "yes_no":
         chosen, true = extract_yes_no(answer), extract_yes_no(sample.answer)
-    else:
-        return SettingScore(sample.id, sample.task, setting, None, judged=judged)
     if true is None:
         return SettingScore(sample.id, sample.task, setting, None, judged=judged)
     return SettingScore(sample.id, sample.task, setting, chosen == true, chosen is None, judged)

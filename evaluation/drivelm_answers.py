@@ -114,7 +114,7 @@ class _Reader:
         by_task = self.member(frame, "QA", dict, place, {})
         for task in by_task:
             if task not in TASKS:
-                self.fault(UNKNOWN_TASK, f"{place}.QA.{task}", f"{place} has the unknown task {task}; it is left out")
+                self.fault(UNKNOWN_TASK, f"{place}.QA.{task}", f"{place}.QA.{task} is no known task; it is left out")
         lists = [self.member(by_task, task, list, f"{place}.QA", []) for task in TASKS]
         found = [self.question(entry, f"{place}_{index}", index == 0) for index, entry in enumerate(chain(*lists))]
         return tuple(question for question in found if question)

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from data.errors import DataError
 from evaluation.drivelm import DriveLMResult, score_files
 from evaluation.numbers import fixed
 
@@ -25,15 +26,22 @@ def run(options: argparse.Namespace) -> int:
     """Score; prints the faults, a table and, last, one JSON object. The exit code.
 
     Raises:
-        DataError: as `evaluation.drivelm.score_files`.
+        DataError: as `evaluation.drivelm.score_files`; the details cannot be written.
     """
     result = score_files(options.answers, options.predictions, strict=options.strict)
     if options.details:
-        details = {"figures": result.figures(), "faults": result.faults, "pairs": [asdict(p) for p in result.pairs]}
-        options.details.write_text(json.dumps(details, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        _write_details(options.details, result)
     print(_table(result))
     print(json.dumps(result.figures(), allow_nan=False))
     return 0
+
+
+def _write_details(path: Path, result: DriveLMResult) -> None:
+    details = {"figures": result.figures(), "faults": result.faults, "pairs": [asdict(pair) for pair in result.pairs]}
+    try:
+        path.write_text(json.dumps(details, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--details {path} cannot be written: {error.strerror}") from None
 
 
 def _table(result: DriveLMResult) -> str:
