@@ -1,27 +1,74 @@
-"""Measure a policy on the held-out scenes of its recipe, per task. Prints a table and, last, one JSON object.
+"""Measure a policy on the held-out scenes of its recipe, or answers on a published benchmark. Prints a table and, last,
+one JSON object.
 
 python evaluate.py runs/tiny                                        the policy a run left behind
 python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoint, on a recipe's data
+python evaluate.py drivelm --predictions output.json --answers test_eval.json      a benchmark, from files
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import importlib
 import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from actors.training import evaluate_policy
-from cluster.command import command, parse_recipe
-from cluster.placement import place
-from cluster.plan import resource_plan
-from cluster.session import session
+from data.errors import DataError
 from evaluation.held_out import EvaluationResult
-from recipe import RecipeError, dump_recipe
+from rewards.errors import RewardError
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A benchmark: what it measures, and the module with its `add_arguments(parser)` and `run(options) -> exit code`.
+
+    The module is imported when its suite is asked for: scoring from files needs neither Ray nor torch.
+    """
+
+    help: str
+    module: str
+
+
+SUITES = {
+    "drivelm": Suite("the DriveLM challenge: accuracy, language, match and final score", "evaluation.drivelm_suite"),
+}
 
 
 def main(arguments: list[str]) -> int:
     """Evaluate; the exit code."""
-    recipe, dry_run = parse_recipe("evaluate.py", "Per-task scores on held-out scenes.", _of_run_folder(arguments))
+    if arguments and arguments[0] in SUITES:
+        return run_suite(arguments[0], arguments[1:])
+    return measure_policy(arguments)
+
+
+def run_suite(name: str, arguments: list[str]) -> int:
+    """Run a benchmark; the exit code. Input that must be mended is one sentence and exit code 2."""
+    suite = importlib.import_module(SUITES[name].module)
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=SUITES[name].help)
+    suite.add_arguments(parser)
+    try:
+        return int(suite.run(parser.parse_args(arguments)))
+    except (DataError, RewardError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def measure_policy(arguments: list[str]) -> int:
+    """Measure the policy of a recipe or run folder on its held-out scenes; the exit code."""
+    import asyncio
+
+    from actors.training import evaluate_policy
+    from cluster.command import parse_recipe
+    from cluster.placement import place
+    from cluster.plan import resource_plan
+    from cluster.session import session
+    from recipe import dump_recipe
+
+    suites = "; ".join(f"{name}: {suite.help}" for name, suite in SUITES.items())
+    description = f"Per-task scores on held-out scenes. With a benchmark's name instead of a recipe: {suites}."
+    recipe, dry_run = parse_recipe("evaluate.py", description, _of_run_folder(arguments))
     plan = resource_plan(recipe, roles=["rollout", "judge", "clip"])
     if dry_run:
         print(dump_recipe(recipe), plan.describe(), sep="\n")
@@ -40,6 +87,8 @@ def main(arguments: list[str]) -> int:
 
 def _of_run_folder(arguments: list[str]) -> list[str]:
     """A run folder stands for its resolved recipe with its final policy as the model."""
+    from recipe import RecipeError
+
     folder = Path(arguments[0]) if arguments else Path()
     if not arguments or not folder.is_dir():
         return arguments
@@ -60,4 +109,8 @@ def _table(result: EvaluationResult) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in SUITES:
+        sys.exit(main(sys.argv[1:]))
+    from cluster.command import command
+
     command(main)

@@ -136,8 +136,13 @@ def _first(faults: Mapping[str, Collection[str]]) -> str:
     """ "; first: 17 has no prediction", or nothing."""
     for reason, ids in faults.items():
         for id_ in ids:
-            return f"; first: {id_} {_SAYS.get(reason, reason)}"
+            return f"; first: {id_} {says(reason)}"
     return ""
+
+
+def says(reason: str) -> str:
+    """What a reason says of its record, in words: "17 has no prediction"."""
+    return _SAYS.get(reason, reason)
 
 
 def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, Any]]:

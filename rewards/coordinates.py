@@ -6,6 +6,7 @@ They differ in how numbers are read, in what is near enough and in how points ar
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from data.coordinates import Pair, coordinate_pairs
 
@@ -30,26 +31,48 @@ def hybrid_coordinate_f1(text: str, truth: str) -> float:
 def drivelm_match_f1(text: str, truth: str) -> float:
     """The F1 (0-100) of the DriveLM challenge's match score for one answer.
 
-    As the official evaluation: numbers are `\\d+\\.\\d+` anywhere in the text, taken in twos, an odd last one dropped;
-    each predicted point, in order, takes the nearest true point still free and hits when their L1 distance is under
-    16 px. 0 when either text holds no point.
+    Points are read and matched by `drivelm_match`. 0 when either text holds no point.
     """
-    predicted, free = _drivelm_points(text), _drivelm_points(truth)
-    true_count, hits = len(free), 0
+    match = drivelm_match(text, truth)
+    return _f1(len(match.hits), match.predicted, match.true)
+
+
+@dataclass(frozen=True, slots=True)
+class DriveLMMatch:
+    """Which true points an answer hit, in the order of the answer, and how many points either text holds."""
+
+    hits: tuple[Pair, ...]
+    predicted: int
+    true: int
+
+
+def drivelm_match(text: str, truth: str) -> DriveLMMatch:
+    """Match an answer's points with the true ones as the DriveLM challenge does.
+
+    Each predicted point, in order, takes the nearest true point still free and hits when their L1 distance is under
+    16 px.
+    """
+    predicted, free = drivelm_points(text), drivelm_points(truth)
+    true_count, hits = len(free), []
     for point in predicted:
         if not free:
             break
         distances = [abs(point[0] - other[0]) + abs(point[1] - other[1]) for other in free]
         nearest = min(range(len(free)), key=distances.__getitem__)
         if distances[nearest] < TOLERANCE_PX:
-            hits += 1
-            del free[nearest]
-    return _f1(hits, len(predicted), true_count)
+            hits.append(free.pop(nearest))
+    return DriveLMMatch(tuple(hits), len(predicted), true_count)
 
 
-def _drivelm_points(text: str) -> list[Pair]:
-    numbers = [float(number) for number in _DRIVELM_NUMBER.findall(text)]
+def drivelm_points(text: str) -> list[Pair]:
+    """The points the DriveLM challenge reads: `\\d+\\.\\d+` anywhere, taken in twos, an odd last one dropped."""
+    numbers = drivelm_numbers(text)
     return list(zip(numbers[::2], numbers[1::2], strict=False))
+
+
+def drivelm_numbers(text: str) -> list[float]:
+    """The decimals in a text that the DriveLM challenge takes for coordinates."""
+    return [float(number) for number in _DRIVELM_NUMBER.findall(text)]
 
 
 def _f1(hits: int, predicted: int, true: int) -> float:
