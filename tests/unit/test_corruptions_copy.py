@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -31,7 +32,7 @@ QUICK = ("LowLight", "Rain", "CameraCrash", "FrameLost", "WaterSplashCorruption"
 
 
 def image_path(folder: Path, camera: str, frame: int, scene: str = SCENE) -> Path:
-    time_us = START + 500_000 * frame + 7_000 * CAMERAS.index(camera)  # type: ignore[arg-type]
+    time_us = START + 500_000 * frame + 7_000 * CAMERAS.index(camera)
     return folder / "samples" / camera / f"{scene}__{camera}__{time_us}.jpg"
 
 
@@ -263,7 +264,7 @@ def test_png_stays_png_without_loss(tmp_path: Path) -> None:
     corrupt(tmp_path / "source", tmp_path / "out", "ColorQuant")
     with Image.open(tmp_path / "out" / "ColorQuant" / "CAM_FRONT" / path.name) as copied:
         assert copied.format == "PNG"
-        assert {level for _, colour in copied.getcolors(1000) or [] for level in colour} == {0, 128}
+        assert set(np.unique(np.asarray(copied)).tolist()) == {0, 128}
 
 
 def test_a_folder_that_holds_another_copy_is_refused(drawn: Path, tmp_path: Path) -> None:
