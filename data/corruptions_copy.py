@@ -137,7 +137,10 @@ def _settings(tree: CameraTree, corruption: Corruption, seed: int) -> dict[str, 
 def _claimed(folder: Path, settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Hold a folder for as long as a copy is written to it; gives its manifest, which says `complete: false`."""
     path = folder / MANIFEST
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror}") from None
     try:
         with FileLock(folder / ".lock", blocking=False):
             _check_same(path, settings)
@@ -155,10 +158,11 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
         return
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}): delete the folder, and begin anew") from None
-    for key, wanted in settings.items():
-        if found.get(key) != wanted:
+        found |= found["libraries"]
+    except (ValueError, TypeError, KeyError):
+        raise DataError(f"{path} is not the manifest of a copy: choose another folder, or delete it") from None
+    for key, wanted in (settings | settings["libraries"]).items():
+        if key != "libraries" and found.get(key) != wanted:
             raise DataError(
                 f"{path}: this copy was made with {key} {found.get(key)}, not {wanted}: choose another folder, "
                 "or delete it"

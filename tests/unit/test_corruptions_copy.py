@@ -271,11 +271,15 @@ def test_a_folder_that_holds_another_copy_is_refused(drawn: Path, tmp_path: Path
     corrupt(drawn, tmp_path, "ColorQuant")
     with pytest.raises(DataError, match="this copy was made with seed 0, not 1: choose another folder, or delete it"):
         corrupt(drawn, tmp_path, "ColorQuant", seed=1)
-    (tmp_path / "ColorQuant" / "manifest.json").unlink()
+    manifest = tmp_path / "ColorQuant" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"av": "', '"av": "0.'))
+    with pytest.raises(DataError, match=r"this copy was made with av 0\.\d.*, not \d[\d.]*: choose another folder"):
+        corrupt(drawn, tmp_path, "ColorQuant")
+    manifest.unlink()
     with pytest.raises(DataError, match=r"ColorQuant holds files but no manifest.json"):
         corrupt(drawn, tmp_path, "ColorQuant")
-    (tmp_path / "ColorQuant" / "manifest.json").write_text("{")
-    with pytest.raises(DataError, match=r"manifest.json is not JSON"):
+    manifest.write_text("{")
+    with pytest.raises(DataError, match=r"manifest.json is not the manifest of a copy"):
         corrupt(drawn, tmp_path, "ColorQuant")
 
 
@@ -308,6 +312,7 @@ def test_a_tree_of_which_nothing_can_be_used_is_refused(tmp_path: Path, name: st
             ["corrupt", "{drawn}", "{tmp}/out", "--corruption", "Frog"],
             "there is no corruption 'Frog'; did you mean Fog",
         ),
+        (["corrupt", "{drawn}", "/dev/null", "--corruption", "Fog"], "cannot write to /dev/null/Fog: Not a directory"),
         (["corrupt", "{drawn}", "{tmp}/out", "--corruption", "Fog", "--workers", "0"], "--workers must be at least 1"),
     ],
 )
