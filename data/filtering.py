@@ -25,8 +25,8 @@ from data.difficulty import (
     frame_difficulty,
     frames_within,
 )
-from data.drivelm import ANSWER_NOT_AN_OPTION, OUTSIDE_IMAGE
 from data.errors import DataError
+from data.faults import ANSWER_NOT_AN_OPTION, OUTSIDE_IMAGE
 from data.sample import DrivingSample
 
 DUPLICATE_OPTIONS = "duplicate_options"

@@ -205,7 +205,7 @@ def test_kept_features_stand_for_the_pixels_of_frozen_towers(
     for _ in range(2):  # computed, then kept
         batch = pack(groups, features, pad_id=0, shared_prefix=True, prompt_positions=frozen.prompt_positions)
         frozen.zero_grad()
-        logprobs = frozen(batch)
+        logprobs, _ = frozen(batch)
         (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
         gradient = torch.cat([p.grad.flatten() for p in frozen.parameters() if p.grad is not None])
         torch.testing.assert_close(logprobs.detach() * batch.mask_R_T, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,63 @@
+"""The options of the commands that read driving data: they bear the names of the settings that they set."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from data.bdd_oia import ReasonOrder
+from data.driveaction import Language, Mode
+from data.errors import DataError
+from data.faults import Faults
+from data.settings import DataSettings
+
+SHOWN_FAULTS = 3
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that bear the names of the settings that they set."""
+    parser.add_argument("--image-root", type=Path, help="folder that images are looked for in")
+    parser.add_argument("--strict", action="store_true", help="stop at the first faulty entry")
+    parser.add_argument("--reasons", type=Path, help="bdd_oia: the *_reasons.json file")
+    parser.add_argument("--reason-order", choices=get_args(ReasonOrder), help="bdd_oia: order of its 21 reasons")
+    parser.add_argument("--frames", type=int, help="bdd_oia: frames of each clip; 1 is the last alone")
+    parser.add_argument("--visual-descriptions", type=Path, help="drivebench: visual_description.json")
+    parser.add_argument("--without-images", action="store_true", help="drivebench: ask without images")
+    parser.add_argument("--context-mode", choices=get_args(Mode), help="driveaction: what stands before the actions")
+    parser.add_argument("--language", choices=get_args(Language), help="driveaction: language of the texts")
+    parser.add_argument("--name-cameras", action="store_true", help="drivelmm_o1: cameras instead of stitched tiles")
+
+
+def source_settings(options: argparse.Namespace) -> DataSettings:
+    """The settings that the options give.
+
+    Raises:
+        DataError: a value does not fit; the option is named.
+    """
+    given = {name: value for name, value in vars(options).items() if name in DataSettings.model_fields}
+    try:
+        return DataSettings.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"--{'.'.join(map(str, first['loc'])).replace('_', '-')}: {first['msg']}") from None
+
+
+def counts(faults: Faults) -> dict[str, Any]:
+    """How many entries were left out, and how many used in spite of a fault, by reason."""
+    return {
+        "dropped": {reason: len(ids) for reason, ids in faults.dropped.items()},
+        "kept_with_fault": {reason: len(ids) for reason, ids in faults.kept.items()},
+    }
+
+
+def show_notes(console: Console, faults: Faults) -> None:
+    """The first faults in words, and how many more there are."""
+    for note in itertools.islice(faults.notes, SHOWN_FAULTS):
+        console.print(note, markup=False, soft_wrap=True)
+    if len(faults.notes) > SHOWN_FAULTS:
+        console.print(f"and {len(faults.notes) - SHOWN_FAULTS} more")
