@@ -29,6 +29,7 @@ from data.records import RecordError, bits, expect, member
 from data.sample import DrivingSample
 
 ReasonOrder = Literal["annotation", "table"]
+Reply = Literal["describe", "decide", "structure"]
 REASON_ORDERS: dict[ReasonOrder, tuple[int, ...]] = {
     "annotation": tuple(range(len(REASONS))),
     "table": (2, 0, 1, 7, 8, 3, 4, 5, 6, 16, 15, 17, 10, 11, 9, 19, 18, 20, 13, 14, 12),
@@ -36,11 +37,18 @@ REASON_ORDERS: dict[ReasonOrder, tuple[int, ...]] = {
 """For each order of the 21 bits in a file, the true bit that stands at each position: the annotation files have the
 true order; `table` is that of the paper's table (Figure 2 of the report), green light first."""
 
-QUESTION = (
+_DECIDE = (
     "Which of these actions can the ego vehicle take now, and why? Actions: "
     + ", ".join(ACTION_TEXTS[action] for action in ACTIONS)
-    + '. Name every action that is possible and every reason. Reply in the form "Action: ...; Reason: ...".'
+    + ". Name every action that is possible and every reason. "
 )
+QUESTIONS: dict[Reply, str] = {
+    "describe": "What does the scene show that matters to the driver of the ego vehicle? Reply in a few sentences.",
+    "decide": _DECIDE + 'Reply in the form "Action: ...; Reason: ...".',
+    "structure": _DECIDE + "Reply with one JSON object of three fields: description, what the scene shows; action; "
+    "justification, the reasons.",
+}
+"""What is asked, by the stage of the report's three that learns from it; the answer stays that of `decide`."""
 FRAME = "CAM_FRONT"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _NOTHING = object()
@@ -52,6 +60,7 @@ def load_bdd_oia(
     image_root: Path,
     frames: int = 1,
     reason_order: ReasonOrder = "annotation",
+    reply: Reply = "decide",
     strict: bool = False,
 ) -> LoadedSamples:
     """Read a pair of BDD-OIA annotation files.
@@ -68,13 +77,14 @@ def load_bdd_oia(
             suffix, in the order of their names, evenly spread and ending with the last; views are named `CAM_FRONT-3`
             up to `CAM_FRONT`, the frame of the question.
         reason_order: the order of the 21 bits in the file.
+        reply: what is asked for (`QUESTIONS`).
         strict: a faulty entry is an error.
 
     Raises:
         DataError: a file is missing, is not JSON or holds no usable frame.
     """
     faults = Faults(strict)
-    samples = read_bdd_oia(actions, reasons, image_root, faults, frames, reason_order)
+    samples = read_bdd_oia(actions, reasons, image_root, faults, frames, reason_order, reply)
     return collected(actions, "bdd_oia", samples, faults)
 
 
@@ -85,6 +95,7 @@ def read_bdd_oia(
     faults: Faults,
     frames: int = 1,
     reason_order: ReasonOrder = "annotation",
+    reply: Reply = "decide",
 ) -> Iterator[DrivingSample]:
     """As `load_bdd_oia`, one sample after the other; of the reasons a bit each is kept in memory.
 
@@ -101,7 +112,8 @@ def read_bdd_oia(
         raise DataError(f"data.reason_order must be one of {', '.join(get_args(ReasonOrder))}, got {reason_order}")
     if not image_root.is_dir():
         raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
-    return admitted(_samples(actions, reasons, image_root.resolve(), faults, frames, reason_order), faults)
+    samples = _samples(actions, reasons, image_root.resolve(), faults, frames, reason_order, QUESTIONS[reply])
+    return admitted(samples, faults)
 
 
 def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
@@ -111,7 +123,7 @@ def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
 
 
 def _samples(
-    actions: Path, reasons: Path, root: Path, faults: Faults, frames: int, order: ReasonOrder
+    actions: Path, reasons: Path, root: Path, faults: Faults, frames: int, order: ReasonOrder, question: str
 ) -> Iterator[DrivingSample]:
     reasons_of = _reasons_by_name(reasons, faults, order)
     pairs = zip_longest(items(actions, "images.item"), items(actions, "annotations.item"), fillvalue=_NOTHING)
@@ -126,7 +138,7 @@ def _samples(
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
             continue
-        sample = _sample(name, found, reasons_of.pop(name, None), root, frames, faults)
+        sample = _sample(name, question, found, reasons_of.pop(name, None), root, frames, faults)
         if sample is not None:
             yield sample
     for name in reasons_of:
@@ -156,7 +168,13 @@ def _set_bits(record: Any, key: str, place: str, *counts: int) -> tuple[int, ...
 
 
 def _sample(
-    name: str, actions: tuple[int, ...], reasons: tuple[int, ...] | None, root: Path, frames: int, faults: Faults
+    name: str,
+    question: str,
+    actions: tuple[int, ...],
+    reasons: tuple[int, ...] | None,
+    root: Path,
+    frames: int,
+    faults: Faults,
 ) -> DrivingSample | None:
     frame_id = str(PurePosixPath(name).with_suffix(""))
     if len(ACTIONS) in actions:
@@ -175,7 +193,7 @@ def _sample(
             frame_id=frame_id,
             task="behavior",
             kind="open_ended",
-            question=QUESTION,
+            question=question,
             answer=answer_text(actions, reasons),
             images=images,
             choices={},

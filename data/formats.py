@@ -78,7 +78,13 @@ FORMATS: dict[str, Format] = {
     "bdd_oia": Format(
         "the *_actions.json file",
         lambda s, faults: read_bdd_oia(
-            s.annotations, _given(s.settings.reasons), s.images, faults, s.settings.frames, s.settings.reason_order
+            s.annotations,
+            _given(s.settings.reasons),
+            s.images,
+            faults,
+            s.settings.frames,
+            s.settings.reason_order,
+            s.settings.reply,
         ),
         {"reasons": "the *_reasons.json file", "image_root": "the folder of the frames"},
     ),

@@ -47,6 +47,8 @@ class DataSettings(BaseModel):
     reason_order: Literal["annotation", "table"] = "annotation"
     """`bdd_oia` only: in which order a file has the 21 reasons: that of the released annotations, or that of the
     paper's table."""
+    reply: Literal["describe", "decide", "structure"] = "decide"
+    """`bdd_oia` only: what is asked for: a description, actions and reasons, or a JSON object of all three."""
     frames: int = Field(1, ge=1)
     """`bdd_oia` only: how many frames of the clip that leads to a question are shown; 1 is the last frame alone."""
     visual_descriptions: Path | None = None

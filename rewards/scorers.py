@@ -84,8 +84,11 @@ def _words(sample: DrivingSample, text: str) -> str:
     return without_coordinates(text) if sample.kind == "structured" else text
 
 
+PIXELS = "coordinates in the answer, in pixels"
+
+
 def _has_pairs(sample: DrivingSample) -> bool:
-    return bool(coordinate_pairs(sample.answer))
+    return sample.coordinate_unit == "pixels" and bool(coordinate_pairs(sample.answer))  # hits are within 16 pixels
 
 
 def _has_answer(sample: DrivingSample) -> bool:
@@ -97,10 +100,14 @@ BUILT_IN: dict[str, BuiltIn] = {
     "option": BuiltIn(_closed, lambda sample: sample.answer in sample.choices, "choices, and an answer that is one"),
     "yes_no": BuiltIn(_closed, lambda sample: extract_yes_no(sample.answer) is not None, "an answer of yes or no"),
     "hybrid_coordinate_f1": BuiltIn(
-        lambda sample, answer: hybrid_coordinate_f1(answer, sample.answer), _has_pairs, "coordinates in the answer"
+        lambda sample, answer: hybrid_coordinate_f1(answer, sample.answer),
+        _has_pairs,
+        PIXELS,
     ),
     "drivelm_match_f1": BuiltIn(
-        lambda sample, answer: drivelm_match_f1(answer, sample.answer), _has_pairs, "coordinates in the answer"
+        lambda sample, answer: drivelm_match_f1(answer, sample.answer),
+        _has_pairs,
+        PIXELS,
     ),
     "bleu": BuiltIn(
         lambda sample, answer: bleu(_words(sample, answer), _words(sample, sample.answer)), _has_answer, "an answer"

@@ -126,3 +126,10 @@ def test_every_answer_names_the_reason_it_was_written_for(bit: int) -> None:
 
 def test_an_answer_says_its_actions() -> None:
     assert actions_in(answer_text([0, 3], [1])) == {"forward", "right"}
+
+
+def test_what_is_asked_for_follows_the_stage_and_the_answer_stays(root: Path) -> None:
+    given = ({"a.jpg": [1, 0, 0, 0]}, {"a.jpg": reason_bits(0, 3)})
+    asked = {reply: load(root, *given, reply=reply).samples[0] for reply in ("describe", "decide", "structure")}
+    assert len({sample.question for sample in asked.values()}) == 3
+    assert len({sample.answer for sample in asked.values()}) == 1

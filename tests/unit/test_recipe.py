@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe import Recipe, RecipeError, dump_recipe, load_recipe
+from recipe import Recipe, RecipeError, dump_recipe, load_recipe, load_stages
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -157,7 +157,50 @@ def test_a_recipe_cannot_be_changed_after_it_was_read(written: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_resolves_and_survives_being_written(path: Path, tmp_path: Path) -> None:
-    assert_survives_being_written(load_recipe([str(path)]), tmp_path)
+    for recipe in load_stages([str(path)]):
+        assert_survives_being_written(recipe, tmp_path)
+
+
+STAGED = """
+run: {name: three, root: /runs, steps: 5}
+warm_start: {steps: 7}
+stages:
+  - {name: describe, data.questions: describe}
+  - {name: decide, run.steps: 9, warm_start.steps: 0}
+"""
+
+
+def test_a_stage_begins_with_the_policy_that_the_stage_before_it_left(tmp_path: Path) -> None:
+    path = tmp_path / "staged.yaml"
+    path.write_text(STAGED)
+    first, second = load_stages([str(path), "rollout.group_size=4"])
+    assert (first.run.name, second.run.name) == ("three-1-describe", "three-2-decide")
+    assert (first.data.questions, second.data.questions) == ("describe", "drivelm")
+    assert (first.run.steps, second.run.steps) == (5, 9)
+    assert (first.policy.model, second.policy.model) == ("tiny", "/runs/three-1-describe/policy")
+    assert first.rollout.group_size == second.rollout.group_size == 4
+    assert "has stages (three-1-describe, three-2-decide)" in error_of(path)
+
+
+@pytest.mark.parametrize("stages", ["[]", "[describe]", "[{run.steps: 3}]", "describe"])
+def test_stages_that_are_no_list_of_named_mappings_are_refused(tmp_path: Path, stages: str) -> None:
+    path = tmp_path / "staged.yaml"
+    path.write_text(f"run: {{name: x}}\nstages: {stages}\n")
+    assert f"{path}: stages must be a list of mappings, each with a name" in error_of(path)
+
+
+def test_responses_of_a_group_of_one_have_nothing_to_be_compared_with(written: Path) -> None:
+    said = error_of(written, "rollout.group_size=1")
+    assert "rollout.group_size=1 leaves algorithm.advantage=normalised nothing to compare" in said
+    assert load_recipe([str(written), "rollout.group_size=1", "algorithm.name=ppo"]).algorithm.has_critic
+
+
+def test_adapters_travel_apart_only_where_an_engine_can_load_them(written: Path) -> None:
+    assert "needs policy.lora" in error_of(written, "rollout.adapters=apart")
+    lora = "policy.lora={rank: 4, targets: [vision]}"
+    assert "needs policy.lora" in error_of(written, "rollout.adapters=apart", lora)
+    backend = ("policy.lora={rank: 4}", "rollout.backend=transformers")
+    assert "needs rollout.backend=vllm" in error_of(written, "rollout.adapters=apart", *backend)
 
 
 def test_every_key_of_a_written_recipe_is_present(written: Path) -> None:
