@@ -2,7 +2,7 @@
 
 R1 = 100 * max(0, v . t): v is the mean of the frames' normalised embeddings, not normalised again (as in the paper), t
 the caption's normalised embedding. For A2C the reward comes in increments along the caption: r(k+1) = R1(T(k+1)) -
-R1(T(k)) for its growing prefixes T, which add up to the R1 of the caption less the R1 of saying nothing.
+R1(T(k)) for its growing prefixes T; the first of them is what saying nothing is worth, so they add up to the R1.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ class AlignmentScorer:
         prefixes = [caption[:end] for end in ends]
         cosines = await _checked(clip, frames, ["", *prefixes])
         worth = [alignment(cosine) for cosine in cosines]
-        gains = [after - before for before, after in itertools.pairwise(worth)]
+        gains = [worth[0], *(after - before for before, after in itertools.pairwise(worth))]
         # A caption with escapes does not stand in the response letter by letter: all of it is then earned at the end.
         start = text.find(caption)
         places = [len(text)] * len(ends) if start < 0 else [start + end for end in ends]
-        increments = tuple(itertools.starmap(Increment, zip(gains, places, strict=True)))
+        increments = tuple(itertools.starmap(Increment, zip(gains, [0, *places], strict=True)))
         return Score(worth[-1], {"cosine": cosines[-1], "nothing_said": worth[0]}, increments)
 
 
