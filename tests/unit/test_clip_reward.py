@@ -108,36 +108,34 @@ def test_an_increment_is_what_its_span_added() -> None:
     clip = Fake(lambda text: by_prefix[text])
     found = score(clip, "Red light. A car.", AlignmentScorer(increments="sentence"))
     assert found.increments is not None
-    assert [one.gain for one in found.increments] == pytest.approx([20.0, -5.0])
-    assert [one.end for one in found.increments] == [11, 17]
+    assert [one.gain for one in found.increments] == pytest.approx([10.0, 20.0, -5.0])
+    assert [one.end for one in found.increments] == [0, 11, 17]
     assert found.value == pytest.approx(25.0)
     assert found.parts == {"cosine": 0.25, "nothing_said": pytest.approx(10.0)}
 
 
 @given(st.text(max_size=80), st.sampled_from(SPANS), st.integers(0, 1000))
-def test_the_increments_add_up_to_the_score_less_what_saying_nothing_is_worth(text: str, by: Span, seed: int) -> None:
+def test_the_increments_add_up_to_the_score(text: str, by: Span, seed: int) -> None:
     clip = Fake(lambda prefix: math.sin(seed + 7.0 * len(prefix)))
     found = score(clip, text, AlignmentScorer(increments=by))
     assert found.increments is not None
     if found.parts.get("no_caption"):
         assert found.increments == ()
         return
-    assert sum(one.gain for one in found.increments) == pytest.approx(
-        found.value - found.parts["nothing_said"], abs=1e-9
-    )
-    assert len(found.increments) == len(prefix_ends(caption_in(text, "answer"), by))
+    assert sum(one.gain for one in found.increments) == pytest.approx(found.value, abs=1e-9)
+    assert len(found.increments) == 1 + len(prefix_ends(caption_in(text, "answer"), by))
 
 
 def test_an_increment_ends_where_its_span_ends_in_the_whole_response() -> None:
     text = '<think>Hm.</think> <answer>{"description": "A car. Rain."}</answer>'
     found = score(Fake(lambda prefix: 0.1), text, AlignmentScorer("description", "sentence"))
-    assert [text[: one.end][-6:] for one in found.increments or ()] == [" car. ", " Rain."]
+    assert [text[: one.end][-6:] for one in found.increments or ()] == ["", " car. ", " Rain."]
 
 
 def test_a_caption_that_is_escaped_in_the_response_is_credited_at_its_end() -> None:
     text = '<answer>{"description": "A \\"car\\". Rain."}</answer>'
     found = score(Fake(lambda prefix: 0.1), text, AlignmentScorer("description", "sentence"))
-    assert [one.end for one in found.increments or ()] == [len(text)] * 2
+    assert [one.end for one in found.increments or ()] == [0, len(text), len(text)]
 
 
 @given(st.text(max_size=80), st.sampled_from(SPANS))
