@@ -124,7 +124,7 @@ def whitened(values_R_T: Tensor, mask_R_T: Tensor) -> Tensor:
 def incremental_rewards(gains: Sequence[float], ends: Sequence[int], length: int) -> list[float]:
     """The gains of a caption's spans as rewards of the tokens that end them (BDD-OIA: r_(k+1) = R1(T_(k+1)) - R1(T_k)).
 
-    They add up to what the gains add up to: the R1 of the whole caption, where the first gain is that of saying nothing.
+    They add up to what the gains add up to: the R1 of the whole caption, if the first gain is that of saying nothing.
 
     Args:
         gains: what each span added.
