@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
+from actors.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
 from actors.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
 from actors.transport import Bucket, Meeting, WeightChannel
@@ -42,8 +43,6 @@ Objective = Literal["policy", "supervised"]
 CHECKPOINT_TAG = "learner"
 EXPORT_BUCKET_BYTES = 64 * 2**20
 """Under ZeRO-3 so much is gathered at once."""
-VALUE_HEAD = "value_head"
-"""The optimizer's name for a critic's own weights."""
 
 
 class LearnerError(RuntimeError):
@@ -104,6 +103,7 @@ class Learner:
         self.temperature = temperature
         self.applied = -1
         self._reference: ReferencePolicy | None = None
+        self._config = deepspeed_config(settings, policy.dtype)
 
     def address(self) -> tuple[str, int]:
         """A host and a free port on this actor's node, for a group to meet at."""
@@ -124,9 +124,9 @@ class Learner:
             print(f"{self.policy.model_type}: one row for each response, a group's prompt is not shared", flush=True)
         if self.settings.gradient_checkpointing:
             self.policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        optimizer = self._optimizer()
+        optimizer = make_optimizer(self.policy, self.settings)
         self.engine, *_ = deepspeed.initialize(
-            model=self.policy, optimizer=optimizer, config=self._deepspeed_config(), dist_init_required=False
+            model=self.policy, optimizer=optimizer, config=self._config, dist_init_required=False
         )
         self.encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
         # Not under ZeRO-3, where all ranks must run the tower together: one may have kept what another has not.
@@ -141,28 +141,11 @@ class Learner:
 
     def _load_policy(self) -> Policy:
         # Under ZeRO-3 transformers shards the weights while loading, for as long as this object lives.
-        sharded_loading = HfDeepSpeedConfig(self._deepspeed_config()) if self.settings.zero_stage == 3 else None
+        sharded_loading = HfDeepSpeedConfig(self._config) if self.settings.zero_stage == 3 else None
         critic = self.algorithm.has_critic
         policy = load_policy(self.folder, self.policy_settings, self.temperature, critic=critic)
         del sharded_loading
         return policy
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        settings = self.settings
-        common: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}
-        if settings.optimizer == "adamw_8bit":
-            from bitsandbytes.optim import AdamW8bit  # of the GPU extra; `cluster.plan` refuses it elsewhere
-
-            return AdamW8bit(self._parameter_groups(), **common)
-        return torch.optim.AdamW(self._parameter_groups(), **common, fused=True)  # fused: a third of the time on CPU
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, the policy's weights and a critic's; the optimizer keeps each group's name."""
-        head = [] if self.policy.value_head is None else list(self.policy.value_head.parameters())
-        known = set(map(id, head))
-        body = [p for p in self.policy.parameters() if p.requires_grad and id(p) not in known]
-        groups = [{"params": body, "name": "policy"}, {"params": head, "name": VALUE_HEAD}]
-        return [group for group in groups if group["params"]]
 
     def _join(self, host: str, port: int) -> None:
         os.environ |= {
@@ -182,23 +165,6 @@ class Learner:
         name = f"deepspeed_allreduce_buffer_{os.getuid()}_{host}_{port}_{self.rank}"
         Path("/dev/shm", name).unlink(missing_ok=True)
 
-    def _deepspeed_config(self) -> dict[str, Any]:
-        stage = self.settings.zero_stage
-        zero: dict[str, Any] = {"stage": stage}
-        if stage == 3:
-            zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}
-        if self.settings.offload_optimizer:
-            zero["offload_optimizer"] = {"device": "cpu"}
-        return {
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": self.settings.max_grad_norm,
-            "zero_optimization": zero,
-            "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,
-            "bf16": {"enabled": self.policy_settings.dtype == "bfloat16"},
-        }
-
     def freeze_reference(self) -> None:
         """Take the policy as it is now as the reference of the KL term; does nothing when the term is off."""
         if self.algorithm.kl_beta == 0:
@@ -209,7 +175,7 @@ class Learner:
             self._reference = ReferencePolicy(copy.deepcopy(self.policy))
         else:
             frozen = self._load_policy().requires_grad_(False)
-            deepspeed.initialize(model=frozen, config=self._deepspeed_config(), dist_init_required=False)
+            deepspeed.initialize(model=frozen, config=self._config, dist_init_required=False)
             for kept, current in zip(frozen.parameters(), self.policy.parameters(), strict=True):
                 shard: Any = current
                 kept.ds_tensor.data.copy_(shard.ds_tensor.data)  # type: ignore[attr-defined]  # both are sharded alike
