@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from policies.batch import Batch, counted_positions
+from policies.cross_attention import cross_attention_mask
 from policies.errors import PolicyError
 from policies.lora import add_adapters
 from policies.patches import set_patches
@@ -25,7 +26,13 @@ ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
 SHARED_PREFIX_MODELS = ROTARY_GRID_MODELS | {"llava", "idefics3", "smolvlm", "internvl"}
 """Model types whose text attends by a mask and position ids, so that several responses can share a prompt in a row."""
 
-PLACEHOLDER_FIELDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+PLACEHOLDER_FIELDS = (
+    "image_token_id",
+    "image_token_index",
+    "video_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+)
 """Config fields that name ids standing for image features; a policy must never sample them."""
 
 
@@ -100,6 +107,11 @@ class Policy(nn.Module):
         inputs = with_features(self.model_type, inputs)
         if self.model_type in ROTARY_GRID_MODELS:  # whose positions, where none are given, derive from the token types
             inputs["mm_token_type_ids"] = self._image_tokens(inputs["input_ids"])
+        if "aspect_ratio_mask" in inputs:
+            image_token, tiles = self.body.config.image_token_index, inputs["aspect_ratio_mask"]
+            inputs["cross_attention_mask"] = cross_attention_mask(
+                inputs["input_ids"], inputs["attention_mask"], image_token, tiles
+            )
         return inputs
 
     def _image_tokens(self, ids_B_L: Tensor) -> Tensor:
@@ -196,6 +208,7 @@ def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ..
 
 
 def placeholder_ids(config: Any) -> tuple[int, ...]:
-    """Ids that stand for image or video features in a prompt."""
+    """Ids that stand for image or video features in a prompt and could be sampled (Llama-3.2-Vision's cannot)."""
     found = {getattr(config, field, None) for field in PLACEHOLDER_FIELDS}
-    return tuple(sorted(token for token in found if isinstance(token, int) and token >= 0))
+    vocabulary = range(config.get_text_config().vocab_size)
+    return tuple(sorted(token for token in found if isinstance(token, int) and token in vocabulary))

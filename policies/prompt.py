@@ -20,7 +20,7 @@ IMAGE_CACHE_BYTES = 512 * 2**20
 
 BLANK_SIZE = (64, 64)
 
-TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask"})
 """What a processor makes of text; the rest is of images."""
 
 

@@ -20,7 +20,7 @@ from policies.views import Views
 TOWERS = ("vision_tower", "visual", "vision_model")
 PROJECTORS = ("multi_modal_projector", "connector")
 """What the supported families call them. Qwen's tower has its projector inside."""
-LAYERED_FEATURES = frozenset({"qwen3_vl"})
+LAYERED_FEATURES = frozenset({"qwen3_vl", "mllama"})
 """Model types whose tower also feeds later layers of the text, so its output is more than one row for each token."""
 PIXELS = frozenset({"pixel_values", "pixel_attention_mask", "spatial_shapes"})
 """Image tensors that only the tower reads."""

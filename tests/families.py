@@ -200,6 +200,51 @@ def tiny_internvl(folder: Path) -> Path:
     return save(folder, transformers.InternVLForConditionalGeneration(config), processor, tokenizer)
 
 
+def tiny_mllama(folder: Path) -> Path:
+    """A Llama-3.2-Vision of a few hundred thousand parameters: its text looks at images by cross-attention."""
+    tokenizer = train_tokenizer(driving_text(), 1024)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|python_tag|>"]})
+    vocabulary = len(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|python_tag|>", "<|image|>"]})  # beyond the logits
+    tokenizer.chat_template = tokenizer.chat_template.replace("<image>", "<|image|>")
+    ratios = [[1, 1], [1, 2], [2, 1]]
+    config = transformers.MllamaConfig(
+        vision_config={
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "vision_output_dim": 128,
+            "image_size": 56,
+            "patch_size": 14,
+            "max_num_tiles": 2,
+            "intermediate_layers_indices": [0],
+            "supported_aspect_ratios": ratios,
+        },
+        text_config={
+            **text_shape(tokenizer),
+            "vocab_size": vocabulary,
+            "num_hidden_layers": 3,
+            "cross_attention_layers": [1],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
+    )
+    torch.manual_seed(0)
+    processor = transformers.MllamaProcessor(
+        image_processor=transformers.MllamaImageProcessor(size={"height": 56, "width": 56}, max_image_tiles=2),
+        tokenizer=tokenizer,
+        chat_template=tokenizer.chat_template,
+    )
+    model = transformers.MllamaForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("_gate"):  # closed in a fresh model: it would not look at its images
+                parameter.fill_(1.0)
+    return save(folder, model, processor, tokenizer)
+
+
 def idefics_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = train_tokenizer(driving_text(), 1024)
     tokenizer.add_special_tokens({"additional_special_tokens": list(IDEFICS_SPECIALS)})

@@ -23,7 +23,7 @@ from policies.settings import LoraSettings, PolicySettings
 from policies.tiny import build_tiny_policy
 from policies.views import Views, views_of
 from policies.vision import PROJECTORS, TOWERS, FrameFeatures, keeps_features
-from tests.families import tiny_idefics3, tiny_internvl, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
+from tests.families import tiny_idefics3, tiny_internvl, tiny_mllama, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
 
 SETTINGS = PolicySettings(image_size=(64, 48))
 LENGTHS = ((3, 1, 6), (2, 4))
@@ -232,3 +232,20 @@ def test_adapters_lie_on_the_chosen_group_alone(folder: Path, target: Any) -> No
     assert all(any(f".{name}." in layer for name in part) for layer in adapted)
     if target in LANGUAGE_PROJECTIONS:
         assert {layer.rpartition(".")[2] for layer in adapted} == set(LANGUAGE_PROJECTIONS[target])
+
+
+def test_llama_vision_sees_its_images_in_every_row_and_takes_adapters(tmp_path: Path) -> None:
+    folder = tiny_mllama(tmp_path / "model")
+    encoder = PromptEncoder(load_processor(folder, SETTINGS), SETTINGS)
+    policy = load_policy(folder, SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)}), temperature=0.8)
+    assert not policy.shares_prefix
+    assert not keeps_features(policy.body)
+    samples = rendered_samples(tmp_path / "scenes", 1, seed=0)
+    response = TrainingResponse((11, 12, 13), (0.0,) * 3, (1.0,) * 3)
+    groups = [TrainingGroup(views_of(one), encoder.prompt_ids(one), (response,)) for one in (samples[0], samples[-1])]
+    other = [TrainingGroup(group.images[::-1], group.prompt_ids, group.responses) for group in groups]
+    (ours, gradient), (theirs, _) = (learnt(policy, encoder, some, shared=False) for some in (groups, other))
+    assert float((ours - theirs).abs().amax(dim=1).min()) > 1e-4  # in either row
+    alone = torch.cat([learnt(policy, encoder, [one], shared=False)[0] for one in groups])
+    torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)  # however long its neighbour is
+    assert float(gradient.abs().max()) > 0

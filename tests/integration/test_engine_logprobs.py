@@ -1,0 +1,94 @@
+"""Engine and learner give the same tokens the same log-probabilities, in every model family (float32).
+
+Llama-3.2-Vision rolls out through the transformers engine, since vLLM has dropped it; the others through vLLM, as a
+subprocess each: an engine leaves threads behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from actors.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.settings import RolloutSettings
+from actors.transformers_engine import TransformersEngine
+from actors.vllm_engine import VllmEngine, engine_environment
+from data.rendered import rendered_samples
+from data.sample import DrivingSample
+from policies.batch import TrainingGroup, TrainingResponse, pack
+from policies.model import load_policy, load_processor
+from policies.prompt import PromptEncoder
+from policies.settings import PolicySettings
+from policies.tiny import build_tiny_policy
+from policies.views import views_of
+from tests import families
+
+SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, max_concurrent=8)
+POLICY = PolicySettings(image_size=(64, 48))
+BUILDERS: dict[str, Callable[[Path], Path]] = {
+    "llava": build_tiny_policy,
+    "qwen2_5_vl": families.tiny_qwen2_5_vl,
+    "qwen3_vl": families.tiny_qwen3_vl,
+    "idefics3": families.tiny_idefics3,
+    "smolvlm": families.tiny_smolvlm,
+    "internvl": families.tiny_internvl,
+    "mllama": families.tiny_mllama,
+}
+
+
+async def rollouts(engine: VllmEngine | TransformersEngine, samples: list[DrivingSample]) -> list[Rollout]:
+    await engine.start()
+    sampling = SamplingSettings(SETTINGS.temperature, SETTINGS.max_tokens, seed=0)
+    requests = [GenerationRequest(f"{i}", sample, sampling) for i, sample in enumerate(samples)]
+    found = [rollout async for rollout in engine.generate(requests)]
+    await engine.stop()
+    return sorted(found, key=lambda rollout: int(rollout.request_id))
+
+
+def largest_gap(folder: Path, samples: list[DrivingSample], found: list[Rollout]) -> float:
+    """Between the engine's log-probabilities and the learner's, over all tokens."""
+    policy = load_policy(folder, POLICY, SETTINGS.temperature).eval()
+    encoder = PromptEncoder(load_processor(folder, POLICY), POLICY)
+    groups = []
+    for sample, rollout in zip(samples, found, strict=True):
+        assert len(rollout.token_ids) > 1
+        response = TrainingResponse(rollout.token_ids, rollout.logprobs, (0.0,) * len(rollout.token_ids))
+        groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
+    batch = pack(
+        groups,
+        encoder.image_tensors,
+        pad_id=0,
+        shared_prefix=policy.shares_prefix,
+        prompt_positions=policy.prompt_positions,
+    )
+    with torch.no_grad():
+        logprobs_R_T, _ = policy(batch)
+    return float(((logprobs_R_T - batch.rollout_logprobs_R_T).abs() * batch.mask_R_T).max())
+
+
+def compare(family: str, scratch: Path) -> float:
+    folder = BUILDERS[family](scratch / family)
+    samples = rendered_samples(scratch / "scenes", 1, seed=0)[:3]
+    engine_class = TransformersEngine if family == "mllama" else VllmEngine
+    engine = engine_class("engine", str(folder), POLICY, SETTINGS)
+    return largest_gap(folder, samples, asyncio.run(rollouts(engine, samples)))
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_engine_and_learner_agree(family: str, tmp_path: Path) -> None:
+    environ = os.environ | engine_environment(SETTINGS) | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", family, str(tmp_path)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.split()[-1]) < 1e-4
+
+
+if __name__ == "__main__":
+    print(compare(sys.argv[1], Path(sys.argv[2])))
