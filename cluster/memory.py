@@ -27,6 +27,7 @@ class ModelShape:
 
     parameters: int
     vision: int
+    projector: int
     projections: dict[str, int]
     """Sum of inputs + outputs of the matrices of each LoRA target group."""
     cache_per_token: int
@@ -79,6 +80,7 @@ def read_shape(folder: Path) -> ModelShape | None:
     return ModelShape(
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         vision=sum(math.prod(shapes[name]) for name in vision),
+        projector=sum(math.prod(shapes[name]) for name in projector),
         projections=projections,
         cache_per_token=2 * text["num_hidden_layers"] * _kv_width(text),
     )
@@ -101,7 +103,8 @@ def _tensor_shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
 def _learner_line(recipe: Recipe, shape: ModelShape) -> str:
     policy, learner = recipe.policy, recipe.learner
     size = BYTES[policy.dtype]
-    trained = shape.parameters - (shape.vision if policy.freeze_vision else 0)
+    frozen = (shape.vision + shape.projector * policy.freeze_projector) if policy.freeze_vision else 0
+    trained = shape.parameters - frozen
     if policy.lora is not None:
         trained = policy.lora.rank * sum(shape.projections[group] for group in policy.lora.targets)
     # AdamW keeps two moments, and below float32 a float32 master copy of what it trains.

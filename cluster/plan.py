@@ -105,7 +105,7 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
     clips = _clips(recipe.reward.clip)
     bundles = tuple(bundle for bundle in (*learners, *engines, *judges, *clips) if bundle.role in roles)
-    return Plan(bundles, estimate_memory(recipe), _work(recipe), recipe.cluster.wait_for_nodes)
+    return Plan(bundles, estimate_memory(recipe), _work(recipe, roles), recipe.cluster.wait_for_nodes)
 
 
 def _judges(judge: JudgeSettings | None, label: str | None) -> list[Bundle]:
@@ -140,13 +140,15 @@ def _images(policy: PolicySettings) -> str:
     return f"a prompt: {policy.images_per_prompt} images (six frames of {size}{tiles}{sweep}{patches})"
 
 
-def _work(recipe: Recipe) -> str:
-    run, rollout = recipe.run, recipe.rollout
-    responses = run.steps * rollout.prompts_per_step * rollout.group_size
-    warm = recipe.warm_start
-    return (
-        f"  {_images(recipe.policy)}\n"
-        f"  warm start: {warm.steps:,} steps of {warm.batch_size} answers\n"
-        f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} prompts x {rollout.group_size} responses = "
-        f"{responses:,} responses of at most {rollout.max_tokens:,} tokens"
-    )
+def _work(recipe: Recipe, roles: Collection[Role]) -> str:
+    run, rollout, warm = recipe.run, recipe.rollout, recipe.warm_start
+    lines = [f"  {_images(recipe.policy)}"]
+    if "learner" in roles:
+        lines.append(f"  warm start: {warm.steps:,} steps of {warm.batch_size} answers")
+    if {"learner", "rollout"} <= set(roles):
+        responses = run.steps * rollout.prompts_per_step * rollout.group_size
+        lines.append(
+            f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} prompts x {rollout.group_size} responses = "
+            f"{responses:,} responses of at most {rollout.max_tokens:,} tokens"
+        )
+    return "\n".join(lines)

@@ -120,6 +120,7 @@ def test_the_tiny_policys_headers_count_what_the_model_has(tmp_path: Path) -> No
     assert shape is not None
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert shape.vision == sum(parameter.numel() for parameter in model.model.vision_tower.parameters())
+    assert shape.projector == sum(parameter.numel() for parameter in model.model.multi_modal_projector.parameters())
 
 
 @pytest.mark.parametrize(
@@ -201,3 +202,14 @@ def test_the_plan_says_what_images_a_prompt_holds() -> None:
         "2 images (six frames of 448x252 pixels in one grid, a LiDAR sweep, each image in at most 12 patches)" in said
     )
     assert "6 images (six frames of the size of their files)" in resource_plan(recipe()).work
+
+
+def test_the_work_is_that_of_the_processes_that_are_started() -> None:
+    tiny = load_recipe([str(ROOT / "recipes/tiny.yaml")])
+    assert "RL: 130 steps" in resource_plan(tiny).work
+    supervised = resource_plan(tiny, roles=["learner"]).work
+    assert "warm start: 120 steps" in supervised
+    assert "RL" not in supervised
+    measured = resource_plan(tiny, roles=["rollout", "judge", "clip"]).work
+    assert "RL" not in measured
+    assert "warm start" not in measured
