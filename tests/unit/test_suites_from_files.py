@@ -28,7 +28,7 @@ def bdd_oia(folder: Path) -> list[str]:
     categories = {"a.jpg": [1, 0, 0, 0, 0], "b.jpg": [0, 1, 0, 0, 0], "c.jpg": [0, 1, 0, 0, 1]}
     images = [{"id": number, "file_name": name} for number, name in enumerate(categories)]
     annotations = [{"category": bits} for bits in categories.values()]
-    reasons = [{"file_name": name, "reason": [int(bit == 0) for bit in range(21)]} for name in ("a.jpg", "c.jpg")]
+    reasons = [{"file_name": name, "reason": [int(bit == 2) for bit in range(21)]} for name in ("a.jpg", "c.jpg")]
     reasons.append({"file_name": "b.jpg", "reason": [0] * 21})  # the benchmark counts frames without a reason
     said = "Action: Move forward; Reason: Traffic light is green"
     found = {"a.jpg": said, "b.jpg": "Action: Turn left; Reason: Traffic light is green", "c.jpg": said}
@@ -42,9 +42,9 @@ def drivelmm_o1(folder: Path) -> list[str]:
     question = "What is safest?\nA) Slow down.\nB) Speed up."
     answers = [
         {"idx": f"s_f_{number}", "question": question, "steps": "1. Look.", "final_answer": final}
-        for number, final in ((2, "A) Slow down."), (3, "B) Speed up."), (4, "A car."), (5, "A) Slow down."))
+        for number, final in ((2, "A) Slow down."), (3, "B) Speed up."), (1, "A car."), (5, "A) Slow down."))
     ]
-    found = {"s_f_2": "Final answer: A", "s_f_3": "Final answer: A", "s_f_4": "A car.", "s_f_5": "Perhaps."}
+    found = {"s_f_2": "Final answer: A", "s_f_3": "Final answer: A", "s_f_1": "A car.", "s_f_5": "Perhaps."}
     return ["drivelmm_o1", "--answers", str(written(folder / "test.json", answers)), *predictions(folder, found)]
 
 
@@ -110,7 +110,9 @@ def test_bdd_oia_scores_actions_and_reasons_and_leaves_confused_frames_out(score
     assert actions["mf1"] == pytest.approx(25)  # forward 1, stop 0, left 0, right 0
     assert actions["accuracy"] == pytest.approx(75)  # 6 of 8 bits
     assert actions["exact_match"] == pytest.approx(50)
-    assert figures["reasons"]["exact_match"] == pytest.approx(50 if figures["reasons"]["f1_all"] else 0)
+    reasons = figures["reasons"]
+    assert (reasons["f1_all"], reasons["exact_match"]) == (50, 50)
+    assert reasons["mf1"] == pytest.approx(100 * 2 / 3 / 21)  # the green light: one hit, one too many
     assert "actions mF1" in table
 
 
