@@ -33,6 +33,11 @@ class Suite:
 
 SUITES = {
     "drivelm": Suite("the DriveLM challenge: accuracy, language, match and final score", "evaluation.drivelm_suite"),
+    "bdd_oia": Suite("BDD-OIA: F1 of actions and of reasons", "evaluation.bdd_oia_suite"),
+    "drivelmm_o1": Suite("DriveLMM-o1: accuracy on multiple choice", "evaluation.drivelmm_o1_suite"),
+    "driveaction": Suite("DriveAction: accuracy per level", "evaluation.driveaction_suite"),
+    "open_loop": Suite("open-loop planning on nuScenes: displacement", "evaluation.open_loop_suite"),
+    "bench2drive": Suite("Bench2Drive: the leaderboard's four figures", "evaluation.bench2drive_suite"),
 }
 
 

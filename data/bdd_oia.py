@@ -49,6 +49,8 @@ QUESTIONS: dict[Reply, str] = {
     "justification, the reasons.",
 }
 """What is asked, by the stage of the report's three that learns from it; the answer stays that of `decide`."""
+FrameLabels = tuple[str, tuple[int, ...], tuple[int, ...] | None]
+"""A frame's file name, its set action bits (4 is "confused") and its set reason bits; None where it has no reasons."""
 FRAME = "CAM_FRONT"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _NOTHING = object()
@@ -102,18 +104,31 @@ def read_bdd_oia(
     Raises:
         DataError: as `load_bdd_oia`; files without a usable frame give no sample.
     """
+    labels = read_labels(actions, reasons, faults, reason_order)
+    if frames < 1:
+        raise DataError(f"data.frames must be at least 1, got {frames}")
+    if not image_root.is_dir():
+        raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
+    root, question = image_root.resolve(), QUESTIONS[reply]
+    made = (_sample(*of_frame, question=question, root=root, frames=frames, faults=faults) for of_frame in labels)
+    return admitted((sample for sample in made if sample is not None), faults)
+
+
+def read_labels(
+    actions: Path, reasons: Path, faults: Faults, reason_order: ReasonOrder = "annotation"
+) -> Iterator[FrameLabels]:
+    """The labels of every frame of a pair of annotation files; looks at no image and leaves no frame out.
+
+    Raises:
+        DataError: a file is missing or is not of BDD-OIA's form.
+    """
     if outermost(actions) != "object":
         raise DataError(f"{actions} is no object of images and annotations, as BDD-OIA's *_actions.json is")
     if outermost(reasons, "data.reasons") != "list":
         raise DataError(f"{reasons} is no list of reasons, as BDD-OIA's *_reasons.json is")
-    if frames < 1:
-        raise DataError(f"data.frames must be at least 1, got {frames}")
     if reason_order not in get_args(ReasonOrder):
         raise DataError(f"data.reason_order must be one of {', '.join(get_args(ReasonOrder))}, got {reason_order}")
-    if not image_root.is_dir():
-        raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
-    samples = _samples(actions, reasons, image_root.resolve(), faults, frames, reason_order, QUESTIONS[reply])
-    return admitted(samples, faults)
+    return _labels(actions, reasons, faults, reason_order)
 
 
 def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
@@ -122,9 +137,7 @@ def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
     return f"Action: {named}; Reason: {', '.join(REASONS[bit].text for bit in reasons)}"
 
 
-def _samples(
-    actions: Path, reasons: Path, root: Path, faults: Faults, frames: int, order: ReasonOrder, question: str
-) -> Iterator[DrivingSample]:
+def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) -> Iterator[FrameLabels]:
     reasons_of = _reasons_by_name(reasons, faults, order)
     pairs = zip_longest(items(actions, "images.item"), items(actions, "annotations.item"), fillvalue=_NOTHING)
     for index, (image, annotation) in enumerate(pairs):
@@ -138,9 +151,7 @@ def _samples(
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
             continue
-        sample = _sample(name, question, found, reasons_of.pop(name, None), root, frames, faults)
-        if sample is not None:
-            yield sample
+        yield name, found, reasons_of.pop(name, None)
     for name in reasons_of:
         faults.drop(UNPAIRED, name, f"{reasons}: {name} has reasons, but no actions in {actions}")
 
@@ -169,9 +180,9 @@ def _set_bits(record: Any, key: str, place: str, *counts: int) -> tuple[int, ...
 
 def _sample(
     name: str,
-    question: str,
     actions: tuple[int, ...],
     reasons: tuple[int, ...] | None,
+    question: str,
     root: Path,
     frames: int,
     faults: Faults,

@@ -62,9 +62,11 @@ def load_driveaction(
 
 
 def read_driveaction(
-    source: Path, image_folder: Path, faults: Faults, mode: Mode = "A", language: Language = "en"
+    source: Path, image_folder: Path | None, faults: Faults, mode: Mode = "A", language: Language = "en"
 ) -> Iterator[DrivingSample]:
     """As `load_driveaction`, one sample after the other; only the texts of context questions are kept in memory.
+
+    Without `image_folder` no image is read or written, and the samples have none.
 
     Raises:
         DataError: as `load_driveaction`; files without a usable row give no sample.
@@ -80,10 +82,10 @@ def read_driveaction(
 
 
 def _samples(
-    files: list[Path], image_folder: Path, faults: Faults, categories: tuple[str, ...], content: str
+    files: list[Path], image_folder: Path | None, faults: Faults, categories: tuple[str, ...], content: str
 ) -> Iterator[DrivingSample]:
     contexts = _contexts(files, categories, content) if categories else {}
-    columns = ["question_slice_id", CATEGORY, content, *IMAGES]
+    columns = ["question_slice_id", CATEGORY, content, *(IMAGES if image_folder is not None else ())]
     numbers: Counter[str] = Counter()
     for file in files:
         for place, row in _rows(file, columns, faults):
@@ -153,7 +155,7 @@ def _sample(
     id_: str,
     slice_id: str,
     place: str,
-    image_folder: Path,
+    image_folder: Path | None,
     context: list[str],
     content: str,
     faults: Faults,
@@ -161,7 +163,8 @@ def _sample(
     question, options, answer = _content(row, content, place)
     category = optional_text(row, CATEGORY, place)
     images = {}
-    for name in IMAGES:
+    for name in IMAGES if image_folder is not None else ():
+        assert image_folder is not None
         written = _write_image(row, name, place, image_folder)
         if written is None:
             faults.drop(FAULTY_IMAGE, id_, f"{place} has no bytes for {name}")

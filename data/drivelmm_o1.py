@@ -58,20 +58,22 @@ def load_drivelmm_o1(
 
 
 def read_drivelmm_o1(
-    annotations: Path, image_root: Path, faults: Faults, name_cameras: bool = False
+    annotations: Path, image_root: Path | None, faults: Faults, name_cameras: bool = False
 ) -> Iterator[DrivingSample]:
-    """As `load_drivelmm_o1`, one sample after the other in bounded memory.
+    """As `load_drivelmm_o1`, one sample after the other in bounded memory; without `image_root` they have no images.
 
     Raises:
         DataError: as `load_drivelmm_o1`; a file without a usable question gives no sample.
     """
     if outermost(annotations) != "list":
         raise DataError(f"{annotations} is no list of questions, as a DriveLMM-o1 file is")
-    check_samples_folder(image_root)
-    return admitted(_samples(annotations, image_root.resolve(), faults, name_cameras), faults)
+    if image_root is not None:
+        check_samples_folder(image_root)
+    root = image_root.resolve() if image_root is not None else None
+    return admitted(_samples(annotations, root, faults, name_cameras), faults)
 
 
-def _samples(file: Path, root: Path, faults: Faults, name_cameras: bool) -> Iterator[DrivingSample]:
+def _samples(file: Path, root: Path | None, faults: Faults, name_cameras: bool) -> Iterator[DrivingSample]:
     for index, entry in enumerate(items(file)):
         place = f"{file}: [{index}]"
         try:
@@ -84,7 +86,9 @@ def _samples(file: Path, root: Path, faults: Faults, name_cameras: bool) -> Iter
             yield sample
 
 
-def _sample(entry: dict[str, Any], place: str, root: Path, faults: Faults, name_cameras: bool) -> DrivingSample | None:
+def _sample(
+    entry: dict[str, Any], place: str, root: Path | None, faults: Faults, name_cameras: bool
+) -> DrivingSample | None:
     id_ = member(entry, "idx", str, place)
     found = _ID.fullmatch(id_)
     if found is None:
@@ -95,14 +99,10 @@ def _sample(entry: dict[str, Any], place: str, root: Path, faults: Faults, name_
     else:
         steps, answer = split_solution(text_member(entry, "answer", place))
     reasoning = numbered(steps)
-    paths = [expect(path, str, f"{place}.image[{i}]") for i, path in enumerate(member(entry, "image", list, place))]
-    images = six_images(found["frame"], written_paths(paths), root)
+    images = _images(entry, found["frame"], place, root) if root is not None else dict[str, str]()
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
-    sweep = root / "samples" / LIDAR / Path(member(entry, "lidar", str, place)).name if "lidar" in entry else None
-    if sweep is not None and sweep.is_file():  # shown where `policy.lidar` asks for it
-        images[LIDAR] = str(sweep)
     choices = lettered_options(question) if int(found["number"]) in CHOICE_NUMBERS else {}
     if choices and (letter := _LETTER.match(answer)):
         answer = letter[1]
@@ -120,6 +120,18 @@ def _sample(entry: dict[str, Any], place: str, root: Path, faults: Faults, name_
         choices=choices,
         reasoning=reasoning,
     )
+
+
+def _images(entry: dict[str, Any], frame_id: str, place: str, root: Path) -> dict[str, str] | BadFrame:
+    """The six images of an entry, and its sweep where there is one."""
+    paths = [expect(path, str, f"{place}.image[{i}]") for i, path in enumerate(member(entry, "image", list, place))]
+    images = six_images(frame_id, written_paths(paths), root)
+    if isinstance(images, BadFrame):
+        return images
+    sweep = root / "samples" / LIDAR / Path(member(entry, "lidar", str, place)).name if "lidar" in entry else None
+    if sweep is not None and sweep.is_file():  # shown where `policy.lidar` asks for it
+        images[LIDAR] = str(sweep)
+    return images
 
 
 def lettered_options(question: str) -> dict[str, str]:

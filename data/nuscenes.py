@@ -57,14 +57,15 @@ def load_trajectories(source: Path, image_root: Path, strict: bool = False) -> L
     return collected(source, "nuscenes", read_trajectories(source, image_root, faults), faults)
 
 
-def read_trajectories(source: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
-    """As `load_trajectories`, one sample after the other.
+def read_trajectories(source: Path, image_root: Path | None, faults: Faults) -> Iterator[DrivingSample]:
+    """As `load_trajectories`, one sample after the other; without `image_root` the samples have no images.
 
     Raises:
         DataError: as `load_trajectories`; a source without a whole trajectory gives no sample.
     """
-    check_samples_folder(image_root)
-    root = image_root.resolve()
+    if image_root is not None:
+        check_samples_folder(image_root)
+    root = image_root.resolve() if image_root is not None else None
     if source.is_dir():
         for table in TABLES:
             if outermost(source / f"{table}.json") != "list":
@@ -86,10 +87,10 @@ def question_of(past: tuple[Waypoint, ...], command: Command) -> str:
 
 
 def _trajectory_sample(
-    faults: Faults, scene_id: str, frame_id: str, paths: list[str], root: Path, trajectory: Trajectory
+    faults: Faults, scene_id: str, frame_id: str, paths: list[str], root: Path | None, trajectory: Trajectory
 ) -> DrivingSample | None:
     id_ = f"{scene_id}_{frame_id}"
-    images = six_images(frame_id, written_paths(paths), root)
+    images = six_images(frame_id, written_paths(paths), root) if root is not None else dict[str, str]()
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
@@ -124,7 +125,7 @@ class _KeyFrame:
     sensor: str = ""
 
 
-def _from_tables(folder: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+def _from_tables(folder: Path, root: Path | None, faults: Faults) -> Iterator[DrivingSample]:
     frames = _key_frames(folder, faults)
     poses = _poses(folder, "ego_pose", {frame.ego_pose for frame in frames.values()}, faults)
     sensors = _poses(folder, "calibrated_sensor", {frame.sensor for frame in frames.values()}, faults)
@@ -211,13 +212,13 @@ def _chain(frames: dict[str, _KeyFrame], token: str, link: str, count: int) -> l
 # --- prepared waypoints -----------------------------------------------------------------------------------------------
 
 
-def _from_list(file: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+def _from_list(file: Path, root: Path | None, faults: Faults) -> Iterator[DrivingSample]:
     for index, entry in enumerate(items(file)):
         place = f"{file}: [{index}]"
         try:
             record = expect(entry, dict, place)
             scene_id, frame_id = member(record, "scene_token", str, place), member(record, "token", str, place)
-            listed = member(record, "images", list, place)
+            listed = member(record, "images", list, place) if root is not None else []
             paths = [expect(path, str, f"{place}.images[{i}]") for i, path in enumerate(listed)]
             trajectory = read_trajectory(record, place)
         except RecordError as error:
