@@ -1,12 +1,14 @@
 """Engine and learner give the same tokens the same log-probabilities, in every model family (float32).
 
-Llama-3.2-Vision rolls out through the transformers engine, since vLLM has dropped it; the others through vLLM, as a
-subprocess each: an engine leaves threads behind.
+LLaVA and Qwen2.5-VL are held by every sync of the runs in this folder (`sync_gap`). Llama-3.2-Vision rolls out through
+the transformers engine, since vLLM has dropped it; the others through vLLM, all in one process of their own, because
+engines leave threads behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -26,15 +28,12 @@ from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
-from policies.tiny import build_tiny_policy
 from policies.views import views_of
 from tests import families
 
 SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, max_concurrent=8)
 POLICY = PolicySettings(image_size=(64, 48))
 BUILDERS: dict[str, Callable[[Path], Path]] = {
-    "llava": build_tiny_policy,
-    "qwen2_5_vl": families.tiny_qwen2_5_vl,
     "qwen3_vl": families.tiny_qwen3_vl,
     "idefics3": families.tiny_idefics3,
     "smolvlm": families.tiny_smolvlm,
@@ -81,14 +80,21 @@ def compare(family: str, scratch: Path) -> float:
     return largest_gap(folder, samples, asyncio.run(rollouts(engine, samples)))
 
 
-@pytest.mark.parametrize("family", BUILDERS)
-def test_engine_and_learner_agree(family: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     environ = os.environ | engine_environment(SETTINGS) | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", family, str(tmp_path)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", str(tmp_path_factory.mktemp("models"))]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert float(done.stdout.split()[-1]) < 1e-4
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("family", BUILDERS)
+def test_engine_and_learner_agree(gaps: dict[str, float], family: str) -> None:
+    assert gaps[family] < 1e-4
 
 
 if __name__ == "__main__":
-    print(compare(sys.argv[1], Path(sys.argv[2])))
+    print(json.dumps({family: compare(family, Path(sys.argv[1])) for family in BUILDERS}))
