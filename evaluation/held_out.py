@@ -39,7 +39,7 @@ class _Record(BaseModel):
 
 
 class AnswerRecord(_Record):
-    """A judged answer as it is kept in `evaluation/<name>.json`."""
+    """A judged answer as it is kept in `evaluation/<name>.json`, and in the `answers.jsonl` of a benchmark."""
 
     sample_id: str
     scene_id: str
@@ -57,6 +57,14 @@ class AnswerRecord(_Record):
     """Reward on 0-100; of no meaning when `failure` is set."""
     parts: dict[str, float]
     failure: str | None
+    setting: str = ""
+    """A benchmark's condition under which it was asked, such as `Fog`; empty where there is one."""
+    repeat: int = 0
+    """Which of a benchmark's repeats this is, from 0."""
+    image_tokens: int | None = None
+    """Tokens that the images took in the prompt; None where the model does not tell."""
+    seconds: float | None = None
+    """From the request to the last token, among all that ran at the same time."""
 
 
 class TaskResult(_Record):
