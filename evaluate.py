@@ -1,44 +1,24 @@
-"""Measure a policy on the held-out scenes of its recipe, or answers on a published benchmark. Prints a table and, last,
-one JSON object.
+"""Measure a model on a published benchmark, a predictions file by its answers, or a policy on its recipe's own
+held-out scenes. Prints a table and, last, one JSON object.
 
-python evaluate.py runs/tiny                                        the policy a run left behind
+python evaluate.py drivebench --model runs/tiny --answers drivebench-test.json --image-root nuscenes   a model
+python evaluate.py drivelm --predictions output.json --answers test_eval.json                          from files
+python evaluate.py runs/tiny                                        the policy a run left, on its held-out scenes
 python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoint, on a recipe's data
-python evaluate.py drivelm --predictions output.json --answers test_eval.json      a benchmark, from files
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import DataError
+from evaluation.file_scoring import print_scored
 from evaluation.held_out import EvaluationResult
+from evaluation.suites import SUITES, suite_of
 from rewards.errors import RewardError
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A benchmark: what it measures, and the module with its `add_arguments(parser)` and `run(options) -> exit code`.
-
-    The module is imported when its suite is asked for: scoring from files needs neither Ray nor torch.
-    """
-
-    help: str
-    module: str
-
-
-SUITES = {
-    "drivelm": Suite("the DriveLM challenge: accuracy, language, match and final score", "evaluation.drivelm_suite"),
-    "bdd_oia": Suite("BDD-OIA: F1 of actions and of reasons", "evaluation.bdd_oia_suite"),
-    "drivelmm_o1": Suite("DriveLMM-o1: accuracy on multiple choice", "evaluation.drivelmm_o1_suite"),
-    "driveaction": Suite("DriveAction: accuracy per level", "evaluation.driveaction_suite"),
-    "open_loop": Suite("open-loop planning on nuScenes: displacement", "evaluation.open_loop_suite"),
-    "bench2drive": Suite("Bench2Drive: the leaderboard's four figures", "evaluation.bench2drive_suite"),
-}
 
 
 def main(arguments: list[str]) -> int:
@@ -50,14 +30,43 @@ def main(arguments: list[str]) -> int:
 
 def run_suite(name: str, arguments: list[str]) -> int:
     """Run a benchmark; the exit code. Input that must be mended is one sentence and exit code 2."""
-    suite = importlib.import_module(SUITES[name].module)
-    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=SUITES[name].help)
+    suite, entry = suite_of(name), SUITES[name]
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=entry.title)
     suite.add_arguments(parser)
+    if entry.asks:
+        _add_model_arguments(parser)
+    options = parser.parse_intermixed_args(arguments)
     try:
-        return int(suite.run(parser.parse_args(arguments)))
+        if not entry.asks:
+            print_scored(suite.score(options))
+            return 0
+        if (options.model is None) == (options.predictions is None):
+            raise DataError("name either --model, which is asked, or --predictions, which are scored")
+        if options.model is None and options.out is None and options.recipe is None and not options.overrides:
+            print_scored(suite.score(options))
+            return 0
     except (DataError, RewardError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    from cluster import suite_command
+    from cluster.command import guarded
+
+    return guarded(lambda: suite_command.run(name, options))
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What asking a model, and having answers judged, adds to a suite's options."""
+    model = parser.add_argument_group("asking a model (instead of --predictions)")
+    model.add_argument("--model", help="checkpoint folder, hub name, folder of a finished run, or URL of an endpoint")
+    model.add_argument("--served-model", help="what the endpoint at the URL calls its model")
+    model.add_argument("--temperature", type=float, default=0.2, help="of sampling (default: 0.2)")
+    model.add_argument("--repeats", type=int, default=3, help="times each question is asked; averaged (default: 3)")
+    model.add_argument("--limit", type=int, help="ask only so many questions, drawn from the seed")
+    model.add_argument("--seed", type=int, default=0, help="of sampling, and of what --limit draws (default: 0)")
+    model.add_argument("--out", type=Path, help="folder of answers, results.json and report (default: in run.root)")
+    model.add_argument("--recipe", type=Path, help="engines, images and judge (default: recipes/evaluate.yaml)")
+    what = "of the recipe; reward.judge.model=NAME has answers judged"
+    model.add_argument("overrides", nargs="*", metavar="part.key=value", help=what)
 
 
 def measure_policy(arguments: list[str]) -> int:
@@ -71,7 +80,7 @@ def measure_policy(arguments: list[str]) -> int:
     from cluster.session import session
     from recipe import dump_recipe
 
-    suites = "; ".join(f"{name}: {suite.help}" for name, suite in SUITES.items())
+    suites = "; ".join(f"{name}: {suite.title}" for name, suite in SUITES.items())
     description = f"Per-task scores on held-out scenes. With a benchmark's name instead of a recipe: {suites}."
     recipe, dry_run = parse_recipe("evaluate.py", description, _of_run_folder(arguments))
     plan = resource_plan(recipe, roles=["rollout", "judge", "clip"])
@@ -92,15 +101,11 @@ def measure_policy(arguments: list[str]) -> int:
 
 def _of_run_folder(arguments: list[str]) -> list[str]:
     """A run folder stands for its resolved recipe with its final policy as the model."""
-    from recipe import RecipeError
+    from cluster.suite_command import recipe_arguments
 
-    folder = Path(arguments[0]) if arguments else Path()
-    if not arguments or not folder.is_dir():
+    if not arguments or not Path(arguments[0]).is_dir():
         return arguments
-    for needed in ("recipe.yaml", "policy/config.json"):
-        if not (folder / needed).is_file():
-            raise RecipeError(f"{folder} is not the folder of a finished run: it has no {needed}")
-    return [str(folder / "recipe.yaml"), f"policy.model={folder / 'policy'}", "policy.lora=null", *arguments[1:]]
+    return recipe_arguments(arguments[0], None, arguments[1:])
 
 
 def _table(result: EvaluationResult) -> str:

@@ -32,9 +32,14 @@ class EnginePool:
 
     @classmethod
     async def start(
-        cls, recipe: Recipe, folder: str, options: ActorOptions, engine_class: type[Any] | None = None
+        cls,
+        recipe: Recipe,
+        folder: str,
+        options: ActorOptions,
+        engine_class: type[Any] | None = None,
+        role: str = "rollout",
     ) -> EnginePool:
-        """Start every engine and wait until all hold the model.
+        """Start every engine and wait until all hold the model; `role` is that of their places.
 
         Raises:
             ActorTimeout, ActorLost: an engine did not come up.
@@ -43,9 +48,9 @@ class EnginePool:
         chosen = engine_class or engine_class_of(settings.backend)
         environment = {"env_vars": engine_environment(settings)}
         engines = {
-            f"rollout engine {i}": ray.remote(chosen)
-            .options(**options("rollout", i), runtime_env=environment, max_concurrency=16)
-            .remote(f"rollout engine {i}", folder, recipe.policy, settings)
+            f"{role} engine {i}": ray.remote(chosen)
+            .options(**options(role, i), runtime_env=environment, max_concurrency=16)
+            .remote(f"{role} engine {i}", folder, recipe.policy, settings)
             for i in range(settings.engines)
         }
         pool = cls(engines, settings)
@@ -59,6 +64,12 @@ class EnginePool:
             for name, engine in self.engines.items()
         ]
         return await asyncio.gather(*calls)
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Stop every engine and end its actor, so that its place is free again."""
+        await self.all("stop", timeout_s=timeout_s)
+        for engine in self.engines.values():
+            ray.kill(engine)
 
     def requests(
         self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings

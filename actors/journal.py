@@ -67,9 +67,20 @@ class Journal:
         curves.flush()
         self._table.update(step, merged)
         for alarm in self._watch.observe({"step": step, **merged}):
-            with (self._folder / names.ALARMS_FILE).open("a") as file:
-                file.write(json.dumps(asdict(alarm)) + "\n")
-            self._table.warn(f"alarm at step {step}: {alarm.message}")
+            self._warn(asdict(alarm))
+
+    def warn(self, step: int, kind: str, message: str) -> None:
+        """Keep something that calls for a person, and tell it."""
+        self._warn({"step": step, "kind": kind, "message": message})
+
+    def record_benchmark(self, step: int, suite: str, figures: Mapping[str, float]) -> None:
+        """Keep what a benchmark measured of the policy after `step`, in the metrics of that step and as curves."""
+        named = {names.benchmark_figure(suite, figure): value for figure, value in figures.items()}
+        self._append_line(step, named)
+        curves = self._writer(step)
+        for name, value in named.items():
+            curves.add_scalar(name, value, step)
+        curves.flush()
 
     def record_evaluation(self, result: EvaluationResult) -> None:
         """Keep an evaluation in `evaluation/<name>.json` and its means as curves over the weight version.
@@ -108,6 +119,11 @@ class Journal:
         if self._curves is None:
             self._curves = SummaryWriter(str(self._folder / names.TENSORBOARD_FOLDER), purge_step=step)
         return self._curves
+
+    def _warn(self, alarm: dict[str, Any]) -> None:
+        with (self._folder / names.ALARMS_FILE).open("a") as file:
+            file.write(json.dumps(alarm) + "\n")
+        self._table.warn(f"alarm at step {alarm['step']}: {alarm['message']}")
 
     def _append_line(self, step: int, metrics: Mapping[str, float]) -> None:
         not_finite = sorted(name for name, value in metrics.items() if not math.isfinite(value))

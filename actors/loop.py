@@ -9,6 +9,7 @@ from actors.checkpoint import RunState, save_checkpoint
 from actors.credit import Credit
 from actors.crew import Crew
 from actors.experience import ExperienceBatch, experience
+from actors.in_loop import InLoop
 from actors.interruption import Interruption
 from actors.journal import Journal
 from actors.learner_group import LearnerGroup, with_old_logprobs
@@ -24,6 +25,7 @@ async def reinforce(
     folder: Path,
     start: RunState,
     interruption: Interruption,
+    in_loop: InLoop,
 ) -> RunState:
     """Train from `start` to `run.steps`, or until an interruption; returns where the run then stands.
 
@@ -54,6 +56,8 @@ async def reinforce(
             await save_checkpoint(folder, state, crew.learners)
         if interruption.requested:
             break
+        await in_loop.begin(batch.step, crew.learners)
+    await in_loop.finish()
     return state
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.benchmark import Benchmark
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.crew import Crew
 from actors.crew import examine as examine_engines
 from actors.engine_pool import EnginePool
+from actors.in_loop import InLoop, load_benchmarks
 from actors.interruption import Interruption
 from actors.journal import Journal
 from actors.learner import Learner
@@ -46,6 +48,8 @@ class Run:
     source: str
     """Folder or hub name of the first weights."""
     warm_start: WarmStart
+    benchmarks: tuple[Benchmark, ...]
+    """What is measured beside the training."""
 
     def order(self, position: int) -> TaskBalancedOrder:
         """The training order from `position` on."""
@@ -76,6 +80,7 @@ def prepare(recipe: Recipe) -> Run:
     samples = [*data.split.train, *data.split.held_out]
     Router(recipe.reward).check_routes(samples)
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
+    benchmarks = load_benchmarks(recipe)
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
@@ -88,7 +93,7 @@ def prepare(recipe: Recipe) -> Run:
     )
     warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, folder)
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
-    return Run(recipe, folder, data, source, warm_start)
+    return Run(recipe, folder, data, source, warm_start, benchmarks)
 
 
 async def train_grpo(
@@ -115,7 +120,9 @@ async def train_grpo(
             if state.step == 0:
                 await examine(run, crew, journal, "before")
         with phases.phase("reinforcement"), interruption.deferred():
-            state = await reinforce(crew, run.order(state.position), journal, run.folder, state, interruption)
+            in_loop = InLoop(recipe, run.benchmarks, run.folder, options, journal, crew.scorers.judge)
+            order = run.order(state.position)
+            state = await reinforce(crew, order, journal, run.folder, state, interruption, in_loop)
         complete = state.step >= recipe.run.steps
         with phases.phase("evaluation_after"):
             if complete:

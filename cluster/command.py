@@ -64,16 +64,20 @@ def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[R
 
 def command(main: Callable[[list[str]], int]) -> None:
     """Run a script's `main` with the command line's arguments and exit with its code."""
+    sys.exit(guarded(lambda: main(sys.argv[1:])))
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """What `main` returns; an error that a person can act on is told, and becomes its exit code."""
     try:
-        code = main(sys.argv[1:])
+        return main()
     except UNUSABLE as error:
-        code = _tell(error, 2)
+        return _tell(error, 2)
     except FAILED as error:
-        code = _tell(error, 1)
+        return _tell(error, 1)
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
-    sys.exit(code)
+        return INTERRUPTED
 
 
 def _tell(error: Exception, code: int) -> int:

@@ -14,7 +14,7 @@ from policies.settings import PolicySettings
 from recipe import Recipe
 from rewards.settings import ClipSettings, JudgeSettings
 
-Role = Literal["learner", "rollout", "judge", "clip"]
+Role = Literal["learner", "rollout", "judge", "clip", "benchmark"]
 
 LABEL_SHARE = 0.001
 """How much of a node's label resource one bundle takes: little, so that the label never limits how many fit."""
@@ -78,7 +78,13 @@ class Plan:
     def _rows(self) -> list[str]:
         rows = [f"  {'role':<9}{'count':>6}{'CPUs each':>11}{'GPUs each':>11}  {'nodes':<24}how"]
         few = "packed on few nodes"
-        how: dict[Role, str] = {"learner": "on one node where they fit", "rollout": few, "judge": few, "clip": few}
+        how: dict[Role, str] = {
+            "learner": "on one node where they fit",
+            "rollout": few,
+            "judge": few,
+            "clip": few,
+            "benchmark": few,
+        }
         for role, packing in how.items():
             if not (bundles := self.of(role)):
                 continue
@@ -104,7 +110,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
     clips = _clips(recipe.reward.clip)
-    bundles = tuple(bundle for bundle in (*learners, *engines, *judges, *clips) if bundle.role in roles)
+    benchmarks = _benchmarks(recipe)
+    bundles = tuple(b for b in (*learners, *engines, *judges, *clips, *benchmarks) if b.role in roles)
     return Plan(bundles, estimate_memory(recipe), _work(recipe, roles), recipe.cluster.wait_for_nodes)
 
 
@@ -120,6 +127,14 @@ def _clips(clip: ClipSettings | None) -> list[Bundle]:
         return []
     _check_gpus("reward.clip", clip.gpus, 1)
     return [Bundle("clip", i, clip.cpus, clip.gpus) for i in range(clip.actors)]
+
+
+def _benchmarks(recipe: Recipe) -> list[Bundle]:
+    """The engines that measure snapshots beside the training."""
+    if not (recipe.evaluation.every and recipe.evaluation.suites):
+        return []
+    rollout = recipe.rollout
+    return [Bundle("benchmark", i, rollout.cpus, rollout.gpus) for i in range(recipe.evaluation.engines)]
 
 
 def _check_gpus(part: str, gpus: float, spread_over: int) -> None:

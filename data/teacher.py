@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -24,14 +22,13 @@ from PIL import Image
 from data.distillation import DistillationRequest, Refusal, distillation_request, read_reply
 from data.drivelm import load_drivelm
 from data.errors import DataError
-from data.images import open_image
+from data.images import jpeg_data_uri, open_image
 from data.reasoning import ReasoningFile, ReasoningRecord, read_reasoning
 from data.sample import DrivingSample
 
 NO_KEY = "none"
 """What is sent to an endpoint for which no key is set; the client insists on one."""
 FRAME_SIZE = (448, 252)
-JPEG_QUALITY = 90
 LINES = 20
 """How often a run tells how it stands."""
 
@@ -237,6 +234,4 @@ def _data_uri(path: str, size: tuple[int, int] | None) -> str:
     image = open_image(path)
     if size is not None:
         image.thumbnail(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return jpeg_data_uri(image)

@@ -7,7 +7,7 @@ counted, never silently lost.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -106,7 +106,14 @@ def parse_labels(text: str) -> Labels:
 
 
 def score(predictions: Mapping[str, str], answers: Mapping[str, Labels], *, strict: bool = False) -> BddOiaResult:
-    """Score outputs against annotated labels.
+    """As `score_labels`, without the labels."""
+    return score_labels(predictions, answers, strict=strict)[0]
+
+
+def score_labels(
+    predictions: Mapping[str, str], answers: Mapping[str, Labels], *, strict: bool = False
+) -> tuple[BddOiaResult, dict[str, Labels]]:
+    """Score outputs against annotated labels; also what each output names, by sample id.
 
     Args:
         predictions: output by sample id.
@@ -119,7 +126,7 @@ def score(predictions: Mapping[str, str], answers: Mapping[str, Labels], *, stri
     matched = match(predictions, answers, strict=strict)
     said = [parse_labels(predictions[id_]) for id_ in matched.ids]
     true = [answers[id_] for id_ in matched.ids]
-    return BddOiaResult(
+    result = BddOiaResult(
         scored=len(matched.ids),
         faults=matched.faults,
         actions=label_scores(_action_bits(true), _action_bits(said), [ACTION_TEXTS[action] for action in ACTIONS]),
@@ -128,6 +135,13 @@ def score(predictions: Mapping[str, str], answers: Mapping[str, Labels], *, stri
         no_known_reason=sum(not labels.reasons for labels in said),
         neither=sum(not labels.actions and not labels.reasons for labels in said),
     )
+    return result, dict(zip(matched.ids, said, strict=True))
+
+
+def sample_f1(true: Collection[object], said: Collection[object]) -> float:
+    """F1 of one sample's sets, 0 to 1; empty against empty is 0, as everywhere in this benchmark."""
+    hits = len(set(true) & set(said))
+    return 2 * hits / (len(true) + len(said)) if hits else 0.0
 
 
 def label_scores(true: Bits, predicted: Bits, names: Sequence[str]) -> LabelScores:

@@ -27,8 +27,8 @@ ODD_COORDINATES = "odd_coordinates"
 _EPSILON = 1e-8
 """The official F1 adds this to every denominator: a perfect match is worth 99.999999."""
 
-Judge = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
-"""Gives each pair of answer and truth 0 to 100, as the challenge's judge does."""
+Judged = Mapping[str, float | None]
+"""By question id what a judge gave, 0 to 100; None where no judgement could be had, which counts in no mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class ScoredPair:
 
     id: str
     tags: tuple[int, ...]
+    question: str
     answer: str
     truth: str
     correct: bool | None
@@ -86,8 +87,22 @@ class DriveLMResult(SuiteResult):
         }
 
 
-def score_files(answers: Path, predictions: Path, *, strict: bool = False, judge: Judge | None = None) -> DriveLMResult:
+def score_files(
+    answers: Path,
+    predictions: Path,
+    *,
+    strict: bool = False,
+    judged: Judged | None = None,
+    read: Callable[[str], str] = str,
+) -> DriveLMResult:
     """Score a predictions file ([{"id", "answer"}], such as output.json) by an answer file (such as test_eval.json).
+
+    Args:
+        answers: the answer file.
+        predictions: the predictions file.
+        strict: a fault ends the scoring.
+        judged: what a judge gave; None without one.
+        read: what of a prediction is its answer; officially all of it.
 
     Raises:
         DataError: a file cannot be read or is another file, no question has a prediction; with `strict` also for any
@@ -97,7 +112,7 @@ def score_files(answers: Path, predictions: Path, *, strict: bool = False, judge
     if strict:
         refuse(questions.faults, str(answers))
     predicted = read_predictions(predictions, strict=strict)
-    result = score(questions, predicted.texts, judge)
+    result = score(questions, {id_: read(text) for id_, text in predicted.texts.items()}, judged)
     faults = {reason: list(ids) for reason, ids in predicted.faults.items()}
     for reason, ids in result.faults.items():
         faults[reason] = [*faults.get(reason, []), *ids]
@@ -107,7 +122,7 @@ def score_files(answers: Path, predictions: Path, *, strict: bool = False, judge
     return replace(result, faults=faults, notes=(*notes, *result.notes))
 
 
-def score(answers: ChallengeAnswers, predictions: Mapping[str, str], judge: Judge | None = None) -> DriveLMResult:
+def score(answers: ChallengeAnswers, predictions: Mapping[str, str], judged: Judged | None = None) -> DriveLMResult:
     """Score predictions, by question id, as the official evaluation does.
 
     The first question of a frame is always kept; another only when every point in its question is among the true points
@@ -134,8 +149,8 @@ def score(answers: ChallengeAnswers, predictions: Mapping[str, str], judge: Judg
     language = None if text is None else (sum(text.bleu) / ORDERS + text.rouge_l + text.cider / 10) / 3
     accuracy = _mean([float(bool(pair.correct)) for pair in parts[ACCURACY]])
     match_f1 = _mean([pair.match_f1 or 0.0 for pair in parts[MATCH]])
-    judged = _judged(parts[JUDGE], judge)
-    match_judged = _judged(parts[MATCH], judge)
+    judge = _judge_mean(parts[JUDGE], judged)
+    match_judged = _judge_mean(parts[MATCH], judged)
     matched = None if match_f1 is None or match_judged is None else (match_f1 + match_judged) / 2
     return DriveLMResult(
         scored=len(pairs),
@@ -147,9 +162,9 @@ def score(answers: ChallengeAnswers, predictions: Mapping[str, str], judge: Judg
         language=language,
         match_f1=match_f1,
         match=matched,
-        judge=judged,
-        judged=judge is not None,
-        final_score=_final(judged, language, matched, accuracy),
+        judge=judge,
+        judged=judged is not None,
+        final_score=_final(judge, language, matched, accuracy),
         pairs=tuple(pairs),
         notes=tuple(notes),
     )
@@ -180,6 +195,7 @@ def _scored(question: TaggedQuestion, answer: str) -> ScoredPair:
     return ScoredPair(
         id=question.id,
         tags=tuple(sorted(question.tags)),
+        question=question.question,
         answer=answer,
         truth=question.truth,
         correct=answer == question.truth if ACCURACY in question.tags else None,
@@ -213,11 +229,11 @@ def _text_scores(pairs: Sequence[ScoredPair]) -> LanguageScores | None:
     return language_scores([pair.answer for pair in pairs], [pair.truth for pair in pairs]) if pairs else None
 
 
-def _judged(pairs: Sequence[ScoredPair], judge: Judge | None) -> float | None:
-    """The judge's mean; 0 without a judge, None without pairs."""
-    if not pairs:
-        return None
-    return 0.0 if judge is None else _mean(judge([(pair.answer, pair.truth) for pair in pairs]))
+def _judge_mean(pairs: Sequence[ScoredPair], judged: Judged | None) -> float | None:
+    """The judge's mean; 0 without a judge, None without a judgement."""
+    if judged is None:
+        return 0.0 if pairs else None
+    return _mean([value for pair in pairs if (value := judged.get(pair.id)) is not None])
 
 
 def _final(judged: float | None, language: float | None, matched: float | None, accuracy: float | None) -> float | None:

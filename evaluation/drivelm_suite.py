@@ -1,39 +1,113 @@
-"""`evaluate.py drivelm`: the DriveLM challenge's score from files. No torch, no ray."""
+"""`evaluate.py drivelm`: the DriveLM challenge. No torch, no ray.
+
+A predictions file is scored as it stands, as officially. Of what a model says here, the answer alone counts, not the
+thinking before it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from data.drivelm import read_drivelm
 from data.errors import DataError
-from evaluation.drivelm import DriveLMResult, score_files
+from data.faults import Faults
+from data.sample import DrivingSample
+from evaluation.drivelm import DriveLMResult, ScoredPair, score_files
+from evaluation.drivelm_answers import ACCURACY, JUDGE, MATCH
+from evaluation.file_scoring import add_image_root, add_strict, needed_image_root
+from evaluation.judging import failures, judged_value
 from evaluation.numbers import fixed
-
-NOTES_SHOWN = 20
+from evaluation.suite import AnswerScore, Judgements, Question, Scored, Table
+from rewards.answer import answer_part
+from rewards.judge import JudgeRequest
+from rewards.rubric import load_rubric
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""
-    parser.add_argument("--predictions", type=Path, required=True, help='JSON: [{"id", "answer"}, ...] (output.json)')
+    parser.add_argument("--predictions", type=Path, help='JSON: [{"id", "answer"}, ...] (output.json)')
     parser.add_argument("--answers", type=Path, required=True, help="the challenge's answer file (test_eval.json)")
-    parser.add_argument("--strict", action="store_true", help="a fault in either file ends the scoring")
+    add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
     parser.add_argument("--details", type=Path, help="write every pair's scores and every fault to this JSON file")
+    add_strict(parser)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Score; prints the faults, a table and, last, one JSON object. The exit code.
+def questions(options: argparse.Namespace) -> list[Question]:
+    """Every question of the answer file, in its order.
+
+    Raises:
+        DataError: the file or the images cannot be used.
+    """
+    samples = read_drivelm(options.answers, needed_image_root(options), Faults(options.strict))
+    return [Question(sample) for sample in samples]
+
+
+def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
+    """The pairs whose agreement a judge rates: those tagged for it, and those of the match part.
+
+    Raises:
+        DataError: as `score`.
+    """
+    rubric, pairs = load_rubric("drivelm"), _result(options).pairs
+    rated = [pair for pair in pairs if {JUDGE, MATCH}.intersection(pair.tags)]
+    return {pair.id: rubric.request(_sample(pair), pair.answer) for pair in rated}
+
+
+def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
+    """Score by the challenge's four parts.
 
     Raises:
         DataError: as `evaluation.drivelm.score_files`; the details cannot be written.
     """
-    result = score_files(options.answers, options.predictions, strict=options.strict)
+    result = _result(options, judgements)
     if options.details:
         _write_details(options.details, result)
-    print(_table(result))
-    print(json.dumps(result.figures(), allow_nan=False))
-    return 0
+    figures = result.figures()
+    parts = ("accuracy", "judge", "language", "match", "final_score")
+    headline = (*parts, "match_f1", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
+    return Scored(
+        result=result,
+        rows=_rows(result),
+        told=figures,
+        figures={name: figures[name] for name in headline},
+        answers={pair.id: _answer_score(pair, judgements) for pair in result.pairs},
+        tables=(
+            Table(
+                "DriveLM challenge",
+                ("Accuracy", "Judge", "Language", "Match", "Final score"),
+                (("this run", tuple(figures[name] for name in parts)),),
+                note="" if result.judged else "No judge: its part and its half of match count as 0, also in the final.",
+                digits=4,
+            ),
+        ),
+        faults=figures["faults"] | failures(judgements),
+        notes=result.notes,
+    )
+
+
+def _result(options: argparse.Namespace, judgements: Judgements | None = None) -> DriveLMResult:
+    read: Callable[[str], str] = answer_part if getattr(options, "model", None) else str
+    judged = None if judgements is None else {key: judged_value(judgements, key)[0] for key in judgements}
+    return score_files(options.answers, options.predictions, strict=options.strict, judged=judged, read=read)
+
+
+def _sample(pair: ScoredPair) -> DrivingSample:
+    """The pair as the judge is shown it; it sees question and truth alone."""
+    return DrivingSample(pair.id, "", "", "perception", "open_ended", pair.question, pair.truth, {})
+
+
+def _answer_score(pair: ScoredPair, judgements: Judgements | None) -> AnswerScore:
+    """Right or wrong where that is asked, else the mean of what the pair's own parts say of it."""
+    judged, failure = judged_value(judgements, pair.id) if {JUDGE, MATCH}.intersection(pair.tags) else (None, None)
+    parts = {"match_f1": pair.match_f1, "judge": judged}
+    if ACCURACY in pair.tags:
+        parts["accuracy"] = 100.0 * bool(pair.correct)
+    known = {name: value for name, value in parts.items() if value is not None}
+    return AnswerScore(sum(known.values()) / len(known) if known else None, known, failure)
 
 
 def _write_details(path: Path, result: DriveLMResult) -> None:
@@ -44,10 +118,7 @@ def _write_details(path: Path, result: DriveLMResult) -> None:
         raise DataError(f"--details {path} cannot be written: {error.strerror}") from None
 
 
-def _table(result: DriveLMResult) -> str:
-    lines = [f"fault: {note}" for note in result.notes[:NOTES_SHOWN]]
-    if len(result.notes) > NOTES_SHOWN:
-        lines.append(f"and {len(result.notes) - NOTES_SHOWN:,} more (--details FILE has them all)")
+def _rows(result: DriveLMResult) -> tuple[tuple[str, str], ...]:
     judge = fixed(result.judge, 2) if result.judged else "0 (no judge)"
     rows = [
         ("accuracy", result.samples["accuracy"], fixed(result.accuracy, 4)),
@@ -56,7 +127,5 @@ def _table(result: DriveLMResult) -> str:
         ("match F1", result.samples["match"], fixed(result.match_f1, 2)),
         ("final score", result.scored, fixed(result.final_score, 4)),
     ]
-    lines.append(f"{result.scored:,} of {result.questions:,} questions are kept")
-    return "\n".join(
-        [*lines, f"{'part':<12}{'pairs':>8}{'score':>14}", *(f"{a:<12}{b:>8,}{c:>14}" for a, b, c in rows)]
-    )
+    counted = tuple((f"{name} ({pairs:,})", value) for name, pairs, value in rows)
+    return (("questions", f"{result.questions:,}"), *counted)

@@ -6,17 +6,17 @@ Who judges is an argument; what it is told is the rubric `drivelmm_o1`. The lett
 
 from __future__ import annotations
 
-import asyncio
 import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data.sample import DrivingSample
+from evaluation.judging import NOT_JUDGED
 from evaluation.predictions import match
 from evaluation.suite_result import SuiteResult
 from rewards.answer import answer_part
-from rewards.judge import Judge, JudgeFailed, Judgement, JudgeRequest
+from rewards.judge import JudgeFailed, Judgement, JudgeRequest
 from rewards.rubric import load_rubric
 from rewards.rules import extract_option
 
@@ -41,7 +41,6 @@ CHOICE_NUMBERS = frozenset({2, 3, 4, 5, 8})
 LETTERS = "ABCDEF"
 
 NO_TRUE_LETTER = "no_true_letter"
-NOT_JUDGED = "not_judged"
 
 _FINAL = re.compile(r"\bfinal\s+answer\b(?:[\s*_:=#\"`]|\bis\b)*", re.IGNORECASE)
 _BARE = re.compile(r"^\s*\**\(?([A-F])\)(?=\s|$|\*)", re.IGNORECASE | re.MULTILINE)
@@ -112,22 +111,10 @@ def reasoning_request(id_: str, truth: ReasoningTruth, text: str) -> JudgeReques
     return load_rubric("drivelmm_o1").request(sample, text)
 
 
-async def judge_reasoning(
-    judge: Judge, predictions: Mapping[str, str], answers: Mapping[str, ReasoningTruth]
-) -> dict[str, Judgement | JudgeFailed]:
-    """Have every output judged that has a truth; the judge limits how many are in flight.
-
-    A judgement that could not be had is a `JudgeFailed` in its place.
-    """
-
-    async def one(id_: str) -> Judgement | JudgeFailed:
-        try:
-            return await judge.judge(reasoning_request(id_, answers[id_], predictions[id_]))
-        except JudgeFailed as error:
-            return error
-
-    ids = [id_ for id_ in answers if id_ in predictions]
-    return dict(zip(ids, await asyncio.gather(*map(one, ids)), strict=True))
+def choice_verdict(id_: str, truth: ReasoningTruth, text: str) -> bool | None:
+    """Whether an output picks the true option; None where the question has none, or its truth names no letter."""
+    true = final_letter(truth.final_answer) if is_choice(id_) else None
+    return None if true is None else final_letter(text) == true
 
 
 def score(
@@ -143,7 +130,7 @@ def score(
         predictions: output by question id.
         answers: truth by question id; the id says whether it is multiple choice.
         strict: refuse questions without an output and outputs without a question; else they are listed and left out.
-        judgements: what `judge_reasoning` gave; without, the reasoning is not scored.
+        judgements: what a judge said of `reasoning_request`, by id; without, the reasoning is not scored.
 
     Raises:
         DataError: no output belongs to a question; with `strict`, any fault.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +12,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from data.errors import DataError
-from data.images import open_image
+from data.images import jpeg_data_uri, open_image
 from data.lidar import SWEEP_SUFFIX, draw_sweep, read_sweep
 from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, TASKS
 from evaluation.comparison import paired
@@ -216,6 +214,4 @@ def _data_uri(path: str) -> tuple[str | None, str | None]:
     except DataError as error:
         return None, "not found" if "does not exist" in str(error) else "unreadable"
     image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", None
+    return jpeg_data_uri(image, THUMBNAIL_QUALITY), None

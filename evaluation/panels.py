@@ -13,6 +13,7 @@ from evaluation.charts import SMOOTH_FROM, Axis, Series, line_chart, smooth
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import fixed, fixed_tick, percent, percent_tick, short
 from evaluation.run_record import RunRecord
+from evaluation.suites import SUITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,24 @@ def health_panels(run: RunRecord) -> list[Panel]:
         for title, metric, axis, write, note in wanted
         if run.series(metric)
     ]
+
+
+def benchmark_panels(run: RunRecord) -> list[Panel]:
+    """What benchmarks measured on the way, one chart for each."""
+    panels = []
+    for suite, entry in SUITES.items():
+        found = [(figure, run.series(names.benchmark_figure(suite, figure))) for figure in entry.headline]
+        series = [Series(figure.rpartition("/")[2], _style(figure), points) for figure, points in found if points]
+        if series:
+            chart = line_chart(series, Axis(short), f"{entry.title} over the training steps", 360, 190)
+            panels.append(Panel(suite, "", "measured on the way", chart))
+    return panels
+
+
+def _style(figure: str) -> str:
+    """Tasks have their own colours."""
+    task = figure.rpartition("/")[2]
+    return task if task in TASKS else "single-line"
 
 
 def _panel(

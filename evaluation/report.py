@@ -21,7 +21,7 @@ from evaluation.comparison import AFTER, BEFORE, Comparison, compare
 from evaluation.gallery import TAG, Card, best_and_worst, gains_and_losses
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import counted_noun, duration, fixed, percent, short, signed
-from evaluation.panels import health_panels, training_panels
+from evaluation.panels import benchmark_panels, health_panels, training_panels
 from evaluation.run_record import RunRecord, read_run
 from evaluation.settings import EvaluationSettings
 
@@ -93,7 +93,7 @@ def _context(run: RunRecord) -> dict[str, Any]:
         "facts": _facts(run),
         "tiles": _tiles(run, comparison),
         "panels": training_panels(run),
-        "small_panels": health_panels(run),
+        "small_panels": [*health_panels(run), *benchmark_panels(run)],
         "comparison": comparison,
         "scale": _scale,
         "window": window,

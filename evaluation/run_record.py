@@ -60,6 +60,11 @@ def part_mean(part: str) -> str:
     return f"parts/{part}"
 
 
+def benchmark_figure(suite: str, figure: str) -> str:
+    """Metric name of what a benchmark measured of the policy after a step."""
+    return f"benchmark/{suite}/{figure}"
+
+
 def masked_reason(failure: str) -> str:
     """Metric name of the rollouts masked for one reason."""
     return f"{MASKED_ROLLOUTS}/{failure_name(failure)}"
@@ -122,7 +127,8 @@ class RunRecord:
     recipe_text: str
     provenance: dict[str, Any]
     steps: tuple[dict[str, Any], ...]
-    """One mapping of metrics per step, ascending; of a step done twice (after a resume) the last."""
+    """One mapping of metrics per step, ascending. What is recorded later of a step joins it; of a metric that a step
+    has twice (after a resume) the last counts."""
     evaluations: dict[str, EvaluationResult]
     alarms: tuple[dict[str, Any], ...]
     """What called for a person: `step`, `kind` and `message` of each."""
@@ -194,5 +200,5 @@ def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
         except json.JSONDecodeError:
             broken += 1
             continue
-        by_step[metrics["step"]] = metrics
+        by_step.setdefault(metrics["step"], {}).update(metrics)
     return tuple(by_step[step] for step in sorted(by_step)), broken

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -23,5 +25,12 @@ class EvaluationSettings(BaseModel):
     canaries_per_task: int = Field(1, ge=0)
     """Held-out questions of each task on which the judge, where there is one, is tried with answers that deserve
     nothing (48 judgements each): injections, and phrases that are known to please judges. 0 leaves it out."""
+    every: int = Field(0, ge=0)
+    """Steps between measurements of `suites` during training; 0 makes none."""
+    suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The benchmarks that are measured then, by name, each with the options that `evaluate.py NAME` takes, and `limit`,
+    so many questions of it: `{drivelm_hard: {answers: hard.jsonl, limit: 100}}`."""
+    engines: int = Field(1, ge=1)
+    """Engines that answer them, each reserving as much as a rollout engine; training keeps its own."""
     control: bool = False
     """After training, also continue the warm start for as long as RL took, from where RL began, and measure that."""

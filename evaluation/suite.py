@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from data.faults import Faults
 from data.sample import DrivingSample
 from evaluation.suite_result import SuiteResult
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest
@@ -82,22 +81,22 @@ class Bars:
 class Scored:
     """Everything a suite says of one set of answers.
 
-    `figures` are the headline numbers by name (a name is stable: programs and curves read it), `answers` the value of
-    each question by its key, `rows` the figures as a terminal shows them.
+    `rows` are the figures as a terminal shows them, `told` the members of the JSON object that programs read, `figures`
+    the headline numbers by name (a name is stable: curves and comparisons read it), `answers` the value of each
+    question by its key.
     """
 
     result: SuiteResult
     rows: tuple[Row, ...]
+    told: dict[str, Any]
     figures: dict[str, float | None]
     answers: dict[str, AnswerScore] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
     bars: tuple[Bars, ...] = ()
-    of_answer_files: Faults = field(default_factory=Faults)
-    """Faults of the answer files."""
-    of_predictions: dict[str, list[str]] = field(default_factory=dict)
-    """Faults of the predictions file, ids by reason."""
-    changed: dict[str, object] = field(default_factory=dict)
-    """Members of the printed JSON object that replace or join those of the result."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """What was left out or odd in any file, and judgements that could not be had, counted by reason."""
+    notes: tuple[str, ...] = ()
+    """A sentence for each fault."""
 
 
 class Suite(Protocol):

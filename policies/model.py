@@ -207,6 +207,13 @@ def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ..
     return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision))
 
 
+def image_token_ids(folder: Path | str, settings: PolicySettings) -> frozenset[int]:
+    """The ids that stand for images in a checkpoint's prompts."""
+    config = AutoConfig.from_pretrained(folder, revision=settings.revision)
+    found = (getattr(config, field, None) for field in ("image_token_id", "image_token_index"))
+    return frozenset(id_ for id_ in found if id_ is not None)
+
+
 def placeholder_ids(config: Any) -> tuple[int, ...]:
     """Ids that stand for image or video features in a prompt and could be sampled (Llama-3.2-Vision's cannot)."""
     found = {getattr(config, field, None) for field in PLACEHOLDER_FIELDS}

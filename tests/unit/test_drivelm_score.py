@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +116,15 @@ def test_a_perfect_prediction_keeps_all_and_a_missing_judge_counts_0(scored: Cal
 
 
 def test_a_judge_counts_in_its_own_part_and_in_half_of_match(scored: Callable[..., DriveLMResult]) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def judge(pairs: Sequence[tuple[str, str]]) -> list[float]:
-        asked.extend(pairs)
-        return [80.0] * len(pairs)
-
-    result = scored(perfect(), judge=judge)
-    assert asked == [("Back up.", "Back up."), (TRUTHS["prediction"][0][1],) * 2]
+    ids = [prediction["id"] for prediction in perfect()]
+    result = scored(perfect(), judged=dict.fromkeys(ids, 80.0))
     assert (result.judge, result.judged) == (80.0, True)
     assert result.match == pytest.approx(90, abs=1e-5)
+
+
+def test_a_judgement_that_could_not_be_had_counts_in_no_mean(scored: Callable[..., DriveLMResult]) -> None:
+    result = scored(perfect(), judged={})
+    assert (result.judge, result.match, result.final_score, result.judged) == (None, None, None, True)
 
 
 def test_a_question_is_kept_only_when_the_first_prediction_hit_its_points(scored: Callable[..., DriveLMResult]) -> None:

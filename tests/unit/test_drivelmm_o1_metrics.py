@@ -13,10 +13,10 @@ from evaluation.drivelmm_o1 import (
     ReasoningTruth,
     final_letter,
     is_choice,
-    judge_reasoning,
     reasoning_request,
     score,
 )
+from evaluation.judging import judge_all
 from rewards.judge import InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
 from rewards.untrusted import read_blocks
 
@@ -92,7 +92,8 @@ async def test_marks_are_averaged_and_a_failed_judgement_is_counted_not_zero() -
     answers = {f"s_f_{number}": TRUTH for number in (0, 1, 6)}
     predictions = dict.fromkeys(answers, "Slow down.")
     judge = Marks(sheet(6, 7, hallucination=10), sheet(8, 8), None)
-    result = score(predictions, answers, judgements=await judge_reasoning(judge, predictions, answers))
+    requests = {id_: reasoning_request(id_, TRUTH, text) for id_, text in predictions.items()}
+    result = score(predictions, answers, judgements=await judge_all(judge, requests))
     assert (result.judged, result.judge_failures) == (2, {"timeout": 1})
     assert result.metrics["Relevance"] == 7.0
     assert result.metrics["Hallucination"] == 9.0

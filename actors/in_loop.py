@@ -1,0 +1,115 @@
+"""Benchmarks beside the training: every k steps a snapshot of the policy is measured on engines of its own.
+
+Training goes on meanwhile; it waits for the export of the snapshot alone. The figures become curves at the step whose
+weights they belong to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from actors.answerer import EngineAnswerer
+from actors.benchmark import Asking, Benchmark, measure
+from actors.engine_pool import EnginePool
+from actors.journal import Journal
+from actors.learner_group import LearnerGroup
+from actors.rollout import SamplingSettings
+from actors.waiting import ActorLost, ActorOptions, ActorTimeout
+from data.errors import DataError
+from evaluation.suite_record import SuiteRecord
+from evaluation.suite_report import write_suite_report
+from evaluation.suites import options_of
+from policies.model import image_token_ids
+from recipe import Recipe
+from rewards.judge import Judge
+
+FOLDER = "benchmarks"
+
+
+def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
+    """The benchmarks of `evaluation.suites` with their questions.
+
+    Raises:
+        DataError: a name or option is unknown, or a file cannot be used; the setting is named.
+    """
+    if not recipe.evaluation.every:
+        return ()
+    loaded = []
+    for name, given in recipe.evaluation.suites.items():
+        settings: dict[str, Any] = dict(given)
+        limit = settings.pop("limit", None)
+        options = options_of(name, settings, f"evaluation.suites.{name}")
+        options.model, options.out = recipe.run.name, Path(recipe.run.root).expanduser()
+        loaded.append(Benchmark.load(name, options, limit, recipe.data.seed))
+    return tuple(loaded)
+
+
+class InLoop:
+    """Measures one snapshot at a time; one that is due while another is measured is left out, and counted."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        benchmarks: Sequence[Benchmark],
+        folder: Path,
+        options: ActorOptions,
+        journal: Journal,
+        judge: Judge | None,
+    ) -> None:
+        """Measure into `folder/benchmarks`; `options` places the engines, which have the role `benchmark`."""
+        # A snapshot holds whole weights, adapters merged.
+        policy = recipe.policy.model_copy(update={"lora": None})
+        rollout = recipe.rollout.model_copy(update={"adapters": "merged", "engines": recipe.evaluation.engines})
+        self._recipe = recipe.model_copy(update={"policy": policy, "rollout": rollout})
+        self._benchmarks, self._folder = benchmarks, folder / FOLDER
+        self._options, self._journal, self._judge = options, journal, judge
+        self._running: asyncio.Task[None] | None = None
+        self.left_out = 0
+
+    async def begin(self, step: int, learners: LearnerGroup) -> None:
+        """Begin to measure the policy after `step`, where that is due."""
+        if not self._benchmarks or step % self._recipe.evaluation.every:
+            return
+        if self._running is not None and not self._running.done():
+            self.left_out += 1
+            self._journal.warn(step, "benchmark_left_out", f"step {step} is not measured: the one before still is")
+            return
+        snapshot = self._folder / f"step_{step:06d}" / "policy"
+        await learners.export(snapshot)
+        self._running = asyncio.create_task(self._measure(step, snapshot))
+
+    async def finish(self) -> None:
+        """Wait for what is being measured."""
+        if self._running is not None:
+            await self._running
+
+    async def _measure(self, step: int, snapshot: Path) -> None:
+        """Measure all benchmarks; a failure is told and counted, and does not end the training."""
+        began = time.time()
+        try:
+            engines = await EnginePool.start(self._recipe, str(snapshot), self._options, role="benchmark")
+            answerer = EngineAnswerer(engines, image_token_ids(snapshot, self._recipe.policy))
+            for benchmark in self._benchmarks:
+                folder = snapshot.parent / benchmark.name
+                record = await measure(benchmark, answerer, self._judge, self._asking(), folder)
+                await asyncio.to_thread(write_suite_report, folder)
+                self._journal.record_benchmark(step, benchmark.name, _means(record) | {"seconds": time.time() - began})
+            await engines.shutdown(self._recipe.sync.timeout_s)
+        except (ActorLost, ActorTimeout, DataError) as error:
+            self._journal.warn(step, "benchmark_failed", f"the policy of step {step} was not measured: {error}")
+        finally:
+            await asyncio.to_thread(shutil.rmtree, snapshot, ignore_errors=True)
+
+    def _asking(self) -> Asking:
+        evaluation, judge = self._recipe.evaluation, self._recipe.reward.judge
+        sampling = SamplingSettings(evaluation.temperature, self._recipe.rollout.max_tokens, self._recipe.data.seed)
+        return Asking(self._recipe.run.name, sampling, 1, judge.model if judge is not None else None)
+
+
+def _means(record: SuiteRecord) -> dict[str, float]:
+    return {name: figure.mean for name, figure in record.figures.items() if figure is not None}

@@ -1,0 +1,208 @@
+"""`evaluate.py SUITE` with a model or a judge: starts what is needed, measures, reports.
+
+A model is a checkpoint folder, a hub name, the folder of a finished run, or the URL of an endpoint. Scoring a
+predictions file without a judge never comes here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from actors.answerer import Answerer, Asked, EngineAnswerer, Reply
+from actors.benchmark import Asking, Benchmark, measure
+from actors.engine_pool import EnginePool
+from actors.interruption import Interruption
+from actors.judge_pool import JudgePool
+from actors.model_endpoint import ModelEndpoint
+from actors.rollout import SamplingSettings
+from actors.waiting import ActorOptions
+from cluster.placement import place
+from cluster.plan import Role, resource_plan
+from cluster.session import ROOT, session
+from data.errors import DataError
+from evaluation.file_scoring import predictions_of, print_scored
+from evaluation.judging import judge_all
+from evaluation.suite_record import SuiteRecord
+from evaluation.suite_report import write_suite_report
+from evaluation.suites import suite_of
+from policies.model import image_token_ids
+from policies.source import check_source, policy_source
+from recipe import Recipe, RecipeError, load_recipe
+
+DEFAULT_RECIPE = ROOT / "recipes" / "evaluate.yaml"
+
+
+def run(name: str, options: argparse.Namespace) -> int:
+    """Measure a model, or have a predictions file judged; the exit code.
+
+    Raises:
+        DataError, RewardError, PolicyError, RecipeError: one sentence on what to mend.
+        ActorLost, ActorTimeout: an engine stopped answering; run the same command again to go on.
+    """
+    recipe = load_recipe(recipe_arguments(options.model, options.recipe, options.overrides))
+    if options.model is None and options.out is None:
+        return _judge_file(name, options, recipe)
+    if options.repeats < 1:
+        raise DataError(f"--repeats must be at least 1, got {options.repeats}")
+    if options.model is not None and is_url(options.model) and not options.served_model:
+        raise DataError("--model is a URL: name what it calls its model with --served-model")
+    options.out = options.out or _folder(name, recipe, options)
+    benchmark = Benchmark.load(name, options, options.limit, options.seed)
+    with _started(recipe, _roles(recipe, options)) as actors:
+        record = asyncio.run(_measure(benchmark, recipe, options, actors))
+    _print(record, write_suite_report(options.out))
+    return 0
+
+
+def recipe_arguments(model: str | None, recipe: Path | None, overrides: Sequence[str]) -> list[str]:
+    """The recipe that a model is run by, as a command line: its own for the folder of a run, else the one given.
+
+    Raises:
+        RecipeError: the folder is that of a run which is not finished.
+    """
+    folder = Path(model) if model is not None and not is_url(model) else None
+    if folder is None:
+        return [str(recipe or DEFAULT_RECIPE), *overrides]
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return [str(recipe or DEFAULT_RECIPE), f"policy.model={model}", *overrides]
+    for needed in ("recipe.yaml", "policy/config.json"):
+        if not (folder / needed).is_file():
+            raise RecipeError(f"{folder} is not the folder of a finished run: it has no {needed}")
+    return [str(recipe or folder / "recipe.yaml"), f"policy.model={folder / 'policy'}", "policy.lora=null", *overrides]
+
+
+def is_url(model: str) -> bool:
+    """Whether a model is named by the address of its endpoint."""
+    return model.startswith(("http://", "https://"))
+
+
+class FileAnswerer:
+    """An `Answerer` whose answers were given before: those of a predictions file."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        """Answers by question key."""
+        self._texts = texts
+
+    async def answer(
+        self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]
+    ) -> None:
+        """See `Answerer`; a question that the file does not answer gets no reply."""
+        for question, repeat in asked:
+            text = self._texts.get(question.key, self._texts.get(question.sample.id))
+            failure = "not_in_the_file" if text is None else None
+            finished(Reply(question.key, repeat, text or "", "stop", 0, None, 0.0, failure))
+
+
+def _folder(name: str, recipe: Recipe, options: argparse.Namespace) -> Path:
+    label = (options.served_model if is_url(options.model) else Path(options.model).name) or "model"
+    return Path(recipe.run.root).expanduser() / "evaluations" / f"{name}-{label.replace('/', '-')}"
+
+
+def _roles(recipe: Recipe, options: argparse.Namespace) -> list[Role]:
+    """What must be started on the cluster."""
+    engines: list[Role] = ["rollout"] if options.model is not None and not is_url(options.model) else []
+    judged = recipe.reward.judge is not None and recipe.reward.judge.url is None
+    return [*engines, *(["judge"] if judged else [])]
+
+
+@contextmanager
+def _started(recipe: Recipe, roles: list[Role]) -> Iterator[ActorOptions | None]:
+    """The cluster with room for some roles; nothing is started where there are none."""
+    if not roles:
+        yield None
+        return
+    plan = resource_plan(recipe, roles=roles)
+    with session(recipe):
+        placement = place(plan, recipe.cluster.placement_timeout_s)
+        yield placement.options
+        placement.release()
+
+
+async def _measure(
+    benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
+) -> SuiteRecord:
+    with Interruption().listen():
+        (answerer, stop), judge = await asyncio.gather(
+            _answerer(benchmark, recipe, options, actors), _judge(recipe, actors)
+        )
+        try:
+            return await measure(benchmark, answerer, judge, _asking(recipe, options), options.out)
+        finally:
+            await stop()
+            if judge is not None:
+                await judge.stop()
+
+
+async def _answerer(
+    benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
+) -> tuple[Answerer, Callable[[], Awaitable[object]]]:
+    """Whoever answers, and how to let go of it."""
+    if options.model is None:
+        return FileAnswerer(predictions_of(options).texts), _nothing
+    if is_url(options.model):
+        endpoint = ModelEndpoint(options.model, options.served_model or "", recipe.policy)
+        return endpoint, endpoint.stop
+    assert actors is not None
+    check_source(recipe.policy)
+    corpus = [text for q in benchmark.questions for text in (q.sample.question, q.sample.answer)]
+    source = policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
+    engines = await EnginePool.start(recipe, source, actors)
+    stop = lambda: engines.all("stop", timeout_s=recipe.sync.timeout_s)  # noqa: E731
+    return EngineAnswerer(engines, image_token_ids(source, recipe.policy)), stop
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _judge(recipe: Recipe, actors: ActorOptions | None) -> JudgePool | None:
+    if recipe.reward.judge is None:
+        return None
+    return await JudgePool.start(recipe.reward.judge, Path(recipe.run.root).expanduser(), actors)
+
+
+def _asking(recipe: Recipe, options: argparse.Namespace) -> Asking:
+    judge = recipe.reward.judge
+    return Asking(
+        model=str(options.served_model or options.model or options.predictions),
+        sampling=SamplingSettings(options.temperature, recipe.rollout.max_tokens, options.seed),
+        repeats=options.repeats if options.model is not None else 1,
+        judge=None if judge is None else f"{judge.model} at {judge.url}" if judge.url else judge.model,
+    )
+
+
+def _judge_file(name: str, options: argparse.Namespace, recipe: Recipe) -> int:
+    """Have a predictions file judged and print what it is worth."""
+    if recipe.reward.judge is None:
+        raise DataError("a recipe was given to score a predictions file, but it has no reward.judge: name one")
+
+    async def judged(actors: ActorOptions | None) -> int:
+        judge = await _judge(recipe, actors)
+        assert judge is not None
+        requests = suite_of(name).judge_requests(options)
+        judgements = await judge_all(judge, requests)
+        await judge.stop()
+        print_scored(suite_of(name).score(options, judgements))
+        return 0
+
+    with _started(recipe, _roles(recipe, options)) as actors:
+        return asyncio.run(judged(actors))
+
+
+def _print(record: SuiteRecord, report: Path) -> None:
+    """The figures with their range over the repeats, the report, and, last, one JSON object."""
+    for name, figure in record.figures.items():
+        if figure is not None:
+            over = f"  {figure.low:.4f} to {figure.high:.4f}" if len(figure.repeats) > 1 else ""
+            print(f"{name:<44}{figure.mean:>12.4f}{over}")
+    for reason, count in record.faults.items():
+        print(f"{'fault: ' + reason:<44}{count:>12,}")
+    print(f"report: {report}")
+    figures = {name: None if figure is None else figure.mean for name, figure in record.figures.items()}
+    told = {"suite": record.suite, "questions": record.questions, **figures, "cost": record.cost.model_dump()}
+    print(json.dumps(told | {"faults": record.faults}, ensure_ascii=False, allow_nan=False))

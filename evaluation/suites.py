@@ -1,0 +1,97 @@
+"""Every benchmark by name. Modules are imported when asked for, so that scoring files needs neither torch nor ray."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+from data.errors import DataError
+from data.sample import TASKS
+from evaluation.suite import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteEntry:
+    """A benchmark in the list: what it measures, and the module of `evaluation` that is its `Suite`."""
+
+    title: str
+    module: str
+    headline: tuple[str, ...]
+    """The figures that a training run draws as curves, where it measures this benchmark on its way."""
+    asks: bool = True
+    """Whether a model can be asked its questions; a leaderboard's result is only scored."""
+
+
+_BY_TASK = tuple(TASKS)
+
+SUITES: dict[str, SuiteEntry] = {
+    "drivelm": SuiteEntry(
+        "the DriveLM challenge: accuracy, language, match and final score",
+        "drivelm_suite",
+        ("accuracy", "language", "final_score"),
+    ),
+    "drivebench": SuiteEntry(
+        "DriveBench: clean images, corruptions and no image",
+        "drivebench_suite",
+        tuple(f"{by}/clean/{task}" for by in ("judge", "accuracy") for task in TASKS),
+    ),
+    "drivelm_hard": SuiteEntry("DriveLM-Hard, or any samples of yours, by task", "drivelm_hard_suite", _BY_TASK),
+    "drivelmm_o1": SuiteEntry(
+        "DriveLMM-o1: reasoning marks, accuracy on multiple choice", "drivelmm_o1_suite", ("reasoning", "mcq_accuracy")
+    ),
+    "bdd_oia": SuiteEntry(
+        "BDD-OIA: F1 of actions and of reasons", "bdd_oia_suite", ("actions/f1_all", "reasons/f1_all")
+    ),
+    "driveaction": SuiteEntry("DriveAction: accuracy per level", "driveaction_suite", ("accuracy",)),
+    "open_loop": SuiteEntry(
+        "open-loop planning on nuScenes: displacement and collisions",
+        "open_loop_suite",
+        ("uniad/l2_mean", "vad_stp3/l2_mean"),
+    ),
+    "bench2drive": SuiteEntry("Bench2Drive: the leaderboard's four figures", "bench2drive_suite", (), asks=False),
+    "rendered": SuiteEntry("rendered scenes with exact ground truth, by task", "rendered_suite", _BY_TASK),
+}
+
+
+def suite_of(name: str) -> Suite:
+    """The benchmark of a name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in SUITES:
+        raise DataError(f"unknown benchmark {name}; benchmarks: {', '.join(SUITES)}")
+    return cast(Suite, importlib.import_module(f"evaluation.{SUITES[name].module}"))
+
+
+def options_of(name: str, given: Mapping[str, Any], place: str) -> argparse.Namespace:
+    """A benchmark's options from settings: `{answers: test.json, image_root: nuscenes}`.
+
+    Raises:
+        DataError: an option is unknown, missing or of the wrong kind; `place` names the settings.
+    """
+    arguments: list[str] = []
+    for key, value in given.items():
+        option = f"--{key.replace('_', '-')}"
+        if value is True:
+            arguments.append(option)
+        elif value is not False and value is not None:
+            arguments += [option, *map(str, value if isinstance(value, list | tuple) else [value])]
+    parser = _Refusing(place, name)
+    suite_of(name).add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+class _Refusing(argparse.ArgumentParser):
+    """A parser whose complaint is an error of the settings instead of the end of the process."""
+
+    def __init__(self, place: str, name: str) -> None:
+        super().__init__(prog=name, add_help=False, allow_abbrev=False)
+        self._place = place
+
+    def error(self, message: str) -> NoReturn:
+        """Name the settings."""
+        raise DataError(f"{self._place}: {message.replace('--', '').replace('arguments', 'settings')}")

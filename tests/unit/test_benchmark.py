@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.answerer import Asked, Reply
+from actors.benchmark import Asking, Benchmark, measure
+from actors.rollout import SamplingSettings
+from data.errors import DataError
+from evaluation.suite_record import read_record
+from evaluation.suites import SUITES, options_of, suite_of
+from rewards.judge import Judgement, JudgeRequest
+from tests.drawn import six_cameras
+
+SAMPLING = SamplingSettings(0.2, 16, seed=3)
+
+
+def samples(folder: Path, count: int = 3) -> Path:
+    """A JSONL of yes/no questions, all answered by yes."""
+    six_cameras(folder, "one")
+    images = {camera: f"{camera}/one.jpg" for camera in ("CAM_FRONT", "CAM_BACK")}
+    lines = [
+        {"id": f"q{n}", "scene_id": "s", "frame_id": "f", "task": "planning", "kind": "yes_no",
+         "question": f"Is lane {n} free?", "answer": "Yes.", "images": images}
+        for n in range(count)
+    ]  # fmt: skip
+    path = folder / "samples.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+class Says:
+    """Answers by question and repeat, and remembers what it was asked."""
+
+    def __init__(self, say: Callable[[str, int], str | None], stop_after: int | None = None) -> None:
+        self.say, self.asked, self.stop_after = say, list[tuple[str, int]](), stop_after
+
+    async def answer(
+        self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]
+    ) -> None:
+        for question, repeat in asked:
+            if self.stop_after is not None and len(self.asked) == self.stop_after:
+                raise ConnectionError("the engine is gone")
+            self.asked.append((question.key, repeat))
+            text = self.say(question.key, repeat)
+            failure = "http_400" if text is None else None
+            finished(Reply(question.key, repeat, text or "", "stop", 2, 10, 0.1, failure))
+
+
+def benchmark(folder: Path, limit: int | None = None) -> Benchmark:
+    return Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": samples(folder)}, "test"), limit, 0)
+
+
+def asking(repeats: int = 2) -> Asking:
+    return Asking("some/model", SAMPLING, repeats, None)
+
+
+async def test_figures_are_the_mean_of_the_repeats_with_their_range(tmp_path: Path) -> None:
+    answerer = Says(lambda key, repeat: "Yes." if repeat == 0 or key == "q0" else "No.")
+    await measure(benchmark(tmp_path), answerer, None, asking(), tmp_path / "out")
+    record, answers = read_record(tmp_path / "out")
+    planning = record.figures["planning"]
+    assert planning is not None
+    assert (planning.low, planning.high) == pytest.approx((100 / 3, 100.0))
+    assert planning.mean == pytest.approx((100 + 100 / 3) / 2)
+    assert [(one.sample_id, one.repeat, one.value) for one in answers][-2:] == [("q1", 1, 0.0), ("q2", 1, 0.0)]
+    assert (record.cost.response_tokens, record.cost.image_tokens) == (2.0, 10.0)
+    assert record.sampling["temperature"] == 0.2
+
+
+async def test_a_measurement_that_was_stopped_goes_on_where_it_stood(tmp_path: Path) -> None:
+    first = Says(lambda key, repeat: "Yes.", stop_after=4)
+    with pytest.raises(ConnectionError):
+        await measure(benchmark(tmp_path), first, None, asking(), tmp_path / "out")
+    with (tmp_path / "out" / "replies.jsonl").open("a") as file:
+        file.write('{"key": "q2", "rep')  # the write that the stop cut off
+    second = Says(lambda key, repeat: "Yes.")
+    await measure(benchmark(tmp_path), second, None, asking(), tmp_path / "out")
+    assert second.asked == [("q1", 1), ("q2", 1)]
+    assert len(read_record(tmp_path / "out")[1]) == 6
+
+
+async def test_replies_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
+    await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
+    other = Asking("another/model", SAMPLING, 2, None)
+    with pytest.raises(DataError, match="holds the replies of another measurement"):
+        await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, other, tmp_path / "out")
+
+
+async def test_a_question_without_a_reply_is_counted_and_asked_again(tmp_path: Path) -> None:
+    record = await measure(
+        benchmark(tmp_path), Says(lambda key, _: None if key == "q1" else "Yes."), None, asking(1), tmp_path / "out"
+    )
+    assert record.faults == {"missing_prediction": 1, "no_reply_http_400": 1}
+    again = Says(lambda key, _: "Yes.")
+    record = await measure(benchmark(tmp_path), again, None, asking(1), tmp_path / "out")
+    assert (again.asked, record.faults) == ([("q1", 0)], {})
+
+
+async def test_nothing_answered_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no question of drivelm_hard was answered: \{'http_400': 3\}"):
+        await measure(benchmark(tmp_path), Says(lambda key, _: None), None, asking(1), tmp_path / "out")
+
+
+async def test_a_judge_decides_where_there_is_one(tmp_path: Path) -> None:
+    class Sixty:
+        async def judge(self, request: JudgeRequest) -> Judgement:
+            await asyncio.sleep(0)
+            return Judgement(60.0, {"correctness": 3}, "")
+
+    record = await measure(benchmark(tmp_path), Says(lambda *_: "No."), Sixty(), asking(1), tmp_path / "out")
+    mean, accuracy = record.figures["mean"], record.figures["accuracy/planning"]
+    assert (mean and mean.mean, accuracy and accuracy.mean) == (60.0, 0.0)
+
+
+def test_a_limit_draws_questions_once_from_the_seed(tmp_path: Path) -> None:
+    drawn = [[q.key for q in benchmark(tmp_path, limit=2).questions] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "evaluation.suites.drivelm_hard: the following settings are required: answers"),
+        ({"answers": "x", "colour": "red"}, "evaluation.suites.drivelm_hard: unrecognized settings: colour red"),
+    ],
+)
+def test_a_wrong_option_of_a_recipe_names_the_setting(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        options_of("drivelm_hard", given, "evaluation.suites.drivelm_hard")
+
+
+def test_an_unknown_benchmark_names_those_there_are() -> None:
+    with pytest.raises(DataError, match="unknown benchmark kitti; benchmarks: drivelm, drivebench"):
+        suite_of("kitti")
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_benchmark_is_a_suite(name: str) -> None:
+    suite = suite_of(name)
+    wanted = ["add_arguments", "score", *(["questions", "judge_requests"] if SUITES[name].asks else [])]
+    assert [function for function in wanted if not callable(getattr(suite, function, None))] == []
+

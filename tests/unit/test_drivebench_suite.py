@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from data.errors import DataError
+from data.sample import CAMERAS
+from evaluation import drivebench_suite as suite
+from evaluation.judging import judge_all
+from evaluation.published import DRIVEBENCH_CLEAN_CORRUPTED
+from rewards.judge import JudgeFailed, Judgement, JudgeRequest
+from tests.drawn import six_cameras, written
+
+STATUS = (
+    "What is the moving status of object <c1,CAM_BACK,0.5,0.6>? Please select the correct answer from the following "
+    "options: A. Going ahead. B. Stopped. C. Turn left."
+)
+
+
+def entry(question: str, answer: str, type_: str) -> dict[str, Any]:
+    paths = {camera: f"samples/{camera}/one.jpg" for camera in CAMERAS}
+    return {"scene_token": "s", "frame_token": "f", "question_type": type_, "question": question, "answer": answer,
+            "tag": [0], "image_path": paths}  # fmt: skip
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Path:
+    """Two questions, one of the back camera and one of all; clean images and fog."""
+    six_cameras(tmp_path / "nuscenes" / "samples", "one")
+    six_cameras(tmp_path / "corruption" / "Fog", "one")
+    written(tmp_path / "test.json", [entry(STATUS, "B", "perception"), entry("Is it safe to go?", "Yes.", "planning")])
+    return tmp_path
+
+
+def options(folder: Path, *arguments: str, **extra: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    suite.add_arguments(parser)
+    given = ["--answers", f"{folder}/test.json", "--image-root", f"{folder}/nuscenes", *arguments]
+    return argparse.Namespace(**vars(parser.parse_args(given)), out=folder / "out", **extra)
+
+
+def scored_options(folder: Path, answers: dict[str, str]) -> argparse.Namespace:
+    return options(folder, "--predictions", str(written(folder / "predictions.json", answers)))
+
+
+def test_every_question_is_asked_clean_under_each_corruption_and_without_images(benchmark: Path) -> None:
+    asked = suite.questions(options(benchmark, "--corruptions", f"{benchmark}/corruption"))
+    settings = ("clean", "Fog", "no_image")
+    assert [one.key for one in asked] == [f"{setting}/s_f_{n}" for setting in settings for n in (0, 1)]
+    clean, _, fog, _, black, _ = (one.sample.images for one in asked)
+    assert "nuscenes/samples" in clean["CAM_BACK"]
+    assert "corruption/Fog" in fog["CAM_BACK"]
+    with Image.open(black["CAM_BACK"]) as image:
+        assert (image.size, image.getextrema()) == ((1600, 900), ((0, 0),) * 3)
+
+
+def test_a_question_is_shown_with_the_cameras_it_names_or_with_all(benchmark: Path) -> None:
+    about_back, about_all = suite.questions(options(benchmark, "--settings", "clean"))
+    assert list(about_back.sample.images) == ["CAM_BACK"]
+    assert list(about_all.sample.images) == list(CAMERAS)
+
+
+def test_settings_are_scored_apart_and_an_id_alone_is_clean(benchmark: Path) -> None:
+    answers = {"s_f_0": "B", "s_f_1": "Yes.", "Fog/s_f_0": "A. Going ahead.", "Fog/s_f_1": "Yes, it is."}
+    result = suite.score(scored_options(benchmark, answers | {"no_image/s_f_0": "B and C"}))
+    figures = result.figures
+    assert [figures[f"accuracy/{name}/perception"] for name in ("clean", "Fog", "no_image")] == [100.0, 0.0, 0.0]
+    assert (figures["accuracy/corrupted/planning"], figures["accuracy/drop/perception"]) == (100.0, 100.0)
+    assert result.faults == {"missing_prediction": 1}
+    assert dict(result.rows)["answers that choose nothing, or several"] == "1"
+    (bars,) = result.bars
+    assert bars.groups == ("clean", "Fog", "no_image")
+    assert dict(bars.series)["planning"] == (100.0, 100.0, None)
+
+
+async def test_a_judge_fills_the_tables_beside_which_the_paper_stands(benchmark: Path) -> None:
+    class Points:
+        async def judge(self, request: JudgeRequest) -> Judgement:
+            if "Going ahead" in request.user.split("<answer>")[-1]:
+                raise JudgeFailed("timeout", "too slow")
+            return Judgement(60.0, {}, "")
+
+    given = scored_options(benchmark, {"s_f_0": "B", "s_f_1": "Yes.", "Fog/s_f_0": "A. Going ahead."})
+    judgements = await judge_all(Points(), suite.judge_requests(given))
+    result = suite.score(given, judgements)
+    assert result.figures["judge/clean/perception"] == 60.0
+    assert "judge/Fog/perception" not in result.figures
+    assert result.faults["judge_timeout"] == 1
+    assert (result.answers["clean/s_f_1"].value, result.answers["Fog/s_f_0"].failure) == (60.0, "timeout")
+    by_judge = next(table for table in result.tables if table.title == "DriveBench: score by the judge")
+    assert by_judge.published == DRIVEBENCH_CLEAN_CORRUPTED
+    assert len(by_judge.columns) == len(by_judge.published[0][1]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--settings", "clean,Smoke"], "--settings Smoke has no images; settings: clean, no_image"),
+        (["--corruptions", "nowhere"], "--corruptions nowhere does not exist or is not a folder"),
+        (["--image-root", "nowhere"], "--image-root nowhere is not a folder: to ask a model"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(benchmark: Path, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        suite.questions(options(benchmark, *arguments))
+
+
+def test_a_predictions_file_of_other_questions_is_refused(benchmark: Path) -> None:
+    given = scored_options(benchmark, {"other": "B"})
+    with pytest.raises(DataError, match="is this the right answer file"):
+        suite.score(given)
+    assert json.loads(Path(given.predictions).read_text()) == {"other": "B"}
