@@ -104,12 +104,14 @@ def bar_chart(bars: Bars) -> Markup:
     frame = _Frame(width, _LEFT, len(bars.groups), low, high)
     labels = _labels(bars.groups, frame.group_width)
     frame = _Frame(width, _LEFT + labels.overhang(frame), len(bars.groups), low, high)
-    body = Markup("").join([_grid(frame, marks, bars.unit), _bars(frame, bars, _digits(known)), _group_labels(frame, labels, bars)])
+    body = Markup("").join(
+        [_grid(frame, marks, bars.unit), _bars(frame, bars, _digits(known)), _group_labels(frame, labels, bars)]
+    )
     names = ", ".join(name for name, _ in bars.series)
     description = f"{bars.title} ({bars.unit}): {names}" if bars.unit else f"{bars.title}: {names}"
-    return Markup(
-        '<svg class="chart bars {}" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>'
-    ).format("wide" if is_wide(bars) else "half", width, frame.bottom + labels.height, description, body)
+    return Markup('<svg class="chart bars {}" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        "wide" if is_wide(bars) else "half", width, frame.bottom + labels.height, description, body
+    )
 
 
 def is_wide(bars: Bars) -> bool:
@@ -158,7 +160,9 @@ def _bars(frame: _Frame, bars: Bars, digits: int) -> Markup:
             rects.append(
                 Markup(
                     '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}, {}: {}</title></rect>'
-                ).format(x, min(top, end - 1), width, max(end - top, 1.0), bars.groups[group], name, fixed(value, digits))
+                ).format(
+                    x, min(top, end - 1), width, max(end - top, 1.0), bars.groups[group], name, fixed(value, digits)
+                )
             )
             if width >= NUMBERED_WIDTH:
                 y = top - 5 if value >= 0 else end + 13

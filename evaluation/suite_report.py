@@ -71,7 +71,9 @@ def _context(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> dict[str, 
 def _measured(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> str:
     """On what the figures stand, in one sentence."""
     settings = f" in {counted_noun(len(record.settings), 'setting')}" if len(record.settings) > 1 else ""
-    return f"Measured on {counted_noun(record.questions, 'question')}{settings}, {counted_noun(len(answers), 'answer')}."
+    return (
+        f"Measured on {counted_noun(record.questions, 'question')}{settings}, {counted_noun(len(answers), 'answer')}."
+    )
 
 
 def _tile(name: str, figure: Spread | None) -> Tile:

@@ -59,7 +59,7 @@ def record(**changes: Any) -> SuiteRecord:
 
 
 def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
-    """Two repeats over clean images, 15 corruptions and no image; a table per task, published rows, failed judgements."""
+    """Two repeats in 17 settings: a table for each task, rows of papers, judgements that failed."""
     columns = (*SETTINGS[:-1], "mean corrupted", "no image", "drop corrupted", "drop no image")
 
     def row(start: float) -> tuple[float | None, ...]:
@@ -92,8 +92,13 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
             ),
             100.0,
         ),
-        Bars("Fall from clean images", "points", TASKS, (("corrupted", (4.1, 2.2, -1.3, None)), ("no image", (9.5, 12.4, 3.0, 0.0)))),
-    )  # fmt: skip
+        Bars(
+            "Fall from clean images",
+            "points",
+            TASKS,
+            (("corrupted", (4.1, 2.2, -1.3, None)), ("no image", (9.5, 12.4, 3.0, 0.0))),
+        ),
+    )
     answers = [
         answer(
             {} if setting == "no_image" else images,
@@ -101,7 +106,8 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
             task,
             setting=setting,
             repeat=repeat,
-            value=5.0 * ((number + at) % 21),
+            value=5.0 * ((number + 6 * at) % 21),
+            parts={"judge": 5.0 * ((number + 6 * at) % 21)},
             failure="judge: TimeoutError: no reply in 60 s" if (number + at) % 40 == 39 else None,
             finish_reason="length" if number == 3 else "stop",
         )
@@ -122,8 +128,18 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
         suite="drivebench",
         title="DriveBench: driving questions with clean, corrupted and missing images",
         model="/cluster/scratch/experiments/2026-11/driverx-8b-align-ds-v/checkpoints/step_000400/policy",
-        sampling={"temperature": 0.6, "repeats": 2, "max_tokens": 2048, "judge": "Qwen/Qwen2.5-72B-Instruct", "seed": 0},
-        sources={"answers": "/data/drivebench/drivebench-test.json", "image-root": "/data/nuscenes", "corrupted": "/data/corruption"},
+        sampling={
+            "temperature": 0.6,
+            "repeats": 2,
+            "max_tokens": 2048,
+            "judge": "Qwen/Qwen2.5-72B-Instruct",
+            "seed": 0,
+        },
+        sources={
+            "answers": "/data/drivebench/drivebench-test.json",
+            "image-root": "/data/nuscenes",
+            "corrupted": "/data/corruption",
+        },
         questions=len(answers) // 2,
         settings=SETTINGS,
         figures=figures,
@@ -134,7 +150,7 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
             "The judge is not the one of the papers: figures of the two are not to be compared.",
             "H256ABRCompression was encoded with libx265 4.1.",
         ),
-    ), answers  # fmt: skip
+    ), answers
 
 
 def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
@@ -148,29 +164,61 @@ def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
 
     scored = tuple(None if number in (5, 13) else (97.0 * (number * 7 % 21)) / 21 for number in range(21))
     bars = (
-        Bars("Actions", "% of frames", actions, (("annotated", shares(actions, 58.2, 14.1)), ("answered", shares(actions, 66.0, 19.3))), 100.0),
+        Bars(
+            "Actions",
+            "% of frames",
+            actions,
+            (("annotated", shares(actions, 58.2, 14.1)), ("answered", shares(actions, 66.0, 19.3))),
+            100.0,
+        ),
         Bars("F1 by action", "%", actions, (("F1", (71.3, 64.25, 12.0, None)),), 100.0),
-        Bars("Reasons", "% of frames", reasons, (("annotated", shares(reasons, 31.0, 1.7)), ("answered", shares(reasons, 42.0, 2.6)))),
+        Bars(
+            "Reasons",
+            "% of frames",
+            reasons,
+            (("annotated", shares(reasons, 31.0, 1.7)), ("answered", shares(reasons, 42.0, 2.6))),
+        ),
         Bars("F1 by reason", "%", reasons, (("F1", scored),), 100.0),
-    )  # fmt: skip
+    )
     columns = ("F1 all", "mF1", "accuracy", "exact match")
     tables = (
-        Table("Actions (%)", columns, (("this model", (61.2, 49.04, 78.9, 41.3)),), (("BDD-OIA's own model (Xu et al. 2020)", (73.4, 71.8, None, None)),), "It was trained on BDD-OIA; this model never saw it."),
+        Table(
+            "Actions (%)",
+            columns,
+            (("this model", (61.2, 49.04, 78.9, 41.3)),),
+            (("BDD-OIA's own model (Xu et al. 2020)", (73.4, 71.8, None, None)),),
+            "It was trained on BDD-OIA; this model never saw it.",
+        ),
         Table("Reasons (%)", columns, (("this model", (33.1, 18.74, 88.2, 9.6)),)),
-    )  # fmt: skip
+    )
     answers = [
-        answer(front, number, kind="structured", question="Which actions are possible, and why?", choices={}, ground_truth="Action: stop/slow down. Reason: obstacle: car.", failure=NO_VALUE, value=0.0, response="" if number else "Action: forward.")
+        answer(
+            front,
+            number,
+            kind="structured",
+            question="Which actions are possible, and why?",
+            choices={},
+            ground_truth="Action: stop/slow down. Reason: obstacle: car.",
+            failure=NO_VALUE,
+            value=0.0,
+            response="" if number else "Action: forward.",
+        )
         for number in range(3)
-    ]  # fmt: skip
+    ]
     return record(
         suite="bdd_oia",
         title="BDD-OIA: actions and their reasons",
         sampling={"temperature": 0.0, "repeats": 1, "max_tokens": 512},
         sources={"actions": "/data/bdd/test_actions.json", "reasons": "/data/bdd/test_reasons.json"},
         questions=3,
-        figures={"actions_f1_all": spread([61.2]), "reasons_f1_all": spread([33.1]), "actions_mf1": spread([49.04]), "reasons_mf1": spread([18.74])},
+        figures={
+            "actions_f1_all": spread([61.2]),
+            "reasons_f1_all": spread([33.1]),
+            "actions_mf1": spread([49.04]),
+            "reasons_mf1": spread([18.74]),
+        },
         tables=tables,
         bars=bars,
         cost=Cost(response_tokens=31.0, image_tokens=None, seconds_per_question=0.212, overlong_share=0.0),
         faults={"confused_label": 17},
-    ), answers  # fmt: skip
+    ), answers
