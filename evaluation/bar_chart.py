@@ -31,7 +31,7 @@ _CHARACTER = 6.6
 _LINE = 14.0
 _PLOT_HEIGHT = 200.0
 _TOP, _RIGHT, _LEFT = 34.0, 8.0, 46.0
-_LINES = 3
+_MOST_LINES = 3
 _TURNED_CHARACTERS = 36
 _TILT = 40.0
 """Degrees by which labels that are too long to lie flat are turned."""
@@ -179,7 +179,7 @@ def _labels(groups: Sequence[str], width: float) -> _Labels:
     """The groups' names flat, in up to three lines, where they fit in the width; else turned, each in one line."""
     most = max(int(width / _CHARACTER), 1)
     flat = [tuple(textwrap.wrap(group, most, break_long_words=False)) or ("",) for group in groups]
-    if all(len(lines) <= _LINES and max(map(len, lines)) <= most for lines in flat):
+    if all(len(lines) <= _MOST_LINES and max(map(len, lines)) <= most for lines in flat):
         return _Labels(tuple(flat), turned=False)
     cut = (group if len(group) <= _TURNED_CHARACTERS else f"{group[: _TURNED_CHARACTERS - 1]}…" for group in groups)
     return _Labels(tuple((group,) for group in cut), turned=True)
