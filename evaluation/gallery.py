@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,8 +86,8 @@ class Card:
 
     @property
     def roles(self) -> list[Role]:
-        """Who named the points that are marked in the images."""
-        found = {mark.role for thumbnail in self.thumbnails for mark in thumbnail.marks}
+        """Who named the points that are marked in the images shown."""
+        found = {mark.role for thumbnail in self.thumbnails if thumbnail.uri for mark in thumbnail.marks}
         roles: tuple[Role, ...] = ("asked", "truth", "answered")
         return [role for role in roles if role in found]
 
@@ -116,6 +117,19 @@ def gains_and_losses(before: EvaluationResult, after: EvaluationResult, count: i
     return [_pair_card(row) for row in _in_turns(gains, count, set())], [
         _pair_card(row) for row in _in_turns(losses, count, set())
     ]
+
+
+def worst_answers(answers: Iterable[AnswerRecord], count: int) -> list[Card]:
+    """The worst answers of a benchmark with their settings, at most `count`.
+
+    The tasks take turns and no question is shown twice. Which of equal answers is taken is drawn, always alike, so that
+    no setting is favoured. Answers without a value and those at 100 are left out.
+    """
+    scored = [answer for answer in answers if answer.failure is None and answer.value < FULL_SCORE]
+    repeated = any(answer.repeat for answer in scored)
+    worst = sorted(random.Random(0).sample(scored, len(scored)), key=lambda answer: answer.value)
+    rows = [{"task": answer.task, "sample_id": answer.sample_id, "answer": answer} for answer in worst]
+    return [_setting_card(row["answer"], repeated) for row in _in_turns(rows, count, set())]
 
 
 def thumbnails(images: Mapping[str, str], texts: Mapping[Role, str]) -> tuple[Thumbnail, ...]:
@@ -176,16 +190,27 @@ def _pair_row(before: AnswerRecord, after: AnswerRecord) -> dict[str, Any]:
 
 def _pair_card(row: Mapping[str, Any]) -> Card:
     before, after = row["answers"]
-    texts: dict[Role, str] = {"asked": after.question, "truth": after.ground_truth, "answered": after.response}
+    return _held_out_card(after, _held_out_answer("before", before), _held_out_answer("after", after))
+
+
+def _setting_card(record: AnswerRecord, repeated: bool) -> Card:
+    when = [record.setting.replace("_", " ")] if record.setting else []
+    when += [f"repeat {record.repeat + 1}"] if repeated else []
+    return _held_out_card(record, _held_out_answer(" · ".join(when), record))
+
+
+def _held_out_card(asked: AnswerRecord, *answers: Answer) -> Card:
+    """The question, images and truth of `asked`, with the marks of its response."""
+    texts: dict[Role, str] = {"asked": asked.question, "truth": asked.ground_truth, "answered": asked.response}
     return Card(
-        task=after.task,
-        kind=after.kind,
-        scene_id=after.scene_id,
-        question=after.question,
-        choices=after.choices,
-        ground_truth=after.ground_truth,
-        thumbnails=thumbnails(after.images, texts),
-        answers=(_held_out_answer("before", before), _held_out_answer("after", after)),
+        task=asked.task,
+        kind=asked.kind,
+        scene_id=asked.scene_id,
+        question=asked.question,
+        choices=asked.choices,
+        ground_truth=asked.ground_truth,
+        thumbnails=thumbnails(asked.images, texts),
+        answers=answers,
     )
 
 
@@ -201,9 +226,15 @@ def _marks(texts: Mapping[Role, str]) -> Iterable[tuple[str, Mark]]:
             found = TAG.fullmatch(tag)
             if found is None or (role != "asked" and tag in asked):
                 continue
-            left, top = 100 * float(found[3]) / IMAGE_WIDTH, 100 * float(found[4]) / IMAGE_HEIGHT
+            left, top = _place(float(found[3]), float(found[4]))
             if 0 <= left <= 100 and 0 <= top <= 100:
                 yield found[2], Mark(role, found[1], round(left, 2), round(top, 2))
+
+
+def _place(x: float, y: float) -> tuple[float, float]:
+    """Pixels, or fractions as DriveBench writes them, in percent; no object is centred on an image's first pixel."""
+    width, height = (1, 1) if max(x, y) <= 1 else (IMAGE_WIDTH, IMAGE_HEIGHT)
+    return 100 * x / width, 100 * y / height
 
 
 @lru_cache(maxsize=96)

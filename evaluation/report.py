@@ -7,38 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from data.sample import KINDS
 from evaluation import run_record as names
 from evaluation.comparison import AFTER, BEFORE, Comparison, compare
-from evaluation.gallery import TAG, Card, best_and_worst, gains_and_losses
+from evaluation.gallery import Card, best_and_worst, gains_and_losses
 from evaluation.held_out import FULL_SCORE
-from evaluation.numbers import counted_noun, duration, fixed, percent, short, signed
+from evaluation.numbers import counted_noun, duration, fixed, percent, short
+from evaluation.page import Tile, write_page
 from evaluation.panels import benchmark_panels, health_panels, training_panels
 from evaluation.run_record import RunRecord, read_run
 from evaluation.settings import EvaluationSettings
 
-REPORT_FILE = "report.html"
 TEMPLATE = "report.html.j2"
-KIND_TITLES = {kind: kind.replace("_", " ") for kind in KINDS} | {"yes_no": "yes/no"}
 GALLERY_SHARE = 0.25
 """Best and worst answers are taken from this last share of the steps: earlier ones are of a policy long gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A figure at the top of the page."""
-
-    label: str
-    value: str
-    note: str
 
 
 def write_report(run_folder: Path) -> Path:
@@ -49,30 +36,7 @@ def write_report(run_folder: Path) -> Path:
         ValueError: a file in its `evaluation/` is not an evaluation; the message names it.
     """
     run = read_run(run_folder)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"fixed": fixed, "percent": percent, "signed": signed, "tagged": tagged}
-    page = environment.get_template(TEMPLATE).render(_context(run))
-    path = run_folder / REPORT_FILE
-    part = path.with_suffix(".html.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
-    return path
-
-
-def tagged(text: str) -> Markup:
-    """A text, escaped, with its object tags set apart."""
-    marked = Markup("")
-    end = 0
-    for found in TAG.finditer(text):
-        marked += Markup('{}<span class="tag">{}</span>').format(text[end : found.start()], found[0])
-        end = found.end()
-    return marked + escape(text[end:])
+    return write_page(run_folder, TEMPLATE, _context(run))
 
 
 def _context(run: RunRecord) -> dict[str, Any]:
@@ -104,7 +68,6 @@ def _context(run: RunRecord) -> dict[str, Any]:
         "counted": _counted(run, cards),
         "provenance": _provenance(run.provenance),
         "recipe": run.recipe_text,
-        "kinds": KIND_TITLES,
         "BEFORE": BEFORE,
         "AFTER": AFTER,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +22,9 @@ from evaluation.numbers import duration, short, signed
 from evaluation.report import write_report
 from evaluation.run_record import ROLLOUT_SCHEMA, evaluation_path, samples_path
 from rewards.score import Score
+from tests.page import Page
 
 ATTACK = '<script>alert("six cameras")</script><img src="http://example.org/x.png" onerror="alert(1)">'
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, attributes that may load something, and text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        if self.tags[-1:] != ["style"]:
-            self.words.append(data)
 
 
 @pytest.fixture
