@@ -100,7 +100,8 @@ def load_recipe(arguments: list[str]) -> Recipe:
 def load_stages(arguments: list[str]) -> list[Recipe]:
     """The recipes of a file's stages, in order; one recipe where the file has none.
 
-    A stage under `stages` has a `name` and dotted keys that it sets apart: `{name: decide, run.steps: 40}`. It becomes
+    With `base: other.yaml` a file sets apart what differs from another one, named from its own folder. A stage under
+    `stages` has a `name` and dotted keys that it sets apart: `{name: decide, run.steps: 40}`. It becomes
     a run of its own, named `<run.name>-<number>-<name>`, and begins with the policy that the stage before it left.
     Overrides hold for every stage.
 
@@ -110,7 +111,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
     if not arguments:
         raise RecipeError(f"name a recipe file; recipes here: {_recipes_here()}")
     path = Path(arguments[0])
-    tree = _read_yaml(path)
+    tree = _with_base(path, _read_yaml(path))
     stages = _stages(path, tree.pop("stages", None))
     recipes: list[Recipe] = []
     for number, stage in enumerate(stages, start=1):
@@ -164,6 +165,30 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
     return tree
+
+
+def _with_base(path: Path, tree: dict[str, Any], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's tree laid over that of the file it names as its base; a list or value replaces the base's."""
+    name = tree.pop("base", None)
+    if name is None:
+        return tree
+    if not isinstance(name, str):
+        raise RecipeError(f"{path}: base must be the name of a recipe file, got {reprlib.repr(name)}")
+    base = (path.parent / name).resolve()
+    if base in seen or base == path.resolve():
+        raise RecipeError(f"{path}: base {name} leads back to itself")
+    if not base.is_file():
+        raise RecipeError(f"{path}: base {name} does not exist (looked for {base})")
+    return _laid_over(_with_base(base, _read_yaml(base), (*seen, path.resolve())), tree)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two trees as one, mappings joined key by key."""
+    joined = dict(below)
+    for key, value in above.items():
+        own = below.get(key)
+        joined[key] = _laid_over(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
+    return joined
 
 
 def _stages(path: Path, stages: Any) -> list[dict[str, Any]]:

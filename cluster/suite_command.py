@@ -105,9 +105,12 @@ def _folder(name: str, recipe: Recipe, options: argparse.Namespace) -> Path:
 
 def _roles(recipe: Recipe, options: argparse.Namespace) -> list[Role]:
     """What must be started on the cluster."""
-    engines: list[Role] = ["rollout"] if options.model is not None and not is_url(options.model) else []
-    judged = recipe.reward.judge is not None and recipe.reward.judge.url is None
-    return [*engines, *(["judge"] if judged else [])]
+    roles: list[Role] = []
+    if options.model is not None and not is_url(options.model):
+        roles.append("rollout")
+    if recipe.reward.judge is not None and recipe.reward.judge.url is None:
+        roles.append("judge")
+    return roles
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def score_by_task(
     matched = match(predictions.texts, samples, strict=strict)
     texts = {id_: predictions.texts[id_] for id_ in matched.ids}
     answers = {id_: _answer(samples[id_], text, judgements) for id_, text in texts.items()}
-    tasks = {
+    tasks: dict[str, TaskScore] = {
         task: _task([id_ for id_ in matched.ids if samples[id_].task == task], samples, texts, answers)
         for task in TASKS
         if any(samples[id_].task == task for id_ in matched.ids)
@@ -108,7 +108,7 @@ def score_by_task(
         scored=len(matched.ids),
         faults=matched.faults,
         judged=judgements is not None,
-        tasks=dict(tasks),
+        tasks=tasks,
         mean=fmean(values) if values else None,
     )
     by = "judge" if result.judged else "rules"

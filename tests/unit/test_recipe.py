@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recipe import Recipe, RecipeError, dump_recipe, load_recipe, load_stages
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 
 
 @pytest.fixture
@@ -187,6 +187,32 @@ def test_stages_that_are_no_list_of_named_mappings_are_refused(tmp_path: Path, s
     path = tmp_path / "staged.yaml"
     path.write_text(f"run: {{name: x}}\nstages: {stages}\n")
     assert f"{path}: stages must be a list of mappings, each with a name" in error_of(path)
+
+
+def test_a_file_sets_apart_what_differs_from_its_base(written: Path) -> None:
+    other = written.parent / "sets" / "other.yaml"
+    other.parent.mkdir()
+    other.write_text("base: ../mine.yaml\nrun: {name: other}\nlearner: {ranks: 2}\n")
+    recipe = load_recipe([str(other), "learner.zero_stage=2"])
+    assert (recipe.run.name, recipe.run.steps) == ("other", 3)
+    assert (recipe.learner.lr, recipe.learner.ranks, recipe.learner.zero_stage) == (0.001, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        ("missing.yaml", "base missing.yaml does not exist (looked for "),
+        ("[a, b]", "base must be the name of a recipe file, got ['a', 'b']"),
+        ("loop.yaml", "base loop.yaml leads back to itself"),
+        ("there_and_back.yaml", "base loop2.yaml leads back to itself"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_named(tmp_path: Path, base: str, sentence: str) -> None:
+    (tmp_path / "there_and_back.yaml").write_text("base: loop2.yaml\n")
+    (tmp_path / "loop2.yaml").write_text("base: there_and_back.yaml\n")
+    path = tmp_path / "loop.yaml"
+    path.write_text(f"base: {base}\nrun: {{name: x}}\n")
+    assert sentence in error_of(path)
 
 
 def test_responses_of_a_group_of_one_have_nothing_to_be_compared_with(written: Path) -> None:
