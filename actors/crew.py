@@ -15,9 +15,11 @@ from actors.rollout import SamplingSettings
 from actors.scoring import Scorers
 from actors.waiting import ActorOptions
 from actors.weight_sync import WeightSync
-from data.sample import DrivingSample
+from data.cascade import earlier_answers, first_answers, in_context
+from data.sample import TASKS, DrivingSample
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from recipe import Recipe
+from rewards.answer import answer_part
 from rewards.canaries import run_canaries
 
 
@@ -76,11 +78,16 @@ async def examine(
 ) -> EvaluationResult:
     """Ask engines that hold weight version `version` every sample once and sum up the scores."""
     sampling = SamplingSettings(recipe.evaluation.temperature, recipe.rollout.max_tokens)
-    groups = await collect_groups(samples, 1, sampling, engines, scorers)
-    answers = [
-        Judged(sample, one.rollout.text, one.rollout.finish_reason, one.score, token_count=len(one.rollout.token_ids))
-        for sample, (one,) in zip(samples, groups, strict=True)
-    ]
+    rounds = [[s for s in samples if s.task == task] for task in TASKS] if recipe.evaluation.cascade else [samples]
+    answers: list[Judged] = []
+    for asked in rounds:
+        said = first_answers((one.sample, answer_part(one.text)) for one in answers)
+        shown = [in_context(sample, earlier_answers(sample, said)) for sample in asked]
+        groups = await collect_groups(shown, 1, sampling, engines, scorers)
+        answers += [
+            Judged(sample, one.rollout.text, one.rollout.finish_reason, one.score, len(one.rollout.token_ids))
+            for sample, (one,) in zip(asked, groups, strict=True)
+        ]
     tried = choose(samples, recipe.evaluation.canaries_per_task, recipe.data.seed) if scorers.judge else []
     canaries = await run_canaries(scorers.judge, tried) if scorers.judge and tried else None
     return summarize(name, version, answers, canaries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data.cascade import HEADING, cascaded
 from data.errors import DataError
 from data.faults import Faults, collected
 from data.formats import read_source
@@ -40,7 +41,8 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
             `data.strict` also the first faulty entry.
     """
     loaded = _load(settings, cache)
-    return loaded if settings.reasoning is None else _reasoned(loaded, settings.reasoning)
+    loaded = loaded if settings.reasoning is None else _reasoned(loaded, settings.reasoning)
+    return _cascaded(loaded) if settings.cascade else loaded
 
 
 def with_checked_sweeps(loaded: LoadedData) -> LoadedData:
@@ -64,6 +66,13 @@ def _reasoned(loaded: LoadedData, path: Path) -> LoadedData:
     """Reasoning for what is trained on; what is held out stays as it is."""
     train, faults = with_reasoning(loaded.split.train, read_reasoning(path))
     return replace(loaded, split=replace(loaded.split, train=train), faults=loaded.faults | faults)
+
+
+def _cascaded(loaded: LoadedData) -> LoadedData:
+    """Training questions in the context of earlier tasks' true answers; a measurement brings its own."""
+    train = cascaded(loaded.split.train)
+    corpus = (*loaded.corpus, HEADING)
+    return replace(loaded, split=replace(loaded.split, train=train), corpus=corpus)
 
 
 def _load(settings: DataSettings, cache: Path) -> LoadedData:

@@ -40,6 +40,8 @@ class DataSettings(BaseModel):
     reasoning: Path | None = None
     """Reasoning for the training questions, as `prepare_data.py distil` writes it (JSONL, by sample id); None: what the
     annotations themselves hold."""
+    cascade: bool = False
+    """Show each training question after the true answers to its frame's questions of earlier tasks."""
     without_images: bool = False
     """`drivebench` only: ask every question without images; `image_root` is not needed then."""
     reasons: Path | None = None

@@ -146,4 +146,3 @@ def test_every_benchmark_is_a_suite(name: str) -> None:
     suite = suite_of(name)
     wanted = ["add_arguments", "score", *(["questions", "judge_requests"] if SUITES[name].asks else [])]
     assert [function for function in wanted if not callable(getattr(suite, function, None))] == []
-

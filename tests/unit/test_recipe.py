@@ -204,7 +204,7 @@ def test_a_file_sets_apart_what_differs_from_its_base(written: Path) -> None:
         ("missing.yaml", "base missing.yaml does not exist (looked for "),
         ("[a, b]", "base must be the name of a recipe file, got ['a', 'b']"),
         ("loop.yaml", "base loop.yaml leads back to itself"),
-        ("there_and_back.yaml", "base loop2.yaml leads back to itself"),
+        ("there_and_back.yaml", "base there_and_back.yaml leads back to itself"),
     ],
 )
 def test_a_base_that_cannot_be_used_is_named(tmp_path: Path, base: str, sentence: str) -> None:

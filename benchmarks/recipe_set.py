@@ -1,0 +1,95 @@
+"""A folder of recipes, each run with several seeds from one starting policy, and what each reaches on held-out scenes.
+
+    python -m benchmarks.recipe_set recipes/strategies [--seeds 0 1 2] [--root runs/sets] [part.key=value ...]
+
+`base.yaml` of the folder is run first; the others begin with the policy it leaves. Runs that are finished are not run
+again. Prints a table of means with 95 % intervals over the seeds and, last, one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from scipy.stats import t as student
+
+from data.sample import TASKS
+from evaluation.held_out import EvaluationResult
+from evaluation.numbers import fixed
+from recipe import load_stages
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = "base"
+CONFIDENCE = 0.95
+
+
+def main() -> None:
+    """Run the set and print what it reached."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="recipes, one of them base.yaml")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--root", type=Path, default=Path("runs/sets"), help="folder of the runs")
+    parser.add_argument("overrides", nargs="*", metavar="part.key=value")
+    options = parser.parse_intermixed_args()
+    names = [BASE, *sorted(path.stem for path in options.folder.glob("*.yaml") if path.stem != BASE)]
+    found: dict[str, list[EvaluationResult]] = {name: [] for name in names}
+    for seed in options.seeds:
+        root = (options.root / options.folder.name / f"seed-{seed}").resolve()
+        for name in names:
+            found[name].append(measured(options.folder / f"{name}.yaml", root, seed, options.overrides))
+    figures = {name: of_recipe(results) for name, results in found.items()}
+    print(table(figures))
+    print(json.dumps({"folder": str(options.folder), "seeds": options.seeds, "recipes": figures}))
+
+
+def measured(recipe: Path, root: Path, seed: int, overrides: Sequence[str]) -> EvaluationResult:
+    """What a recipe's last stage reaches with one seed; it is run where it was not before."""
+    arguments = [str(recipe), f"run.root={root}", f"run.seed={seed}", f"data.seed={seed}", *overrides]
+    if recipe.stem != BASE:
+        arguments.append(f"policy.model={root / BASE / 'policy'}")
+    last = load_stages(arguments)[-1]
+    after = root / last.run.name / "evaluation" / "after.json"
+    if not after.is_file():
+        print(f"{recipe.stem}, seed {seed}", flush=True)
+        subprocess.run([sys.executable, str(ROOT / "train_grpo.py"), *arguments], cwd=ROOT, check=True)
+    return EvaluationResult.from_json(after.read_text())
+
+
+def of_recipe(results: Sequence[EvaluationResult]) -> dict[str, dict[str, float | None]]:
+    """Mean and half width of the interval, for the reward of each task and their mean."""
+    rewards: dict[str, list[float | None]] = {
+        task: [r.tasks[task].reward if task in r.tasks else None for r in results] for task in TASKS
+    }
+    rewards["mean"] = [result.reward for result in results]
+    rewards["behavior_accuracy"] = [None if r.behavior_accuracy is None else 100 * r.behavior_accuracy for r in results]
+    return {name: interval([value for value in values if value is not None]) for name, values in rewards.items()}
+
+
+def interval(values: Sequence[float]) -> dict[str, float | None]:
+    """The mean of some seeds and the half width of its interval by Student's t; None where there is none."""
+    if not values:
+        return {"mean": None, "half_width": None}
+    if len(values) == 1:
+        return {"mean": values[0], "half_width": None}
+    width = float(student.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return {"mean": fmean(values), "half_width": width}
+
+
+def table(figures: dict[str, dict[str, dict[str, float | None]]]) -> str:
+    """The figures for people."""
+    columns = list(next(iter(figures.values())))
+    lines = [f"{'recipe':<22}" + "".join(f"{column:>20}" for column in columns)]
+    for name, row in figures.items():
+        cells = (f"{fixed(row[c]['mean'])} ± {fixed(row[c]['half_width'])}" for c in columns)
+        lines.append(f"{name:<22}" + "".join(f"{cell:>20}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
