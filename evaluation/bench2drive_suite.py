@@ -1,17 +1,21 @@
-"""`evaluate.py bench2drive`: the leaderboard's four figures from its result JSON. No torch, no ray."""
+"""`evaluate.py bench2drive`: the leaderboard's four figures from its result JSON. Asks no model; no torch, no ray."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
 from data.json_stream import outermost, small_value
-from evaluation.bench2drive import ROUTES, Motion, read_motion, score
-from evaluation.file_scoring import add_strict, print_result
+from evaluation import bench2drive
+from evaluation.bench2drive import ROUTES, Motion, read_motion
+from evaluation.file_scoring import add_strict, fault_counts, fault_notes
 from evaluation.numbers import fixed
+from evaluation.published import BENCH2DRIVE
+from evaluation.suite import Judgements, Scored, Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_strict(parser)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Score; prints faults, a table and, last, one JSON object. The exit code.
+def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
+    """Score the leaderboard's result.
 
     Raises:
         DataError: a file cannot be used, or, with `--strict`, has a fault.
@@ -34,17 +38,31 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"--routes must be at least 1, got {options.routes}")
     tree = _object(options.result, "--result")
     motions = _motions(tree, options.motions) if options.motions else None
-    result = score(tree, strict=options.strict, motions=motions, count=options.routes)
-    rows = [
-        ("routes", f"{result.routes:,}"),
-        ("driving score", fixed(result.driving_score, 2)),
-        ("success rate (%)", fixed(result.success_rate, 2)),
-        ("efficiency (%)", fixed(result.efficiency, 2)),
-        ("comfort, as published (%)", fixed(result.comfort, 2)),
-        ("comfort, mended (%)", fixed(result.comfort_mended, 2)),
-    ]
-    print_result(result, rows)
-    return 0
+    result = bench2drive.score(tree, strict=options.strict, motions=motions, count=options.routes)
+    four = (result.driving_score, result.success_rate, result.efficiency, result.comfort)
+    return Scored(
+        result=result,
+        rows=(
+            ("routes", f"{result.routes:,}"),
+            ("driving score", fixed(result.driving_score, 2)),
+            ("success rate (%)", fixed(result.success_rate, 2)),
+            ("efficiency (%)", fixed(result.efficiency, 2)),
+            ("comfort, as published (%)", fixed(result.comfort, 2)),
+            ("comfort, mended (%)", fixed(result.comfort_mended, 2)),
+        ),
+        told=asdict(result),
+        figures=dict(zip(("driving_score", "success_rate", "efficiency", "comfort"), four, strict=True)),
+        tables=(
+            Table(
+                "Bench2Drive",
+                ("Driving score", "Success rate (%)", "Efficiency (%)", "Comfort (%)"),
+                (("this run", four),),
+                BENCH2DRIVE,
+            ),
+        ),
+        faults=fault_counts(result),
+        notes=fault_notes(result),
+    )
 
 
 def _object(path: Path, option: str) -> dict[str, Any]:

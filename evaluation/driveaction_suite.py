@@ -1,32 +1,55 @@
-"""`evaluate.py driveaction`: accuracy per level from files. No torch, no ray."""
+"""`evaluate.py driveaction`: accuracy per level. No torch, no ray."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from data.driveaction import read_driveaction
 from data.errors import DataError
 from data.faults import Faults, first_note
 from data.sample import Task
-from evaluation.driveaction import MODES, ActionTruth, score
-from evaluation.file_scoring import add_predictions, predictions_of, print_result
+from evaluation import driveaction
+from evaluation.driveaction import MODES, ActionTruth, is_right
+from evaluation.file_scoring import add_predictions, fault_counts, fault_notes, predictions_of
 from evaluation.numbers import fixed
+from evaluation.published import DRIVEACTION, OTHER_JUDGE
+from evaluation.suite import AnswerScore, Judgements, Question, Scored, Table
+from rewards.judge import JudgeRequest
 
 LEVELS: dict[Task, str] = {"perception": "Vision", "planning": "Language", "behavior": "Action"}
 """The first level of the tree by the task that the loader tells from it."""
+ACTION = "Action"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""
     add_predictions(parser, what="slice_n")
     parser.add_argument("--answers", type=Path, required=True, help="a parquet file, or a folder of them")
-    parser.add_argument("--mode", choices=MODES, help="what stood in the prompts; kept with the result")
+    parser.add_argument("--mode", choices=MODES, help="what stands in the prompts (asking a model: default A)")
     parser.add_argument("--language", choices=("en", "cn"), default="en", help="the column content_en or content_cn")
+    parser.add_argument("--image-root", type=Path, help="where images are unpacked (default: in the folder of --out)")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Score; prints faults, a table and, last, one JSON object. The exit code.
+def questions(options: argparse.Namespace) -> list[Question]:
+    """Every question of the file; in the modes with context, the action questions with what leads to them.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    root = options.image_root or options.out / "images"
+    samples = read_driveaction(options.answers, root, Faults(options.strict), options.mode or "A", options.language)
+    return [Question(sample) for sample in samples]
+
+
+def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
+    """Nothing: answers are read by rule."""
+    return {}
+
+
+def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
+    """Score by rule.
 
     Raises:
         DataError: a file cannot be used, or, with `--strict`, has a fault.
@@ -39,8 +62,22 @@ def run(options: argparse.Namespace) -> int:
     if not truths:
         raise DataError(f"{options.answers} holds no usable question{first_note(faults)}")
     predictions = predictions_of(options)
-    result = score(predictions.texts, truths, strict=options.strict, mode=options.mode)
-    rows = [("accuracy", fixed(result.accuracy, 2)), ("unreadable", f"{result.unreadable:,}")]
-    rows += [(f"{name} ({level.questions:,})", fixed(level.accuracy, 2)) for name, level in result.levels.items()]
-    print_result(result, rows, predictions.faults, faults)
-    return 0
+    result = driveaction.score(predictions.texts, truths, strict=options.strict, mode=options.mode)
+    levels = [(f"{name} ({level.questions:,})", fixed(level.accuracy, 2)) for name, level in result.levels.items()]
+    action = result.levels[ACTION].accuracy if ACTION in result.levels else None
+    row = tuple(action if mode == (options.mode or "A") else None for mode in MODES)
+    return Scored(
+        result=result,
+        rows=(("accuracy", fixed(result.accuracy, 2)), ("unreadable", f"{result.unreadable:,}"), *levels),
+        told=asdict(result),
+        figures={"accuracy": result.accuracy}
+        | {f"accuracy/{name}": level.accuracy for name, level in result.levels.items()},
+        answers={
+            id_: AnswerScore(100.0 * bool(is_right(text, truths[id_])))
+            for id_, text in predictions.texts.items()
+            if id_ in truths
+        },
+        tables=(Table("Accuracy on action questions (%)", MODES, (("this run", row),), DRIVEACTION, OTHER_JUDGE),),
+        faults=fault_counts(result, faults, predictions.faults),
+        notes=fault_notes(result, faults, predictions.faults),
+    )
