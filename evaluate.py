@@ -4,6 +4,7 @@ one JSON object.
 python evaluate.py runs/tiny                                        the policy a run left behind
 python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoint, on a recipe's data
 python evaluate.py drivelm --predictions output.json --answers test_eval.json      a benchmark, from files
+python evaluate.py compare runs/first runs/second                   two runs, question by question
 """
 
 from __future__ import annotations
@@ -40,18 +41,22 @@ SUITES = {
     "bench2drive": Suite("Bench2Drive: the leaderboard's four figures", "evaluation.bench2drive_suite"),
 }
 
+COMMANDS = SUITES | {
+    "compare": Suite("two runs on the same questions: differences with intervals", "evaluation.compare_command"),
+}
+
 
 def main(arguments: list[str]) -> int:
     """Evaluate; the exit code."""
-    if arguments and arguments[0] in SUITES:
+    if arguments and arguments[0] in COMMANDS:
         return run_suite(arguments[0], arguments[1:])
     return measure_policy(arguments)
 
 
 def run_suite(name: str, arguments: list[str]) -> int:
-    """Run a benchmark; the exit code. Input that must be mended is one sentence and exit code 2."""
-    suite = importlib.import_module(SUITES[name].module)
-    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=SUITES[name].help)
+    """Run a benchmark, or the comparison; the exit code. Input that must be mended is one sentence and exit code 2."""
+    suite = importlib.import_module(COMMANDS[name].module)
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=COMMANDS[name].help)
     suite.add_arguments(parser)
     try:
         return int(suite.run(parser.parse_args(arguments)))
@@ -114,7 +119,7 @@ def _table(result: EvaluationResult) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in SUITES:
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(main(sys.argv[1:]))
     from cluster.command import command
 
