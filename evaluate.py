@@ -3,6 +3,7 @@ held-out scenes. Prints a table and, last, one JSON object.
 
 python evaluate.py drivebench --model runs/tiny --answers drivebench-test.json --image-root nuscenes   a model
 python evaluate.py drivelm --predictions output.json --answers test_eval.json                          from files
+python evaluate.py compare runs/first runs/second                                                      two runs
 python evaluate.py runs/tiny                                        the policy a run left, on its held-out scenes
 python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoint, on a recipe's data
 """
@@ -20,12 +21,29 @@ from evaluation.held_out import EvaluationResult
 from evaluation.suites import SUITES, suite_of
 from rewards.errors import RewardError
 
+COMPARE = "compare"
+
 
 def main(arguments: list[str]) -> int:
     """Evaluate; the exit code."""
     if arguments and arguments[0] in SUITES:
         return run_suite(arguments[0], arguments[1:])
+    if arguments and arguments[0] == COMPARE:
+        return compare_runs(arguments[1:])
     return measure_policy(arguments)
+
+
+def compare_runs(arguments: list[str]) -> int:
+    """Compare two runs; the exit code. Input that must be mended is one sentence and exit code 2."""
+    from evaluation import compare_command
+
+    purpose = "Two runs on the same questions: differences with intervals, and a page of the answers that changed."
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {COMPARE}", description=purpose)
+    compare_command.add_arguments(parser)
+    try:
+        return compare_command.run(parser.parse_args(arguments))
+    except DataError as error:
+        return _refused(error)
 
 
 def run_suite(name: str, arguments: list[str]) -> int:
@@ -46,12 +64,16 @@ def run_suite(name: str, arguments: list[str]) -> int:
             print_scored(suite.score(options))
             return 0
     except (DataError, RewardError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refused(error)
     from cluster import suite_command
     from cluster.command import guarded
 
     return guarded(lambda: suite_command.run(name, options))
+
+
+def _refused(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +141,7 @@ def _table(result: EvaluationResult) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in SUITES:
+    if sys.argv[1:2] and sys.argv[1] in (*SUITES, COMPARE):
         sys.exit(main(sys.argv[1:]))
     from cluster.command import command
 

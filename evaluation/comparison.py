@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from data.sample import TASKS
 from evaluation.held_out import AnswerRecord, EvaluationResult, TaskResult
+from evaluation.paired import pair_answers
 
 BEFORE, AFTER = "before", "after"
 TITLES = {
@@ -87,12 +88,8 @@ def paired(
     before: EvaluationResult, after: EvaluationResult, task: str | None = None
 ) -> list[tuple[AnswerRecord, AnswerRecord]]:
     """The answers of both evaluations to the same questions, where both have a score."""
-    later = {answer.sample_id: answer for answer in after.answers if answer.failure is None}
-    return [
-        (answer, later[answer.sample_id])
-        for answer in before.answers
-        if answer.failure is None and answer.sample_id in later and task in (None, answer.task)
-    ]
+    pairs = pair_answers(before.answers, after.answers).pairs
+    return [(pair.a[0], pair.b[0]) for pair in pairs if task in (None, pair.task)]
 
 
 def _task_row(

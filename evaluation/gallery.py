@@ -92,6 +92,19 @@ class Card:
         return [role for role in roles if role in found]
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The answers to one question in two evaluations, with the words that tell them apart; `change` orders them."""
+
+    change: float
+    answers: tuple[tuple[str, AnswerRecord], tuple[str, AnswerRecord]]
+
+    @property
+    def asked(self) -> AnswerRecord:
+        """The record whose question and images are shown: the later one."""
+        return self.answers[1][1]
+
+
 def best_and_worst(rows: Iterable[Mapping[str, Any]], count: int) -> tuple[list[Card], list[Card]]:
     """The best and the worst answers among rollouts (rows of `samples/step_*.parquet`), at most `count` each.
 
@@ -109,13 +122,24 @@ def best_and_worst(rows: Iterable[Mapping[str, Any]], count: int) -> tuple[list[
 
 def gains_and_losses(before: EvaluationResult, after: EvaluationResult, count: int) -> tuple[list[Card], list[Card]]:
     """The held-out questions whose answers gained and lost most between two evaluations, at most `count` each."""
-    pairs = paired(before, after)
-    gains = [_pair_row(earlier, later) for earlier, later in pairs if later.value > earlier.value]
-    losses = [_pair_row(earlier, later) for earlier, later in pairs if later.value < earlier.value]
-    gains.sort(key=lambda row: -row["change"])
-    losses.sort(key=lambda row: row["change"])
-    return [_pair_card(row) for row in _in_turns(gains, count, set())], [
-        _pair_card(row) for row in _in_turns(losses, count, set())
+    return changed_most(
+        [
+            Changed(later.value - earlier.value, (("before", earlier), ("after", later)))
+            for earlier, later in paired(before, after)
+        ],
+        count,
+    )
+
+
+def changed_most(changed: Iterable[Changed], count: int) -> tuple[list[Card], list[Card]]:
+    """The questions that gained and lost most, at most `count` each; the tasks take turns, none is shown twice."""
+    rows: list[dict[str, Any]] = [
+        {"task": one.asked.task, "sample_id": one.asked.sample_id, "changed": one} for one in changed
+    ]
+    gains = sorted((row for row in rows if row["changed"].change > 0), key=lambda row: -row["changed"].change)
+    losses = sorted((row for row in rows if row["changed"].change < 0), key=lambda row: row["changed"].change)
+    return [_changed_card(row["changed"]) for row in _in_turns(gains, count, set())], [
+        _changed_card(row["changed"]) for row in _in_turns(losses, count, set())
     ]
 
 
@@ -183,14 +207,9 @@ def _rollout_card(row: Mapping[str, Any]) -> Card:
     )
 
 
-def _pair_row(before: AnswerRecord, after: AnswerRecord) -> dict[str, Any]:
-    change = after.value - before.value
-    return {"task": after.task, "sample_id": after.sample_id, "change": change, "answers": (before, after)}
-
-
-def _pair_card(row: Mapping[str, Any]) -> Card:
-    before, after = row["answers"]
-    return _held_out_card(after, _held_out_answer("before", before), _held_out_answer("after", after))
+def _changed_card(changed: Changed) -> Card:
+    answers = [_held_out_answer(when, record) for when, record in changed.answers]
+    return _held_out_card(changed.asked, *answers)
 
 
 def _setting_card(record: AnswerRecord, repeated: bool) -> Card:

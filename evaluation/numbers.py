@@ -39,6 +39,11 @@ def short(value: float) -> str:
     return (f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}").replace("-", "−")
 
 
+def probability(value: float | None) -> str:
+    """A p value to four decimals, one below them as such; a dash for None."""
+    return "<0.0001" if value is not None and value < 0.0001 else fixed(value, 4)
+
+
 def counted_noun(count: int, noun: str) -> str:
     """A number with its noun: `1 scene`, `2 scenes`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

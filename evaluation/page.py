@@ -30,8 +30,8 @@ class Tile:
     note: str
 
 
-def write_page(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Write `report.html` into a folder from a template of this package, and return its path.
+def write_page(folder: Path, template: str, context: Mapping[str, Any], name: str = REPORT_FILE) -> Path:
+    """Write `report.html`, or a page of another name, into a folder from a template of this package; its path.
 
     The page appears under its name when it is complete. Everything that the template inserts is escaped.
     """
@@ -45,7 +45,7 @@ def write_page(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
     environment.filters |= {"fixed": fixed, "percent": percent, "signed": signed, "tagged": tagged}
     environment.globals["kinds"] = KIND_TITLES
     page = environment.get_template(template).render(context)
-    path = folder / REPORT_FILE
+    path = folder / name
     part = path.with_suffix(".html.part")
     part.write_text(page, encoding="utf-8")
     part.replace(path)

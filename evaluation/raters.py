@@ -19,21 +19,16 @@ from typing import Annotated, Any, TypeVar
 
 import krippendorff
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from scipy import stats
 
+from evaluation.bootstrap import Floats, draws, interval
 from evaluation.numbers import counted_noun, fixed
 
 ALL_TASKS = "all"
-CONFIDENCE = 0.95
 FEWEST = 3
 """Two points always lie on a line: below three items a correlation says nothing."""
 PROBLEMS_SHOWN = 10
-_DRAWN_AT_ONCE = 1_000_000
-"""Values of a series that the bootstrap holds in memory."""
-
-Floats = NDArray[np.float64]
 
 
 class RatersError(ValueError):
@@ -106,19 +101,14 @@ def bootstrap_interval(x: Floats, y: Floats, resamples: int, seed: int) -> tuple
     """
     if pearson(x, y) is None:
         return None, None, 0
-    random = np.random.default_rng(seed)
-    at_once = max(1, _DRAWN_AT_ONCE // len(x))
     found: list[Floats] = []
-    for done in range(0, resamples, at_once):
-        drawn = random.integers(0, len(x), (min(at_once, resamples - done), len(x)))
-        kept = drawn[(np.ptp(x[drawn], axis=1) > 0) & (np.ptp(y[drawn], axis=1) > 0)]
-        found.append(stats.pearsonr(x[kept], y[kept], axis=1).statistic if len(kept) else np.empty(0))
-    defined = np.concatenate(found)
-    if not defined.size:
-        return None, None, resamples
-    tail = 50.0 * (1.0 - CONFIDENCE)
-    low, high = np.percentile(defined, [tail, 100.0 - tail])
-    return float(low), float(high), resamples - defined.size
+    for drawn in draws(len(x), resamples, seed):
+        defined = (np.ptp(x[drawn], axis=1) > 0) & (np.ptp(y[drawn], axis=1) > 0)
+        of_draws = np.full(len(drawn), np.nan)
+        if defined.any():
+            of_draws[defined] = stats.pearsonr(x[drawn[defined]], y[drawn[defined]], axis=1).statistic
+        found.append(of_draws)
+    return interval(np.concatenate(found))
 
 
 def alpha(ratings: Floats) -> float | None:

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from data.errors import DataError
 from data.sample import Task
 from evaluation.held_out import EvaluationResult, failure_name
+from evaluation.suite_record import first_problem
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -159,14 +161,14 @@ def read_run(folder: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: a file in `evaluation/` is not an evaluation; the message names it.
+        DataError: a file in `evaluation/` is not an evaluation; the message names it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist")
     recipe_path, provenance_path = folder / RECIPE_FILE, folder / PROVENANCE_FILE
     recipe_text = recipe_path.read_text() if recipe_path.is_file() else ""
     steps, broken_lines = _read_metrics(folder / METRICS_FILE)
-    evaluations = [_read_evaluation(path) for path in sorted((folder / EVALUATION_FOLDER).glob("*.json"))]
+    evaluations = [read_evaluation(path) for path in sorted((folder / EVALUATION_FOLDER).glob("*.json"))]
     return RunRecord(
         folder=folder,
         recipe=yaml.safe_load(recipe_text) or {},
@@ -179,11 +181,16 @@ def read_run(folder: Path) -> RunRecord:
     )
 
 
-def _read_evaluation(path: Path) -> EvaluationResult:
+def read_evaluation(path: Path) -> EvaluationResult:
+    """Read one file of `evaluation/`.
+
+    Raises:
+        DataError: it is not an evaluation; the message names it.
+    """
     try:
-        return EvaluationResult.from_json(path.read_text())
-    except ValidationError as error:
-        raise ValueError(f"{path} is not an evaluation as this version writes it: {error}") from error
+        return EvaluationResult.from_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not an evaluation as this version writes it: {first_problem(error)}") from None
 
 
 def _read_alarms(path: Path) -> tuple[dict[str, Any], ...]:

@@ -149,13 +149,17 @@ def read_record(folder: Path) -> tuple[SuiteRecord, list[AnswerRecord]]:
     try:
         record = SuiteRecord.model_validate_json((folder / RESULTS_FILE).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / RESULTS_FILE} is not as this version writes it: {_first(error)}") from None
+        raise DataError(f"{folder / RESULTS_FILE} is not as this version writes it: {first_problem(error)}") from None
     answers = []
-    for number, line in enumerate((folder / ANSWERS_FILE).read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            answers.append(AnswerRecord.model_validate_json(line))
-        except ValidationError as error:
-            raise DataError(f"{folder / ANSWERS_FILE}: line {number} is no answer: {_first(error)}") from None
+    # By the file's own lines: a response may hold characters that `str.splitlines` takes for the end of one.
+    with (folder / ANSWERS_FILE).open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                answers.append(AnswerRecord.model_validate_json(line))
+            except ValidationError as error:
+                raise DataError(
+                    f"{folder / ANSWERS_FILE}: line {number} is no answer: {first_problem(error)}"
+                ) from None
     return record, answers
 
 
@@ -164,8 +168,10 @@ def _cells(of_repeats: Sequence[Sequence[float | None]]) -> tuple[float | None, 
     return tuple(None if mean is None else mean.mean for mean in means)
 
 
-def _first(error: ValidationError | UnicodeDecodeError) -> str:
+def first_problem(error: ValidationError | UnicodeDecodeError) -> str:
+    """What is wrong with a file's text, in a few words."""
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
