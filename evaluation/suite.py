@@ -89,7 +89,7 @@ class Scored:
     result: SuiteResult
     rows: tuple[Row, ...]
     told: dict[str, Any]
-    figures: dict[str, float | None]
+    figures: Mapping[str, float | None]
     answers: dict[str, AnswerScore] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
     bars: tuple[Bars, ...] = ()

@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from data.cascade import HEADING, cascaded, earlier_answers, first_answers, in_context
-from data.sample import DrivingSample, Task
+from data.sample import DrivingSample, Kind, Task
 
 
 def sample(task: Task, question: str, answer: str, frame: str = "f", **choices: str) -> DrivingSample:
-    kind = "multiple_choice" if choices else "open_ended"
+    kind: Kind = "multiple_choice" if choices else "open_ended"
     return DrivingSample(f"{frame}-{question}", "s", frame, task, kind, question, answer, {}, choices)
 
 
