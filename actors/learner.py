@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from policies.losses import GlobalCounts, LossResult, PolicyLossInput, policy_lo
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import AlgorithmSettings, PolicySettings
-from policies.views import views_of
+from policies.views import BLANK, views_of
 from policies.vision import FrameFeatures, keeps_features
 
 Objective = Literal["policy", "supervised"]
@@ -256,8 +256,15 @@ class Learner:
         return result.plus(critic, weight)
 
     def packed(self, groups: Sequence[TrainingGroup]) -> Batch:
-        """Groups as one micro-batch on this rank's device."""
+        """Groups as one micro-batch on this rank's device.
+
+        Where the other ranks may show images and these groups show none, a black one goes along, as a prompt without
+        responses: ZeRO reduces gradients in the order of their arrival, so that all ranks must compute the same way.
+        """
         pad = self.encoder.processor.tokenizer.pad_token_id or 0
+        towers_meet = self.settings.ranks > 1 and not isinstance(self._image_inputs, FrameFeatures)
+        if towers_meet and not any(group.images for group in groups):
+            groups = [*groups, TrainingGroup((BLANK,), self.encoder.blank_prompt(), ())]
         batch = pack(
             groups,
             self._image_inputs,
@@ -265,9 +272,6 @@ class Learner:
             shared_prefix=self.policy.shares_prefix,
             prompt_positions=self.policy.prompt_positions,
         )
-        towers_meet = self.settings.ranks > 1 and not isinstance(self._image_inputs, FrameFeatures)
-        if towers_meet and not any(group.images for group in groups):
-            batch = replace(batch, idle_images=self.encoder.blank_tensors())
         return batch.to(self.engine.device)
 
     @torch.no_grad()

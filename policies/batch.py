@@ -40,7 +40,10 @@ class TrainingResponse:
 
 @dataclass(frozen=True, slots=True)
 class TrainingGroup:
-    """One prompt with the images of its sample (names and paths) and the responses to learn from."""
+    """One prompt with the images of its sample (names and paths) and the responses to learn from.
+
+    Without responses it takes part in the computation and teaches nothing: its rank keeps step with the others.
+    """
 
     images: Views
     prompt_ids: tuple[int, ...]
@@ -74,9 +77,6 @@ class Batch:
     """The critic's values before the first update on this batch, padded with 0; None without a critic."""
     returns_R_T: Tensor | None = None
     """What the critic learns to expect, padded with 0; None without a critic."""
-    idle_images: dict[str, Tensor] | None = None
-    """Where this batch shows no image: what its rank's tower looks at for nothing, because those of the other ranks
-    work and all must meet in the same collectives."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -86,8 +86,7 @@ class Batch:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         inputs = {name: tensor.to(device) for name, tensor in self.model_inputs.items()}
-        idle = self.idle_images and {name: tensor.to(device) for name, tensor in self.idle_images.items()}
-        return replace(self, model_inputs=inputs, idle_images=idle, **moved)
+        return replace(self, model_inputs=inputs, **moved)
 
 
 ImageTensors = Callable[[Views], dict[str, Tensor]]
@@ -187,6 +186,7 @@ class _Span:
 class _Row:
     token_ids: list[int]
     images: Views
+    prompt_length: int
     spans: list[_Span]
 
 
@@ -199,7 +199,7 @@ def _shared_rows(groups: Sequence[TrainingGroup]) -> list[_Row]:
             start = len(token_ids)
             token_ids += response.token_ids
             spans.append(_Span(len(group.prompt_ids), start, len(token_ids)))
-        rows.append(_Row(token_ids, group.images, spans))
+        rows.append(_Row(token_ids, group.images, len(group.prompt_ids), spans))
     return rows
 
 
@@ -209,7 +209,9 @@ def _plain_rows(groups: Sequence[TrainingGroup]) -> list[_Row]:
         prompt = len(group.prompt_ids)
         for response in group.responses:
             token_ids = [*group.prompt_ids, *response.token_ids]
-            rows.append(_Row(token_ids, group.images, [_Span(prompt, prompt, len(token_ids))]))
+            rows.append(_Row(token_ids, group.images, prompt, [_Span(prompt, prompt, len(token_ids))]))
+        if not group.responses:
+            rows.append(_Row(list(group.prompt_ids), group.images, prompt, []))
     return rows
 
 
@@ -217,7 +219,7 @@ def _shared_mask(rows: Sequence[_Row], length: int) -> Tensor:
     """What each position may see, to be added to attention scores, (B, 1, L, L): the prompt, and its own response."""
     segment_B_L = torch.full((len(rows), length), -2)  # -2 padding, -1 prompt, i the i-th response of the row
     for b, row in enumerate(rows):
-        segment_B_L[b, : row.spans[0].prompt_length] = -1
+        segment_B_L[b, : row.prompt_length] = -1
         for i, span in enumerate(row.spans):
             segment_B_L[b, span.start : span.end] = i
     earlier_L_L = torch.ones(length, length, dtype=torch.bool).tril()
@@ -234,10 +236,10 @@ def _shared_positions(
     """Position ids, (B, L), or (axes, B, L) where there are several: each response goes on from its prompt."""
     of_rows = []
     for row, tensors in zip(rows, images, strict=True):
-        prompt = row.spans[0].prompt_length
+        prompt = row.prompt_length
         own_A_L = prompt_positions(tuple(row.token_ids[:prompt]), tensors)
         onward = [torch.arange(span.end - span.start) + own_A_L.max() + 1 for span in row.spans]
-        position_A_L = torch.cat([own_A_L, torch.cat(onward).expand(len(own_A_L), -1)], dim=1)
+        position_A_L = torch.cat([own_A_L, *(one.expand(len(own_A_L), -1) for one in onward)], dim=1)
         of_rows.append(torch.nn.functional.pad(position_A_L, (0, length - position_A_L.shape[1])))
     positions_A_B_L = torch.stack(of_rows, dim=1)
     return positions_A_B_L[0] if len(positions_A_B_L) == 1 else positions_A_B_L

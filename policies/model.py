@@ -19,7 +19,7 @@ from policies.lora import add_adapters
 from policies.patches import set_patches
 from policies.settings import PolicySettings
 from policies.value_head import ValueHead
-from policies.vision import features, freeze_vision, with_features
+from policies.vision import freeze_vision, with_features
 
 ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
 """Model types that number image tokens by time, row and column (multimodal rotary positions)."""
@@ -87,8 +87,6 @@ class Policy(nn.Module):
         A value is that of the state before the token, and None without a critic.
         """
         hidden_B_L_D = self.body.model(**self._model_inputs(batch), use_cache=False).last_hidden_state
-        if batch.idle_images is not None:
-            hidden_B_L_D = hidden_B_L_D + 0.0 * features(self.body, batch.idle_images).sum()
         hidden_R_T_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T]
         values_R_T = None if self.value_head is None else self.value_head(hidden_R_T_D)
         return self._logprobs(hidden_R_T_D, batch, temperature), values_R_T

@@ -13,12 +13,10 @@ from torch import Tensor
 
 from data.sample import DrivingSample
 from policies.settings import PolicySettings
-from policies.views import Picture, Views, draw, picture_id, pictures, views_of
+from policies.views import BLANK, Picture, Views, draw, picture_id, pictures, views_of
 
 IMAGE_CACHE_BYTES = 512 * 2**20
 """Frames, and image tensors, kept per process; bounded, so that host memory does not grow with the number of frames."""
-
-BLANK_SIZE = (64, 64)
 
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask"})
 """What a processor makes of text; the rest is of images."""
@@ -98,9 +96,11 @@ class PromptEncoder:
             self._tensors[views] = tensors
         return tensors
 
-    def blank_tensors(self) -> dict[str, Tensor]:
-        """The image tensors of one black image."""
-        return _unnested(self._image_inputs([Image.new("RGB", self.settings.image_size or BLANK_SIZE)]))
+    def blank_prompt(self) -> tuple[int, ...]:
+        """The prompt ids of one black image (`policies.views.BLANK`) and no question."""
+        text = self.processor.apply_chat_template(chat_messages("", 1, None), tokenize=False)
+        inputs = self.processor(images=self.images((BLANK,)), text=text, return_tensors="pt")
+        return tuple(inputs["input_ids"][0].tolist())
 
     def _image_inputs(self, images: list[Image.Image]) -> dict[str, Tensor]:
         """What the whole processor makes of images: it may cut them otherwise than its image processor does alone."""

@@ -28,6 +28,11 @@ class View(NamedTuple):
 Views = tuple[View, ...]
 """The images of a sample, by which everything made of them is kept and found again."""
 
+BLANK = View("BLANK", "")
+"""A black image of no file, for a rank whose questions show none while those of the others do."""
+
+BLANK_SIZE = (64, 64)
+
 Picture = tuple[View, ...]
 """The views that make one image of a prompt: one, or those of a grid."""
 
@@ -62,6 +67,8 @@ def draw(picture: Picture, settings: PolicySettings) -> Image.Image:
     if settings.views == "stitched" and picture[0].name in CAMERAS:
         return stitch({view.name: load_frame(view.path, settings.image_size) for view in picture})
     (view,) = picture
+    if view == BLANK:
+        return Image.new("RGB", settings.image_size or BLANK_SIZE)
     return _draw_lidar(view.path, settings) if view.name == LIDAR else load_frame(view.path, settings.image_size)
 
 
