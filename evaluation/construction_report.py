@@ -91,11 +91,12 @@ def _measured(record: Construction) -> str:
     if settings.band is None:
         return f"Drawn from {read}, whatever their difficulty; nothing was cleaned."
     low, high = (f"{end:g}" for end in settings.band)
-    *others, last = settings.models
     which, but = ("All", ", but for those that are trained on") if settings.which == "hard" else ("Drawn from the", "")
+    *others, last = settings.models
+    models = f"{', '.join(others)} and {last}" if others else last
     return (
         f"{which} frames whose difficulty D, the mean score of their questions over {settings.repeats} answers each by "
-        f"{' and '.join([*([', '.join(others)] if others else []), last])}, lies from {low} to {high}{but}. The data hold {read}."
+        f"{models}, lies from {low} to {high}{but}. The data hold {read}."
     )
 
 
