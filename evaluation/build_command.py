@@ -68,7 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--overwrite", action="store_true", help="replace what FOLDER holds")
         files = "JSONL, or DriveLM's, DriveBench's or DriveLMM-o1's JSON"
         one.add_argument(
-            "--exclude", type=Path, nargs="+", default=[], metavar="FILE", help=f"keep its frames out: {files}"
+            "--exclude",
+            type=Path,
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FILE",
+            help=f"keep its frames out: {files}",
         )
         if which == "hard":
             one.add_argument("--training", type=Path, required=True, metavar="FILE", help="what is trained on")

@@ -127,7 +127,7 @@ def _tiles(record: Construction) -> list[Tile]:
         tiles.append(Tile("Frames kept out", f"{met:,}", f"of {sum(one.frames for one in record.left_out):,} named"))
     lost = sum(map(len, record.faulty.values()))
     if settings.which != "unfiltered":
-        tiles.append(Tile("Faulty questions", f"{lost:,}", "left out before anything was scored"))
+        tiles.append(Tile("Faulty questions", f"{lost:,}", "left out, and in no frame's score"))
     return tiles
 
 
@@ -258,7 +258,7 @@ def _losses(record: Construction) -> list[tuple[str, str, int, float]]:
 
 def _counted(record: Construction) -> list[tuple[str, str]]:
     """What was used in spite of something, and what the scores and the kept-out frames rest on."""
-    counted = [(f"used although read with {reason}", f"{count:,}") for reason, count in record.read_with_fault.items()]
+    counted = [(f"read in spite of {reason}", f"{count:,}") for reason, count in record.read_with_fault.items()]
     counted += [(f"used although {_WORDS.get(why, why)}", f"{n:,}") for why, n in record.scored_with_fault.items()]
     for one in record.scores:
         counted += [(f"answers without a score, {one.name}: {why}", f"{n:,}") for why, n in one.failures.items()]

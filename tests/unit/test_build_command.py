@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,47 +17,16 @@ from data.drivelm import load_drivelm
 from data.jsonl import load_jsonl, write_jsonl
 from data.sample import DrivingSample
 from evaluation.construction import Construction, read_construction
-from evaluation.held_out import AnswerRecord
-from evaluation.suite_record import ANSWERS_FILE, Cost, SuiteRecord, read_record, write_record
+from evaluation.suite_record import read_record
 from prepare_data import main
-from tests.drawn import draw, written
+from tests.drawn import written
+from tests.scored import build, drawn_samples, frames, ids, scored, shifted, ten_each, training
 from tests.unit.test_report import Page
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 TRAIN = SHARED / "drivelm" / "challenge" / "data" / "train_sample.json"
 NUSCENES = SHARED / "drivelm" / "nuscenes"
-WORDS = ("straight. The ego vehicle is driving slowly.", "straight. The ego vehicle is driving slowly.", "to the left.")
-
-Value = Callable[[DrivingSample, int], float]
-
-
-def drawn_samples(folder: Path) -> list[DrivingSample]:
-    """Twelve frames of four scenes, each with a question of three tasks; the first frame has one with a fault more."""
-    samples = []
-    for number in range(12):
-        image = str(draw(folder / "images" / f"{number}.jpg", number * 20))
-        plain = DrivingSample("", f"scene-{number % 4}", f"frame-{number}", "perception", "yes_no", "", "Yes.", {})
-        behavior = f"The ego vehicle is going {WORDS[number % 3]}"
-        for task, kind, answer in (
-            ("perception", "yes_no", "Yes."),
-            ("planning", "open_ended", "Brake."),
-            ("behavior", "open_ended", behavior),
-        ):
-            samples.append(
-                replace(
-                    plain,
-                    id=f"frame-{number}_{task}",
-                    task=task,  # type: ignore[arg-type]
-                    kind=kind,  # type: ignore[arg-type]
-                    question=f"What of {task}?",
-                    answer=answer,
-                    images={"CAM_FRONT": image},
-                )
-            )
-    doubled = {"A": "Going ahead.", "B": "going ahead"}
-    faulty = replace(samples[0], id="faulty", kind="multiple_choice", question="Which?", answer="A", choices=doubled)
-    return [*samples, faulty]
 
 
 @pytest.fixture
@@ -68,86 +34,6 @@ def samples(tmp_path: Path) -> list[DrivingSample]:
     found = drawn_samples(tmp_path)
     write_jsonl(tmp_path / "own.jsonl", found)
     return found
-
-
-def frame_number(sample: DrivingSample) -> int:
-    return int(sample.frame_id.rpartition("-")[2])
-
-
-def ten_each(sample: DrivingSample, repeat: int) -> float:
-    """Frame n has D = 5 n: eight answers from 3.5 below to 3.5 above its mean, or all nought."""
-    middle = 5.0 * frame_number(sample)
-    return middle + (repeat - 3.5 if middle else 0.0)
-
-
-def shifted(value: Value, by: float) -> Value:
-    return lambda sample, repeat: value(sample, repeat) + by
-
-
-def scored(
-    folder: Path,
-    samples: Sequence[DrivingSample],
-    value: Value,
-    repeats: int = 8,
-    failed: Callable[[DrivingSample, int], bool] = lambda sample, repeat: False,
-    **changed: Any,
-) -> Path:
-    """The folder of a run in which each answer had that value."""
-    answers = [
-        AnswerRecord(
-            sample_id=sample.id,
-            scene_id=sample.scene_id,
-            task=sample.task,
-            kind=sample.kind,
-            question=sample.question,
-            choices=sample.choices,
-            images=sample.images,
-            ground_truth=sample.answer,
-            response="Some say\u2028this.",
-            finish_reason="stop",
-            token_count=3,
-            value=value(sample, repeat),
-            parts={},
-            failure="judge: timed out" if failed(sample, repeat) else None,
-            repeat=repeat,
-        ).model_copy(update=changed)
-        for sample in samples
-        for repeat in range(repeats)
-    ]
-    cost = Cost(response_tokens=3.0, image_tokens=None, seconds_per_question=None, overlong_share=0.0)
-    record = SuiteRecord(
-        suite="drivelm_hard",
-        title="DriveLM-Hard",
-        model=f"models/{folder.name}",
-        sampling={"repeats": repeats},
-        sources={},
-        started_at="2026-01-01T00:00:00",
-        questions=len(samples),
-        settings=("",),
-        figures={},
-        tables=(),
-        bars=(),
-        cost=cost,
-        faults={},
-    )
-    write_record(folder, record, answers)
-    return folder
-
-
-def build(which: str, folder: Path, out: str, *more: object) -> int:
-    return main(["build", which, str(folder / "own.jsonl"), "--out", str(folder / out), *map(str, more)])
-
-
-def training(folder: Path, out: str, *more: object) -> int:
-    return build("training", folder, out, "--scores", f"align={folder / 'align'}", *more)
-
-
-def ids(path: Path) -> list[str]:
-    return [sample.id for sample in load_jsonl(path).samples]
-
-
-def frames(path: Path) -> set[str]:
-    return {sample.frame_id for sample in load_jsonl(path).samples}
 
 
 # --- the training set -------------------------------------------------------------------------------------------------
@@ -169,6 +55,13 @@ def test_the_training_set_has_the_frames_of_the_band_but_the_benchmarks(
         "frame-5": 25.0, "frame-6": 30.0, "frame-8": 40.0, "frame-9": 45.0,
     }  # fmt: skip
     assert sum(made.dropped.values()) + made.chosen.samples == made.source.samples == 37
+
+
+def test_every_file_of_frames_counts_however_it_is_given(tmp_path: Path, samples: list[DrivingSample]) -> None:
+    scored(tmp_path / "align", samples, ten_each)
+    files = [written(tmp_path / f"{n}.json", [{"frame_token": f"frame-{n}"}]) for n in (5, 6, 7)]
+    assert training(tmp_path, "out", "--exclude", files[0], files[1], "--exclude", files[2]) == 0
+    assert frames(tmp_path / "out" / "samples.jsonl") == {"frame-8", "frame-9"}
 
 
 def test_frames_are_drawn_and_rare_actions_repeated(tmp_path: Path, samples: list[DrivingSample]) -> None:
@@ -322,139 +215,6 @@ def test_a_build_that_fails_leaves_what_was_there(
     assert "no sample is left (1 duplicate_options, 36 outside_band)" in said
     assert "runs from 0.0 to 55.0: move or widen the band" in said
     assert (tmp_path / "out/construction.json").read_bytes() == before
-
-
-# --- what cannot be used ----------------------------------------------------------------------------------------------
-
-
-def test_fewer_scores_than_asked_for_are_counted_and_used(
-    tmp_path: Path, samples: list[DrivingSample], capsys: pytest.CaptureFixture[str]
-) -> None:
-    scored(
-        tmp_path / "align",
-        samples,
-        lambda sample, repeat: 30.0,
-        failed=lambda sample, repeat: sample.frame_id == "frame-3" and (repeat == 0 or sample.task == "planning"),
-    )
-    assert training(tmp_path, "out") == 0
-    made = read_construction(tmp_path / "out")
-    assert made.dropped["no_score"] == 1
-    assert made.scored_with_fault == {"fewer_scores": 2}
-    assert made.scores[0].failures == {"judge": 10}
-    assert "align: 286 of 296 answers have a score" in capsys.readouterr().err
-
-
-Change = Callable[[Path, list[DrivingSample]], list[object]]
-
-
-def fewer(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, ten_each, repeats=3)
-    return []
-
-
-def others(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", [replace(sample, id=f"other-{sample.id}") for sample in samples], ten_each)
-    return []
-
-
-def other_questions(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, ten_each, question="Another?")
-    return []
-
-
-def all_failed(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, ten_each, failed=lambda sample, repeat: True)
-    return []
-
-
-def out_of_range(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, lambda sample, repeat: 101.0)
-    return []
-
-
-def twice(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, ten_each, repeat=0)
-    return []
-
-
-def broken_answers(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, ten_each)
-    with (folder / "align" / ANSWERS_FILE).open("a") as file:
-        file.write("{}\n")
-    return []
-
-
-def no_answers(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    shutil.rmtree(scored(folder / "align", samples, ten_each))
-    return []
-
-
-def no_samples(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    (folder / "own.jsonl").unlink()
-    return fine(folder, samples)
-
-
-def unusable_samples(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    (folder / "own.jsonl").write_text("nonsense\n")
-    return fine(folder, samples)
-
-
-def fine(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    scored(folder / "align", samples, ten_each)
-    return []
-
-
-def with_arguments(*arguments: object) -> Change:
-    return lambda folder, samples: [*fine(folder, samples), *arguments]
-
-
-def broken_exclusion(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    return [*fine(folder, samples), "--exclude", written(folder / "e.json", [{"question": "?"}])]
-
-
-def file_as_folder(folder: Path, samples: list[DrivingSample]) -> list[object]:
-    (folder / "out").write_text("mine")
-    return fine(folder, samples)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (fewer, "has 3 answers to a question where 8 are averaged: sample with --repeats 8, or build with --repeats 3"),
-        (others, "answers 296 questions, none of them among the samples"),
-        (other_questions, "answers another question under the id frame-0_perception"),
-        (all_failed, "has no score, all 296 answers failed (296 judge)"),
-        (out_of_range, "align has the score 101.0 for frame-0_perception; scores are numbers from 0 to 100"),
-        (twice, "holds repeat 0 of frame-0_perception twice"),
-        (broken_answers, "line 297 is no answer"),
-        (no_answers, "is not the folder of a benchmark's run: it has no results.json"),
-        (no_samples, "own.jsonl cannot be read: No such file or directory"),
-        (unusable_samples, "own.jsonl holds no usable question; first:"),
-        (with_arguments("--band", 45, 25), "--band: Value error, give the lower end first, and both from 0 to 100"),
-        (with_arguments("--frames", 0), "--frames: Input should be greater than or equal to 1, got 0"),
-        (with_arguments("--rarest", 2), "--rarest: Input should be less than or equal to 1, got 2.0"),
-        (with_arguments("--scores", "b=b"), "build training is decided by one model: give --scores once"),
-        (with_arguments("--scores", "align=b"), "--scores names align twice"),
-        (with_arguments("--band", 1, 2), "move or widen the band"),
-        (broken_exclusion, "e.json: [0] names no frame"),
-        (with_arguments("--exclude", "nowhere.json"), "nowhere.json cannot be read: No such file or directory"),
-        (file_as_folder, "out is a file: name a folder"),
-    ],
-)
-def test_what_cannot_be_used_is_one_sentence(
-    tmp_path: Path,
-    samples: list[DrivingSample],
-    capsys: pytest.CaptureFixture[str],
-    change: Change,
-    said: str,
-) -> None:
-    more = change(tmp_path, samples)
-    assert training(tmp_path, "out", *more) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
-    assert not (tmp_path / "out" / "samples.jsonl").exists()
 
 
 def test_too_few_frames_and_no_benchmark_are_said_and_built_all_the_same(
