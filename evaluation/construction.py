@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data.errors import DataError
 from data.sample import Task
+from evaluation.suite_record import first_problem
 
 CONSTRUCTION_FILE = "construction.json"
 SAMPLES_FILE = "samples.jsonl"
@@ -201,10 +202,8 @@ def read_construction(folder: Path) -> Construction:
     try:
         return Construction.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise DataError(
-            f"{path} is not as this version writes it ({where}: {first['msg']}): give another --out, or --overwrite"
+            f"{path} is not as this version writes it ({first_problem(error)}): give another --out, or --overwrite"
         ) from None
 
 

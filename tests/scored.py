@@ -9,10 +9,10 @@ from typing import Any
 
 from data.jsonl import load_jsonl
 from data.sample import DrivingSample
-from evaluation.held_out import AnswerRecord
-from evaluation.suite_record import Cost, SuiteRecord, write_record
+from evaluation.suite_record import write_record
 from prepare_data import main
 from tests.drawn import draw
+from tests.suite_runs import answer, record
 
 WORDS = ("straight. The ego vehicle is driving slowly.", "straight. The ego vehicle is driving slowly.", "to the left.")
 
@@ -26,7 +26,7 @@ def drawn_samples(folder: Path) -> list[DrivingSample]:
         image = str(draw(folder / "images" / f"{number}.jpg", number * 20))
         plain = DrivingSample("", f"scene-{number % 4}", f"frame-{number}", "perception", "yes_no", "", "Yes.", {})
         behavior = f"The ego vehicle is going {WORDS[number % 3]}"
-        for task, kind, answer in (
+        for task, kind, truth in (
             ("perception", "yes_no", "Yes."),
             ("planning", "open_ended", "Brake."),
             ("behavior", "open_ended", behavior),
@@ -38,7 +38,7 @@ def drawn_samples(folder: Path) -> list[DrivingSample]:
                     task=task,  # type: ignore[arg-type]
                     kind=kind,  # type: ignore[arg-type]
                     question=f"What of {task}?",
-                    answer=answer,
+                    answer=truth,
                     images={"CAM_FRONT": image},
                 )
             )
@@ -71,43 +71,24 @@ def scored(
 ) -> Path:
     """The folder of a run in which each answer had that value."""
     answers = [
-        AnswerRecord(
+        answer(
+            sample.images,
+            task=sample.task,
             sample_id=sample.id,
             scene_id=sample.scene_id,
-            task=sample.task,
             kind=sample.kind,
-            question=sample.question,
             choices=sample.choices,
-            images=sample.images,
             ground_truth=sample.answer,
             response="Some say\u2028this.",
-            finish_reason="stop",
-            token_count=3,
             value=value(sample, repeat),
-            parts={},
             failure="judge: timed out" if failed(sample, repeat) else None,
+            question=sample.question,
             repeat=repeat,
         ).model_copy(update=changed)
         for sample in samples
         for repeat in range(repeats)
     ]
-    cost = Cost(response_tokens=3.0, image_tokens=None, seconds_per_question=None, overlong_share=0.0)
-    record = SuiteRecord(
-        suite="drivelm_hard",
-        title="DriveLM-Hard",
-        model=f"models/{folder.name}",
-        sampling={"repeats": repeats},
-        sources={},
-        started_at="2026-01-01T00:00:00",
-        questions=len(samples),
-        settings=("",),
-        figures={},
-        tables=(),
-        bars=(),
-        cost=cost,
-        faults={},
-    )
-    write_record(folder, record, answers)
+    write_record(folder, record(suite="drivelm_hard", model=f"models/{folder.name}"), answers)
     return folder
 
 

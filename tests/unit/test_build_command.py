@@ -20,8 +20,8 @@ from evaluation.construction import Construction, read_construction
 from evaluation.suite_record import read_record
 from prepare_data import main
 from tests.drawn import written
+from tests.page import Page
 from tests.scored import build, drawn_samples, frames, ids, scored, shifted, ten_each, training
-from tests.unit.test_report import Page
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
