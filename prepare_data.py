@@ -3,6 +3,7 @@
 python prepare_data.py check samples.jsonl --model tiny                                    what a data file holds
 python prepare_data.py convert drivelm train.json samples.jsonl --image-root nuscenes      other formats to JSONL
 python prepare_data.py corrupt nuscenes/samples data/corruption --corruption all           DriveBench's 15 corruptions
+python prepare_data.py build training samples.jsonl --out train --scores align=scores ...  the paper's two subsets
 python prepare_data.py distil --annotations train.json --image-root nuscenes ...           reasoning by a teacher model
 """
 
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "check": Command("count what a data file holds, and what would be left out and why", "policies.check_command"),
     "convert": Command("write a dataset as JSONL of samples", "data.convert_command"),
     "corrupt": Command("write a corrupted copy of a nuScenes image tree", "data.corrupt_command"),
+    "build": Command("choose a training set, or a hard one, by difficulty", "evaluation.build_command"),
     "distil": Command("ask a teacher model how answers come about", "data.teacher"),
 }
 

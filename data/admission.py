@@ -153,7 +153,7 @@ def _note_coordinates(sample: DrivingSample, faults: Faults) -> None:
         f"question {sample.id} has the point {pair} outside the {width}x{height} image in its {what}"
         for what, text in texts
         for pair in coordinate_pairs(text)
-        if outside_image((pair[0] * IMAGE_WIDTH / width, pair[1] * IMAGE_HEIGHT / height))
+        if outside_image(pair, sample.coordinate_unit)
     ]
     for item in sample.objects:
         corners = [item.box[:2], item.box[2:]] if item.box else []

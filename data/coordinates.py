@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH
+from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH, CoordinateUnit
 
 Pair = tuple[float, float]
 """x and y in pixels of the 1600x900 frame."""
@@ -58,10 +58,13 @@ def without_coordinates(text: str) -> str:
     return " ".join(_PLACE.sub(_words_of, text).split())
 
 
-def outside_image(pair: Pair) -> bool:
-    """Whether a point lies outside the 1600x900 frame."""
+def outside_image(pair: Pair, unit: CoordinateUnit = "pixels") -> bool:
+    """Whether a point lies outside the image; metres on the ground never do."""
+    if unit == "metres":
+        return False
+    width, height = (IMAGE_WIDTH, IMAGE_HEIGHT) if unit == "pixels" else (1, 1)
     x, y = pair
-    return not (0 <= x <= IMAGE_WIDTH and 0 <= y <= IMAGE_HEIGHT)
+    return not (0 <= x <= width and 0 <= y <= height)
 
 
 def _fields(group: str) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import DataError
-from data.sample import DrivingSample
+from data.sample import TASKS, DrivingSample, Task
 
 K = 8
 """Answers sampled from each model for each question."""
@@ -42,6 +42,17 @@ class Difficulty:
     frames: dict[str, float]
     dropped: dict[str, list[str]]
     kept_with_fault: dict[str, list[str]]
+    by_model: dict[str, dict[str, float]]
+    """Model to frame to what D would be by that model alone, over the same questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDifficulty:
+    """The mean score (0-100) of a task's questions: by each model, and over the models."""
+
+    questions: int
+    by_model: dict[str, float]
+    mean: float
 
 
 def question_score(scores: ScoreTable, models: Sequence[str], sample_id: str) -> float | None:
@@ -70,6 +81,7 @@ def frame_difficulty(
     dropped: dict[str, list[str]] = defaultdict(list)
     kept: dict[str, list[str]] = defaultdict(list)
     by_frame: dict[str, list[float]] = defaultdict(list)
+    of_models: dict[str, dict[str, list[float]]] = {model: defaultdict(list) for model in models}
     for sample in samples:
         _check_range(scores, models, sample.id)
         value = question_score(scores, models, sample.id)
@@ -79,19 +91,40 @@ def frame_difficulty(
         if any(len(scores[model][sample.id]) < answers_per_model for model in models):
             kept[FEWER_SCORES].append(sample.id)
         by_frame[sample.frame_id].append(value)
-    frames = {frame: statistics.fmean(values) for frame, values in by_frame.items()}
-    return Difficulty(frames, dict(dropped), dict(kept))
+        for model in models:
+            of_models[model][sample.frame_id].append(statistics.fmean(scores[model][sample.id]))
+    by_model = {model: _means(values) for model, values in of_models.items()}
+    return Difficulty(_means(by_frame), dict(dropped), dict(kept), by_model)
+
+
+def task_difficulty(
+    samples: Iterable[DrivingSample], scores: ScoreTable, models: Sequence[str]
+) -> dict[Task, TaskDifficulty]:
+    """How well each task's questions were answered, in task order; questions that a model has no score for count not.
+
+    A task without a scored question is left out.
+    """
+    by_task: dict[Task, list[str]] = defaultdict(list)
+    for sample in samples:
+        if all(scores[model].get(sample.id) for model in models):
+            by_task[sample.task].append(sample.id)
+    found: dict[Task, TaskDifficulty] = {}
+    for task in (task for task in TASKS if task in by_task):
+        ids = by_task[task]
+        by_model = {model: statistics.fmean(statistics.fmean(scores[model][id_]) for id_ in ids) for model in models}
+        found[task] = TaskDifficulty(len(ids), by_model, statistics.fmean(by_model.values()))
+    return found
 
 
 def frames_within(frames: Mapping[str, float], band: tuple[float, float]) -> tuple[str, ...]:
     """The frames whose D lies in a band, both ends included, in the order of their ids.
 
     Raises:
-        DataError: the band's ends are not in order.
+        DataError: the band's ends are not in order, or lie where no D does.
     """
     low, high = band
-    if not low <= high:
-        raise DataError(f"a difficulty band needs its lower end first, got [{low}, {high}]")
+    if not 0.0 <= low <= high <= 100.0:
+        raise DataError(f"a difficulty band needs its lower end first and both from 0 to 100, got [{low:g}, {high:g}]")
     return tuple(sorted(frame for frame, value in frames.items() if low <= value <= high))
 
 
@@ -102,6 +135,10 @@ def draw_frames(frames: Collection[str], count: int, seed: int) -> tuple[str, ..
     """
     pool = sorted(set(frames))
     return tuple(sorted(random.Random(f"frames/{seed}").sample(pool, min(count, len(pool)))))
+
+
+def _means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: statistics.fmean(of_name) for name, of_name in values.items()}
 
 
 def _check_range(scores: ScoreTable, models: Sequence[str], sample_id: str) -> None:

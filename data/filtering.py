@@ -20,6 +20,7 @@ from data.difficulty import (
     TRAINING_BAND,
     TRAINING_FRAMES,
     Difficulty,
+    K,
     ScoreTable,
     draw_frames,
     frame_difficulty,
@@ -39,6 +40,7 @@ BENCHMARK_FRAME = "benchmark_frame"
 TRAINING_FRAME = "training_frame"
 OUTSIDE_BAND = "outside_band"
 NOT_DRAWN = "not_drawn"
+QUESTION_NOT_DRAWN = "question_not_drawn"
 
 _SAME_MEANING = (("back up", "drive backward"),)
 """Options of DriveLM's moving status that say one thing in two ways."""
@@ -64,10 +66,19 @@ class Constructed:
     """A constructed set, what was dropped on the way by reason, and the difficulty it was chosen by."""
 
     samples: tuple[DrivingSample, ...]
+    """What was chosen, then the repeats."""
     dropped: dict[str, list[str]]
     difficulty: Difficulty
+    """Without a frame where difficulty did not count."""
     repeated: dict[str, int]
     """Action to how many times its samples were repeated in all."""
+    candidates: tuple[DrivingSample, ...]
+    """What it was chosen from: the sound questions about frames that were allowed."""
+
+    @property
+    def chosen(self) -> tuple[DrivingSample, ...]:
+        """The samples without the repeats."""
+        return self.samples[: len(self.samples) - sum(self.repeated.values())]
 
     @property
     def summary(self) -> str:
@@ -89,9 +100,11 @@ def fault_of(sample: DrivingSample) -> str | None:
         return DUPLICATE_OPTIONS
     if any(_excludes_itself(option) for option in sample.choices.values()):
         return EXCLUSIVE_OPTION
-    if any(outside_image(pair) for text in (sample.question, sample.answer) for pair in coordinate_pairs(text)):
+    pairs = [pair for text in (sample.question, sample.answer) for pair in coordinate_pairs(text)]
+    if any(outside_image(pair, sample.coordinate_unit) for pair in pairs):
         return OUTSIDE_IMAGE
-    known = {item.tag for item in sample.objects}
+    # The tags of annotated objects are in pixels; a question in another unit writes them in its own.
+    known = {item.tag for item in sample.objects} if sample.coordinate_unit == "pixels" else set()
     if known and not known.issuperset(_TAG.findall(sample.question)):
         return UNKNOWN_OBJECT
     return None
@@ -139,7 +152,9 @@ def training_set(
     seed: int,
     band: tuple[float, float] = TRAINING_BAND,
     frames: int = TRAINING_FRAMES,
+    questions: int | None = None,
     rarest: float = 0.0,
+    answers_per_model: int = K,
 ) -> Constructed:
     """AutoDriveRL-Train: faults and DriveBench's frames out, D in [25, 45] by one model, 1,000 frames drawn, balanced.
 
@@ -151,6 +166,8 @@ def training_set(
         seed: of the draw and of the repeats.
         band: of D, both ends included.
         frames: how many are drawn; all where fewer are left.
+        questions: how many of the drawn frames' questions are drawn; None takes all of them.
+        answers_per_model: how many scores a question should have; one with fewer is used and listed.
         rarest: how often every action is to occur, as a share of the most frequent one; 0 repeats nothing.
 
     Raises:
@@ -158,14 +175,13 @@ def training_set(
     """
     sound = without_faults(samples)
     allowed = without_frames(sound.kept, benchmark_frames, BENCHMARK_FRAME)
-    difficulty = frame_difficulty(allowed.kept, scores, [model])
+    difficulty = frame_difficulty(allowed.kept, scores, [model], answers_per_model)
     banded, scored = _within_band(allowed.kept, difficulty, band)
-    drawn = frozenset(draw_frames({sample.frame_id for sample in banded.kept}, frames, seed))
-    chosen = _split(banded.kept, lambda sample: sample.frame_id in drawn, NOT_DRAWN)
-    dropped = _merged(sound.dropped, allowed.dropped, scored, banded.dropped, chosen.dropped)
-    _refuse_empty(chosen.kept, dropped)
-    balanced, repeated = balance_actions(chosen.kept, rarest, seed)
-    return Constructed(balanced, dropped, difficulty, repeated)
+    drawn = _drawn(banded.kept, frames, questions, seed)
+    dropped = _merged(sound.dropped, allowed.dropped, scored, banded.dropped, drawn.dropped)
+    _refuse_empty(drawn.kept, dropped, difficulty)
+    balanced, repeated = balance_actions(drawn.kept, rarest, seed)
+    return Constructed(balanced, dropped, difficulty, repeated, allowed.kept)
 
 
 def hard_set(
@@ -175,19 +191,61 @@ def hard_set(
     training_frames: Collection[str],
     *,
     band: tuple[float, float] = HARD_BAND,
+    benchmark_frames: Collection[str] = (),
+    answers_per_model: int = K,
 ) -> Constructed:
     """DriveLM-Hard: faults out, D in [10, 31] as the mean over models, the training set's frames out. Nothing is drawn.
+
+    Frames of another benchmark can be left out as well; a frame of both counts as the training set's.
 
     Raises:
         DataError: nothing is left, or the scores cannot be used.
     """
     sound = without_faults(samples)
-    allowed = without_frames(sound.kept, training_frames, TRAINING_FRAME)
-    difficulty = frame_difficulty(allowed.kept, scores, models)
+    untrained = without_frames(sound.kept, training_frames, TRAINING_FRAME)
+    allowed = without_frames(untrained.kept, benchmark_frames, BENCHMARK_FRAME)
+    difficulty = frame_difficulty(allowed.kept, scores, models, answers_per_model)
     banded, scored = _within_band(allowed.kept, difficulty, band)
-    dropped = _merged(sound.dropped, allowed.dropped, scored, banded.dropped)
-    _refuse_empty(banded.kept, dropped)
-    return Constructed(banded.kept, dropped, difficulty, {})
+    dropped = _merged(sound.dropped, untrained.dropped, allowed.dropped, scored, banded.dropped)
+    _refuse_empty(banded.kept, dropped, difficulty)
+    return Constructed(banded.kept, dropped, difficulty, {}, allowed.kept)
+
+
+def unfiltered_set(
+    samples: Sequence[DrivingSample],
+    benchmark_frames: Collection[str],
+    *,
+    seed: int,
+    frames: int = TRAINING_FRAMES,
+    questions: int | None = None,
+) -> Constructed:
+    """What filtering is compared with (Table 7): as many frames and questions, drawn from all but the benchmark's.
+
+    Nothing is cleaned, scored or balanced: the samples are those of the source.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    allowed = without_frames(samples, benchmark_frames, BENCHMARK_FRAME)
+    drawn = _drawn(allowed.kept, frames, questions, seed)
+    dropped = _merged(allowed.dropped, drawn.dropped)
+    _refuse_empty(drawn.kept, dropped, None)
+    return Constructed(drawn.kept, dropped, Difficulty({}, {}, {}, {}), {}, allowed.kept)
+
+
+def draw_questions(samples: Iterable[DrivingSample], count: int, seed: int) -> frozenset[str]:
+    """The ids of so many questions at random, or of all where there are no more.
+
+    Every frame keeps a question before one keeps two, so that a draw of questions loses no frame.
+    """
+    frame_of = {sample.id: sample.frame_id for sample in samples}
+    order = sorted(frame_of)
+    random.Random(f"questions/{seed}").shuffle(order)
+    first_of: dict[str, str] = {}
+    for id_ in order:
+        first_of.setdefault(frame_of[id_], id_)
+    firsts = frozenset(first_of.values())
+    return frozenset([*first_of.values(), *(id_ for id_ in order if id_ not in firsts)][:count])
 
 
 def ego_action(sample: DrivingSample) -> str | None:
@@ -279,6 +337,17 @@ def _split(samples: Iterable[DrivingSample], keep: Callable[[DrivingSample], boo
     return Filtered(tuple(kept), {reason: lost} if lost else {})
 
 
+def _drawn(samples: Sequence[DrivingSample], frames: int, questions: int | None, seed: int) -> Filtered:
+    """The questions that are drawn of the frames that are drawn."""
+    chosen = frozenset(draw_frames({sample.frame_id for sample in samples}, frames, seed))
+    of_frames = _split(samples, lambda sample: sample.frame_id in chosen, NOT_DRAWN)
+    if questions is None:
+        return of_frames
+    asked = draw_questions(of_frames.kept, questions, seed)
+    of_questions = _split(of_frames.kept, lambda sample: sample.id in asked, QUESTION_NOT_DRAWN)
+    return Filtered(of_questions.kept, _merged(of_frames.dropped, of_questions.dropped))
+
+
 def _within_band(
     samples: Sequence[DrivingSample], difficulty: Difficulty, band: tuple[float, float]
 ) -> tuple[Filtered, dict[str, list[str]]]:
@@ -293,7 +362,17 @@ def _merged(*parts: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return {reason: ids for part in parts for reason, ids in part.items()}
 
 
-def _refuse_empty(samples: Sequence[DrivingSample], dropped: Mapping[str, list[str]]) -> None:
-    if not samples:
-        counted = ", ".join(f"{len(ids)} {reason}" for reason, ids in dropped.items())
-        raise DataError(f"no sample is left ({counted or 'there was none'}); widen the band or score more frames")
+def _refuse_empty(
+    samples: Sequence[DrivingSample], dropped: Mapping[str, list[str]], difficulty: Difficulty | None
+) -> None:
+    if samples:
+        return
+    counted = ", ".join(f"{len(ids)} {reason}" for reason, ids in dropped.items()) or "there was none"
+    if difficulty is not None and difficulty.frames:
+        low, high = min(difficulty.frames.values()), max(difficulty.frames.values())
+        raise DataError(
+            f"no sample is left ({counted}); the frames' difficulty runs from {low:.1f} to {high:.1f}: move or widen "
+            f"the band, or score more frames"
+        )
+    mend = "leave fewer frames out" if difficulty is None else "score the samples, or leave fewer frames out"
+    raise DataError(f"no sample is left ({counted}); {mend}")

@@ -19,13 +19,16 @@ from data.settings import DataSettings
 SHOWN_FAULTS = 3
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that bear the names of the settings that they set."""
+def add_source_arguments(parser: argparse.ArgumentParser, clip_frames: str = "--frames") -> None:
+    """Options that bear the names of the settings that they set.
+
+    `clip_frames` is the flag of the setting `frames`, for a command in which `--frames` means another thing.
+    """
     parser.add_argument("--image-root", type=Path, help="folder that images are looked for in")
     parser.add_argument("--strict", action="store_true", help="stop at the first faulty entry")
     parser.add_argument("--reasons", type=Path, help="bdd_oia: the *_reasons.json file")
     parser.add_argument("--reason-order", choices=get_args(ReasonOrder), help="bdd_oia: order of its 21 reasons")
-    parser.add_argument("--frames", type=int, help="bdd_oia: frames of each clip; 1 is the last alone")
+    parser.add_argument(clip_frames, dest="frames", type=int, help="bdd_oia: frames of each clip; 1 is the last alone")
     parser.add_argument("--visual-descriptions", type=Path, help="drivebench: visual_description.json")
     parser.add_argument("--without-images", action="store_true", help="drivebench: ask without images")
     parser.add_argument("--context-mode", choices=get_args(Mode), help="driveaction: what stands before the actions")

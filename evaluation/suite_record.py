@@ -6,7 +6,7 @@ The runner (in `cluster`) writes them; the report and the comparison of runs rea
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -143,24 +143,38 @@ def read_record(folder: Path) -> tuple[SuiteRecord, list[AnswerRecord]]:
     Raises:
         DataError: it is not the folder of a benchmark's run, or a file in it was not written by this version.
     """
+    return read_results(folder), list(read_answers(folder))
+
+
+def read_results(folder: Path) -> SuiteRecord:
+    """What was measured, without the answers.
+
+    Raises:
+        DataError: as `read_record`.
+    """
     for name in (RESULTS_FILE, ANSWERS_FILE):
         if not (folder / name).is_file():
             raise DataError(f"{folder} is not the folder of a benchmark's run: it has no {name}")
     try:
-        record = SuiteRecord.model_validate_json((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        return SuiteRecord.model_validate_json((folder / RESULTS_FILE).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise DataError(f"{folder / RESULTS_FILE} is not as this version writes it: {first_problem(error)}") from None
-    answers = []
-    # By the file's own lines: a response may hold characters that `str.splitlines` takes for the end of one.
-    with (folder / ANSWERS_FILE).open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
+
+
+def read_answers(folder: Path) -> Iterator[AnswerRecord]:
+    """The answers one after the other: those of a whole training set, eight to a question, fit into no memory.
+
+    Raises:
+        DataError: a line is no answer, when it is reached.
+    """
+    with (folder / ANSWERS_FILE).open("rb") as file:  # as bytes: only a line feed ends a line, whatever an answer holds
+        for number, line in enumerate(file, start=1):
             try:
-                answers.append(AnswerRecord.model_validate_json(line))
+                yield AnswerRecord.model_validate_json(line)
             except ValidationError as error:
                 raise DataError(
                     f"{folder / ANSWERS_FILE}: line {number} is no answer: {first_problem(error)}"
                 ) from None
-    return record, answers
 
 
 def _cells(of_repeats: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]:

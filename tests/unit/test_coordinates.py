@@ -68,6 +68,12 @@ def test_the_image_includes_its_border(pair: tuple[float, float], outside: bool)
     assert outside_image(pair) is outside
 
 
+def test_a_point_is_measured_in_the_unit_it_is_written_in() -> None:
+    assert not outside_image((1.0, 1.0), "fractions")
+    assert outside_image((1.1, 0.5), "fractions")
+    assert not outside_image((-12.5, 40.0), "metres")
+
+
 # --- the hybrid reward ------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.difficulty import draw_frames, frame_difficulty, frames_within, question_score
+from data.difficulty import (
+    TaskDifficulty,
+    draw_frames,
+    frame_difficulty,
+    frames_within,
+    question_score,
+    task_difficulty,
+)
 from data.errors import DataError
 from data.sample import DrivingSample
 
@@ -22,6 +29,8 @@ def test_the_mean_is_over_answers_then_models_then_questions() -> None:
     found = frame_difficulty(samples, scores, ["one", "two"], answers_per_model=1)
     # a: (50 + 100)/2 = 75; b: (15 + 50)/2 = 32.5; f: 53.75. c and g: 50.
     assert found.frames == {"f": 53.75, "g": 50.0}
+    # one: f (50 + 15)/2, two: f (100 + 50)/2
+    assert found.by_model == {"one": {"f": 32.5, "g": 40.0}, "two": {"f": 75.0, "g": 60.0}}
     assert question_score(scores, ["one"], "b") == 15.0
     assert frame_difficulty(samples, scores, ["two"], 1).frames == {"f": 75.0, "g": 60.0}
 
@@ -46,11 +55,23 @@ def test_a_model_without_scores_is_refused() -> None:
         frame_difficulty([], {"one": {}}, [])
 
 
+def test_a_tasks_difficulty_is_the_mean_over_its_questions_that_all_models_have_a_score_for() -> None:
+    samples = [question("a", "f"), question("b", "f"), question("c", "g")]
+    samples.append(DrivingSample("d", "s", "f", "behavior", "open_ended", "Q?", "A.", {}))
+    scores = {"one": {"a": [0, 20], "b": [30], "c": [90], "d": [5]}, "two": {"a": [50], "b": [70, 90], "d": [15]}}
+    found = task_difficulty(samples, scores, ["one", "two"])
+    assert list(found) == ["planning", "behavior"]
+    assert found["planning"] == TaskDifficulty(2, {"one": 20.0, "two": 65.0}, 42.5)
+    assert found["behavior"].mean == 10.0
+
+
 def test_a_band_includes_both_ends() -> None:
     frames = {"e": 45.01, "d": 45.0, "c": 30.0, "b": 25.0, "a": 24.99}
     assert frames_within(frames, (25.0, 45.0)) == ("b", "c", "d")
     with pytest.raises(DataError, match="lower end first"):
         frames_within(frames, (45.0, 25.0))
+    with pytest.raises(DataError, match="both from 0 to 100"):
+        frames_within(frames, (25.0, float("inf")))
 
 
 @given(st.sets(st.text(), max_size=30), st.integers(0, 40), st.integers(0, 5))

@@ -11,10 +11,12 @@ from data.errors import DataError
 from data.filtering import (
     action_counts,
     balance_actions,
+    draw_questions,
     ego_action,
     fault_of,
     hard_set,
     training_set,
+    unfiltered_set,
     without_faults,
     without_frames,
 )
@@ -52,6 +54,11 @@ def behavior(id_: str, answer: str, frame: str = "") -> DrivingSample:
         (replace(behavior("a", "x"), question="Where is <c1,CAM_FRONT,80.0,45.0>?",
                  objects=(KeyObject("<c2,CAM_FRONT,80.0,45.0>", "Vehicle", "Car."),)), "unknown_object"),
         (replace(behavior("a", "x"), question="Where is <c1,CAM_FRONT,80.0,45.0>?"), None),
+        (replace(behavior("a", "x"), question="Where is <c1,CAM_FRONT,0.05,0.05>?", coordinate_unit="fractions",
+                 objects=(KeyObject("<c1,CAM_FRONT,80.0,45.0>", "Vehicle", "Car."),)), None),
+        (replace(behavior("a", "x"), question="Is <c1,CAM_FRONT,1.5,0.5> near?", coordinate_unit="fractions"),
+         "coordinates_outside_image"),
+        (replace(behavior("a", "(-3.5, 12.25)"), coordinate_unit="metres"), None),
     ],
 )  # fmt: skip
 def test_a_sample_is_dropped_for_the_fault_it_has(sample: DrivingSample, fault: str | None) -> None:
@@ -148,9 +155,49 @@ def test_the_hard_set_takes_the_mean_of_the_models_and_leaves_training_frames_ou
     assert made.dropped == {"training_frame": ["trained"], "outside_band": ["easy-for-one"]}
 
 
-def test_nothing_left_is_an_error_that_counts_the_losses() -> None:
-    with pytest.raises(DataError, match=r"no sample is left \(1 outside_band\)"):
+def test_the_hard_set_leaves_out_a_benchmarks_frames_too_and_names_which_is_which() -> None:
+    samples = [choice("hard", "f1"), choice("bench", "f2"), choice("trained", "f3"), choice("both", "f4")]
+    made = hard_set(samples, {"m": {s.id: [20.0] for s in samples}}, ["m"], {"f3", "f4"}, benchmark_frames={"f2", "f4"})
+    assert [sample.id for sample in made.samples] == ["hard"]
+    assert made.dropped == {"training_frame": ["trained", "both"], "benchmark_frame": ["bench"]}
+    assert [sample.id for sample in made.candidates] == ["hard"]
+
+
+def test_questions_are_drawn_without_losing_a_frame_and_repeats_come_after() -> None:
+    samples = [replace(behavior(f"{f}-{n}", "Fast." if f else "Slow.", str(f)), question=str(n)) for f in range(6)
+               for n in range(10)]  # fmt: skip
+    scores = {"m": {sample.id: [30.0] * 8 for sample in samples}}
+    made = training_set(samples, scores, "m", set(), seed=1, frames=4, questions=7, rarest=1.0)
+    assert len(made.chosen) == 7
+    assert len({sample.frame_id for sample in made.chosen}) == 4
+    assert len(made.dropped["not_drawn"]) == 20
+    assert len(made.dropped["question_not_drawn"]) == 33
+    assert made.samples[:7] == made.chosen
+    assert len(made.candidates) == 60
+    assert draw_questions(samples, 3, seed=0) == draw_questions(samples[::-1], 3, seed=0) != frozenset()
+    assert len(draw_questions(samples, 999, seed=0)) == 60
+
+
+def test_the_unfiltered_set_keeps_faults_and_knows_no_difficulty() -> None:
+    samples = [choice(f"{frame}-{n}", str(frame), answer="D") for frame in range(5) for n in range(4)]
+    made = unfiltered_set(samples, {"0"}, seed=0, frames=3, questions=6)
+    assert len(made.samples) == 6
+    assert len({sample.frame_id for sample in made.samples} - {"0"}) == 3
+    assert {reason: len(ids) for reason, ids in made.dropped.items()} == {
+        "benchmark_frame": 4, "not_drawn": 4, "question_not_drawn": 6,
+    }  # fmt: skip
+    assert made.difficulty.frames == {}
+    with pytest.raises(DataError, match=r"no sample is left \(20 benchmark_frame\); leave fewer frames out"):
+        unfiltered_set(samples, set("01234"), seed=0)
+
+
+def test_nothing_left_is_an_error_that_counts_the_losses_and_tells_where_the_frames_lie() -> None:
+    with pytest.raises(
+        DataError, match=r"no sample is left \(1 outside_band\); .* runs from 90.0 to 90.0: move or widen"
+    ):
         training_set([choice("a")], {"m": {"a": [90.0]}}, "m", set(), seed=0)
+    with pytest.raises(DataError, match=r"no sample is left \(1 no_score\); score the samples"):
+        training_set([choice("a")], {"m": {"b": [90.0]}}, "m", set(), seed=0)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")
