@@ -24,12 +24,11 @@ import imagecorruptions
 import numpy as np
 from PIL import Image
 
+from benchmarks.frames import grainy_frame
 from data.corruptions import CORRUPTIONS, Corruption, corruption_named
 from data.corruptions_copy import corrupt_tree
 from data.corruptions_job import JPEG_QUALITY
-from data.render import render_scene
 from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH
-from data.scene import build_scene
 
 SEED = 5
 CLOCK, PROCESSOR = 0, 1
@@ -73,9 +72,7 @@ def _draw(folder: Path, images: int, size: tuple[int, int]) -> None:
         camera = CAMERAS[index % len(CAMERAS)]
         path = folder / camera / f"scene__{camera}__{500_000 * (1 + index // len(CAMERAS))}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = render_scene(build_scene(index, SEED))[camera].resize(size)
-        grain = np.random.default_rng(index).normal(scale=8, size=(size[1], size[0], 1))
-        Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8)).save(path, quality=JPEG_QUALITY)
+        grainy_frame(index, camera, size).save(path, quality=JPEG_QUALITY)
 
 
 def _race(source: Path, out: Path, named: list[Corruption], pairs: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Action = Literal["forward", "stop", "left", "right"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -162,12 +162,18 @@ _ACTION_NAMES: dict[Action, re.Pattern[str]] = {
     "left": re.compile(rf"(?:{_TURN})?left(?:\s+turn|\s+lane)?"),
     "right": re.compile(rf"(?:{_TURN})?right(?:\s+turn|\s+lane)?"),
 }
+_LONGEST_NAME = 6
+"""Words: those of "changing lanes to the left turn"."""
 _ACTION_PHRASES: dict[Action, re.Pattern[str]] = {
     "forward": re.compile(rf"(?<!\w){_GO}\s+{_ONWARD}(?!\w)"),
     "stop": re.compile(r"(?<!\w)(?:stop|slow(?:ing)?\s+down|brake(?!\s+lights?)|halt)(?!\w)"),
     "left": re.compile(rf"(?<!\w){_TURN}left(?!\w)"),
     "right": re.compile(rf"(?<!\w){_TURN}right(?!\w)"),
 }
+_ACTION_WORDS = ("forward", "straight", "ahead", "stop", "slow", "brake", "halt", "left", "right")
+"""Wherever a phrase of an action stands, so does one of these."""
+_TELLING = re.compile("|".join(map(re.escape, sorted({*_NEEDED, *_ACTION_WORDS}))))
+"""A part of a text without any of these names nothing."""
 
 _OBJECT_WORDS: dict[str, str] = {
     "car": _VEHICLE,
@@ -187,35 +193,52 @@ OBJECTS: tuple[str, ...] = tuple(_OBJECT_WORDS)
 
 _NEGATION = re.compile(r"(?<!\w)(?:not|no|never|without|cannot|instead|rather|nor|unable|\w+n['’]t)(?!\w)")
 _CLAUSE_START = re.compile(r"[.,;:!?\n]|(?<!\w)(?:because|since|but|so|as|while)(?!\w)")
-_PART_END = re.compile(r"([.,;!?])")
+_PART_END = re.compile(r"[.,;!?]")
+"""Marks that no phrase and no negation reaches across."""
 _NEGATED_WITHIN = 3
+
+
+class Named(NamedTuple):
+    """What a text names: the bits of reasons, and the actions it says to take."""
+
+    reasons: frozenset[int]
+    actions: frozenset[Action]
+
+
+_NOTHING = Named(frozenset(), frozenset())
 
 
 @lru_cache(maxsize=4096)
 def action_of(text: str) -> Action | None:
     """The action that a text is the name of, whole: "Stop/slow down", "turn left.", "forward"; else None."""
-    name = " ".join(re.findall(r"\w+", text.casefold()))
+    words = re.findall(r"\w+", text.casefold())
+    if len(words) > _LONGEST_NAME:
+        return None
+    name = " ".join(words)
     return next((action for action, names in _ACTION_NAMES.items() if names.fullmatch(name)), None)
 
 
+def named_in(text: str) -> Named:
+    """The reasons a text names and the actions it says to take; what it denies is not named.
+
+    Denied are "no pedestrian" and "the light is not green". An action that is part of a reason does not count: "We
+    stop, the front car is turning left" says to stop.
+    """
+    found = [named for part in _PART_END.split(text.casefold()) if (named := _read_part(part)) is not _NOTHING]
+    if len(found) < 2:
+        return found[0] if found else _NOTHING
+    reasons, actions = zip(*found, strict=True)
+    return Named(frozenset().union(*reasons), frozenset().union(*actions))
+
+
 def reasons_in(text: str) -> tuple[Reason, ...]:
-    """The reasons a text names, in bit order; one it denies ("no pedestrian", "the light is not green") is not."""
-    named: set[int] = set()
-    for part in _PART_END.split(text.casefold())[::2]:  # without the marks between them
-        named |= _read_part(part)[0]
-    return tuple(REASONS[bit] for bit in sorted(named))
+    """The reasons of `named_in`, in bit order."""
+    return tuple(REASONS[bit] for bit in sorted(named_in(text).reasons))
 
 
 def actions_in(text: str) -> frozenset[Action]:
-    """The actions that a sentence says to take; one it denies, and one that is part of a reason, does not count.
-
-    "We stop, the front car is turning left" says to stop.
-    """
-    rest = "".join(_read_part(part)[1] for part in _PART_END.split(text.casefold()))
-    named = {action: phrase for action, phrase in _ACTION_PHRASES.items() if phrase.search(rest)}
-    if _NEGATION.search(rest) is None:
-        return frozenset(named)
-    return frozenset(action for action, phrase in named.items() if any(_affirmed(phrase, rest)))
+    """The actions of `named_in`."""
+    return named_in(text).actions
 
 
 def objects_in(text: str) -> frozenset[str]:
@@ -225,23 +248,26 @@ def objects_in(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=16_384)
-def _read_part(text: str) -> tuple[frozenset[int], str]:
-    """The bits of the reasons named in a part of a text, and the part with every phrase of a reason taken out.
-
-    A part ends at a mark that no phrase and no negation reaches across. Answers share such parts: they are kept.
-    """
-    rest, bits = text, set()
-    absent = {word for word in _NEEDED if word not in rest}
-    if len(absent) == len(_NEEDED):
-        return frozenset(), rest
+def _read_part(text: str) -> Named:
+    """What a part of a text between two marks names. Answers share such parts: they are kept."""
+    if _TELLING.search(text) is None:
+        return _NOTHING
+    denies = _NEGATION.search(text) is not None
+    absent = {word for word in _NEEDED if word not in text}
     possible = {bit for bit, needs in _NEEDS.items() if not any(map(absent.issuperset, needs))}
-    denies = _NEGATION.search(rest) is not None
+    rest, reasons = text, set()
     for bit, phrase in _REASON_PHRASES:
         if bit in possible and phrase.search(rest):
             if not denies or any(_affirmed(phrase, rest)):
-                bits.add(bit)
+                reasons.add(bit)
             rest = phrase.sub(" ; ", rest)
-    return frozenset(bits), rest
+    denies = denies and _NEGATION.search(rest) is not None
+    actions = {
+        action
+        for action, phrase in _ACTION_PHRASES.items()
+        if phrase.search(rest) and (not denies or any(_affirmed(phrase, rest)))
+    }
+    return Named(frozenset(reasons), frozenset(actions)) if reasons or actions else _NOTHING
 
 
 def _affirmed(phrase: re.Pattern[str], text: str) -> Iterator[bool]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,6 +32,8 @@ Language = Literal["en", "cn"]
 IMAGES = ("image_0", "image_1", "image_2")
 CATEGORY = "qa_l0"
 """The column that says Vision, Language or Action."""
+LEVEL = re.compile(r"qa_l(\d+)")
+"""The columns that say where a question stands in the tree, from its root down; `qa_l0` is the first of them."""
 BATCH = 32
 """Rows in memory at once; an image has some hundred kilobytes."""
 
@@ -62,11 +66,18 @@ def load_driveaction(
 
 
 def read_driveaction(
-    source: Path, image_folder: Path | None, faults: Faults, mode: Mode = "A", language: Language = "en"
+    source: Path,
+    image_folder: Path | None,
+    faults: Faults,
+    mode: Mode = "A",
+    language: Language = "en",
+    paths: dict[str, tuple[str, ...]] | None = None,
 ) -> Iterator[DrivingSample]:
     """As `load_driveaction`, one sample after the other; only the texts of context questions are kept in memory.
 
-    Without `image_folder` no image is read or written, and the samples have none.
+    Without `image_folder` no image is read or written, and the samples have none. `paths` is filled with the place of
+    each sample in the tree, by its id: the columns `qa_l0`, `qa_l1`, ... as far as the file has them and the row fills
+    them, so nothing where there is no `qa_l0`.
 
     Raises:
         DataError: as `load_driveaction`; files without a usable row give no sample.
@@ -78,11 +89,16 @@ def read_driveaction(
         raise DataError(f"data.annotations {source} is neither a parquet file nor a folder of parquet files")
     wanted = {"V": "Vision", "L": "Language"}
     categories = tuple(wanted[letter] for letter in mode.split("-")[:-1])
-    return admitted(_samples(files, image_folder, faults, categories, f"content_{language}"), faults)
+    return admitted(_samples(files, image_folder, faults, categories, f"content_{language}", paths), faults)
 
 
 def _samples(
-    files: list[Path], image_folder: Path | None, faults: Faults, categories: tuple[str, ...], content: str
+    files: list[Path],
+    image_folder: Path | None,
+    faults: Faults,
+    categories: tuple[str, ...],
+    content: str,
+    paths: dict[str, tuple[str, ...]] | None,
 ) -> Iterator[DrivingSample]:
     contexts = _contexts(files, categories, content) if categories else {}
     columns = ["question_slice_id", CATEGORY, content, *(IMAGES if image_folder is not None else ())]
@@ -95,16 +111,29 @@ def _samples(
                     raise RecordError(f"{place} has no question_slice_id")
                 id_ = f"{slice_id}_{numbers[slice_id]}"
                 numbers[slice_id] += 1
+                path = _path(row, place)
                 sample = _sample(row, id_, slice_id, place, image_folder, contexts.get(slice_id, []), content, faults)
             except RecordError as error:
                 faults.drop(MALFORMED, place, str(error))
                 continue
             if sample is not None:
+                if paths is not None:
+                    paths[id_] = path
                 yield sample
 
 
+def _path(row: dict[str, Any], place: str) -> tuple[str, ...]:
+    """The steps from the root of the tree to a question, up to the first that its row leaves empty."""
+    numbered = {int(found[1]): column for column in row if (found := LEVEL.fullmatch(column))}
+    steps = (optional_text(row, numbered[depth], place) if depth in numbered else "" for depth in range(len(numbered)))
+    return tuple(takewhile(bool, steps))
+
+
 def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and row; a file or row group that cannot be read is listed (without `faults`: passed over)."""
+    """Place and row, of some columns and those of the tree.
+
+    A file or row group that cannot be read is listed (without `faults`: passed over).
+    """
     try:
         parquet = pq.ParquetFile(file)
     except _READ_ERRORS as error:
@@ -112,7 +141,7 @@ def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tup
             faults.drop(UNREADABLE_PART, str(file), f"{file} cannot be read as parquet (cut off?): {_line(error)}")
         return
     with parquet:
-        present = [column for column in columns if column in parquet.schema_arrow.names]
+        present = [name for name in parquet.schema_arrow.names if name in columns or LEVEL.fullmatch(name)]
         number = 0
         for group in range(parquet.num_row_groups):
             first, number = number, number + parquet.metadata.row_group(group).num_rows

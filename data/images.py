@@ -36,7 +36,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     image = _open(path, max_pixels)
     with image:
         try:
-            return image.convert("RGB")
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")  # converting copies even what is RGB
         except _DECODE_ERRORS as error:
             raise ImageError(f"image {path} is truncated or damaged: {error}") from None
 

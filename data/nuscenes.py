@@ -1,13 +1,11 @@
 """nuScenes ego trajectories for open-loop planning, from the JSON tables or from waypoints that were prepared.
 
-The tables are read directly and entry by entry: of the large ones (`sample_data`, `ego_pose`) only what belongs to key
-frames stays in memory.
+The tables are read directly (`nuscenes_tables`), prepared entries one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,14 @@ from data.errors import DataError
 from data.faults import MALFORMED, UNPAIRED, Faults, LoadedSamples, collected
 from data.json_stream import items, outermost
 from data.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
-from data.records import RecordError, expect, member, numbers, optional_text
-from data.sample import CAMERAS, LIDAR, Command, DrivingSample, Trajectory
+from data.nuscenes_tables import EgoTables, read_ego_tables
+from data.records import RecordError, expect, member, numbers
+from data.sample import LIDAR, Command, DrivingSample, Trajectory
 from data.trajectory import (
     FUTURE_STEPS,
     INTERVAL_S,
     PAST_STEPS,
     UNIAD_COMMANDS,
-    Pose,
     Waypoint,
     command_of,
     from_offsets,
@@ -31,8 +29,6 @@ from data.trajectory import (
     waypoint_text,
     with_yaw,
 )
-
-TABLES = ("sample", "sample_data", "ego_pose", "calibrated_sensor")
 
 _GOAL: dict[Command, str] = {"right": "turn right", "left": "turn left", "forward": "keep forward"}
 
@@ -46,6 +42,7 @@ def load_trajectories(source: Path, image_root: Path, strict: bool = False) -> L
         source: the folder of nuScenes' JSON tables (such as `v1.0-trainval`), or a JSON list of prepared entries
             {scene_token, token, images, command?} with waypoints in UniAD's words (`sdc_planning` [1, 6, 3],
             `sdc_planning_past`?) or VAD's (`gt_ego_fut_trajs` [6, 2] offsets, `gt_ego_his_trajs`?, `gt_ego_fut_cmd`).
+            Who else was there (`future_boxes`?) is read by `data.road_users`.
         image_root: the folder that holds `samples/CAM_FRONT/...`.
         strict: a faulty entry is an error. A key frame too near the end of its scene for a whole trajectory is none.
 
@@ -57,8 +54,12 @@ def load_trajectories(source: Path, image_root: Path, strict: bool = False) -> L
     return collected(source, "nuscenes", read_trajectories(source, image_root, faults), faults)
 
 
-def read_trajectories(source: Path, image_root: Path | None, faults: Faults) -> Iterator[DrivingSample]:
+def read_trajectories(
+    source: Path, image_root: Path | None, faults: Faults, tables: EgoTables | None = None
+) -> Iterator[DrivingSample]:
     """As `load_trajectories`, one sample after the other; without `image_root` the samples have no images.
+
+    `tables` are those of the folder, where they were read before.
 
     Raises:
         DataError: as `load_trajectories`; a source without a whole trajectory gives no sample.
@@ -67,10 +68,8 @@ def read_trajectories(source: Path, image_root: Path | None, faults: Faults) -> 
         check_samples_folder(image_root)
     root = image_root.resolve() if image_root is not None else None
     if source.is_dir():
-        for table in TABLES:
-            if outermost(source / f"{table}.json") != "list":
-                raise DataError(f"{source / table}.json is no list, as a table of nuScenes is")
-        return admitted(_from_tables(source, root, faults), faults)
+        tables = tables or read_ego_tables(source, faults)
+        return admitted(_from_tables(source, tables, root, faults), faults)
     if outermost(source) != "list":
         raise DataError(f"{source} is neither a folder of nuScenes tables nor a list of prepared trajectories")
     return admitted(_from_list(source, root, faults), faults)
@@ -113,29 +112,14 @@ def _trajectory_sample(
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _KeyFrame:
-    """What the tables say of a key frame, collected over several passes."""
-
-    scene_id: str
-    previous: str
-    next: str
-    paths: list[str] = field(default_factory=list)
-    ego_pose: str = ""
-    sensor: str = ""
-
-
-def _from_tables(folder: Path, root: Path | None, faults: Faults) -> Iterator[DrivingSample]:
-    frames = _key_frames(folder, faults)
-    poses = _poses(folder, "ego_pose", {frame.ego_pose for frame in frames.values()}, faults)
-    sensors = _poses(folder, "calibrated_sensor", {frame.sensor for frame in frames.values()}, faults)
-    for token, frame in frames.items():
-        past = _chain(frames, token, "previous", PAST_STEPS)[::-1]
-        future = _chain(frames, token, "next", FUTURE_STEPS)
+def _from_tables(folder: Path, tables: EgoTables, root: Path | None, faults: Faults) -> Iterator[DrivingSample]:
+    for token, frame in tables.frames.items():
+        past = tables.chain(token, "previous", PAST_STEPS)[::-1]
+        future = tables.chain(token, "next", FUTURE_STEPS)
         if len(past) < PAST_STEPS or len(future) < FUTURE_STEPS:
             continue  # the ends of a scene: no fault of the data
-        needed = [poses.get(frames[other].ego_pose) for other in (token, *past, *future)]
-        sensor = sensors.get(frame.sensor)
+        needed = [tables.poses.get(tables.frames[other].ego_pose) for other in (token, *past, *future)]
+        sensor = tables.sensors.get(frame.sensor)
         known = [pose for pose in needed if pose is not None]
         if sensor is None or len(known) < len(needed):
             note = f"{folder}: key frame {token} or one beside it has no {LIDAR} pose"
@@ -147,66 +131,6 @@ def _from_tables(folder: Path, root: Path | None, faults: Faults) -> Iterator[Dr
         sample = _trajectory_sample(faults, frame.scene_id, token, frame.paths, root, trajectory)
         if sample is not None:
             yield sample
-
-
-def _key_frames(folder: Path, faults: Faults) -> dict[str, _KeyFrame]:
-    frames: dict[str, _KeyFrame] = {}
-    for place, record in _entries(folder / "sample.json", faults):
-        try:
-            token, scene = member(record, "token", str, place), member(record, "scene_token", str, place)
-            frames[token] = _KeyFrame(scene, optional_text(record, "prev", place), optional_text(record, "next", place))
-        except RecordError as error:
-            faults.drop(MALFORMED, place, str(error))
-    for place, record in _entries(folder / "sample_data.json", faults):
-        try:
-            _add_key_image(frames, record, place)
-        except RecordError as error:
-            faults.keep(MALFORMED, place, str(error))
-    return frames
-
-
-def _add_key_image(frames: dict[str, _KeyFrame], record: dict[str, Any], place: str) -> None:
-    path = member(record, "filename", str, place)
-    frame = frames.get(member(record, "sample_token", str, place))
-    if frame is None or not record.get("is_key_frame"):
-        return
-    channel = path.split("/")[-2] if "/" in path else ""
-    if channel in CAMERAS:
-        frame.paths.append(path)
-    elif channel == LIDAR:
-        frame.ego_pose = member(record, "ego_pose_token", str, place)
-        frame.sensor = member(record, "calibrated_sensor_token", str, place)
-
-
-def _poses(folder: Path, table: str, wanted: set[str], faults: Faults) -> dict[str, Pose]:
-    found: dict[str, Pose] = {}
-    for place, record in _entries(folder / f"{table}.json", faults):
-        token = record.get("token")
-        if token not in wanted:
-            continue
-        try:
-            x, y, z = numbers(record.get("translation"), f"{place}.translation", 3)
-            w, i, j, k = numbers(record.get("rotation"), f"{place}.rotation", 4)
-            found[str(token)] = Pose((x, y, z), (w, i, j, k))
-        except RecordError as error:
-            faults.keep(MALFORMED, place, str(error))
-    return found
-
-
-def _entries(file: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
-    for index, record in enumerate(items(file)):
-        if isinstance(record, dict):
-            yield f"{file}: [{index}]", record
-        else:
-            faults.keep(MALFORMED, f"{file}: [{index}]", f"{file}: [{index}] must be a dict")
-
-
-def _chain(frames: dict[str, _KeyFrame], token: str, link: str, count: int) -> list[str]:
-    """The tokens of up to `count` key frames before or after one, the nearest first."""
-    found: list[str] = []
-    while len(found) < count and (token := getattr(frames[token], link)) in frames:
-        found.append(token)
-    return found
 
 
 # --- prepared waypoints -----------------------------------------------------------------------------------------------

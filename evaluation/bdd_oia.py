@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from data.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS, Action, action_of, actions_in, reasons_in
+from data.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS, Action, action_of, actions_in, named_in
 from evaluation.predictions import match
 from evaluation.suite_result import SuiteResult
 from rewards.answer import answer_part
@@ -96,9 +96,10 @@ def parse_labels(text: str) -> Labels:
     found = json_answer(text) if "{" in text else None
     if found is not None:
         return Labels(_actions(_texts(found[0], _ACTION_KEYS)), _reasons(_texts(found[0], _REASON_KEYS)))
-    head, *labelled = _LABEL.split(answer_part(text))
+    answer = answer_part(text)
+    head, *labelled = _LABEL.split(answer) if ":" in answer else [answer]
     if not labelled:
-        return Labels(_sentence_actions(head), _reasons([head]))
+        return _of_sentence(head)
     pairs = list(zip(labelled[::2], labelled[1::2], strict=True))
     actions = [part for label, part in pairs if label.casefold().startswith("action")]
     reasons = [part for label, part in pairs if not label.casefold().startswith("action")]
@@ -181,13 +182,13 @@ def _named_actions(text: str) -> frozenset[Action]:
     return listed or actions_in(text)
 
 
-def _sentence_actions(text: str) -> frozenset[Action]:
-    whole = action_of(text)
-    return actions_in(text) if whole is None else frozenset({whole})
+def _of_sentence(text: str) -> Labels:
+    named, whole = named_in(text), action_of(text)
+    return Labels(named.actions if whole is None else frozenset({whole}), named.reasons)
 
 
 def _reasons(texts: Iterable[str]) -> frozenset[int]:
-    return frozenset(reason.bit for text in texts for reason in reasons_in(text))
+    return frozenset[int]().union(*(named_in(text).reasons for text in texts))
 
 
 def _action_bits(labels: Sequence[Labels]) -> Bits:

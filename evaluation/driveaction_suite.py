@@ -1,4 +1,4 @@
-"""`evaluate.py driveaction`: accuracy per level. No torch, no ray."""
+"""`evaluate.py driveaction`: accuracy on every level of the tree that the files name. No torch, no ray."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evaluation.suite import AnswerScore, Judgements, Question, Scored, Table
 from rewards.judge import JudgeRequest
 
 LEVELS: dict[Task, str] = {"perception": "Vision", "planning": "Language", "behavior": "Action"}
-"""The first level of the tree by the task that the loader tells from it."""
+"""The first level of the tree by the task that the loader tells, for a file whose columns do not say it."""
 ACTION = "Action"
 
 
@@ -54,10 +54,13 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     Raises:
         DataError: a file cannot be used, or, with `--strict`, has a fault.
     """
-    faults = Faults(options.strict)
+    faults, paths = Faults(options.strict), dict[str, tuple[str, ...]]()
+    samples = read_driveaction(options.answers, None, faults, language=options.language, paths=paths)
     truths = {
-        sample.id: ActionTruth(sample.answer, (LEVELS.get(sample.task, sample.task),), sample.choices)
-        for sample in read_driveaction(options.answers, None, faults, language=options.language)
+        sample.id: ActionTruth(
+            sample.answer, paths[sample.id] or (LEVELS.get(sample.task, sample.task),), sample.choices
+        )
+        for sample in samples
     }
     if not truths:
         raise DataError(f"{options.answers} holds no usable question{first_note(faults)}")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
+from data.road_users import FutureBox, FutureBoxes
 from evaluation.predictions import match, refuse
 from evaluation.suite_result import SuiteResult
 from rewards.answer import answer_part
@@ -48,23 +49,11 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)
 
 
 @dataclass(frozen=True, slots=True)
-class FutureBox:
-    """Another road user at one step: centre, yaw (radians, counter-clockwise from x), length along the yaw, width."""
-
-    category: str
-    x: float
-    y: float
-    yaw: float
-    length: float
-    width: float
-
-
-@dataclass(frozen=True, slots=True)
 class PlanningTruth:
     """What was driven, and who was where, at each of the six steps; a frame near a scene's end has fewer."""
 
     trajectory: tuple[tuple[float, float], ...]
-    boxes: tuple[tuple[FutureBox, ...], ...]
+    boxes: FutureBoxes
 
 
 @dataclass(frozen=True, slots=True)

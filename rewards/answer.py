@@ -18,9 +18,10 @@ def answer_part(text: str) -> str:
     `<think>` that is never closed leaves only what stood before it, usually nothing; else what stands under the last
     heading "Final Answer" (DriveLMM-o1), or the whole text.
     """
-    tagged = _TAGGED.findall(text)
-    if tagged:
-        return str(tagged[-1]).strip()
-    thought = _THINK_END.split(text)[-1]
-    _, final = split_solution(_THINK_START.split(thought)[0])
+    if "<" in text:
+        tagged = _TAGGED.findall(text)
+        if tagged:
+            return str(tagged[-1]).strip()
+        text = _THINK_START.split(_THINK_END.split(text)[-1])[0]
+    _, final = split_solution(text)
     return final

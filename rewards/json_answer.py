@@ -26,7 +26,7 @@ def json_answer(text: str) -> tuple[dict[str, Any], bool] | None:
         return None
     span = answer[start : end + 1]
     try:
-        found = json.loads(span, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
+        found = _DECODER.decode(span)
     except (ValueError, RecursionError):  # ValueError also covers JSONDecodeError
         return None
     fenced = _FENCE.fullmatch(answer)
@@ -42,3 +42,6 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key is written twice")
     return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)

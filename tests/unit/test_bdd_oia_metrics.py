@@ -58,18 +58,23 @@ def test_the_data_sets_own_words_are_read_back(actions: frozenset[Action], reaso
 _TEXT = (
     "not no never the a is are green red light traffic signal sign stop yield follow flow of with car truck bus ahead "
     "in front behind clear free road lane left right turn turning solid line on obstacle : , . ; ! pedestrian person "
-    "rider motorbike cone others side arrow allows permits to and because moving can't hand forward slow down barrier"
+    "rider motorbike cone others side arrow allows permits to and because moving can't hand forward slow down barrier "
+    "go keep straight change brake lights halt"
 )
 
 
 @given(st.lists(st.sampled_from([*_TEXT.split(), "\n"]), max_size=20).map(" ".join))
-def test_no_phrase_is_passed_over_by_the_words_it_is_looked_for_by(text: str) -> None:
+def test_reading_part_by_part_by_the_words_of_phrases_is_reading_the_whole_text(text: str) -> None:
     found, rest = set(), text.casefold()
     for bit, phrase in bdd_oia_words._REASON_PHRASES:
         if any(bdd_oia_words._affirmed(phrase, rest)):
             found.add(bit)
         rest = phrase.sub(" ; ", rest)
     assert {reason.bit for reason in bdd_oia_words.reasons_in(text)} == found
+    told = {
+        action for action, phrase in bdd_oia_words._ACTION_PHRASES.items() if any(bdd_oia_words._affirmed(phrase, rest))
+    }
+    assert bdd_oia_words.actions_in(text) == told
 
 
 def test_bits_become_labels_and_the_fifth_action_bit_is_none() -> None:

@@ -47,6 +47,10 @@ def test_the_words_of_every_action_name_it(action: str) -> None:
     assert action_of(action.upper() + ".") == action
 
 
+def test_the_longest_name_of_an_action_is_read() -> None:
+    assert action_of("Changing lanes to the left turn!!!") == "left"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

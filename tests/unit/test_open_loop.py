@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
+from data.road_users import FutureBox
 from evaluation.open_loop import (
     PROTOCOLS,
-    FutureBox,
     PlanningTruth,
     collisions,
     from_offsets,

@@ -132,6 +132,38 @@ def test_driveaction_scores_each_level_without_images(scored: Any) -> None:
     assert "Action (2)" in table
 
 
+def test_driveaction_scores_every_level_that_the_columns_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.dumps({"question": "Does it stop?", "options": None, "answer": "True"})
+    named = [
+        ("Action", "Navigation", "Lane change", "True"),
+        ("Action", "Navigation", None, "False"),
+        ("Action", "Efficiency", "Lane change", "True"),
+        ("Vision", None, "Light", "True"),  # what stands below an empty level has no place
+        (None, "Navigation", None, "False"),  # no root: told by the wording
+    ]
+    rows = [
+        {"question_slice_id": "s", "content_en": content, "qa_l2": third, "qa_l1": second, "qa_l0": first}
+        for first, second, third, _ in named
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = {f"s_{number}": said for number, (*_, said) in enumerate(named)}
+    arguments = ["driveaction", "--answers", str(tmp_path / "a.parquet"), *predictions(tmp_path, found)]
+    assert evaluate.main(arguments) == 0
+    table, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    levels = {name: (level["right"], level["questions"]) for name, level in json.loads(last)["levels"].items()}
+    assert levels == {
+        "Action": (2, 4),
+        "Action/Efficiency": (1, 1),
+        "Action/Efficiency/Lane change": (1, 1),
+        "Action/Navigation": (1, 2),
+        "Action/Navigation/Lane change": (1, 1),
+        "Vision": (1, 1),
+    }
+    assert "Action/Navigation (2)" in table
+
+
 def test_open_loop_scores_displacement_under_both_protocols_and_no_collisions(scored: Any) -> None:
     table, figures = scored(open_loop)
     assert figures["uniad"]["l2"] == pytest.approx([2, 4, 6])
@@ -146,6 +178,44 @@ def test_bench2drive_divides_by_all_routes_and_reads_motion_by_the_name_it_was_s
     assert (figures["comfort"], figures["comfort_mended"]) == (100.0, 100.0)
     assert figures["faults"] == {"missing_route": 1, "no_motion": 1}
     assert "driving score" in table
+
+
+XML = '<routes><route id="2201" town="Town12"/><route id="2202"/><route id="b"/></routes>'
+
+
+@pytest.mark.parametrize("listed", [XML, "2201\n2202\n\nb\n"])
+def test_bench2drive_names_the_missing_of_a_list_of_routes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listed: str
+) -> None:
+    records = [route("RouteScenario_2201_rep0", "Perfect", 100.0), route("b", "Failed", 50.0)]
+    file = written(tmp_path / "merged.json", {"_checkpoint": {"records": records}})
+    (tmp_path / "routes").write_text(listed)
+    arguments = ["bench2drive", "--result", str(file), "--routes-file", str(tmp_path / "routes")]
+    assert evaluate.main(arguments) == 0
+    table, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    figures = json.loads(last)
+    assert (figures["routes"], figures["driving_score"], figures["faults"]) == (3, 50.0, {"missing_route": 1})
+    assert "fault: 2202" in table
+    assert evaluate.main([*arguments, "--strict"]) == 2
+    assert "1 missing_route; first: 2202" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("<routes><route", "is neither XML nor text with one route id a line"),
+        ("<routes><route town='Town12'/></routes>", "holds a route without an id"),
+        ("\n", "holds no route"),
+        ("a\nb\na\n", "lists route a more than once"),
+    ],
+)
+def test_a_faulty_list_of_routes_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listed: str, message: str
+) -> None:
+    file = written(tmp_path / "merged.json", {"_checkpoint": {"records": [route("a", "Perfect", 100.0)]}})
+    (tmp_path / "routes").write_text(listed)
+    assert evaluate.main(["bench2drive", "--result", str(file), "--routes-file", str(tmp_path / "routes")]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("files", SUITES)
