@@ -22,6 +22,8 @@ from data.corruptions_image import Pixels
 from data.errors import DataError
 
 FRAMES_PER_SECOND = 30
+SHORT_CLIP = 2
+"""Frames of the longest clip in which no frame can stand between two others."""
 LEAST_BIT_RATE = 1000
 """Bits a second; x265 counts in thousands of them."""
 
@@ -76,6 +78,8 @@ def compress(video: Video, *, bit_rate_divisor: int) -> Video:
     bit_rate = max(video.bit_rate // bit_rate_divisor, LEAST_BIT_RATE)
     options = {"maxrate": str(bit_rate), "bufsize": str(bit_rate)}
     options["x265-params"] = "pools=none:frame-threads=1:log-level=none"
+    if video.frames <= SHORT_CLIP:  # x265 takes the times of reordered frames from pictures that never come
+        options["x265-params"] += ":bframes=0"
     data = _encode(_pictures(video), "libx265", options, bit_rate)
     return Video(data, video.frames, video.width, video.height)
 
