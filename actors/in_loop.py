@@ -83,10 +83,15 @@ class InLoop:
         await learners.export(snapshot)
         self._running = asyncio.create_task(self._measure(step, snapshot))
 
-    async def finish(self) -> None:
-        """Wait for what is being measured."""
-        if self._running is not None:
+    async def finish(self, *, wait: bool) -> None:
+        """Wait for what is being measured, or give it up; its replies are kept."""
+        if self._running is None:
+            return
+        if wait:
             await self._running
+            return
+        self._running.cancel()
+        await asyncio.wait([self._running])
 
     async def _measure(self, step: int, snapshot: Path) -> None:
         """Measure all benchmarks; a failure is told and counted, and does not end the training."""
