@@ -72,7 +72,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        if self.rollout.group_size == 1 and not self.algorithm.credits_tokens:
+        if self.rollout.group_size == 1 and self.algorithm.compares_group:
             raise ValueError(
                 f"rollout.group_size=1 leaves algorithm.advantage={self.algorithm.advantage} nothing to compare: set "
                 "rollout.group_size to 2 or more, or algorithm.name to ppo or reinforce_pp"

@@ -32,7 +32,8 @@ class Credit:
 
         A response's reward belongs to its last token, but for what spans of it gained (A2C); with `kl_in: reward`
         every token pays for its KL towards the reference policy. `batch-normalised`: the whitened return, what a token
-        and the later ones earn (REINFORCE++, arXiv 2501.03262). `critic`: generalised advantages over the values of
+        and the later ones earn (REINFORCE++, arXiv 2501.03262); with `centred-batch-normalised` the rewards come less
+        their group's mean. `critic`: generalised advantages over the values of
         the policy's value head, and the returns it learns from (arXiv 1506.02438; with `trace: 1` A2C's).
         """
         algorithm, metrics = self._algorithm, dict[str, float]()
@@ -65,7 +66,7 @@ class Credit:
             rows = zip(_rows(values_R_T, responses), _rows(returns_R_T, responses), strict=True)
             credited = [replace(r, values=own, returns=to_go) for r, (own, to_go) in zip(credited, rows, strict=True)]
         else:
-            advantages_R_T = whitened(returns_to_go(rewards_R_T, mask_R_T), mask_R_T)
+            advantages_R_T = whitened(returns_to_go(rewards_R_T, mask_R_T, algorithm.discount), mask_R_T)
         advantages = _rows(advantages_R_T, responses)
         return _regrouped(
             groups, [replace(r, advantages=own) for r, own in zip(credited, advantages, strict=True)]

@@ -68,13 +68,11 @@ class ExperienceBatch:
                     scored.rollout.token_ids,
                     scored.rollout.logprobs,
                     (advantage,) * len(scored.rollout.token_ids),
-                    reward=reward or 0.0,
+                    reward=advantage,
                     gains=tuple(one.gain / 100.0 for one in scored.score.increments or ()),
                     gain_ends=tuple(one.end for one in scored.score.increments or ()),
                 )
-                for scored, reward, advantage in zip(
-                    group.rollouts, group.shaped_rewards, group.advantages, strict=True
-                )
+                for scored, advantage in zip(group.rollouts, group.advantages, strict=True)
                 if advantage is not None
             )
             if not responses:
@@ -142,7 +140,7 @@ async def _batch(
     for refill in range(algorithm.refills + 1):
         scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers)
         fresh = [
-            _valued(Group(sample, tuple(group)), algorithm, rollout.max_tokens)
+            valued(Group(sample, tuple(group)), algorithm, rollout.max_tokens)
             for sample, group in zip(samples, scored, strict=True)
         ]
         # A group with a failed score stays whatever it teaches: failures are counted, and too many stop the run.
@@ -156,7 +154,7 @@ async def _batch(
     return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
 
 
-def _valued(group: Group, algorithm: AlgorithmSettings, cap: int) -> Group:
+def valued(group: Group, algorithm: AlgorithmSettings, cap: int) -> Group:
     """The group with what its responses are worth to the algorithm."""
     shaped = [
         None
@@ -167,8 +165,9 @@ def _valued(group: Group, algorithm: AlgorithmSettings, cap: int) -> Group:
     how = algorithm.advantage
     if how == "batch-normalised" or how == "critic":
         return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(shaped))
-    valued = group_advantages(shaped, how, algorithm.advantage_epsilon)
-    return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(valued))
+    within = "centred" if how == "centred-batch-normalised" else how
+    advantages = group_advantages(shaped, within, algorithm.advantage_epsilon)
+    return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(advantages))
 
 
 def _check_masked(batch: ExperienceBatch, limit: float) -> None:

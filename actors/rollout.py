@@ -66,7 +66,7 @@ class Group:
     sample: DrivingSample
     rollouts: tuple[ScoredRollout, ...]
     advantages: tuple[float | None, ...] = field(default=())
-    """One for each response; where they are formed over a whole batch, the shaped rewards still (None: masked)."""
+    """One for each response; where they are formed over a whole batch, the rewards they are of (None: masked)."""
     shaped_rewards: tuple[float | None, ...] = field(default=())
     """What the algorithm learns from: values as 0-1, less what excess length costs (None: masked, the score failed)."""
 

@@ -27,7 +27,7 @@ class TrainingResponse:
     old_logprobs: tuple[float, ...] | None = None
     """The learner's own, from before the first of several updates on this batch; None: this is the first update."""
     reward: float = 0.0
-    """0-1; read where advantages are formed over a whole batch."""
+    """0-1, or less its group's mean; read where advantages are formed over a whole batch."""
     gains: tuple[float, ...] = ()
     """What spans of the response added to its reward, in its unit; the rest of the reward belongs to the last token."""
     gain_ends: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 KL_CLAMP = 10.0
-"""The k3 estimate of one token is clamped to +- this, as all three peers do."""
+"""The k3 estimate of one token is clamped to +- this: a token beyond it has no gradient (verl, OpenRLHF)."""
 
 
 def kl_estimate(

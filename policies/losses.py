@@ -126,8 +126,9 @@ def policy_ratio(batch: PolicyLossInput, settings: AlgorithmSettings) -> Tensor:
 def importance_weight(batch: PolicyLossInput, settings: AlgorithmSettings) -> tuple[Tensor, Tensor]:
     """The weight of each token for what engine and learner compute differently, and which weights were cut or masked.
 
-    w = exp(old - rollout), detached: `truncate` gives min(w, cap) (https://fengyao.notion.site/off-policy-rl), `mask`
-    gives 0 outside [floor, cap] (IcePop), `none` gives 1. Where `old` was taken from the rollout engine it is 1 too.
+    w = exp(old - rollout), detached: `truncate` gives min(w, cap) (https://fengyao.notion.site/off-policy-rl), `bound`
+    clip(w, floor, cap), `mask` 0 outside [floor, cap] (IcePop), `none` 1. Where `old` was taken from the rollout engine
+    it is 1 too.
     """
     mismatch_R_T = (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).detach()
     weight_R_T = torch.exp(mismatch_R_T.clamp(-settings.log_ratio_clamp, settings.log_ratio_clamp))
@@ -137,6 +138,8 @@ def importance_weight(batch: PolicyLossInput, settings: AlgorithmSettings) -> tu
     if settings.importance == "truncate":
         return weight_R_T.clamp(max=settings.importance_cap), above_R_T
     outside_R_T = above_R_T | (weight_R_T < settings.importance_floor)
+    if settings.importance == "bound":
+        return weight_R_T.clamp(settings.importance_floor, settings.importance_cap), outside_R_T
     return weight_R_T.masked_fill(outside_R_T, 0.0), outside_R_T
 
 
@@ -166,13 +169,15 @@ def aggregate(loss_R_T: Tensor, mask_R_T: Tensor, how: str, counts: GlobalCounts
     """This micro-batch's share of the global mean.
 
     `token-mean`: sum over tokens / tokens of the global batch. `seq-mean`: sum over responses of the mean over their
-    tokens / responses of the global batch; responses without a token that counts do not count. `token-sum-norm`: sum
-    over tokens / (responses of the global batch x most tokens a response may have).
+    tokens / responses of the global batch; responses without a token that counts do not count. `token-sum`: sum over
+    tokens / responses of the global batch. `token-sum-norm`: the same / most tokens a response may have.
     """
     # `where`, not a product: what stands outside the mask may be infinite, and 0 * inf is NaN.
     masked_R_T = torch.where(mask_R_T > 0, loss_R_T, 0.0)
     if how == "token-mean":
         return masked_R_T.sum() / max(counts.tokens, 1)
+    if how == "token-sum":
+        return masked_R_T.sum() / max(counts.responses, 1)
     if how == "token-sum-norm":
         return masked_R_T.sum() / max(counts.responses * counts.response_cap, 1)
     lengths_R = mask_R_T.sum(dim=1).clamp(min=1.0)

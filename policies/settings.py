@@ -65,7 +65,9 @@ class PolicySettings(BaseModel):
         return self
 
 
-AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "gspo", "cispo", "ppo", "a2c"]
+AlgorithmName = Literal[
+    "grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "gspo", "cispo", "ppo", "a2c"
+]
 PRESETS: dict[AlgorithmName, dict[str, Any]] = {
     "grpo": {},
     "dr_grpo": {"advantage": "centred", "aggregation": "token-sum-norm", "kl_beta": 0.0},
@@ -82,6 +84,11 @@ PRESETS: dict[AlgorithmName, dict[str, Any]] = {
         "aggregation": "token-mean",
         "kl_in": "reward",
         "kl_estimator": "k1",
+    },
+    "reinforce_pp_baseline": {
+        "advantage": "centred-batch-normalised",
+        "aggregation": "token-mean",
+        "kl_estimator": "k2",
     },
     "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4, "kl_beta": 0.0},
     "cispo": {
@@ -103,10 +110,10 @@ PRESETS: dict[AlgorithmName, dict[str, Any]] = {
 }
 """What a name stands for, beside the defaults; every key can still be set apart.
 
-GRPO: AutoDriveRL Eq. 2-3. Dr. GRPO: arXiv 2503.20783. DAPO: arXiv 2503.14476. RLOO: arXiv 2402.14740. REINFORCE++:
-arXiv 2501.03262. GSPO: arXiv 2507.18071. CISPO: arXiv 2506.13585, without a lower clip and with weights up to 5.
-PPO: arXiv 1707.06347 with the KL in the reward (arXiv 1909.08593). A2C: the returns less the critic's values, of
-rewards that may come in increments along the response (BDD-OIA 2.2).
+GRPO: AutoDriveRL Eq. 2-3. Dr. GRPO: arXiv 2503.20783. DAPO: arXiv 2503.14476. RLOO: arXiv 2402.14740. REINFORCE++
+and its form with the group's mean as a baseline: arXiv 2501.03262. GSPO: arXiv 2507.18071. CISPO: arXiv 2506.13585,
+without a lower clip and with weights up to 5. PPO: arXiv 1707.06347 with the KL in the reward (arXiv 1909.08593). A2C:
+the returns less the critic's values, of rewards that may come in increments along the response (BDD-OIA 2.2).
 """
 
 
@@ -117,38 +124,43 @@ class AlgorithmSettings(BaseModel):
 
     name: AlgorithmName = "grpo"
     """A published algorithm; it sets the keys below as in `PRESETS`, but for those that are given."""
-    advantage: Literal["normalised", "centred", "leave-one-out", "batch-normalised", "critic"] = "normalised"
+    advantage: Literal[
+        "normalised", "centred", "leave-one-out", "batch-normalised", "centred-batch-normalised", "critic"
+    ] = "normalised"
     """What a reward is measured by: `normalised`: its group's mean and deviation; `centred`: the mean alone;
     `leave-one-out`: the mean of its siblings; `batch-normalised`: the tokens' returns, over the whole batch;
-    `critic`: what a value head expected of each token (train_ppo.py)."""
-    advantage_epsilon: float = 1e-6
+    `centred-batch-normalised`: the same, of rewards less their group's mean; `critic`: what a value head expected of
+    each token (train_ppo.py)."""
+    advantage_epsilon: float = Field(1e-6, ge=0)
     """Added to the group's standard deviation before dividing."""
     ratio: Literal["token", "sequence"] = "token"
     """The probability ratio to the old policy: each token's own, or the geometric mean over its response (GSPO)."""
     objective: Literal["clipped-ratio", "clipped-weight"] = "clipped-ratio"
     """`clipped-ratio`: PPO's pessimistic minimum; `clipped-weight`: the clipped ratio is a constant weight on the
     log-probability, so every token keeps its gradient (CISPO)."""
-    clip_low: float = 0.2
+    clip_low: float = Field(0.2, ge=0)
     """The ratio is clipped below at 1 - clip_low."""
-    clip_high: float = 0.2
+    clip_high: float = Field(0.2, ge=0)
     """The ratio is clipped above at 1 + clip_high."""
     dual_clip: float | None = Field(None, gt=1)
     """Bound, in units of -advantage, on the loss of a token with a negative advantage; None sets none."""
-    aggregation: Literal["seq-mean", "token-mean", "token-sum-norm"] = "seq-mean"
+    aggregation: Literal["seq-mean", "token-mean", "token-sum", "token-sum-norm"] = "seq-mean"
     """`seq-mean`: mean over responses of their tokens' mean (AutoDriveRL Eq. 2); `token-mean`: mean over all tokens;
-    `token-sum-norm`: sum over tokens / (responses x rollout.max_tokens) (Dr. GRPO)."""
+    `token-sum`: sum over tokens / responses; `token-sum-norm`: sum over tokens / (responses x rollout.max_tokens), Dr.
+    GRPO's."""
     kl_beta: float = Field(0.01, ge=0)
     """Weight of the KL term towards the reference policy; 0 loads no reference policy."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """How the KL of one token is estimated from its two log-probabilities."""
     kl_in: Literal["loss", "reward"] = "loss"
-    """Where the KL counts: as a term of the loss, or off the reward of each token (batch-normalised and critic)."""
+    """Where the KL counts: as a term of the loss, or off the reward of each token (where advantages are formed
+    over a whole batch)."""
     kl_target: float | None = Field(None, gt=0)
     """With `kl_in: reward`: the mean KL of a response, in nats, towards which `kl_beta` is adapted; None keeps it."""
     kl_horizon: int = Field(10_000, ge=1)
     """Responses over which an adapted `kl_beta` answers to a lasting error."""
     discount: float = Field(1.0, gt=0, le=1)
-    """Gamma: what a reward one token later is worth; read with a critic."""
+    """Gamma: what a reward one token later is worth; read where advantages are formed over a whole batch."""
     trace: float = Field(1.0, ge=0, le=1)
     """Lambda of generalised advantage estimation; 1 is the return less the value. Read with a critic."""
     whiten: bool = False
@@ -157,15 +169,16 @@ class AlgorithmSettings(BaseModel):
     """Weight of the critic's loss beside the policy's."""
     value_clip: float = Field(0.2, gt=0)
     """The critic's step is clipped to this distance from the values it gave before the first update on a batch."""
-    log_ratio_clamp: float = 20.0
+    log_ratio_clamp: float = Field(20.0, gt=0)
     """Log-ratios are clamped to +- this before they are exponentiated."""
-    importance: Literal["none", "truncate", "mask"] = "truncate"
-    """Correction for what rollout engine and learner compute differently: each token's weight is cut at the cap, or
-    the tokens whose weight lies outside [floor, cap] are left out (IcePop)."""
+    importance: Literal["none", "truncate", "bound", "mask"] = "truncate"
+    """Correction for what rollout engine and learner compute differently: each token's weight is cut at the cap
+    (`truncate`) or brought inside [floor, cap] (`bound`), or tokens whose weight lies outside it are left out (`mask`,
+    IcePop)."""
     importance_cap: float = Field(2.0, gt=0)
     """The largest importance weight between rollout engine and learner."""
     importance_floor: float = Field(0.5, ge=0)
-    """The smallest one; read with `importance: mask` alone."""
+    """The smallest one; read with `importance: bound` and `mask`."""
     refills: int = Field(0, ge=0)
     """Dynamic sampling (DAPO): how often, at most, groups with equal rewards are replaced by those of fresh
     questions before a batch is learnt from; 0 learns from what there is."""
@@ -187,10 +200,20 @@ class AlgorithmSettings(BaseModel):
     def _check_kl(self) -> Self:
         if self.kl_in == "reward" and not self.credits_tokens:
             raise ValueError(
-                "kl_in: reward needs advantage: batch-normalised or critic, whose rewards belong to tokens"
+                "kl_in: reward needs advantage: batch-normalised, centred-batch-normalised or critic, whose rewards "
+                "belong to tokens"
             )
         if self.kl_target is not None and (self.kl_in != "reward" or self.kl_beta == 0):
             raise ValueError("kl_target adapts the weight of a KL in the reward: set kl_in: reward and kl_beta above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_importance(self) -> Self:
+        if self.importance in ("bound", "mask") and self.importance_floor > self.importance_cap:
+            raise ValueError(
+                f"importance: {self.importance} keeps no weight between importance_floor={self.importance_floor:g} and "
+                f"importance_cap={self.importance_cap:g}: lower the floor or raise the cap"
+            )
         return self
 
     @property
@@ -201,4 +224,9 @@ class AlgorithmSettings(BaseModel):
     @property
     def credits_tokens(self) -> bool:
         """Whether advantages are formed token by token over a whole batch, not within a group."""
-        return self.advantage in ("batch-normalised", "critic")
+        return self.advantage in ("batch-normalised", "centred-batch-normalised", "critic")
+
+    @property
+    def compares_group(self) -> bool:
+        """Whether a response is measured by its siblings, so that a group needs two."""
+        return self.advantage not in ("batch-normalised", "critic")

@@ -47,6 +47,8 @@ def test_a_masked_response_leaves_its_group() -> None:
 
 def test_fewer_than_two_known_rewards_give_no_advantage() -> None:
     assert group_advantages([0.5, None, None], "normalised", 1e-6) == [None, None, None]
+    assert group_advantages([None, None], "centred") == [None, None]
+    assert group_advantages([0.5], "leave-one-out") == [None]
 
 
 @given(REWARDS, st.sampled_from(["normalised", "centred", "leave-one-out"]))
@@ -56,13 +58,14 @@ def test_advantages_sum_to_zero(rewards: list[float], how: str) -> None:
 
 
 def test_equal_rewards_give_zero_advantages_and_are_recognised() -> None:
-    assert group_advantages([0.7] * 4, "normalised", 1e-6) == [0.0] * 4
+    for epsilon in (1e-6, 1e-9, 0.0):  # 0.1 x 3 has a mean that is not 0.1
+        assert group_advantages([0.1] * 3, "normalised", epsilon) == [0.0] * 3
     assert has_zero_deviation([7.0, None, 7.0])
     assert not has_zero_deviation([7.0, 8.0])
 
 
-def test_length_costs_nothing_before_the_buffer_and_everything_at_the_cap() -> None:
-    assert [overlong_share(n, 100, 0.2) for n in (0, 80, 90, 100)] == pytest.approx([0.0, 0.0, 0.5, 1.0])
+def test_length_costs_nothing_before_the_buffer_and_everything_at_the_cap_and_beyond() -> None:
+    assert [overlong_share(n, 100, 0.2) for n in (0, 80, 90, 100, 130)] == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
     assert overlong_share(100, 100, 0.0) == 0.0
 
 
@@ -120,6 +123,17 @@ def test_whitened_values_have_mean_zero_and_sample_deviation_one_inside_the_mask
     assert float(inside.std()) == pytest.approx(1.0, rel=1e-6)
     assert not whitened(values, mask)[mask == 0].any()
     assert not whitened(values, torch.zeros(5, 7)).any()
+    alone = torch.zeros(5, 7, dtype=torch.float64)
+    alone[2, 3] = 1.0  # a batch of one token has no deviation
+    assert not whitened(values, alone).any()
+
+
+def test_a_response_masked_whole_has_no_rewards_returns_or_advantages() -> None:
+    rewards, values, _ = batch_of_values()
+    mask = torch.zeros(4, 6, dtype=torch.float64)
+    assert not token_rewards(rewards[:, 0], values, mask, beta=0.1).any()
+    assert not returns_to_go(rewards, mask).any()
+    assert not any(tensor.any() for tensor in generalised_advantages(rewards, values, mask, 0.9, 0.7))
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=8), st.integers(8, 40))

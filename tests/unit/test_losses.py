@@ -85,6 +85,8 @@ def by_hand(batch: PolicyLossInput, settings: AlgorithmSettings) -> float:
                 weight = 1.0
             elif settings.importance == "truncate":
                 weight = min(weight, settings.importance_cap)
+            elif settings.importance == "bound":
+                weight = min(max(weight, settings.importance_floor), settings.importance_cap)
             elif not settings.importance_floor <= weight <= settings.importance_cap:
                 weight = 0.0
             d = ref - lp
@@ -94,10 +96,15 @@ def by_hand(batch: PolicyLossInput, settings: AlgorithmSettings) -> float:
     if settings.aggregation == "seq-mean":
         return sum(sum(tokens) / len(tokens) for tokens in responses) / len(responses)
     total = sum(sum(tokens) for tokens in responses)
-    return total / (len(responses) * CAP if settings.aggregation == "token-sum-norm" else sum(map(len, responses)))
+    divisors = {
+        "token-mean": sum(map(len, responses)),
+        "token-sum": len(responses),
+        "token-sum-norm": len(responses) * CAP,
+    }
+    return total / divisors[settings.aggregation]
 
 
-@pytest.mark.parametrize("aggregation", ["seq-mean", "token-mean", "token-sum-norm"])
+@pytest.mark.parametrize("aggregation", ["seq-mean", "token-mean", "token-sum", "token-sum-norm"])
 @pytest.mark.parametrize(
     "keys",
     [
@@ -108,6 +115,7 @@ def by_hand(batch: PolicyLossInput, settings: AlgorithmSettings) -> float:
         {"objective": "clipped-weight", "clip_low": 0.4, "clip_high": 0.3},
         {"importance": "none"},
         {"importance": "mask", "importance_floor": 0.8, "importance_cap": 1.5},
+        {"importance": "bound", "importance_floor": 0.8, "importance_cap": 1.5},
         {"kl_estimator": "k1"},
         {"kl_estimator": "k2"},
     ],
@@ -195,6 +203,7 @@ def test_cut_and_masked_weights_are_counted() -> None:
     for importance, hit in (
         ("none", mismatch < 0),
         ("truncate", mismatch > 1.5),
+        ("bound", (mismatch > 1.5) | (mismatch < 0.5)),
         ("mask", (mismatch > 1.5) | (mismatch < 0.5)),
     ):
         settings = AlgorithmSettings(importance=importance, importance_cap=1.5)
@@ -207,6 +216,21 @@ def test_cut_and_masked_weights_are_counted() -> None:
 def test_a_response_of_nothing_but_masked_tokens_does_not_count() -> None:
     loss, mask = torch.tensor([[2.0, 4.0], [9.0, 9.0]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     assert float(aggregate(loss, mask, "seq-mean", GlobalCounts(responses=1, tokens=2))) == 3.0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_batch_masked_whole_has_no_loss_and_no_gradient(name: Any) -> None:
+    batch, nothing = make_input(), GlobalCounts(responses=0, tokens=0, response_cap=CAP)
+    masked = replace(batch, mask_R_T=torch.zeros_like(batch.mask_R_T))
+    result = policy_loss(masked, AlgorithmSettings(name=name), nothing)
+    result.loss.backward()
+    assert result.loss.item() == 0.0
+    assert batch.logprobs_R_T.grad is not None
+    assert not batch.logprobs_R_T.grad.any()
+    assert not any([*result.token_sums.values(), *result.maxima.values()])
+    values = batch.old_logprobs_R_T
+    assert value_loss(values, values, values + 1, masked.mask_R_T, 0.2, nothing).loss.item() == 0.0
+    assert supervised_loss(values, masked.mask_R_T, nothing).loss.item() == 0.0
 
 
 def test_the_supervised_loss_is_the_mean_over_the_answers_tokens() -> None:
@@ -236,3 +260,16 @@ def test_a_preset_is_what_its_name_says_but_for_what_is_given() -> None:
     assert AlgorithmSettings(name="gspo").ratio == "sequence"
     with pytest.raises(ValueError, match="kl_in: reward needs advantage: batch-normalised"):
         AlgorithmSettings(kl_in="reward")
+
+
+@pytest.mark.parametrize("keys", [{"clip_low": -0.1}, {"clip_high": -0.1}, {"log_ratio_clamp": 0}, {"dual_clip": 1}])
+def test_bounds_that_would_turn_the_loss_round_are_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(keys))):
+        AlgorithmSettings(**keys)
+
+
+@pytest.mark.parametrize("importance", ["mask", "bound"])
+def test_weights_between_a_floor_above_the_cap_are_refused(importance: Any) -> None:
+    with pytest.raises(ValueError, match="importance_floor=0.5 and importance_cap=0.4: lower the floor"):
+        AlgorithmSettings(importance=importance, importance_cap=0.4)
+    assert AlgorithmSettings(importance="truncate", importance_cap=0.4).importance_cap == 0.4

@@ -218,6 +218,7 @@ def test_a_base_that_cannot_be_used_is_named(tmp_path: Path, base: str, sentence
 def test_responses_of_a_group_of_one_have_nothing_to_be_compared_with(written: Path) -> None:
     said = error_of(written, "rollout.group_size=1")
     assert "rollout.group_size=1 leaves algorithm.advantage=normalised nothing to compare" in said
+    assert "nothing to compare" in error_of(written, "rollout.group_size=1", "algorithm.name=reinforce_pp_baseline")
     assert load_recipe([str(written), "rollout.group_size=1", "algorithm.name=ppo"]).algorithm.has_critic
 
 
