@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from policies.attention import PADDING, PROMPT
 from policies.views import Views
 
 
@@ -60,7 +61,10 @@ class Batch:
     """Tensors of one micro-batch. B rows of L positions hold R responses of at most T tokens."""
 
     model_inputs: dict[str, Tensor]
-    """Keyword arguments of the model body: `input_ids` (B, L), `attention_mask`, `position_ids`, image tensors."""
+    """Keyword arguments of the model body: `input_ids` (B, L), image tensors, and `position_ids` of shared rows, or the
+    `attention_mask` of plain ones."""
+    segments_B_L: Tensor | None
+    """Where responses share a prompt, to which of them a position belongs (`policies.attention`); None: plain rows."""
     source_R_T: Tensor
     """Flat index b * L + l of the position whose output predicts the token."""
     token_ids_R_T: Tensor
@@ -132,7 +136,6 @@ def pack(
     per_row = [image_tensors(row.images) for row in rows]
     inputs = {"input_ids": input_ids_B_L}
     if shared_prefix:
-        inputs["attention_mask"] = _shared_mask(rows, length)
         inputs["position_ids"] = _shared_positions(rows, per_row, length, prompt_positions)
     else:  # the positions are left to the model
         lengths_B_1 = torch.tensor([[len(row.token_ids)] for row in rows])
@@ -151,6 +154,7 @@ def pack(
         source_R_T[r, :count] = b * length + positions
     return Batch(
         model_inputs=inputs,
+        segments_B_L=_segments(rows, length) if shared_prefix else None,
         source_R_T=source_R_T,
         token_ids_R_T=_padded([response.token_ids for response in responses], width),
         mask_R_T=_padded([(1.0,) * len(response.token_ids) for response in responses], width),
@@ -215,19 +219,14 @@ def _plain_rows(groups: Sequence[TrainingGroup]) -> list[_Row]:
     return rows
 
 
-def _shared_mask(rows: Sequence[_Row], length: int) -> Tensor:
-    """What each position may see, to be added to attention scores, (B, 1, L, L): the prompt, and its own response."""
-    segment_B_L = torch.full((len(rows), length), -2)  # -2 padding, -1 prompt, i the i-th response of the row
+def _segments(rows: Sequence[_Row], length: int) -> Tensor:
+    """Which part of its row a position belongs to; see `policies.attention`."""
+    segments_B_L = torch.full((len(rows), length), PADDING)
     for b, row in enumerate(rows):
-        segment_B_L[b, : row.prompt_length] = -1
+        segments_B_L[b, : row.prompt_length] = PROMPT
         for i, span in enumerate(row.spans):
-            segment_B_L[b, span.start : span.end] = i
-    earlier_L_L = torch.ones(length, length, dtype=torch.bool).tril()
-    same_B_L_L = segment_B_L[:, :, None] == segment_B_L[:, None, :]
-    prompt_B_1_L = (segment_B_L == -1)[:, None, :]
-    allowed_B_L_L = earlier_L_L & (same_B_L_L | prompt_B_1_L)
-    blocked = torch.finfo(torch.float32).min
-    return torch.zeros(len(rows), 1, length, length).masked_fill(~allowed_B_L_L[:, None], blocked)
+            segments_B_L[b, span.start : span.end] = i
+    return segments_B_L
 
 
 def _shared_positions(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
+from policies.attention import Kernel, shared_mask, take_kernel
 from policies.batch import Batch, counted_positions
 from policies.cross_attention import cross_attention_mask
 from policies.errors import PolicyError
@@ -44,13 +45,21 @@ class Policy(nn.Module):
     projection.
     """
 
-    def __init__(self, model: Any, forbidden_ids: tuple[int, ...], temperature: float, *, critic: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        forbidden_ids: tuple[int, ...],
+        temperature: float,
+        *,
+        critic: bool = False,
+        kernel: Kernel = "sdpa",
+    ) -> None:
         """Wrap `model`, whose body is `model.model` and whose vocabulary projection is `model.lm_head`.
 
-        With `critic`, a value head reads the same hidden states.
+        With `critic`, a value head reads the same hidden states. `kernel` computes attention over shared prompts.
         """
         super().__init__()
-        self.model = model
+        self.model, self.kernel = model, kernel
         width, dtype = self.body.config.get_text_config().hidden_size, self.body.lm_head.weight.dtype
         self.value_head = ValueHead(width, dtype) if critic else None
         self.forbidden_ids = list(forbidden_ids)
@@ -103,6 +112,8 @@ class Policy(nn.Module):
         dtype = self.body.lm_head.weight.dtype
         inputs: dict[str, Any] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in batch.model_inputs.items()}
         inputs = with_features(self.model_type, inputs)
+        if batch.segments_B_L is not None:
+            inputs["attention_mask"] = shared_mask(batch.segments_B_L, self.kernel, dtype)
         if self.model_type in ROTARY_GRID_MODELS:  # whose positions, where none are given, derive from the token types
             inputs["mm_token_type_ids"] = self._image_tokens(inputs["input_ids"])
         if "aspect_ratio_mask" in inputs:
@@ -157,9 +168,10 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
     forbidden = placeholder_ids(model.config)
     if settings.freeze_vision:
         freeze_vision(model, projector=settings.freeze_projector)
+    kernel = take_kernel(model, settings)
     if settings.lora is not None:
         model = add_adapters(model, settings.lora)
-    return Policy(model, forbidden, temperature, critic=critic)
+    return Policy(model, forbidden, temperature, critic=critic, kernel=kernel)
 
 
 def load_processor(folder: Path | str, settings: PolicySettings) -> Any:

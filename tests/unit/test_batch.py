@@ -6,7 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.functional import scaled_dot_product_attention
 
+from policies.attention import shared_mask
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.model import Policy, load_policy
 from policies.settings import PolicySettings
@@ -52,7 +55,8 @@ def test_every_token_is_predicted_from_the_position_before_it(groups: list[Train
 @settings(max_examples=60, deadline=None)
 def test_in_a_shared_row_a_response_sees_the_prompt_and_itself_only(groups: list[TrainingGroup]) -> None:
     batch = packed(groups, shared_prefix=True)
-    allowed = batch.model_inputs["attention_mask"][:, 0] == 0
+    assert batch.segments_B_L is not None
+    allowed = shared_mask(batch.segments_B_L, "sdpa", torch.float32)[:, 0] == 0
     for b, g in enumerate(groups):
         prompt, start = len(g.prompt_ids), len(g.prompt_ids)
         for r in g.responses:
@@ -62,6 +66,21 @@ def test_in_a_shared_row_a_response_sees_the_prompt_and_itself_only(groups: list
             positions = batch.model_inputs["position_ids"][b, start : start + len(r.token_ids)]
             assert positions.tolist() == list(range(prompt, prompt + len(r.token_ids)))
             start += len(r.token_ids)
+
+
+@given(GROUPS)
+@settings(max_examples=20, deadline=None)
+def test_the_block_mask_lets_the_same_positions_be_seen(groups: list[TrainingGroup]) -> None:
+    segments_B_L = packed(groups, shared_prefix=True).segments_B_L
+    assert segments_B_L is not None
+    query_B_H_L_D, key_B_H_L_D = (torch.randn(len(groups), 1, segments_B_L.shape[1], 4) for _ in range(2))
+    value_B_H_L_D = torch.randn_like(key_B_H_L_D)
+    blocks = shared_mask(segments_B_L, "flex", torch.float32)
+    dense = shared_mask(segments_B_L, "sdpa", torch.float32)
+    found = flex_attention(query_B_H_L_D, key_B_H_L_D, value_B_H_L_D, block_mask=blocks)
+    expected = scaled_dot_product_attention(query_B_H_L_D, key_B_H_L_D, value_B_H_L_D, attn_mask=dense)
+    real_B_L = segments_B_L >= -1
+    torch.testing.assert_close(found[:, 0][real_B_L], expected[:, 0][real_B_L])
 
 
 def test_images_are_packed_once_per_group_when_the_prefix_is_shared() -> None:

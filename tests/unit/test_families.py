@@ -17,7 +17,7 @@ from data.sample import LIDAR
 from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.errors import PolicyError
 from policies.lora import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, adapted_layers
-from policies.model import Policy, load_policy, load_processor
+from policies.model import ROTARY_GRID_MODELS, Policy, load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import LoraSettings, PolicySettings
 from policies.tiny import build_tiny_policy
@@ -87,6 +87,22 @@ def test_a_shared_prefix_changes_neither_log_probabilities_nor_gradients(
     plain, plain_gradient = learnt(policy, encoder, groups, shared=False)
     torch.testing.assert_close(shared, plain, rtol=0, atol=1e-5)
     assert float((shared_gradient - plain_gradient).abs().max() / plain_gradient.abs().max()) < 1e-5
+
+
+def test_the_gpu_s_attention_is_that_of_the_mask(
+    folder: Path, policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup]
+) -> None:
+    """FlexAttention in its plain form and forward alone: it has no backward on CPU."""
+    asked = SETTINGS.model_copy(update={"attention": "flex"})
+    if policy.model_type in ROTARY_GRID_MODELS:
+        with pytest.raises(PolicyError, match="policy.attention=flex: transformers has none for qwen"):
+            load_policy(folder, asked, temperature=0.8)
+        return
+    batch = pack(groups, encoder.image_tensors, pad_id=0, shared_prefix=True, prompt_positions=policy.prompt_positions)
+    flex = load_policy(folder, asked, temperature=0.8)
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        found, expected = flex(batch)[0] * batch.mask_R_T, policy(batch)[0] * batch.mask_R_T
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_the_images_reach_the_log_probabilities(
