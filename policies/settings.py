@@ -33,8 +33,8 @@ class PolicySettings(BaseModel):
     """Number format of the learner's forward pass and of the engine."""
     attention: Literal["auto", "sdpa", "flex"] = "auto"
     """How the learner computes attention where responses share a prompt: `sdpa`, with a mask of L x L numbers, or
-    `flex`, FlexAttention, which skips the blocks between two responses. `auto`: `flex` on GPUs where the model can (Qwen's text
-    cannot), else `sdpa`."""
+    `flex`, FlexAttention, which skips the blocks between two responses. `auto`: `flex` on GPUs where the model can
+    (Qwen's text cannot), else `sdpa`."""
     lora: LoraSettings | None = None
     """Train adapters only; None trains all weights."""
     freeze_vision: bool = False
