@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from actors.engine_pool import EnginePool
 from actors.rollout import Rollout, SamplingSettings
+from data.errors import DataError
 from evaluation.suite import Question
 
 
@@ -15,14 +16,14 @@ from evaluation.suite import Question
 class Reply:
     """An answer to a benchmark's question, by the question's key; `repeat` counts from 0, times are in seconds.
 
-    `failure` says why there is none; the text is empty then.
+    Numbers of tokens are None where nobody tells them. `failure` says why there is no answer; the text is empty then.
     """
 
     key: str
     repeat: int
     text: str
     finish_reason: Literal["stop", "length"]
-    response_tokens: int
+    response_tokens: int | None
     image_tokens: int | None
     seconds: float
     failure: str | None = None
@@ -42,7 +43,7 @@ class Answerer(Protocol):
 
         Raises:
             ActorLost, ActorTimeout: an engine stopped answering.
-            DataError: an image cannot be read, or the endpoint refuses everything it is asked.
+            DataError: an image cannot be read, a prompt does not fit, or the endpoint refuses whatever it is asked.
         """
         ...
 
@@ -53,6 +54,8 @@ class EngineAnswerer:
     def __init__(self, engines: EnginePool, image_tokens: frozenset[int]) -> None:
         """`image_tokens` are the ids that stand for images in a prompt."""
         self._engines, self._image_tokens = engines, image_tokens
+        # On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset there.
+        self._takes_seeds = engines.settings.gpus > 0
 
     async def answer(
         self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]
@@ -61,13 +64,21 @@ class EngineAnswerer:
         waiting: dict[str, Asked] = {}
         requests = []
         for question, repeat in asked:
-            seeded = replace(sampling, seed=None if sampling.seed is None else sampling.seed + repeat)
-            (request,) = self._engines.requests([question.sample], 1, seeded)
+            seed = sampling.seed + repeat if self._takes_seeds and sampling.seed is not None else None
+            (request,) = self._engines.requests([question.sample], 1, replace(sampling, seed=seed))
             waiting[request.request_id] = (question, repeat)
             requests.append(request)
-        await self._engines.generate(
-            requests, lambda rollout: finished(self._reply(*waiting[rollout.request_id], rollout))
-        )
+
+        def hand_over(rollout: Rollout) -> None:
+            finished(self._reply(*waiting[rollout.request_id], rollout))
+
+        try:
+            await self._engines.generate(requests, hand_over)
+        except DataError:
+            raise
+        except ValueError as error:  # of vLLM, which Ray hands on: nothing else in a request can be wrong
+            first = str(error).strip().splitlines()[-1]
+            raise DataError(f"an engine refuses a question ({first}): set rollout.max_model_len as it asks") from error
 
     def _reply(self, question: Question, repeat: int, rollout: Rollout) -> Reply:
         return Reply(

@@ -17,10 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from actors.answerer import Answerer, Reply
 from actors.rollout import SamplingSettings
 from data.errors import DataError
+from data.faults import Faults, first_note
 from evaluation.held_out import AnswerRecord
 from evaluation.judging import judge_all
 from evaluation.suite import AnswerScore, Judgements, Question, Scored
@@ -47,22 +49,54 @@ class Benchmark:
     name: str
     options: argparse.Namespace
     questions: tuple[Question, ...]
-    limited: bool
+    not_asked: dict[str, int]
+    """Questions that cannot be asked, or are asked in spite of a fault, counted by reason."""
+    limited: bool = False
     """Only some of its questions are asked."""
 
     @classmethod
     def load(cls, name: str, options: argparse.Namespace, limit: int | None, seed: int) -> Benchmark:
-        """Load the questions; with `limit` only so many, drawn once from the seed, each in all of its settings.
+        """Load the questions; with `limit` those of frames drawn from the seed until there are so many or more.
+
+        Frames stay whole, since DriveLM scores a frame's questions by the answer to its first.
 
         Raises:
-            DataError: a file of the benchmark cannot be used.
+            DataError: a file of the benchmark cannot be used, or no question can be asked.
         """
-        questions = tuple(suite_of(name).questions(options))
-        ids = list(dict.fromkeys(question.sample.id for question in questions))
-        if limit is None or limit >= len(ids):
-            return cls(name, options, questions, limited=False)
-        drawn = frozenset(random.Random(f"{name}/{seed}").sample(ids, limit))
-        return cls(name, options, tuple(one for one in questions if one.sample.id in drawn), limited=True)
+        if limit is not None and limit < 1:
+            raise DataError(f"limit must be at least 1, got {limit}")
+        if not SUITES[name].asks:
+            raise DataError(f"{name} asks no model: it scores the result of a leaderboard")
+        faults = Faults(options.strict)
+        questions = tuple(suite_of(name).questions(options, faults))
+        if not questions:
+            raise DataError(f"no question of {name} can be asked{first_note(faults)}")
+        not_asked = {f"not_asked_{reason}": len(ids) for reason, ids in faults.as_dict().items()}
+        drawn = _drawn_frames(name, questions, limit, seed)
+        asked = tuple(one for one in questions if _frame_of(one) in drawn)
+        return cls(name, options, asked, not_asked, limited=len(asked) < len(questions))
+
+
+def _drawn_frames(name: str, questions: Sequence[Question], limit: int | None, seed: int) -> set[tuple[str, str]]:
+    """Frames at random, until their questions are `limit` or more; a question counts once, whatever its settings."""
+    by_frame: dict[tuple[str, str], set[str]] = {}
+    for question in questions:
+        by_frame.setdefault(_frame_of(question), set()).add(question.sample.id)
+    frames = list(by_frame)
+    if limit is None:
+        return set(frames)
+    random.Random(f"{name}/{seed}").shuffle(frames)
+    drawn, count = set[tuple[str, str]](), 0
+    for frame in frames:
+        if count >= limit:
+            break
+        drawn.add(frame)
+        count += len(by_frame[frame])
+    return drawn
+
+
+def _frame_of(question: Question) -> tuple[str, str]:
+    return question.sample.scene_id, question.sample.frame_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +108,8 @@ class Asking:
     repeats: int
     judge: str | None
     """What the judge is called; None where nobody judges."""
+    identity: dict[str, Any]
+    """All that decides the replies beside question and sampling: the weights, and how prompts are built."""
 
     def settings(self) -> dict[str, float | int | str | None]:
         """As the record keeps it."""
@@ -125,19 +161,28 @@ async def _ask(
 
 def _known_replies(benchmark: Benchmark, asking: Asking, folder: Path) -> dict[tuple[str, int], Reply]:
     """The replies of an earlier, interrupted call; those that failed are asked for again."""
-    sources = {name: str(value) for name, value in vars(benchmark.options).items()}
-    about = {"suite": benchmark.name, "model": asking.model, "sampling": asdict(asking.sampling), "sources": sources}
+    about = {"suite": benchmark.name, "sampling": asdict(asking.sampling), **asking.identity}
     folder.mkdir(parents=True, exist_ok=True)
-    asked = folder / ASKED_FILE
+    asked, replies = folder / ASKED_FILE, folder / REPLIES_FILE
     if asked.is_file() and json.loads(asked.read_text()) != about:
-        raise DataError(f"{folder} holds the replies of another measurement ({asked}): choose another folder")
-    asked.write_text(json.dumps(about, indent=1))
-    if not (folder / REPLIES_FILE).is_file():
+        raise DataError(
+            f"{folder} holds the replies of another measurement ({asked} says of which): choose another folder, or "
+            "delete this one"
+        )
+    _write(asked, json.dumps(about, indent=1))
+    if not replies.is_file():
         return {}
-    lines = (folder / REPLIES_FILE).read_text(encoding="utf-8").splitlines(keepends=True)
-    found = [Reply(**json.loads(line)) for line in lines if line.endswith("\n")]
-    (folder / REPLIES_FILE).write_text("".join(line for line in lines if line.endswith("\n")), encoding="utf-8")
+    # By the file's own lines; what stands behind the last one was cut off by the stop.
+    lines = replies.read_text(encoding="utf-8").split("\n")[:-1]
+    _write(replies, "".join(f"{line}\n" for line in lines))
+    found = [Reply(**json.loads(line)) for line in lines]
     return {(reply.key, reply.repeat): reply for reply in found if reply.failure is None}
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 async def _score(
@@ -178,7 +223,8 @@ def _record(
         faults.update(one.faults)
     answered = [reply for reply in replies if reply.failure is None]
     image_tokens = [reply.image_tokens for reply in answered if reply.image_tokens is not None]
-    notes = [f"Only {len({q.sample.id for q in benchmark.questions})} questions were asked, drawn from the seed."]
+    asked = len({question.sample.id for question in benchmark.questions})
+    tokens = [reply.response_tokens for reply in answered if reply.response_tokens is not None]
     return SuiteRecord(
         suite=benchmark.name,
         title=SUITES[benchmark.name].title,
@@ -192,13 +238,13 @@ def _record(
         tables=combined_tables(scored),
         bars=combined_bars(scored),
         cost=Cost(
-            response_tokens=fmean(reply.response_tokens for reply in answered),
+            response_tokens=fmean(tokens) if tokens else None,
             image_tokens=fmean(image_tokens) if image_tokens else None,
-            seconds_per_question=seconds,
-            overlong_share=fmean(reply.finish_reason == "length" for reply in answered),
+            seconds_per_question=seconds if tokens else None,
+            overlong_share=fmean(reply.finish_reason == "length" for reply in answered) if tokens else None,
         ),
-        faults=dict(faults),
-        notes=tuple(notes) if benchmark.limited else (),
+        faults=benchmark.not_asked | faults,
+        notes=(f"Only {asked} questions were asked, of frames drawn from the seed.",) if benchmark.limited else (),
     )
 
 
@@ -222,7 +268,7 @@ def _answer(question: Question, reply: Reply, score: AnswerScore | None) -> Answ
         ground_truth=sample.answer,
         response=reply.text,
         finish_reason=reply.finish_reason,
-        token_count=reply.response_tokens,
+        token_count=reply.response_tokens or 0,
         value=0.0 if value is None else value,
         parts=score.parts if score is not None else {},
         failure=failure or (NO_VALUE if value is None else None),

@@ -19,11 +19,10 @@ from actors.engine_pool import EnginePool
 from actors.journal import Journal
 from actors.learner_group import LearnerGroup
 from actors.rollout import SamplingSettings
-from actors.waiting import ActorLost, ActorOptions, ActorTimeout
-from data.errors import DataError
+from actors.waiting import ActorOptions
 from evaluation.suite_record import SuiteRecord
 from evaluation.suite_report import write_suite_report
-from evaluation.suites import options_of
+from evaluation.suites import SUITES, options_of
 from policies.model import image_token_ids
 from recipe import Recipe
 from rewards.judge import Judge
@@ -45,12 +44,14 @@ def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
         limit = settings.pop("limit", None)
         options = options_of(name, settings, f"evaluation.suites.{name}")
         options.model, options.out = recipe.run.name, Path(recipe.run.root).expanduser()
+        if getattr(options, "cache", options.out) is None:
+            options.cache = options.out
         loaded.append(Benchmark.load(name, options, limit, recipe.data.seed))
     return tuple(loaded)
 
 
 class InLoop:
-    """Measures one snapshot at a time; one that is due while another is measured is left out, and counted."""
+    """Measures one snapshot at a time; one that is due while another is measured is left out, and told."""
 
     def __init__(
         self,
@@ -69,17 +70,17 @@ class InLoop:
         self._benchmarks, self._folder = benchmarks, folder / FOLDER
         self._options, self._journal, self._judge = options, journal, judge
         self._running: asyncio.Task[None] | None = None
-        self.left_out = 0
 
     async def begin(self, step: int, learners: LearnerGroup) -> None:
         """Begin to measure the policy after `step`, where that is due."""
         if not self._benchmarks or step % self._recipe.evaluation.every:
             return
         if self._running is not None and not self._running.done():
-            self.left_out += 1
             self._journal.warn(step, "benchmark_left_out", f"step {step} is not measured: the one before still is")
             return
         snapshot = self._folder / f"step_{step:06d}" / "policy"
+        # What a run left that stopped behind this step was said by weights that are lost.
+        await asyncio.to_thread(shutil.rmtree, snapshot.parent, ignore_errors=True)
         await learners.export(snapshot)
         self._running = asyncio.create_task(self._measure(step, snapshot))
 
@@ -95,25 +96,28 @@ class InLoop:
 
     async def _measure(self, step: int, snapshot: Path) -> None:
         """Measure all benchmarks; a failure is told and counted, and does not end the training."""
-        began = time.time()
+        began, engines = time.time(), None
         try:
             engines = await EnginePool.start(self._recipe, str(snapshot), self._options, role="benchmark")
             answerer = EngineAnswerer(engines, image_token_ids(snapshot, self._recipe.policy))
             for benchmark in self._benchmarks:
                 folder = snapshot.parent / benchmark.name
-                record = await measure(benchmark, answerer, self._judge, self._asking(), folder)
+                judge = self._judge if SUITES[benchmark.name].judged else None
+                record = await measure(benchmark, answerer, judge, self._asking(step, judge), folder)
                 await asyncio.to_thread(write_suite_report, folder)
                 self._journal.record_benchmark(step, benchmark.name, _means(record) | {"seconds": time.time() - began})
-            await engines.shutdown(self._recipe.sync.timeout_s)
-        except (ActorLost, ActorTimeout, DataError) as error:
+        except Exception as error:  # whatever it is, it is not the training's
             self._journal.warn(step, "benchmark_failed", f"the policy of step {step} was not measured: {error}")
         finally:
+            if engines is not None:
+                engines.end()
             await asyncio.to_thread(shutil.rmtree, snapshot, ignore_errors=True)
 
-    def _asking(self) -> Asking:
-        evaluation, judge = self._recipe.evaluation, self._recipe.reward.judge
+    def _asking(self, step: int, judge: Judge | None) -> Asking:
+        evaluation, settings = self._recipe.evaluation, self._recipe.reward.judge
         sampling = SamplingSettings(evaluation.temperature, self._recipe.rollout.max_tokens, self._recipe.data.seed)
-        return Asking(self._recipe.run.name, sampling, 1, judge.model if judge is not None else None)
+        named = settings.model if settings is not None and judge is not None else None
+        return Asking(f"{self._recipe.run.name}, step {step}", sampling, 1, named, {"step": step})
 
 
 def _means(record: SuiteRecord) -> dict[str, float]:

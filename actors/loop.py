@@ -57,7 +57,6 @@ async def reinforce(
         if interruption.requested:
             break
         await in_loop.begin(batch.step, crew.learners)
-    await in_loop.finish(wait=not interruption.requested)
     return state
 
 

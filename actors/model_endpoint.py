@@ -77,6 +77,7 @@ class ModelEndpoint:
         except openai.APIConnectionError as error:
             raise DataError(f"no model answers at {self._url}: start it, or mend --model ({error})") from error
         except openai.APIStatusError as error:
+            print(f"{question.key}: {self._url} answers HTTP {error.status_code}: {error.message[:200]}", flush=True)
             return _none(question.key, repeat, f"http_{error.status_code}", began)
         choice, usage = completion.choices[0], completion.usage
         return Reply(
@@ -84,7 +85,7 @@ class ModelEndpoint:
             repeat=repeat,
             text=choice.message.content or "",
             finish_reason="length" if choice.finish_reason == "length" else "stop",
-            response_tokens=usage.completion_tokens if usage else 0,
+            response_tokens=usage.completion_tokens if usage else None,
             image_tokens=None,
             seconds=time.time() - began,
         )
@@ -103,4 +104,4 @@ class ModelEndpoint:
 
 
 def _none(key: str, repeat: int, failure: str, began: float) -> Reply:
-    return Reply(key, repeat, "", "stop", 0, None, time.time() - began, failure)
+    return Reply(key, repeat, "", "stop", None, None, time.time() - began, failure)

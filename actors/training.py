@@ -119,11 +119,13 @@ async def train_grpo(
         with phases.phase("evaluation_before"):
             if state.step == 0:
                 await examine(run, crew, journal, "before")
+        in_loop = InLoop(recipe, run.benchmarks, run.folder, options, journal, crew.scorers.judge)
         with phases.phase("reinforcement"), interruption.deferred():
-            in_loop = InLoop(recipe, run.benchmarks, run.folder, options, journal, crew.scorers.judge)
             order = run.order(state.position)
             state = await reinforce(crew, order, journal, run.folder, state, interruption, in_loop)
         complete = state.step >= recipe.run.steps
+        with phases.phase("benchmarks"):
+            await in_loop.finish(wait=complete)
         with phases.phase("evaluation_after"):
             if complete:
                 await examine(run, crew, journal, "after")

@@ -52,6 +52,10 @@ def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:
     return {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
 
 
+PROMPTS_AHEAD = 2
+"""Prompts with vLLM for each that it decodes at once, so that the next are ready."""
+
+
 class VllmEngine:
     """One engine. Responses carry the version of the weights that produced them."""
 
@@ -73,6 +77,8 @@ class VllmEngine:
         self._patches = patch_arguments(processor.image_processor, policy.image_patches)
         self._lora = policy.lora if settings.adapters == "apart" else None
         self._adapter: Any = None
+        # Prompts are built, and hold their images, only when their turn is near.
+        self._open = asyncio.Semaphore(PROMPTS_AHEAD * settings.max_concurrent)
         self._bias = dict.fromkeys(forbidden_ids(folder, policy), FORBID)
 
     async def start(self) -> float:
@@ -111,6 +117,10 @@ class VllmEngine:
                 task.cancel()
 
     async def _respond(self, request: GenerationRequest) -> Rollout:
+        async with self._open:
+            return await self._answer(request)
+
+    async def _answer(self, request: GenerationRequest) -> Rollout:
         began = time.time()
         views = views_of(request.sample)
         prompt = {

@@ -34,8 +34,10 @@ class SessionError(RuntimeError):
 
 
 @contextmanager
-def session(recipe: Recipe) -> Iterator[None]:
+def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
     """Be connected to Ray inside the block.
+
+    Where the block fails, what the actors printed is kept in `logs/actor_logs`; without `logs`, in the run's folder.
 
     Joins `cluster.address`, else the cluster of the job or of `RAY_ADDRESS`; starts Ray on this machine, guarded
     by a token of its own, when there is none, and then stops it and removes its files on the way out.
@@ -44,7 +46,9 @@ def session(recipe: Recipe) -> Iterator[None]:
         SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named cluster does not answer.
     """
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
-    with _joined(address) if address else _started(recipe):
+    with (
+        _joined(address) if address else _started(recipe, logs or Path(recipe.run.root).expanduser() / recipe.run.name)
+    ):
         yield
 
 
@@ -82,7 +86,7 @@ def _no_answer(address: str, error: Exception) -> SessionError:
 
 
 @contextmanager
-def _started(recipe: Recipe) -> Iterator[None]:
+def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
     settings = recipe.cluster
     parent = Path(settings.temp_dir or "/tmp").absolute()
     parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +108,7 @@ def _started(recipe: Recipe) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            _keep_logs(folder, recipe, error)
+            _keep_logs(folder, logs, error)
             raise
         finally:
             ray.shutdown()
@@ -133,12 +137,11 @@ def _runtime_env(joined: bool) -> dict[str, Any]:
     return {"env_vars": variables, "working_dir": str(ROOT)}
 
 
-def _keep_logs(folder: Path, recipe: Recipe, error: BaseException) -> None:
-    """Copy what the actors printed into the run's folder, for their log is the only witness of how one died."""
-    run_folder = Path(recipe.run.root).expanduser() / recipe.run.name
-    if not run_folder.is_dir():
+def _keep_logs(folder: Path, logs: Path, error: BaseException) -> None:
+    """Copy what the actors printed into a folder, for their log is the only witness of how one died."""
+    if not logs.is_dir():
         return
-    kept = run_folder / "actor_logs"
+    kept = logs / "actor_logs"
     kept.mkdir(exist_ok=True)
     for log in (folder / "session_latest" / "logs").glob("worker-*"):
         if log.stat().st_size:

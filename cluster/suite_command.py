@@ -20,6 +20,7 @@ from actors.interruption import Interruption
 from actors.judge_pool import JudgePool
 from actors.model_endpoint import ModelEndpoint
 from actors.rollout import SamplingSettings
+from actors.run_folder import check_paths
 from actors.waiting import ActorOptions
 from cluster.placement import place
 from cluster.plan import Role, resource_plan
@@ -29,12 +30,14 @@ from evaluation.file_scoring import predictions_of, print_scored
 from evaluation.judging import judge_all
 from evaluation.suite_record import SuiteRecord
 from evaluation.suite_report import write_suite_report
-from evaluation.suites import suite_of
+from evaluation.suites import SUITES, suite_of
 from policies.model import image_token_ids
 from policies.source import check_source, policy_source
 from recipe import Recipe, RecipeError, load_recipe
 
 DEFAULT_RECIPE = ROOT / "recipes" / "evaluate.yaml"
+OWN_WEIGHTS = ("policy.lora=null", "rollout.adapters=merged")
+"""The policy that a run leaves has its adapters merged."""
 
 
 def run(name: str, options: argparse.Namespace) -> int:
@@ -45,15 +48,20 @@ def run(name: str, options: argparse.Namespace) -> int:
         ActorLost, ActorTimeout: an engine stopped answering; run the same command again to go on.
     """
     recipe = load_recipe(recipe_arguments(options.model, options.recipe, options.overrides))
+    if not SUITES[name].judged:
+        recipe = recipe.model_copy(update={"reward": recipe.reward.model_copy(update={"judge": None})})
     if options.model is None and options.out is None:
         return _judge_file(name, options, recipe)
+    check_paths(recipe)
     if options.repeats < 1:
         raise DataError(f"--repeats must be at least 1, got {options.repeats}")
     if options.model is not None and is_url(options.model) and not options.served_model:
         raise DataError("--model is a URL: name what it calls its model with --served-model")
     options.out = options.out or _folder(name, recipe, options)
+    if getattr(options, "cache", options.out) is None:
+        options.cache = Path(recipe.run.root).expanduser()
     benchmark = Benchmark.load(name, options, options.limit, options.seed)
-    with _started(recipe, _roles(recipe, options)) as actors:
+    with _started(recipe, _roles(recipe, options), options.out) as actors:
         record = asyncio.run(_measure(benchmark, recipe, options, actors))
     _print(record, write_suite_report(options.out))
     return 0
@@ -73,7 +81,7 @@ def recipe_arguments(model: str | None, recipe: Path | None, overrides: Sequence
     for needed in ("recipe.yaml", "policy/config.json"):
         if not (folder / needed).is_file():
             raise RecipeError(f"{folder} is not the folder of a finished run: it has no {needed}")
-    return [str(recipe or folder / "recipe.yaml"), f"policy.model={folder / 'policy'}", "policy.lora=null", *overrides]
+    return [str(recipe or folder / "recipe.yaml"), f"policy.model={folder / 'policy'}", *OWN_WEIGHTS, *overrides]
 
 
 def is_url(model: str) -> bool:
@@ -93,9 +101,10 @@ class FileAnswerer:
     ) -> None:
         """See `Answerer`; a question that the file does not answer gets no reply."""
         for question, repeat in asked:
-            text = self._texts.get(question.key, self._texts.get(question.sample.id))
+            ids = (question.key, *question.file_ids)
+            text = next((self._texts[id_] for id_ in ids if id_ in self._texts), None)
             failure = "not_in_the_file" if text is None else None
-            finished(Reply(question.key, repeat, text or "", "stop", 0, None, 0.0, failure))
+            finished(Reply(question.key, repeat, text or "", "stop", None, None, 0.0, failure))
 
 
 def _folder(name: str, recipe: Recipe, options: argparse.Namespace) -> Path:
@@ -114,13 +123,13 @@ def _roles(recipe: Recipe, options: argparse.Namespace) -> list[Role]:
 
 
 @contextmanager
-def _started(recipe: Recipe, roles: list[Role]) -> Iterator[ActorOptions | None]:
+def _started(recipe: Recipe, roles: list[Role], logs: Path | None) -> Iterator[ActorOptions | None]:
     """The cluster with room for some roles; nothing is started where there are none."""
     if not roles:
         yield None
         return
     plan = resource_plan(recipe, roles=roles)
-    with session(recipe):
+    with session(recipe, logs):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         yield placement.options
         placement.release()
@@ -130,19 +139,29 @@ async def _measure(
     benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
 ) -> SuiteRecord:
     with Interruption().listen():
+        source = _source(benchmark, recipe, options)
         (answerer, stop), judge = await asyncio.gather(
-            _answerer(benchmark, recipe, options, actors), _judge(recipe, actors)
+            _answerer(source, recipe, options, actors), _judge(recipe, actors)
         )
         try:
-            return await measure(benchmark, answerer, judge, _asking(recipe, options), options.out)
+            return await measure(benchmark, answerer, judge, _asking(recipe, options, source), options.out)
         finally:
             await stop()
             if judge is not None:
                 await judge.stop()
 
 
+def _source(benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace) -> str:
+    """The folder or hub name of the weights, the URL of the endpoint, or the predictions file."""
+    if options.model is None or is_url(options.model):
+        return str(options.model or options.predictions)
+    check_source(recipe.policy)
+    corpus = [text for q in benchmark.questions for text in (q.sample.question, q.sample.answer)]
+    return policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
+
+
 async def _answerer(
-    benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
+    source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
 ) -> tuple[Answerer, Callable[[], Awaitable[object]]]:
     """Whoever answers, and how to let go of it."""
     if options.model is None:
@@ -151,9 +170,6 @@ async def _answerer(
         endpoint = ModelEndpoint(options.model, options.served_model or "", recipe.policy)
         return endpoint, endpoint.stop
     assert actors is not None
-    check_source(recipe.policy)
-    corpus = [text for q in benchmark.questions for text in (q.sample.question, q.sample.answer)]
-    source = policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
     engines = await EnginePool.start(recipe, source, actors)
     stop = lambda: engines.all("stop", timeout_s=recipe.sync.timeout_s)  # noqa: E731
     return EngineAnswerer(engines, image_token_ids(source, recipe.policy)), stop
@@ -169,20 +185,31 @@ async def _judge(recipe: Recipe, actors: ActorOptions | None) -> JudgePool | Non
     return await JudgePool.start(recipe.reward.judge, Path(recipe.run.root).expanduser(), actors)
 
 
-def _asking(recipe: Recipe, options: argparse.Namespace) -> Asking:
+def _asking(recipe: Recipe, options: argparse.Namespace, source: str) -> Asking:
     judge = recipe.reward.judge
+    prompts = {"prompts": recipe.policy.model_dump(mode="json", exclude={"model", "lora"}), "limit": options.limit}
     return Asking(
         model=str(options.served_model or options.model or options.predictions),
         sampling=SamplingSettings(options.temperature, recipe.rollout.max_tokens, options.seed),
         repeats=options.repeats if options.model is not None else 1,
-        judge=None if judge is None else f"{judge.model} at {judge.url}" if judge.url else judge.model,
+        judge=None if judge is None else judge.model,
+        identity={"source": source, "served": options.served_model, "files": file_marks(Path(source)), **prompts},
     )
+
+
+def file_marks(source: Path) -> dict[str, list[int]]:
+    """Size and time of every file of a checkpoint, or of a predictions file: they change when it is written again."""
+    files = [source] if source.is_file() else sorted(source.glob("*")) if source.is_dir() else []
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
 
 
 def _judge_file(name: str, options: argparse.Namespace, recipe: Recipe) -> int:
     """Have a predictions file judged and print what it is worth."""
     if recipe.reward.judge is None:
-        raise DataError("a recipe was given to score a predictions file, but it has no reward.judge: name one")
+        raise DataError(
+            "a recipe was given to score a predictions file, but nobody judges: name reward.judge.model "
+            f"for a benchmark that is judged ({', '.join(key for key, entry in SUITES.items() if entry.judged)})"
+        )
 
     async def judged(actors: ActorOptions | None) -> int:
         judge = await _judge(recipe, actors)
@@ -193,7 +220,7 @@ def _judge_file(name: str, options: argparse.Namespace, recipe: Recipe) -> int:
         print_scored(suite_of(name).score(options, judgements))
         return 0
 
-    with _started(recipe, _roles(recipe, options)) as actors:
+    with _started(recipe, _roles(recipe, options), None) as actors:
         return asyncio.run(judged(actors))
 
 

@@ -98,8 +98,12 @@ def read_bdd_oia(
     frames: int = 1,
     reason_order: ReasonOrder = "annotation",
     reply: Reply = "decide",
+    *,
+    unlabelled: bool = False,
 ) -> Iterator[DrivingSample]:
     """As `load_bdd_oia`, one sample after the other; of the reasons a bit each is kept in memory.
+
+    With `unlabelled` a frame without an action, or without a reason, is a sample too, as the benchmark scores it.
 
     Raises:
         DataError: as `load_bdd_oia`; files without a usable frame give no sample.
@@ -110,7 +114,10 @@ def read_bdd_oia(
     if not image_root.is_dir():
         raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
     root, question = image_root.resolve(), QUESTIONS[reply]
-    made = (_sample(*of_frame, question=question, root=root, frames=frames, faults=faults) for of_frame in labels)
+    made = (
+        _sample(*of_frame, question=question, root=root, frames=frames, faults=faults, unlabelled=unlabelled)
+        for of_frame in labels
+    )
     return admitted((sample for sample in made if sample is not None), faults)
 
 
@@ -186,13 +193,14 @@ def _sample(
     root: Path,
     frames: int,
     faults: Faults,
+    unlabelled: bool,
 ) -> DrivingSample | None:
     frame_id = str(PurePosixPath(name).with_suffix(""))
     if len(ACTIONS) in actions:
         faults.drop(CONFUSED, name, f"{name}: the annotators were confused (fifth action bit)")
     elif reasons is None:
         faults.drop(UNPAIRED, name, f"{name} has actions, but no usable reasons")
-    elif not actions or not reasons:
+    elif not unlabelled and not (actions and reasons):
         faults.drop(EMPTY_ANSWER, name, f"{name} has no {'reason' if actions else 'action'} set")
     elif isinstance(images := _images(name, root, frames), str):
         faults.drop(FAULTY_IMAGE, name, images)

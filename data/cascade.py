@@ -13,6 +13,9 @@ from data.sample import TASKS, DrivingSample, Task
 Said = tuple[str, str]
 """A question of an earlier task, and what was answered."""
 
+Place = tuple[str, str, Task]
+"""A scene, a frame of it, and a task."""
+
 HEADING = "Answered before about this scene:"
 
 
@@ -24,19 +27,20 @@ def in_context(sample: DrivingSample, earlier: Sequence[Said]) -> DrivingSample:
     return replace(sample, question="\n".join([HEADING, *lines, sample.question]))
 
 
-def earlier_answers(sample: DrivingSample, said: Mapping[tuple[str, Task], Said]) -> list[Said]:
-    """What was said of the sample's frame in the tasks before its own, by frame and task."""
+def earlier_answers(sample: DrivingSample, said: Mapping[Place, Said]) -> list[Said]:
+    """What was said of the sample's frame in the tasks before its own."""
     before = TASKS[: TASKS.index(sample.task)]
-    return [said[sample.frame_id, task] for task in before if (sample.frame_id, task) in said]
+    places = [(sample.scene_id, sample.frame_id, task) for task in before]
+    return [said[place] for place in places if place in said]
 
 
-def first_answers(answered: Iterable[tuple[DrivingSample, str]]) -> dict[tuple[str, Task], Said]:
+def first_answers(answered: Iterable[tuple[DrivingSample, str]]) -> dict[Place, Said]:
     """The first question of each task of each frame with its answer; an option letter is followed by its text."""
-    said: dict[tuple[str, Task], Said] = {}
+    said: dict[Place, Said] = {}
     for sample, answer in answered:
         option = sample.choices.get(answer.strip(" ."))
         spelled = answer if option is None else f"{answer.strip(' .')}. {option}"
-        said.setdefault((sample.frame_id, sample.task), (sample.question, spelled))
+        said.setdefault((sample.scene_id, sample.frame_id, sample.task), (sample.question, spelled))
     return said
 
 

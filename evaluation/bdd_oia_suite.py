@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reply", choices=get_args(Reply), default="decide", help="the form a model is asked for")
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """One question for each frame that did not confuse the annotators.
 
     Raises:
@@ -52,10 +52,11 @@ def questions(options: argparse.Namespace) -> list[Question]:
         options.actions,
         options.reasons,
         needed_image_root(options),
-        Faults(options.strict),
+        faults,
         options.frames,
         options.reason_order,
         options.reply,
+        unlabelled=True,
     )
     return [Question(sample) for sample in samples]
 

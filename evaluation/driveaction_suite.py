@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-root", type=Path, help="where images are unpacked (default: in the folder of --out)")
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """Every question of the file; in the modes with context, the action questions with what leads to them.
 
     Raises:
         DataError: the file cannot be used.
     """
     root = options.image_root or options.out / "images"
-    samples = read_driveaction(options.answers, root, Faults(options.strict), options.mode or "A", options.language)
+    samples = read_driveaction(options.answers, root, faults, options.mode or "A", options.language)
     return [Question(sample) for sample in samples]
 
 

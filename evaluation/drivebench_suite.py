@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.corruptions import CORRUPTIONS
 from data.drivebench import read_drivebench
 from data.errors import DataError
 from data.faults import Faults, first_note
@@ -45,6 +46,9 @@ from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric, rubric_for
 
+KNOWN_SETTINGS = (CLEAN, *(corruption.name for corruption in CORRUPTIONS), NO_IMAGE)
+NO_DESCRIPTIONS = "Judged without --visual-descriptions, which two of the rubrics ask for."
+
 _CAMERA = re.compile(r"\bCAM_[A-Z_]+\b")
 
 
@@ -69,22 +73,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """Every question in every setting.
 
     Raises:
         DataError: a file or the images cannot be used, or a setting has none.
     """
     roots = _roots(options)
-    faults = Faults(options.strict)
-    asked = [
-        Question(_shown(sample, setting, options), setting)
+    return [
+        Question(_shown(sample, setting, options), setting, (sample.id,) if setting == CLEAN else ())
         for setting, root in roots.items()
         for sample in read_drivebench(options.answers, root, faults, options.visual_descriptions)
     ]
-    if not asked:
-        raise DataError(f"{options.answers} holds no question whose images are there{first_note(faults)}")
-    return asked
 
 
 def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
@@ -132,7 +132,10 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
         tables=tuple(shown for name, table in tables.items() for shown in _tables(name, table)),
         bars=tuple(_bars(name, table) for name, table in tables.items()),
         faults=fault_counts(result, faults, of_predictions) | failures(judgements),
-        notes=fault_notes(result, faults, of_predictions),
+        notes=(
+            *([NO_DESCRIPTIONS] if judge and not options.visual_descriptions else []),
+            *fault_notes(result, faults, of_predictions),
+        ),
     )
 
 
@@ -146,8 +149,12 @@ def _roots(options: argparse.Namespace) -> dict[str, Path]:
         if not options.corruptions.is_dir():
             raise DataError(f"--corruptions {options.corruptions} does not exist or is not a folder")
         folders = sorted(path for path in options.corruptions.iterdir() if _has_cameras(path))
-        if not folders:
-            raise DataError(f"--corruptions {options.corruptions} holds no folder of a corruption (Fog/CAM_FRONT/...)")
+        strange = [path.name for path in folders if path.name not in KNOWN_SETTINGS]
+        if strange or not folders:
+            found = f"{strange[0]}, which is none of them" if strange else "no folder of one (Fog/CAM_FRONT/...)"
+            raise DataError(
+                f"--corruptions {options.corruptions} holds {found}; corruptions: {', '.join(KNOWN_SETTINGS[1:-1])}"
+            )
         roots |= {path.name: path for path in folders}
     roots[NO_IMAGE] = roots[CLEAN]
     chosen = options.settings.split(",") if options.settings else list(roots)
@@ -194,7 +201,7 @@ def _paired(
 ) -> dict[str, tuple[DrivingSample, str, str]]:
     """Sample, setting and response by the key of each question that was answered; the other ids go to `unmatched`."""
     texts = {_key(id_): text for id_, text in predictions_of(options).texts.items()}
-    settings = dict.fromkeys(setting for setting, _ in texts)
+    settings = dict.fromkeys(setting for setting, _ in texts if setting in KNOWN_SETTINGS)
     asked = {(setting, id_): sample for setting in settings for id_, sample in truths.items()}
     named = {_name(*key): key for key in (*asked, *texts)}
     matched = match({_name(*key): None for key in texts}, [_name(*key) for key in asked], strict=options.strict)

@@ -94,6 +94,8 @@ def score_files(
     strict: bool = False,
     judged: Judged | None = None,
     read: Callable[[str], str] = str,
+    id_key: str = "id",
+    answer_key: str = "answer",
 ) -> DriveLMResult:
     """Score a predictions file ([{"id", "answer"}], such as output.json) by an answer file (such as test_eval.json).
 
@@ -103,6 +105,8 @@ def score_files(
         strict: a fault ends the scoring.
         judged: what a judge gave; None without one.
         read: what of a prediction is its answer; officially all of it.
+        id_key: the member of a prediction that holds its id.
+        answer_key: the member that holds its answer.
 
     Raises:
         DataError: a file cannot be read or is another file, no question has a prediction; with `strict` also for any
@@ -111,7 +115,7 @@ def score_files(
     questions = read_answers(answers)
     if strict:
         refuse(questions.faults, str(answers))
-    predicted = read_predictions(predictions, strict=strict)
+    predicted = read_predictions(predictions, id_key=id_key, answer_key=answer_key, strict=strict)
     result = score(questions, {id_: read(text) for id_, text in predicted.texts.items()}, judged)
     faults = {reason: list(ids) for reason, ids in predicted.faults.items()}
     for reason, ids in result.faults.items():

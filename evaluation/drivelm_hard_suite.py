@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_root(parser, "folder of the images, where it is not the file's own")
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """Every sample of the file, in its order.
 
     Raises:
         DataError: the file or the images cannot be used.
     """
-    return [Question(sample) for sample in _samples(options, Faults(options.strict)).values()]
+    return [Question(sample) for sample in _samples(options, faults).values()]
 
 
 def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:

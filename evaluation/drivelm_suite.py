@@ -18,7 +18,7 @@ from data.faults import Faults
 from data.sample import DrivingSample
 from evaluation.drivelm import DriveLMResult, ScoredPair, score_files
 from evaluation.drivelm_answers import ACCURACY, JUDGE, MATCH
-from evaluation.file_scoring import add_image_root, add_strict, needed_image_root
+from evaluation.file_scoring import add_image_root, add_predictions, needed_image_root
 from evaluation.judging import failures, judged_value
 from evaluation.numbers import fixed
 from evaluation.suite import AnswerScore, Judgements, Question, Scored, Table
@@ -29,20 +29,19 @@ from rewards.rubric import load_rubric
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""
-    parser.add_argument("--predictions", type=Path, help='JSON: [{"id", "answer"}, ...] (output.json)')
+    add_predictions(parser)
     parser.add_argument("--answers", type=Path, required=True, help="the challenge's answer file (test_eval.json)")
     add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
     parser.add_argument("--details", type=Path, help="write every pair's scores and every fault to this JSON file")
-    add_strict(parser)
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """Every question of the answer file, in its order.
 
     Raises:
         DataError: the file or the images cannot be used.
     """
-    samples = read_drivelm(options.answers, needed_image_root(options), Faults(options.strict))
+    samples = read_drivelm(options.answers, needed_image_root(options), faults)
     return [Question(sample) for sample in samples]
 
 
@@ -92,7 +91,15 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
 def _result(options: argparse.Namespace, judgements: Judgements | None = None) -> DriveLMResult:
     read: Callable[[str], str] = answer_part if getattr(options, "model", None) else str
     judged = None if judgements is None else {key: judged_value(judgements, key)[0] for key in judgements}
-    return score_files(options.answers, options.predictions, strict=options.strict, judged=judged, read=read)
+    return score_files(
+        options.answers,
+        options.predictions,
+        strict=options.strict,
+        judged=judged,
+        read=read,
+        id_key=options.id_key,
+        answer_key=options.answer_key,
+    )
 
 
 def _sample(pair: ScoredPair) -> DrivingSample:

@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """Every question of the test file, in its order.
 
     Raises:
         DataError: the file or the images cannot be used.
     """
-    samples = read_drivelmm_o1(options.answers, needed_image_root(options), Faults(options.strict))
+    samples = read_drivelmm_o1(options.answers, needed_image_root(options), faults)
     return [Question(sample) for sample in samples]
 
 

@@ -46,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """One question for each key frame with enough past and future.
 
     Raises:
         DataError: a file or the images cannot be used.
     """
-    samples = read_trajectories(options.answers, needed_image_root(options), Faults(options.strict))
-    return [Question(sample) for sample in samples]
+    samples = read_trajectories(options.answers, needed_image_root(options), faults)
+    return [Question(sample, file_ids=(sample.frame_id,)) for sample in samples]
 
 
 def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:

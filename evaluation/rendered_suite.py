@@ -25,12 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scene-seed", type=int, default=UNSEEN_SEED, help="seed of the scenes (default: one that no recipe trains on)"
     )
-    parser.add_argument(
-        "--cache", type=Path, default=Path("runs"), help="folder the scenes are kept in (default: runs)"
-    )
+    parser.add_argument("--cache", type=Path, help="folder the scenes are kept in (default: that of all runs)")
 
 
-def questions(options: argparse.Namespace) -> list[Question]:
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     """Seven questions about each scene.
 
     Raises:
@@ -57,5 +55,5 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
 def _samples(options: argparse.Namespace) -> dict[str, DrivingSample]:
     if options.scenes < 1:
         raise DataError(f"--scenes must be at least 1, got {options.scenes}")
-    folder = options.cache / f"rendered-{options.scenes}-{options.scene_seed}-v{FORMAT}"
+    folder = (options.cache or Path("runs")) / f"rendered-{options.scenes}-{options.scene_seed}-v{FORMAT}"
     return {sample.id: sample for sample in rendered_samples(folder, options.scenes, options.scene_seed)}

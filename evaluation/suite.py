@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from data.faults import Faults
 from data.sample import DrivingSample
 from evaluation.suite_result import SuiteResult
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest
@@ -32,6 +33,8 @@ class Question:
 
     sample: DrivingSample
     setting: str = ""
+    file_ids: tuple[str, ...] = ()
+    """What else a predictions file may call it, beside its key."""
 
     @property
     def key(self) -> str:
@@ -105,8 +108,8 @@ class Suite(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """The suite's part of the command line: its answer files and what is particular to it."""
 
-    def questions(self, options: argparse.Namespace) -> Sequence[Question]:
-        """What a model is asked, images and all.
+    def questions(self, options: argparse.Namespace, faults: Faults) -> Sequence[Question]:
+        """What a model is asked, images and all; `faults` takes what cannot be asked.
 
         Raises:
             DataError: a file cannot be used, or, with `--strict`, has a fault.

@@ -1,12 +1,13 @@
 """The folder that a benchmark's run leaves: `results.json`, `answers.jsonl`, and their reader. No torch, no ray.
 
-The runner (in `cluster`) writes them; the report and the comparison of runs read them.
+The runner (`actors/benchmark.py`) writes them; the report and the comparison of runs read them.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,7 +37,7 @@ class Spread(_Record):
 
 
 class Cost(_Record):
-    """What the answers cost (AutoDriveRL, Table 5)."""
+    """What the answers cost (as AutoDriveRL's Table 5, which counts image tokens for one image, not for a question)."""
 
     response_tokens: float | None
     """Mean length of a response."""
@@ -85,44 +86,38 @@ def spread(values: Sequence[float | None]) -> Spread | None:
 
 def combined_figures(repeats: Sequence[Scored]) -> dict[str, Spread | None]:
     """The figures of all repeats by name."""
-    return {name: spread([one.figures.get(name) for one in repeats]) for name in repeats[0].figures}
+    names = dict.fromkeys(name for one in repeats for name in one.figures)
+    return {name: spread([one.figures.get(name) for one in repeats]) for name in names}
 
 
 def combined_tables(repeats: Sequence[Scored]) -> tuple[Table, ...]:
-    """The tables with each cell as the mean of the repeats."""
-    first = repeats[0]
-    return tuple(
-        Table(
-            table.title,
-            table.columns,
-            tuple(
-                (name, _cells([one.tables[number].rows[row][1] for one in repeats]))
-                for row, (name, _) in enumerate(table.rows)
-            ),
-            table.published,
-            table.note,
-            table.digits,
-        )
-        for number, table in enumerate(first.tables)
-    )
+    """The tables with each cell as the mean of the repeats; a row stands where any repeat has it."""
+    combined = []
+    for number, table in enumerate(repeats[0].tables):
+        of_repeats = [dict(one.tables[number].rows) for one in repeats]
+        names = dict.fromkeys(name for rows in of_repeats for name in rows)
+        rows = tuple((name, _cells([rows[name] for rows in of_repeats if name in rows])) for name in names)
+        combined.append(replace(table, rows=rows))
+    return tuple(combined)
 
 
 def combined_bars(repeats: Sequence[Scored]) -> tuple[Bars, ...]:
-    """The bars with each height as the mean of the repeats."""
-    first = repeats[0]
-    return tuple(
-        Bars(
-            bars.title,
-            bars.unit,
-            bars.groups,
-            tuple(
-                (name, _cells([one.bars[number].series[which][1] for one in repeats]))
-                for which, (name, _) in enumerate(bars.series)
-            ),
-            bars.highest,
+    """The bars with each height as the mean of the repeats; a group stands where any repeat has it."""
+    combined = []
+    for number, bars in enumerate(repeats[0].bars):
+        of_repeats = [
+            {(which, group): value for which, heights in one.bars[number].series
+             for group, value in zip(one.bars[number].groups, heights, strict=True)}
+            for one in repeats
+        ]  # fmt: skip
+        groups = tuple(dict.fromkeys(group for one in repeats for group in one.bars[number].groups))
+        series = tuple(dict.fromkeys(which for one in repeats for which, _ in one.bars[number].series))
+        heights = tuple(
+            (which, _cells([[found.get((which, group)) for group in groups] for found in of_repeats]))
+            for which in series
         )
-        for number, bars in enumerate(first.bars)
-    )
+        combined.append(replace(bars, groups=groups, series=heights))
+    return tuple(combined)
 
 
 def write_record(folder: Path, record: SuiteRecord, answers: Iterable[AnswerRecord]) -> None:

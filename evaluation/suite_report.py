@@ -20,6 +20,7 @@ from evaluation.numbers import counted_noun, fixed, percent, short
 from evaluation.page import Tile, write_page
 from evaluation.suite import Bars, Table
 from evaluation.suite_record import NO_VALUE, Cost, Spread, SuiteRecord, read_record
+from evaluation.suites import SUITES
 
 TEMPLATE = "suite_report.html.j2"
 ANSWERS_SHOWN = 8
@@ -54,7 +55,7 @@ def _context(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> dict[str, 
         "title": record.title,
         "model": record.model,
         "measured": _measured(record, answers),
-        "tiles": [_tile(name, figure) for name, figure in record.figures.items()],
+        "tiles": [_tile(name, record.figures[name]) for name in _headline(record)],
         "facts": _facts(record),
         "notes": record.notes,
         "tables": record.tables,
@@ -74,6 +75,12 @@ def _measured(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> str:
     return (
         f"Measured on {counted_noun(record.questions, 'question')}{settings}, {counted_noun(len(answers), 'answer')}."
     )
+
+
+def _headline(record: SuiteRecord) -> list[str]:
+    """The benchmark's headline figures that have a value; of a benchmark without any, all figures."""
+    wanted = SUITES[record.suite].headline if record.suite in SUITES else ()
+    return [name for name in wanted if record.figures.get(name) is not None] or list(record.figures)
 
 
 def _tile(name: str, figure: Spread | None) -> Tile:

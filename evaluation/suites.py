@@ -21,6 +21,8 @@ class SuiteEntry:
     module: str
     headline: tuple[str, ...]
     """The figures that a training run draws as curves, where it measures this benchmark on its way."""
+    judged: bool = False
+    """Whether a judge has something to say of its answers."""
     asks: bool = True
     """Whether a model can be asked its questions; a leaderboard's result is only scored."""
 
@@ -32,15 +34,22 @@ SUITES: dict[str, SuiteEntry] = {
         "the DriveLM challenge: accuracy, language, match and final score",
         "drivelm_suite",
         ("accuracy", "language", "final_score"),
+        judged=True,
     ),
     "drivebench": SuiteEntry(
         "DriveBench: clean images, corruptions and no image",
         "drivebench_suite",
         tuple(f"{by}/clean/{task}" for by in ("judge", "accuracy") for task in TASKS),
+        judged=True,
     ),
-    "drivelm_hard": SuiteEntry("DriveLM-Hard, or any samples of yours, by task", "drivelm_hard_suite", _BY_TASK),
+    "drivelm_hard": SuiteEntry(
+        "DriveLM-Hard, or any samples of yours, by task", "drivelm_hard_suite", _BY_TASK, judged=True
+    ),
     "drivelmm_o1": SuiteEntry(
-        "DriveLMM-o1: reasoning marks, accuracy on multiple choice", "drivelmm_o1_suite", ("reasoning", "mcq_accuracy")
+        "DriveLMM-o1: reasoning marks, accuracy on multiple choice",
+        "drivelmm_o1_suite",
+        ("reasoning", "mcq_accuracy"),
+        judged=True,
     ),
     "bdd_oia": SuiteEntry(
         "BDD-OIA: F1 of actions and of reasons", "bdd_oia_suite", ("actions/f1_all", "reasons/f1_all")
@@ -52,7 +61,7 @@ SUITES: dict[str, SuiteEntry] = {
         ("uniad/l2_mean", "vad_stp3/l2_mean"),
     ),
     "bench2drive": SuiteEntry("Bench2Drive: the leaderboard's four figures", "bench2drive_suite", (), asks=False),
-    "rendered": SuiteEntry("rendered scenes with exact ground truth, by task", "rendered_suite", _BY_TASK),
+    "rendered": SuiteEntry("rendered scenes with exact ground truth, by task", "rendered_suite", _BY_TASK, judged=True),
 }
 
 

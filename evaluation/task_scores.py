@@ -124,7 +124,7 @@ def score_by_task(
         told=asdict(result),
         figures={"mean": result.mean}
         | {task: of_task.value for task, of_task in tasks.items()}
-        | {f"accuracy/{task}": of_task.accuracy for task, of_task in tasks.items()}
+        | {f"accuracy/{task}": _percent(of_task.accuracy) for task, of_task in tasks.items()}
         | {f"valid_format/{task}": of_task.valid_format for task, of_task in tasks.items()},
         answers=answers,
         tables=(
@@ -132,8 +132,8 @@ def score_by_task(
                 f"{name}: score by {by}",
                 columns,
                 (("this run", cells),),
-                tuple(published),
-                OTHER_JUDGE if published else "",
+                tuple(published) if result.judged else (),
+                OTHER_JUDGE if published and result.judged else "",
             ),
             Table("Multiple choice and yes/no: right by rule (%)", columns, (("this run", accuracies),)),
         ),

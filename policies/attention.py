@@ -20,15 +20,17 @@ PADDING, PROMPT = -2, -1
 Kernel = Literal["sdpa", "flex"]
 
 
-def take_kernel(model: Any, settings: PolicySettings) -> Kernel:
+def take_kernel(model: Any, settings: PolicySettings, *, shares_prefix: bool) -> Kernel:
     """Let a model's text attend by the kernel that the settings ask for; its vision tower keeps its own.
 
-    `auto` takes FlexAttention where there is a GPU and the model's text can use it (Qwen's, in transformers, cannot).
+    `auto` takes FlexAttention where there is a GPU, the model can share prompts, and its text can use it (Qwen's, in
+    transformers, cannot).
 
     Raises:
         PolicyError: `flex` is asked for, and the model's text cannot use it.
     """
-    able = all(part._supports_flex_attn for part in _text_parts(model))
+    parts = _text_parts(model)
+    able = shares_prefix and bool(parts) and all(part._supports_flex_attn for part in parts)
     if settings.attention == "flex" and not able:
         raise PolicyError(f"policy.attention=flex: transformers has none for {model.config.model_type}; take sdpa")
     kernel: Kernel = "sdpa"

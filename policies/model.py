@@ -168,7 +168,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
     forbidden = placeholder_ids(model.config)
     if settings.freeze_vision:
         freeze_vision(model, projector=settings.freeze_projector)
-    kernel = take_kernel(model, settings)
+    kernel = take_kernel(model, settings, shares_prefix=model.config.model_type in SHARED_PREFIX_MODELS)
     if settings.lora is not None:
         model = add_adapters(model, settings.lora)
     return Policy(model, forbidden, temperature, critic=critic, kernel=kernel)

@@ -12,7 +12,9 @@ from actors.answerer import Asked, Reply
 from actors.benchmark import Asking, Benchmark, measure
 from actors.rollout import SamplingSettings
 from data.errors import DataError
-from evaluation.suite_record import read_record
+from evaluation.suite import Bars, Scored, Table
+from evaluation.suite_record import Spread, combined_bars, combined_figures, combined_tables, read_record
+from evaluation.suite_result import SuiteResult
 from evaluation.suites import SUITES, options_of, suite_of
 from rewards.judge import Judgement, JudgeRequest
 from tests.drawn import six_cameras
@@ -25,7 +27,7 @@ def samples(folder: Path, count: int = 3) -> Path:
     six_cameras(folder, "one")
     images = {camera: f"{camera}/one.jpg" for camera in ("CAM_FRONT", "CAM_BACK")}
     lines = [
-        {"id": f"q{n}", "scene_id": "s", "frame_id": "f", "task": "planning", "kind": "yes_no",
+        {"id": f"q{n}", "scene_id": "s", "frame_id": f"f{n}", "task": "planning", "kind": "yes_no",
          "question": f"Is lane {n} free?", "answer": "Yes.", "images": images}
         for n in range(count)
     ]  # fmt: skip
@@ -57,7 +59,7 @@ def benchmark(folder: Path, limit: int | None = None) -> Benchmark:
 
 
 def asking(repeats: int = 2) -> Asking:
-    return Asking("some/model", SAMPLING, repeats, None)
+    return Asking("some/model", SAMPLING, repeats, None, {"weights": "first"})
 
 
 async def test_figures_are_the_mean_of_the_repeats_with_their_range(tmp_path: Path) -> None:
@@ -85,9 +87,9 @@ async def test_a_measurement_that_was_stopped_goes_on_where_it_stood(tmp_path: P
     assert len(read_record(tmp_path / "out")[1]) == 6
 
 
-async def test_replies_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
+async def test_replies_of_other_weights_are_never_mixed_in(tmp_path: Path) -> None:
     await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
-    other = Asking("another/model", SAMPLING, 2, None)
+    other = Asking("some/model", SAMPLING, 2, None, {"weights": "trained on"})
     with pytest.raises(DataError, match="holds the replies of another measurement"):
         await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, other, tmp_path / "out")
 
@@ -118,10 +120,29 @@ async def test_a_judge_decides_where_there_is_one(tmp_path: Path) -> None:
     assert (mean and mean.mean, accuracy and accuracy.mean) == (60.0, 0.0)
 
 
-def test_a_limit_draws_questions_once_from_the_seed(tmp_path: Path) -> None:
+def test_a_limit_draws_whole_frames_once_from_the_seed(tmp_path: Path) -> None:
     drawn = [[q.key for q in benchmark(tmp_path, limit=2).questions] for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert len(drawn[0]) == 2
+    file = tmp_path / "one_frame.jsonl"
+    file.write_text((tmp_path / "samples.jsonl").read_text().replace('"f1"', '"f0"').replace('"f2"', '"f0"'))
+    one_frame = Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": file}, "test"), 2, 0)
+    assert [q.key for q in one_frame.questions] == ["q0", "q1", "q2"]
+
+
+def test_a_row_that_only_some_repeats_have_is_not_taken_for_another() -> None:
+    """Bars and tables of DriveBench: a setting whose judgements all failed in one repeat has no row there."""
+
+    def scored(**rows: float) -> Scored:
+        table = Table("t", ("score",), tuple((name, (value,)) for name, value in rows.items()))
+        bars = Bars("b", "%", tuple(rows), (("score", tuple(rows.values())),))
+        return Scored(SuiteResult(1, {}), (), {}, dict(rows), tables=(table,), bars=(bars,))
+
+    repeats = [scored(clean=10.0, Rain=20.0), scored(clean=30.0, Fog=80.0, Rain=40.0)]
+    (table,), (bars,) = combined_tables(repeats), combined_bars(repeats)
+    assert dict(table.rows) == {"clean": (20.0,), "Rain": (30.0,), "Fog": (80.0,)}
+    assert dict(zip(bars.groups, bars.series[0][1], strict=True)) == {"clean": 20.0, "Rain": 30.0, "Fog": 80.0}
+    assert combined_figures(repeats)["Fog"] == Spread(mean=80.0, low=80.0, high=80.0, repeats=(None, 80.0))
 
 
 @pytest.mark.parametrize(

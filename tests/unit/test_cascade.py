@@ -17,11 +17,12 @@ DONE = sample("behavior", "What do you do?", "Stop.")
 
 
 def test_a_question_comes_with_the_true_answers_of_the_tasks_before_it() -> None:
-    seen, following, done, elsewhere = cascaded([SEEN, NEXT, DONE, replace(DONE, frame_id="g")])
+    others = [replace(DONE, frame_id="g"), replace(DONE, scene_id="another")]
+    seen, following, done, *elsewhere = cascaded([SEEN, NEXT, DONE, *others])
     assert seen is SEEN
     assert following.question == f"{HEADING}\n- What is ahead? B. A bus.\nWill it move?"
     assert done.question == f"{HEADING}\n- What is ahead? B. A bus.\n- Will it move? Yes.\nWhat do you do?"
-    assert elsewhere.question == "What do you do?"
+    assert [one.question for one in elsewhere] == ["What do you do?"] * 2
     assert (done.id, done.answer, done.images) == (DONE.id, DONE.answer, DONE.images)
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from data.errors import DataError
+from data.faults import Faults
 from data.sample import CAMERAS
 from evaluation import drivebench_suite as suite
 from evaluation.judging import judge_all
@@ -49,7 +50,7 @@ def scored_options(folder: Path, answers: dict[str, str]) -> argparse.Namespace:
 
 
 def test_every_question_is_asked_clean_under_each_corruption_and_without_images(benchmark: Path) -> None:
-    asked = suite.questions(options(benchmark, "--corruptions", f"{benchmark}/corruption"))
+    asked = suite.questions(options(benchmark, "--corruptions", f"{benchmark}/corruption"), Faults())
     settings = ("clean", "Fog", "no_image")
     assert [one.key for one in asked] == [f"{setting}/s_f_{n}" for setting in settings for n in (0, 1)]
     clean, _, fog, _, black, _ = (one.sample.images for one in asked)
@@ -60,7 +61,7 @@ def test_every_question_is_asked_clean_under_each_corruption_and_without_images(
 
 
 def test_a_question_is_shown_with_the_cameras_it_names_or_with_all(benchmark: Path) -> None:
-    about_back, about_all = suite.questions(options(benchmark, "--settings", "clean"))
+    about_back, about_all = suite.questions(options(benchmark, "--settings", "clean"), Faults())
     assert list(about_back.sample.images) == ["CAM_BACK"]
     assert list(about_all.sample.images) == list(CAMERAS)
 
@@ -107,7 +108,7 @@ async def test_a_judge_fills_the_tables_beside_which_the_paper_stands(benchmark:
 )
 def test_a_wrong_option_is_one_sentence(benchmark: Path, arguments: list[str], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        suite.questions(options(benchmark, *arguments))
+        suite.questions(options(benchmark, *arguments), Faults())
 
 
 def test_a_predictions_file_of_other_questions_is_refused(benchmark: Path) -> None:
