@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-from benchmarks.recipe_set import ROOT, interval
+from benchmarks.recipe_set import interval, run_once
 from data.difficulty import K
 from data.jsonl import write_jsonl
 from data.rendered import rendered_samples
@@ -54,23 +52,23 @@ def main() -> None:
 
 def experiment(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """The score of each task, and their mean, of the base and of what was trained on either set."""
-    common = [f"run.root={folder}", f"run.seed={seed}", f"data.seed={seed}"]
-    samples = folder / "samples.jsonl"
+    common = [f"run.root={folder}", f"run.seed={seed}", f"data.seed={seed}", "run.resume=true"]
+    samples = folder / f"samples-{options.scenes}.jsonl"
     if not samples.is_file():
         write_jsonl(samples, rendered_samples(folder / "scenes", options.scenes, seed + 10_000))
-    script(folder / "base" / "policy", "train_grpo.py", f"{RECIPES}/base.yaml", *common)
+    run_once(folder / "base" / "policy", "train_grpo.py", f"{RECIPES}/base.yaml", *common)
     scores = folder / "scores"
     asking = ["--model", f"{folder}/base", "--answers", str(samples), "--repeats", str(K), "--temperature", "0.7"]
-    script(scores / "results.json", "evaluate.py", "drivelm_hard", *asking, "--out", str(scores))
+    run_once(scores / "results.json", "evaluate.py", "drivelm_hard", *asking, "--out", str(scores))
     band = [str(end) for end in options.band]
     choose = ["--frames", str(options.frames), "--seed", str(seed)]
     training = ["--scores", f"base={scores}", "--band", *band, *choose]
     for which, arguments in (("training", training), ("unfiltered", choose)):
         out = folder / f"{which}-set"
-        script(out / "samples.jsonl", "prepare_data.py", "build", which, str(samples), "--out", str(out), *arguments)
+        run_once(out / "samples.jsonl", "prepare_data.py", "build", which, str(samples), "--out", str(out), *arguments)
     for model, which in (("filtered", "training"), ("unfiltered", "unfiltered")):
         overrides = [f"data.annotations={folder}/{which}-set/samples.jsonl", f"policy.model={folder}/base/policy"]
-        script(folder / model / "policy", "train_grpo.py", f"{RECIPES}/{model}.yaml", *common, *overrides)
+        run_once(folder / model / "policy", "train_grpo.py", f"{RECIPES}/{model}.yaml", *common, *overrides)
     return {model: measured(folder, model, options.questions) for model in MODELS}
 
 
@@ -78,16 +76,9 @@ def measured(folder: Path, model: str, scenes: int) -> dict[str, float]:
     """What a model scores on scenes that no set holds."""
     out = folder / f"measured-{model}"
     asking = ["--model", str(folder / model), "--repeats", "1", "--temperature", "0", "--scenes", str(scenes)]
-    script(out / "results.json", "evaluate.py", "rendered", *asking, "--cache", str(folder), "--out", str(out))
+    run_once(out / "results.json", "evaluate.py", "rendered", *asking, "--cache", str(folder), "--out", str(out))
     figures = read_results(out).figures
     return {task: spread.mean for task in (*TASKS, "mean") if (spread := figures[task]) is not None}
-
-
-def script(leaves: Path, *arguments: str) -> None:
-    """Run one of the scripts, unless what it leaves is there."""
-    if not leaves.exists():
-        print(" ".join(arguments), flush=True)
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

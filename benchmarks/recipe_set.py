@@ -50,15 +50,25 @@ def main() -> None:
 
 def measured(recipe: Path, root: Path, seed: int, overrides: Sequence[str]) -> EvaluationResult:
     """What a recipe's last stage reaches with one seed; it is run where it was not before."""
-    arguments = [str(recipe), f"run.root={root}", f"run.seed={seed}", f"data.seed={seed}", *overrides]
+    arguments = [str(recipe.resolve()), f"run.root={root}", f"run.seed={seed}", f"data.seed={seed}", *overrides]
     if recipe.stem != BASE:
         arguments.append(f"policy.model={root / BASE / 'policy'}")
     last = load_stages(arguments)[-1]
     after = root / last.run.name / "evaluation" / "after.json"
-    if not after.is_file():
-        print(f"{recipe.stem}, seed {seed}", flush=True)
-        subprocess.run([sys.executable, str(ROOT / "train_grpo.py"), *arguments], cwd=ROOT, check=True)
+    print(f"{recipe.stem}, seed {seed}", flush=True)
+    run_once(after, "train_grpo.py", *arguments, "run.resume=true")
     return EvaluationResult.from_json(after.read_text())
+
+
+def run_once(leaves: Path, *arguments: str) -> None:
+    """Run one of the scripts, unless what it leaves is there from the very same command."""
+    kept, told = leaves.with_name(f"{leaves.name}.command"), json.dumps(arguments, indent=1)
+    if leaves.exists():
+        if kept.is_file() and kept.read_text() != told:
+            sys.exit(f"error: {leaves} was left by another command ({kept}): choose another --root")
+        return
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
+    kept.write_text(told)
 
 
 def of_recipe(results: Sequence[EvaluationResult]) -> dict[str, dict[str, float | None]]:
