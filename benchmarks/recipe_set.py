@@ -13,7 +13,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -43,7 +43,8 @@ def main() -> None:
         root = (options.root / options.folder.name / f"seed-{seed}").resolve()
         for name in names:
             found[name].append(measured(options.folder / f"{name}.yaml", root, seed, options.overrides))
-    figures = {name: of_recipe(results) for name, results in found.items()}
+    figures = {name: of_recipe(rewards_of(results)) for name, results in found.items()}
+    figures |= {name: of_recipe(rewards) for name, rewards in of_specialists(found).items()}
     print(table(figures))
     print(json.dumps({"folder": str(options.folder), "seeds": options.seeds, "recipes": figures}))
 
@@ -71,14 +72,38 @@ def run_once(leaves: Path, *arguments: str) -> None:
     kept.write_text(told)
 
 
-def of_recipe(results: Sequence[EvaluationResult]) -> dict[str, dict[str, float | None]]:
-    """Mean and half width of the interval, for the reward of each task and their mean."""
-    rewards: dict[str, list[float | None]] = {
-        task: [r.tasks[task].reward if task in r.tasks else None for r in results] for task in TASKS
-    }
-    rewards["mean"] = [result.reward for result in results]
-    rewards["behavior_accuracy"] = [None if r.behavior_accuracy is None else 100 * r.behavior_accuracy for r in results]
-    return {name: interval([value for value in values if value is not None]) for name, values in rewards.items()}
+Rewards = list[dict[str, float]]
+"""For each seed the reward of each task, their `mean`, and `behavior_accuracy` in percent."""
+
+
+def rewards_of(results: Sequence[EvaluationResult]) -> Rewards:
+    """What a recipe's runs reached."""
+    rewards = []
+    for result in results:
+        found = {str(task): of_task.reward for task, of_task in result.tasks.items() if of_task.reward is not None}
+        accuracy = {} if result.behavior_accuracy is None else {"behavior_accuracy": 100 * result.behavior_accuracy}
+        rewards.append(found | {"mean": fmean(found.values())} | accuracy)
+    return rewards
+
+
+def of_specialists(found: Mapping[str, Sequence[EvaluationResult]]) -> dict[str, Rewards]:
+    """Where there is a recipe `NAME_TASK` for each task: `NAME`, each task by the run that learnt it alone."""
+    names = {name.removesuffix(f"_{TASKS[0]}") for name in found if name.endswith(f"_{TASKS[0]}")}
+    whole = {name for name in names if all(f"{name}_{task}" in found for task in TASKS) and name != "without"}
+    specialists: dict[str, Rewards] = {}
+    for name in whole:
+        of_tasks = {task: rewards_of(found[f"{name}_{task}"]) for task in TASKS}
+        seeds = range(len(of_tasks[TASKS[0]]))
+        own = [{str(task): of_tasks[task][seed][task] for task in TASKS} for seed in seeds]
+        accuracy = [{"behavior_accuracy": of_tasks["behavior"][seed]["behavior_accuracy"]} for seed in seeds]
+        specialists[name] = [row | {"mean": fmean(row.values())} | accuracy[seed] for seed, row in enumerate(own)]
+    return specialists
+
+
+def of_recipe(rewards: Rewards) -> dict[str, dict[str, float | None]]:
+    """Mean and half width of the interval of everything there is."""
+    columns = (*TASKS, "mean", "behavior_accuracy")
+    return {column: interval([row[column] for row in rewards if column in row]) for column in columns}
 
 
 def interval(values: Sequence[float]) -> dict[str, float | None]:
