@@ -23,7 +23,7 @@ from actors.answerer import Answerer, Reply
 from actors.rollout import SamplingSettings
 from data.errors import DataError
 from data.faults import Faults, first_note
-from evaluation.held_out import AnswerRecord
+from evaluation.held_out import AnswerRecord, asked_of
 from evaluation.judging import judge_all
 from evaluation.suite import AnswerScore, Judgements, Question, Scored
 from evaluation.suite_record import (
@@ -254,18 +254,10 @@ def _sources(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _answer(question: Question, reply: Reply, score: AnswerScore | None) -> AnswerRecord:
-    sample = question.sample
     value = score.value if score is not None and reply.failure is None else None
     failure = reply.failure or (score.failure if score is not None else None)
     return AnswerRecord(
-        sample_id=sample.id,
-        scene_id=sample.scene_id,
-        task=sample.task,
-        kind=sample.kind,
-        question=sample.question,
-        choices=sample.choices,
-        images=sample.images,
-        ground_truth=sample.answer,
+        **asked_of(question.sample),
         response=reply.text,
         finish_reason=reply.finish_reason,
         token_count=reply.response_tokens or 0,

@@ -11,7 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -250,17 +250,23 @@ def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
+def asked_of(sample: DrivingSample) -> dict[str, Any]:
+    """The fields of an `AnswerRecord` that tell what was asked."""
+    return {
+        "sample_id": sample.id,
+        "scene_id": sample.scene_id,
+        "task": sample.task,
+        "kind": sample.kind,
+        "question": sample.question,
+        "choices": sample.choices,
+        "images": sample.images,
+        "ground_truth": sample.answer,
+    }
+
+
 def _record(answer: Judged) -> AnswerRecord:
-    sample = answer.sample
     return AnswerRecord(
-        sample_id=sample.id,
-        scene_id=sample.scene_id,
-        task=sample.task,
-        kind=sample.kind,
-        question=sample.question,
-        choices=sample.choices,
-        images=sample.images,
-        ground_truth=sample.answer,
+        **asked_of(answer.sample),
         response=answer.text,
         finish_reason=answer.finish_reason,
         token_count=answer.token_count,
