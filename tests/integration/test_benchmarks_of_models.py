@@ -55,7 +55,7 @@ def test_a_model_is_asked_judged_and_reported_and_a_second_call_asks_nothing(tmp
 
 
 def test_a_run_measures_a_benchmark_on_its_way(ray_session: None, small_recipe: MakeRecipe) -> None:
-    suites = "evaluation.suites={rendered: {scenes: 1, limit: 3}}"
+    suites = "evaluation.suites={rendered: {scenes: 2, limit: 3}}"
     recipe = small_recipe(
         QUICK_ENGINE, "run.steps=2", "evaluation.every=1", suites, "evaluation.before_and_after=false"
     )
@@ -68,6 +68,6 @@ def test_a_run_measures_a_benchmark_on_its_way(ray_session: None, small_recipe: 
     assert measured[0][0] == 1
     assert all("reward/mean" in step for step in record.steps)  # the figures joined the metrics of their step
     folder = run.folder / "benchmarks" / "step_000001"
-    assert len(read_record(folder / "rendered")[1]) == 3
+    assert len(read_record(folder / "rendered")[1]) == 7  # a frame stays whole, and a scene has one of seven questions
     assert not (folder / "policy").exists()
     assert "rendered" in (run.folder / "report.html").read_text()
