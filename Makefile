@@ -19,7 +19,7 @@ lint: setup ## Check style and types.
 	@$(PYTHON_IN_VENV) -m ruff format --check .
 	@$(PYTHON_IN_VENV) -m mypy
 
-test: lint ## Check style and types, then run every test (about 20 minutes on two cores).
+test: lint ## Check style and types, then run every test (about half an hour on two cores).
 	@$(PYTHON_IN_VENV) -m pytest
 
 format: setup ## Rewrite the code in the house style.
