@@ -83,8 +83,10 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--served-model", help="what the endpoint at the URL calls its model")
     model.add_argument("--temperature", type=float, default=0.2, help="of sampling (default: 0.2)")
     model.add_argument("--repeats", type=int, default=3, help="times each question is asked; averaged (default: 3)")
-    model.add_argument("--limit", type=int, help="ask only so many questions, drawn from the seed")
-    model.add_argument("--seed", type=int, default=0, help="of sampling, and of what --limit draws (default: 0)")
+    model.add_argument("--limit", type=int, help="ask so many questions or a few more: whole frames, drawn by the seed")
+    model.add_argument(
+        "--seed", type=int, default=0, help="of sampling (GPU engines, endpoints) and of --limit (default: 0)"
+    )
     model.add_argument("--out", type=Path, help="folder of answers, results.json and report (default: in run.root)")
     model.add_argument("--recipe", type=Path, help="engines, images and judge (default: recipes/evaluate.yaml)")
     what = "of the recipe; reward.judge.model=NAME has answers judged"

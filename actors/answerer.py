@@ -39,7 +39,9 @@ class Answerer(Protocol):
     async def answer(
         self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]
     ) -> None:
-        """Hand every reply to `finished` as it ends; return when all have. Repeats are drawn by different seeds.
+        """Hand every reply to `finished` as it ends; return when all have.
+
+        Repeats are drawn by different seeds, where seeds are taken: not by engines on CPU.
 
         Raises:
             ActorLost, ActorTimeout: an engine stopped answering.
@@ -47,13 +49,17 @@ class Answerer(Protocol):
         """
         ...
 
+    async def stop(self) -> None:
+        """Let go of processes and connections."""
+        ...
+
 
 class EngineAnswerer:
     """The rollout engines, with whatever weights they hold."""
 
-    def __init__(self, engines: EnginePool, image_tokens: frozenset[int]) -> None:
-        """`image_tokens` are the ids that stand for images in a prompt."""
-        self._engines, self._image_tokens = engines, image_tokens
+    def __init__(self, engines: EnginePool, image_tokens: frozenset[int], stop_timeout_s: float) -> None:
+        """`image_tokens` are the ids that stand for images in a prompt; an engine has `stop_timeout_s` to stop in."""
+        self._engines, self._image_tokens, self._stop_timeout_s = engines, image_tokens, stop_timeout_s
         # On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset there.
         self._takes_seeds = engines.settings.gpus > 0
 
@@ -79,6 +85,10 @@ class EngineAnswerer:
         except ValueError as error:  # of vLLM, which Ray hands on: nothing else in a request can be wrong
             first = str(error).strip().splitlines()[-1]
             raise DataError(f"an engine refuses a question ({first}): set rollout.max_model_len as it asks") from error
+
+    async def stop(self) -> None:
+        """End the engines."""
+        await self._engines.end(self._stop_timeout_s)
 
     def _reply(self, question: Question, repeat: int, rollout: Rollout) -> Reply:
         return Reply(

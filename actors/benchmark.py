@@ -40,6 +40,11 @@ from rewards.judge import Judge
 
 REPLIES_FILE = "replies.jsonl"
 ASKED_FILE = "asked.json"
+NOT_ABOUT_QUESTIONS = frozenset(
+    {"model", "served_model", "predictions", "id_key", "answer_key", "details", "strict", "out", "cache"}
+    | {"recipe", "overrides", "repeats", "limit", "temperature", "seed"}
+)
+"""Options of a benchmark that change no prompt: who answers, how often and how many (`Asking` has the rest)."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,10 @@ async def _ask(
 
 def _known_replies(benchmark: Benchmark, asking: Asking, folder: Path) -> dict[tuple[str, int], Reply]:
     """The replies of an earlier, interrupted call; those that failed are asked for again."""
-    about = {"suite": benchmark.name, "sampling": asdict(asking.sampling), **asking.identity}
+    asked_about = {
+        name: str(value) for name, value in vars(benchmark.options).items() if name not in NOT_ABOUT_QUESTIONS
+    }
+    about = {"suite": benchmark.name, "options": asked_about, "sampling": asdict(asking.sampling), **asking.identity}
     folder.mkdir(parents=True, exist_ok=True)
     asked, replies = folder / ASKED_FILE, folder / REPLIES_FILE
     if asked.is_file() and json.loads(asked.read_text()) != about:

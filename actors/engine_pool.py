@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import ray
 from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.vllm_engine import VllmEngine, engine_environment
-from actors.waiting import ActorOptions, stream, within
+from actors.waiting import ActorLost, ActorOptions, ActorTimeout, stream, within
 from data.sample import DrivingSample
 from recipe import Recipe
 
@@ -65,9 +66,14 @@ class EnginePool:
         ]
         return await asyncio.gather(*calls)
 
-    def end(self) -> None:
-        """End every engine's actor, whatever it does, so that its place is free again."""
-        for engine in self.engines.values():
+    async def end(self, timeout_s: float) -> None:
+        """Shut every engine's own processes down, then end its actor, so that its place is free again.
+
+        An engine that is lost, or does not answer in time, is ended all the same.
+        """
+        for name, engine in self.engines.items():
+            with contextlib.suppress(ActorLost, ActorTimeout):
+                await within(timeout_s, f"{name} (stop)", engine.stop.remote())
             ray.kill(engine)
 
     def requests(

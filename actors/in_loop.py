@@ -96,10 +96,11 @@ class InLoop:
 
     async def _measure(self, step: int, snapshot: Path) -> None:
         """Measure all benchmarks; a failure is told and counted, and does not end the training."""
-        began, engines = time.time(), None
+        began, answerer = time.time(), None
         try:
             engines = await EnginePool.start(self._recipe, str(snapshot), self._options, role="benchmark")
-            answerer = EngineAnswerer(engines, image_token_ids(snapshot, self._recipe.policy))
+            images = image_token_ids(snapshot, self._recipe.policy)
+            answerer = EngineAnswerer(engines, images, self._recipe.sync.timeout_s)
             for benchmark in self._benchmarks:
                 folder = snapshot.parent / benchmark.name
                 judge = self._judge if SUITES[benchmark.name].judged else None
@@ -109,8 +110,8 @@ class InLoop:
         except Exception as error:  # whatever it is, it is not the training's
             self._journal.warn(step, "benchmark_failed", f"the policy of step {step} was not measured: {error}")
         finally:
-            if engines is not None:
-                engines.end()
+            if answerer is not None:
+                await answerer.stop()
             await asyncio.to_thread(shutil.rmtree, snapshot, ignore_errors=True)
 
     def _asking(self, step: int, judge: Judge | None) -> Asking:

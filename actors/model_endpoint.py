@@ -14,6 +14,8 @@ from actors.answerer import Asked, Reply
 from actors.rollout import SamplingSettings
 from data.errors import DataError
 from data.images import jpeg_data_uri
+from data.sample import DrivingSample
+from evaluation.suite import Question
 from policies.settings import PolicySettings
 from policies.views import draw, pictures, views_of
 
@@ -56,7 +58,7 @@ class ModelEndpoint:
         except ExceptionGroup as failures:  # the first one stopped the others
             raise failures.exceptions[0] from None
 
-    async def _reply(self, question: Any, repeat: int, sampling: SamplingSettings) -> Reply:
+    async def _reply(self, question: Question, repeat: int, sampling: SamplingSettings) -> Reply:
         messages = await asyncio.to_thread(self._messages, question.sample)
         began = time.time()
         try:
@@ -90,7 +92,7 @@ class ModelEndpoint:
             seconds=time.time() - began,
         )
 
-    def _messages(self, sample: Any) -> list[Any]:
+    def _messages(self, sample: DrivingSample) -> list[Any]:
         """One user turn: the images first, then the question, as every prompt of ours."""
         shown = [draw(picture, self._policy) for picture in pictures(views_of(sample), self._policy)]
         content = [{"type": "image_url", "image_url": {"url": jpeg_data_uri(image)}} for image in shown]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,6 +106,9 @@ class FileAnswerer:
             failure = "not_in_the_file" if text is None else None
             finished(Reply(question.key, repeat, text or "", "stop", None, None, 0.0, failure))
 
+    async def stop(self) -> None:
+        """Nothing is held."""
+
 
 def _folder(name: str, recipe: Recipe, options: argparse.Namespace) -> Path:
     label = (options.served_model if is_url(options.model) else Path(options.model).name) or "model"
@@ -140,13 +143,11 @@ async def _measure(
 ) -> SuiteRecord:
     with Interruption().listen():
         source = _source(benchmark, recipe, options)
-        (answerer, stop), judge = await asyncio.gather(
-            _answerer(source, recipe, options, actors), _judge(recipe, actors)
-        )
+        answerer, judge = await asyncio.gather(_answerer(source, recipe, options, actors), _judge(recipe, actors))
         try:
             return await measure(benchmark, answerer, judge, _asking(recipe, options, source), options.out)
         finally:
-            await stop()
+            await answerer.stop()
             if judge is not None:
                 await judge.stop()
 
@@ -160,23 +161,14 @@ def _source(benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace) -
     return policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
 
 
-async def _answerer(
-    source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
-) -> tuple[Answerer, Callable[[], Awaitable[object]]]:
-    """Whoever answers, and how to let go of it."""
+async def _answerer(source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None) -> Answerer:
     if options.model is None:
-        return FileAnswerer(predictions_of(options).texts), _nothing
+        return FileAnswerer(predictions_of(options).texts)
     if is_url(options.model):
-        endpoint = ModelEndpoint(options.model, options.served_model or "", recipe.policy)
-        return endpoint, endpoint.stop
+        return ModelEndpoint(options.model, options.served_model or "", recipe.policy)
     assert actors is not None
     engines = await EnginePool.start(recipe, source, actors)
-    stop = lambda: engines.all("stop", timeout_s=recipe.sync.timeout_s)  # noqa: E731
-    return EngineAnswerer(engines, image_token_ids(source, recipe.policy)), stop
-
-
-async def _nothing() -> None:
-    return None
+    return EngineAnswerer(engines, image_token_ids(source, recipe.policy), recipe.sync.timeout_s)
 
 
 async def _judge(recipe: Recipe, actors: ActorOptions | None) -> JudgePool | None:
@@ -187,7 +179,7 @@ async def _judge(recipe: Recipe, actors: ActorOptions | None) -> JudgePool | Non
 
 def _asking(recipe: Recipe, options: argparse.Namespace, source: str) -> Asking:
     judge = recipe.reward.judge
-    prompts = {"prompts": recipe.policy.model_dump(mode="json", exclude={"model", "lora"}), "limit": options.limit}
+    prompts = {"prompts": recipe.policy.model_dump(mode="json", exclude={"model", "lora"})}
     return Asking(
         model=str(options.served_model or options.model or options.predictions),
         sampling=SamplingSettings(options.temperature, recipe.rollout.max_tokens, options.seed),

@@ -72,9 +72,9 @@ async def test_images_come_first_at_the_recipe_s_size_and_each_repeat_has_its_se
 ) -> None:
     url, scripted = served
     replies = await answers(url, question(tmp_path, "Is it free?"), repeats=2)
-    assert [(r.key, r.repeat, r.text, r.finish_reason, r.response_tokens) for r in replies] == [
+    assert {(r.key, r.repeat, r.text, r.finish_reason, r.response_tokens) for r in replies} == {
         ("clean/Is it free?", repeat, "Yes.", "length", 3) for repeat in (0, 1)
-    ]
+    }
     assert sorted(body["seed"] for body in scripted.bodies) == [5, 6]
     system, user = scripted.bodies[0]["messages"]
     assert system == {"role": "system", "content": "You drive."}

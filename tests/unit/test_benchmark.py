@@ -53,6 +53,9 @@ class Says:
             failure = "http_400" if text is None else None
             finished(Reply(question.key, repeat, text or "", "stop", 2, 10, 0.1, failure))
 
+    async def stop(self) -> None:
+        pass
+
 
 def benchmark(folder: Path, limit: int | None = None) -> Benchmark:
     return Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": samples(folder)}, "test"), limit, 0)
@@ -92,6 +95,22 @@ async def test_replies_of_other_weights_are_never_mixed_in(tmp_path: Path) -> No
     other = Asking("some/model", SAMPLING, 2, None, {"weights": "trained on"})
     with pytest.raises(DataError, match="holds the replies of another measurement"):
         await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, other, tmp_path / "out")
+
+
+async def test_replies_to_other_questions_of_the_same_names_are_never_mixed_in(tmp_path: Path) -> None:
+    await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
+    file = tmp_path / "other.jsonl"
+    file.write_text((tmp_path / "samples.jsonl").read_text().replace("free", "closed"))
+    other = Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": file}, "test"), None, 0)
+    with pytest.raises(DataError, match="holds the replies of another measurement"):
+        await measure(other, Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
+
+
+async def test_more_questions_of_the_same_files_are_asked_beside_those_answered_before(tmp_path: Path) -> None:
+    await measure(benchmark(tmp_path, limit=1), Says(lambda *_: "Yes."), None, asking(1), tmp_path / "out")
+    more = Says(lambda *_: "Yes.")
+    record = await measure(benchmark(tmp_path), more, None, asking(1), tmp_path / "out")
+    assert (len(more.asked), record.questions) == (2, 3)
 
 
 async def test_a_question_without_a_reply_is_counted_and_asked_again(tmp_path: Path) -> None:
