@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 from data.errors import DataError
-from evaluation.file_scoring import print_scored
 from evaluation.held_out import EvaluationResult
-from evaluation.suites import SUITES, suite_of
+from evaluation.suites.file_scoring import print_scored
+from evaluation.suites.registry import SUITES, suite_of
 from rewards.errors import RewardError
 
 COMPARE = "compare"

@@ -32,7 +32,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("write a dataset as JSONL of samples", "data.convert_command"),
     "corrupt": Command("write a corrupted copy of a nuScenes image tree", "data.corrupt_command"),
     "build": Command("choose a training set, or a hard one, by difficulty", "evaluation.build_command"),
-    "distil": Command("ask a teacher model how answers come about", "data.teacher"),
+    "distil": Command("ask a teacher model how answers come about", "data.distil_command"),
 }
 
 

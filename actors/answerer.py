@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from actors.engine_pool import EnginePool
 from actors.rollout import Rollout, SamplingSettings
 from data.errors import DataError
-from evaluation.suite import Question
+from evaluation.suites.suite import Question
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,8 @@ from actors.rollout import SamplingSettings
 from data.errors import DataError
 from data.faults import Faults, first_note
 from evaluation.held_out import AnswerRecord, asked_of
-from evaluation.judging import judge_all
-from evaluation.suite import AnswerScore, Judgements, Question, Scored
-from evaluation.suite_record import (
+from evaluation.metrics.judging import Judgements, judge_all
+from evaluation.suites.record import (
     NO_VALUE,
     Cost,
     SuiteRecord,
@@ -35,7 +34,8 @@ from evaluation.suite_record import (
     combined_tables,
     write_record,
 )
-from evaluation.suites import SUITES, suite_of
+from evaluation.suites.registry import SUITES, suite_of
+from evaluation.suites.suite import AnswerScore, Question, Scored
 from rewards.judge import Judge
 
 REPLIES_FILE = "replies.jsonl"

@@ -20,9 +20,9 @@ from actors.journal import Journal
 from actors.learner_group import LearnerGroup
 from actors.rollout import SamplingSettings
 from actors.waiting import ActorOptions
-from evaluation.suite_record import SuiteRecord
-from evaluation.suite_report import write_suite_report
-from evaluation.suites import SUITES, options_of
+from evaluation.pages.suite_report import write_suite_report
+from evaluation.suites.record import SuiteRecord
+from evaluation.suites.registry import SUITES, options_of
 from policies.model import image_token_ids
 from recipe import Recipe
 from rewards.judge import Judge

@@ -15,7 +15,7 @@ from actors.rollout import SamplingSettings
 from data.errors import DataError
 from data.images import jpeg_data_uri
 from data.sample import DrivingSample
-from evaluation.suite import Question
+from evaluation.suites.suite import Question
 from policies.settings import PolicySettings
 from policies.views import draw, pictures, views_of
 

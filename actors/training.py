@@ -29,7 +29,7 @@ from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
-from evaluation.report import write_report
+from evaluation.pages.run_report import write_report
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import Recipe

@@ -15,7 +15,7 @@ from pathlib import Path
 from actors.learner_group import LearnerGroup
 from actors.settings import WarmStartSettings
 from data.errors import DataError
-from data.reasoning import demonstration
+from data.reasoning.reasoning import demonstration
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup
 

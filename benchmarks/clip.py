@@ -29,9 +29,9 @@ from PIL import Image
 from actors.clip_pool import ClipPool
 from benchmarks.priority import step_down_to
 from cluster.session import session
-from data.captions import caption_of
-from data.rendered import rendered_samples
-from data.scene import build_scene
+from data.rendered.captions import caption_of
+from data.rendered.samples import rendered_samples
+from data.rendered.scene import build_scene
 from policies.tiny_clip import build_clip, held_out_recall, save_clip, train_tiny_clip
 from recipe import load_recipe
 from rewards.settings import ClipSettings

@@ -25,9 +25,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.frames import grainy_frame
-from data.corruptions import CORRUPTIONS, Corruption, corruption_named
-from data.corruptions_copy import corrupt_tree
-from data.corruptions_job import JPEG_QUALITY
+from data.corruptions.copy import corrupt_tree
+from data.corruptions.corruption import CORRUPTIONS, Corruption, corruption_named
+from data.corruptions.job import JPEG_QUALITY
 from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH
 
 SEED = 5

@@ -39,11 +39,11 @@ from transformers import CLIPImageProcessor, LlavaProcessor
 
 from benchmarks.frames import grainy_frame
 from benchmarks.made_up_answers import bdd_oia_outputs, drivelm_pairs
-from data.questions import driving_text
-from data.rendered import rendered_samples
+from data.rendered.questions import driving_text
+from data.rendered.samples import rendered_samples
 from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, DrivingSample
-from evaluation.bdd_oia import score
-from evaluation.language import language_scores
+from evaluation.metrics.bdd_oia import score
+from evaluation.metrics.language import language_scores
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 from policies.tokenizer import IMAGE_TOKEN, train_tokenizer

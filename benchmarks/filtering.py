@@ -16,10 +16,10 @@ from pathlib import Path
 from benchmarks.recipe_set import interval, run_once
 from data.difficulty import K
 from data.jsonl import write_jsonl
-from data.rendered import rendered_samples
+from data.rendered.samples import rendered_samples
 from data.sample import TASKS
 from evaluation.numbers import fixed
-from evaluation.suite_record import read_results
+from evaluation.suites.record import read_results
 
 RECIPES = Path("recipes/filtering")
 MODELS = ("base", "filtered", "unfiltered")

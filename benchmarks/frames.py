@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from data.render import render_scene
+from data.rendered.drawing import render_scene
+from data.rendered.scene import build_scene
 from data.sample import Camera
-from data.scene import build_scene
 
 SEED = 5
 GRAIN = 8.0

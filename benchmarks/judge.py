@@ -41,7 +41,7 @@ from actors.scoring import Scorers
 from actors.vllm_engine import engine_environment
 from benchmarks.priority import step_down_to
 from cluster.session import session
-from data.rendered import rendered_samples
+from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
 from policies.source import judge_source, policy_source
 from recipe import Recipe, load_recipe

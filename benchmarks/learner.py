@@ -43,8 +43,8 @@ from transformers import (
 
 from actors.learner import Learner, Step
 from actors.settings import LearnerSettings
-from data.questions import driving_text
-from data.rendered import rendered_samples
+from data.rendered.questions import driving_text
+from data.rendered.samples import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts

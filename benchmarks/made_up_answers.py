@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import random
 
-from data.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS
+from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS
 from data.sample import CAMERAS
-from evaluation.bdd_oia import Labels
+from evaluation.metrics.bdd_oia import Labels
 
 KEPT_SHARE = 0.7
 COLOURS = ("black", "white", "red", "gray", "dark blue", "brown", "silver", "green")

@@ -26,11 +26,11 @@ from cluster.placement import place
 from cluster.plan import Role, resource_plan
 from cluster.session import ROOT, session
 from data.errors import DataError
-from evaluation.file_scoring import predictions_of, print_scored
-from evaluation.judging import judge_all
-from evaluation.suite_record import SuiteRecord
-from evaluation.suite_report import write_suite_report
-from evaluation.suites import SUITES, suite_of
+from evaluation.metrics.judging import judge_all
+from evaluation.pages.suite_report import write_suite_report
+from evaluation.suites.file_scoring import predictions_of, print_scored
+from evaluation.suites.record import SuiteRecord
+from evaluation.suites.registry import SUITES, suite_of
 from policies.model import image_token_ids
 from policies.source import check_source, policy_source
 from recipe import Recipe, RecipeError, load_recipe

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from data.errors import DataError
 from data.faults import Faults, first_note
-from data.formats import FORMATS, read_source
+from data.formats.registry import FORMATS, read_source
 from data.jsonl import write_jsonl
 from data.source_arguments import add_source_arguments, counts, show_notes, source_settings
 

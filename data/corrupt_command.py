@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from data.corruptions import CORRUPTION_NAMES, CORRUPTIONS, corruption_named
+from data.corruptions.corruption import CORRUPTION_NAMES, CORRUPTIONS, corruption_named
 
 SHOWN_FAULTS = 3
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         DataError: the source has no images, or a target folder holds another copy.
     """
-    from data.corruptions_copy import corrupt_tree  # its libraries take seconds to import
+    from data.corruptions.copy import corrupt_tree  # its libraries take seconds to import
 
     named = CORRUPTIONS if options.corruption == "all" else (corruption_named(options.corruption),)
     console = Console(stderr=True)

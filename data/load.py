@@ -8,11 +8,11 @@ from pathlib import Path
 from data.cascade import HEADING, cascaded
 from data.errors import DataError
 from data.faults import Faults, collected
-from data.formats import read_source
+from data.formats.registry import read_source
 from data.lidar import without_faulty_sweeps
-from data.questions import driving_text
-from data.reasoning import read_reasoning, with_reasoning
-from data.rendered import FORMAT, rendered_samples
+from data.reasoning.reasoning import read_reasoning, with_reasoning
+from data.rendered.questions import driving_text
+from data.rendered.samples import FORMAT, rendered_samples
 from data.sample import LIDAR
 from data.settings import DataSettings
 from data.split import Split, split_by_scene

@@ -10,10 +10,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from rich.console import Console
 
-from data.bdd_oia import ReasonOrder
-from data.driveaction import Language, Mode
 from data.errors import DataError
 from data.faults import Faults
+from data.formats.bdd_oia import ReasonOrder
+from data.formats.driveaction import Language, Mode
 from data.settings import DataSettings
 
 SHOWN_FAULTS = 3

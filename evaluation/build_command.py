@@ -21,13 +21,14 @@ from data.difficulty import HARD_BAND, TRAINING_BAND, TRAINING_FRAMES, K
 from data.errors import DataError
 from data.faults import Faults, first_note
 from data.filtering import Constructed, hard_set, training_set, unfiltered_set
-from data.formats import FORMATS, read_source
+from data.formats.registry import FORMATS, read_source
 from data.frame_ids import NamedFrames, frames_of
 from data.jsonl import write_jsonl
 from data.sample import DrivingSample
 from data.settings import DataSettings
 from data.source_arguments import add_source_arguments, show_notes, source_settings
-from evaluation.construction import (
+from evaluation.construction.account import account
+from evaluation.construction.record import (
     CONSTRUCTION_FILE,
     SAMPLES_FILE,
     Construction,
@@ -38,11 +39,10 @@ from evaluation.construction import (
     sha256_of,
     write_construction,
 )
-from evaluation.construction_account import account
-from evaluation.construction_report import write_construction_report
-from evaluation.page import REPORT_FILE
-from evaluation.score_table import ModelScores, read_scores
-from evaluation.suite_record import ANSWERS_FILE, read_results
+from evaluation.construction.score_table import ModelScores, read_scores
+from evaluation.pages.construction_report import write_construction_report
+from evaluation.pages.page import REPORT_FILE
+from evaluation.suites.record import ANSWERS_FILE, read_results
 
 NamedFolder = tuple[str, Path]
 

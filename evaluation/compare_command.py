@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
-from evaluation.compare_page import write_comparison
-from evaluation.compared_run import ComparedRun, read_both, scored_differently
-from evaluation.differences import Difference, Differences, differences
+from evaluation.comparison.compared_run import ComparedRun, read_both, scored_differently
+from evaluation.comparison.differences import Difference, Differences, differences
+from evaluation.comparison.paired import IN_WORDS, Pairing, pair_answers
 from evaluation.numbers import counted_noun, fixed, probability, signed
-from evaluation.paired import IN_WORDS, Pairing, pair_answers
+from evaluation.pages.compare_page import write_comparison
 
 PAGE_FILE = "compare.html"
 HEADER = ("", "questions", "A", "B", "B − A", "95 % interval", "p", "better", "worse", "same", "flips", "drawn anew")

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from data.errors import DataError
 from data.sample import Task
 from evaluation.held_out import EvaluationResult, failure_name
-from evaluation.suite_record import first_problem
+from evaluation.suites.record import first_problem
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.jsonl"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data.reasoning import split_solution
+from data.reasoning.reasoning import split_solution
 
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 _THINK_END = re.compile(r"</think>", re.IGNORECASE)

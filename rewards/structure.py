@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from data.bdd_oia_words import Action, action_of, actions_in, objects_in, reasons_in
+from data.formats.bdd_oia_words import Action, action_of, actions_in, objects_in, reasons_in
 from data.sample import DrivingSample
 from rewards.json_answer import json_answer
 from rewards.score import Score

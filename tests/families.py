@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from data.questions import driving_text
+from data.rendered.questions import driving_text
 from policies.tokenizer import train_tokenizer
 
 IDEFICS_SPECIALS = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from data.jsonl import load_jsonl
 from data.sample import DrivingSample
-from evaluation.suite_record import write_record
+from evaluation.suites.record import write_record
 from prepare_data import main
 from tests.drawn import draw
 from tests.suite_runs import answer, record

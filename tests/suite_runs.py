@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data.bdd_oia_words import ACTION_TEXTS, REASONS
-from data.corruptions import CORRUPTIONS
+from data.corruptions.corruption import CORRUPTIONS
+from data.formats.bdd_oia_words import ACTION_TEXTS, REASONS
 from data.sample import TASKS, Task
 from evaluation.held_out import AnswerRecord
-from evaluation.suite import Bars, Table
-from evaluation.suite_record import NO_VALUE, Cost, SuiteRecord, spread
+from evaluation.suites.record import NO_VALUE, Cost, SuiteRecord, spread
+from evaluation.suites.suite import Bars, Table
 
 SETTINGS = ("clean", *(corruption.name for corruption in CORRUPTIONS), "no_image")
 COST = Cost(response_tokens=214.6, image_tokens=2304.0, seconds_per_question=1.843, overlong_share=0.0125)

@@ -13,7 +13,7 @@ import pytest
 from actors.training import prepare, train_grpo
 from data.sample import CAMERAS
 from evaluation.run_record import read_run
-from evaluation.suite_record import read_record
+from evaluation.suites.record import read_record
 from tests.drawn import six_cameras, written
 from tests.integration.conftest import QUICK_ENGINE, ROOT, MakeRecipe, any_node
 

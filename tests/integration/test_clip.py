@@ -17,10 +17,10 @@ from PIL import Image
 
 from actors.clip_pool import ClipPool
 from actors.clip_scorer import ClipScorer, ScoredBatch, SimilarityRequest
-from data.captions import caption_of
-from data.rendered import rendered_samples
+from data.rendered.captions import caption_of
+from data.rendered.samples import rendered_samples
+from data.rendered.scene import build_scene
 from data.sample import DrivingSample
-from data.scene import build_scene
 from policies.tiny_clip import build_clip, save_clip
 from rewards.clip import AlignmentScorer, ClipFailed
 from rewards.settings import ClipSettings

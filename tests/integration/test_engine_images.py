@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.rendered import rendered_samples
+from data.rendered.samples import rendered_samples
 from data.sample import LIDAR, DrivingSample
 from policies.model import load_processor
 from policies.patches import patch_arguments

@@ -22,7 +22,7 @@ from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.transformers_engine import TransformersEngine
 from actors.vllm_engine import VllmEngine, engine_environment
-from data.rendered import rendered_samples
+from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.model import load_policy, load_processor

@@ -18,7 +18,7 @@ from actors.model_endpoint import ModelEndpoint
 from actors.rollout import SamplingSettings
 from data.errors import DataError
 from data.sample import DrivingSample
-from evaluation.suite import Question
+from evaluation.suites.suite import Question
 from policies.settings import PolicySettings
 from tests.drawn import draw
 

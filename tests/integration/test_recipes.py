@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.rendered import rendered_samples
+from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
 from policies.tiny import build_tiny_policy
 from recipe import load_recipe, load_stages

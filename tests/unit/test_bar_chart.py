@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.bdd_oia_words import REASONS
+from data.formats.bdd_oia_words import REASONS
 from data.sample import TASKS
-from evaluation.bar_chart import WIDTHS, bar_chart, is_wide, series_style
-from evaluation.suite import Bars
+from evaluation.pages.bar_chart import WIDTHS, bar_chart, is_wide, series_style
+from evaluation.suites.suite import Bars
 
 
 @dataclass(frozen=True)

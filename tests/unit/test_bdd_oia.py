@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from data.bdd_oia import REASON_ORDERS, answer_text, load_bdd_oia
-from data.bdd_oia_words import REASONS, actions_in, reasons_in
 from data.errors import DataError
 from data.faults import LoadedSamples
+from data.formats.bdd_oia import REASON_ORDERS, answer_text, load_bdd_oia
+from data.formats.bdd_oia_words import REASONS, actions_in, reasons_in
 from tests.drawn import damage, draw, written
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import bdd_oia_words
-from data.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS, Action
 from data.errors import DataError
-from evaluation.bdd_oia import Labels, labels_from_bits, parse_labels, score
+from data.formats import bdd_oia_words
+from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS, Action
+from evaluation.metrics.bdd_oia import Labels, labels_from_bits, parse_labels, score
 
 
 def labels(actions: list[Action], reasons: list[int]) -> Labels:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.bdd_oia_words import (
+from data.formats.bdd_oia_words import (
     ACTION_TEXTS,
     ACTIONS,
     OBJECTS,

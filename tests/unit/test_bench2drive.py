@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from evaluation.bench2drive import (
+from evaluation.metrics.bench2drive import (
     Bench2DriveResult,
     Motion,
     comfort,

@@ -12,10 +12,10 @@ from actors.answerer import Asked, Reply
 from actors.benchmark import Asking, Benchmark, measure
 from actors.rollout import SamplingSettings
 from data.errors import DataError
-from evaluation.suite import Bars, Scored, Table
-from evaluation.suite_record import Spread, combined_bars, combined_figures, combined_tables, read_record
-from evaluation.suite_result import SuiteResult
-from evaluation.suites import SUITES, options_of, suite_of
+from evaluation.metrics.result import SuiteResult
+from evaluation.suites.record import Spread, combined_bars, combined_figures, combined_tables, read_record
+from evaluation.suites.registry import SUITES, options_of, suite_of
+from evaluation.suites.suite import Bars, Scored, Table
 from rewards.judge import Judgement, JudgeRequest
 from tests.drawn import six_cameras
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from data.drivelm import load_drivelm
+from data.formats.drivelm import load_drivelm
 from data.jsonl import load_jsonl, write_jsonl
 from data.sample import DrivingSample
-from evaluation.construction import Construction, read_construction
-from evaluation.suite_record import read_record
+from evaluation.construction.record import Construction, read_construction
+from evaluation.suites.record import read_record
 from prepare_data import main
 from tests.drawn import written
 from tests.page import Page

@@ -11,8 +11,8 @@ import pytest
 
 from data.jsonl import write_jsonl
 from data.sample import DrivingSample
-from evaluation.construction import read_construction
-from evaluation.suite_record import ANSWERS_FILE
+from evaluation.construction.record import read_construction
+from evaluation.suites.record import ANSWERS_FILE
 from tests.drawn import written
 from tests.scored import drawn_samples, scored, ten_each, training
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.drivelm import load_drivelm
+from data.formats.drivelm import load_drivelm
 from data.sample import KINDS, TASKS, DrivingSample, Kind, Task
 from rewards.canaries import Canary, canaries, run_canaries
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest, read_reply

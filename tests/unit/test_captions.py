@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from data.captions import caption_of, caption_sentences
-from data.scene import Scene, build_scene
+from data.rendered.captions import caption_of, caption_sentences
+from data.rendered.scene import Scene, build_scene
 
 SCENES = [build_scene(index, seed=3) for index in range(200)]
 

@@ -7,8 +7,8 @@ import open_clip
 import pytest
 import torch
 
-from data.captions import caption_of
-from data.scene import build_scene
+from data.rendered.captions import caption_of
+from data.rendered.scene import build_scene
 from policies import tiny_clip
 from policies.clip import ClipError, encode_text, load_clip
 from policies.tiny_clip import TINY_CONFIG, build_clip, caption_recall, clip_source, save_clip, train_tiny_clip

@@ -16,11 +16,11 @@ from PIL import Image
 from pydantic import BaseModel
 
 import evaluate
-from evaluation.compared_run import NOT_OF_THE_SCORE
+from evaluation.comparison.compared_run import NOT_OF_THE_SCORE
 from evaluation.held_out import AnswerRecord, EvaluationResult
 from evaluation.numbers import probability
 from evaluation.run_record import evaluation_path
-from evaluation.suite_record import read_record, write_record
+from evaluation.suites.record import read_record, write_record
 from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
 from tests.answered import answered
 from tests.page import Page

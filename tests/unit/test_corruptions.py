@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.corruptions import CORRUPTION_NAMES, CORRUPTIONS, Corruption, corruption_named, seed_of
-from data.corruptions_cameras import cameras_hit
-from data.corruptions_image import SMALLEST, Pixels, corrupt_image, lens_obstacle, low_light, rain, water_splash
-from data.corruptions_video import Video, compress, damage, decode_clip, encode_clip
+from data.corruptions.cameras import cameras_hit
+from data.corruptions.corruption import CORRUPTION_NAMES, CORRUPTIONS, Corruption, corruption_named, seed_of
+from data.corruptions.image import SMALLEST, Pixels, corrupt_image, lens_obstacle, low_light, rain, water_splash
+from data.corruptions.video import Video, compress, damage, decode_clip, encode_clip
 from data.errors import DataError
 from data.images import open_image
-from data.render import render_view
+from data.rendered.drawing import render_view
+from data.rendered.scene import build_scene
 from data.sample import CAMERAS
-from data.scene import build_scene
 
 REAL_IMAGE = Path(__file__).parents[2].parent / "shared" / "data" / "corruptions" / "test_image.jpg"
 OF_IMAGES = [corruption for corruption in CORRUPTIONS if corruption.scope != "clip"]

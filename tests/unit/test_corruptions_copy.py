@@ -13,14 +13,14 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from data.camera_tree import clips_of, read_camera_tree
-from data.corruptions import CORRUPTIONS, corruption_named
-from data.corruptions_cameras import cameras_hit
-from data.corruptions_copy import Copy, corrupt_tree
+from data.corruptions.camera_tree import clips_of, read_camera_tree
+from data.corruptions.cameras import cameras_hit
+from data.corruptions.copy import Copy, corrupt_tree
+from data.corruptions.corruption import CORRUPTIONS, corruption_named
 from data.errors import DataError
-from data.render import render_scene
+from data.rendered.drawing import render_scene
+from data.rendered.scene import build_scene
 from data.sample import CAMERAS
-from data.scene import build_scene
 from prepare_data import main
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from scipy import stats
 
 from data.sample import TASKS, Task
 from evaluation.bootstrap import draws, interval
-from evaluation.differences import difference, differences
+from evaluation.comparison.differences import difference, differences
+from evaluation.comparison.paired import Pair, pair_answers
 from evaluation.held_out import AnswerRecord
-from evaluation.paired import Pair, pair_answers
 from tests.answered import answered
 
 

@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data import teacher
-from data.distillation import Refusal, distillation_request, read_reply, reasoning_prompt, sentences
-from data.drivelm import load_drivelm
+from data.distil_command import add_arguments, summary
 from data.errors import DataError
+from data.formats.drivelm import load_drivelm
+from data.reasoning import teacher
+from data.reasoning.distillation import Refusal, distillation_request, read_reply, reasoning_prompt, sentences
+from data.reasoning.teacher import TeacherSettings, ask, complaint, distil, first_messages
 from data.sample import CAMERAS, TASKS, DrivingSample
-from data.teacher import TeacherSettings, add_arguments, ask, complaint, distil, first_messages, summary
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")

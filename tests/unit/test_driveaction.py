@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.driveaction import load_driveaction
 from data.errors import DataError
+from data.formats.driveaction import load_driveaction
 from tests.drawn import picture
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.errors import DataError
-from evaluation.driveaction import ActionTruth, LevelScore, action_accuracy, is_right, score
+from evaluation.metrics.driveaction import ActionTruth, LevelScore, action_accuracy, is_right, score
 
 CHOICES = {"A": "Change to the left lane", "B": "Keep the lane", "C": "Stop"}
 

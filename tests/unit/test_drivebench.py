@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.drivebench import load_drivebench, robust_task, split_explanation
 from data.errors import DataError
+from data.formats.drivebench import load_drivebench, robust_task, split_explanation
 from data.sample import CAMERAS
 from tests.drawn import damage, six_cameras, written
 

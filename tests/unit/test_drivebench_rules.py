@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from data.sample import DrivingSample, Kind, Task
-from evaluation.drivebench import SettingScore, accuracy_table, judge_table, rule_score, total_score
+from evaluation.metrics.drivebench import SettingScore, accuracy_table, judge_table, rule_score, total_score
 
 CHOICES = {"A": "Going ahead.", "B": "Turn left.", "C": "Turn right."}
 

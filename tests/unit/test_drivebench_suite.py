@@ -11,9 +11,9 @@ from PIL import Image
 from data.errors import DataError
 from data.faults import Faults
 from data.sample import CAMERAS
-from evaluation import drivebench_suite as suite
-from evaluation.judging import judge_all
-from evaluation.published import DRIVEBENCH_CLEAN_CORRUPTED
+from evaluation.metrics.judging import judge_all
+from evaluation.suites import drivebench as suite
+from evaluation.suites.published import DRIVEBENCH_CLEAN_CORRUPTED
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest
 from tests.drawn import six_cameras, written
 

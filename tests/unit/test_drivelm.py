@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.drivelm import load_drivelm, read_drivelm
 from data.drivelm_questions import infer_kind, infer_task, letter_of, parse_choices
 from data.errors import DataError
 from data.faults import Faults, LoadedSamples
+from data.formats.drivelm import load_drivelm, read_drivelm
 from data.sample import CAMERAS, KeyObject
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from data.drivelm_carla import load_drivelm_carla
 from data.errors import DataError
+from data.formats.drivelm_carla import load_drivelm_carla
 from tests.drawn import draw, written
 
 IMAGE = "data/Accident/Route_1/rgb/0001.jpg"

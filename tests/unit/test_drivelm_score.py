@@ -12,7 +12,7 @@ import pytest
 
 import evaluate
 from data.errors import DataError
-from evaluation.drivelm import DriveLMResult, score_files
+from evaluation.metrics.drivelm import DriveLMResult, score_files
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "drivelm" / "challenge"

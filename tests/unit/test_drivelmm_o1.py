@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.drivelmm_o1 import lettered_options, load_drivelmm_o1, task_of, with_camera_names
 from data.errors import DataError
+from data.formats.drivelmm_o1 import lettered_options, load_drivelmm_o1, task_of, with_camera_names
 from data.sample import CAMERAS, GRID
 from tests.drawn import draw, six_cameras, written
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from evaluation.drivelmm_o1 import (
+from evaluation.metrics.drivelmm_o1 import (
     METRICS,
     ReasoningTruth,
     final_letter,
@@ -16,7 +16,7 @@ from evaluation.drivelmm_o1 import (
     reasoning_request,
     score,
 )
-from evaluation.judging import judge_all
+from evaluation.metrics.judging import judge_all
 from rewards.judge import InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
 from rewards.untrusted import read_blocks
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.rendered import rendered_samples
+from data.rendered.samples import rendered_samples
 from data.sample import LIDAR
 from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.errors import PolicyError

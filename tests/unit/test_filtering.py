@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from data.drivelm import load_drivelm
 from data.errors import DataError
 from data.filtering import (
     action_counts,
@@ -20,6 +19,7 @@ from data.filtering import (
     without_faults,
     without_frames,
 )
+from data.formats.drivelm import load_drivelm
 from data.sample import DrivingSample, KeyObject
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"

@@ -11,7 +11,7 @@ import pytest
 
 from data.errors import DataError
 from data.faults import Faults
-from data.formats import FORMATS, read_source
+from data.formats.registry import FORMATS, read_source
 from data.jsonl import load_jsonl, write_jsonl
 from data.load import load_data
 from data.settings import DataSettings

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from data.drivelm import load_drivelm
 from data.errors import DataError
+from data.formats.drivelm import load_drivelm
 from data.frame_ids import frames_of
 from tests.drawn import written
 

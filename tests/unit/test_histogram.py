@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.histogram import MOST_BINS, Bin, bins, histogram
+from evaluation.pages.histogram import MOST_BINS, Bin, bins, histogram
 
 SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=60)
 

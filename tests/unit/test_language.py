@@ -7,7 +7,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from evaluation.language import language_scores, rouge_l
+from evaluation.metrics.language import language_scores, rouge_l
 
 WORDS = st.lists(st.sampled_from(["the", "car", "van", "is", "to", "left", "of", "ego"]), max_size=12).map(" ".join)
 

@@ -33,6 +33,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 """Layer to the layers it may import. `scripts` are the modules at the top level other than the recipe."""
 
+INSIDE: dict[str, tuple[str, ...]] = {
+    "data.rendered": (),
+    "data.reasoning": (),
+    "data.corruptions": (),
+    "data.formats": ("data.reasoning",),
+    "evaluation.metrics": (),
+    "evaluation.suites": ("evaluation.metrics",),
+    "evaluation.comparison": ("evaluation.suites",),
+    "evaluation.construction": ("evaluation.suites",),
+    "evaluation.pages": tuple(f"evaluation.{part}" for part in ("suites", "comparison", "construction")),
+}
+"""Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""
+
 PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("recipe", "scripts"))
 NO_RAY = {"data", "rewards", "evaluation", "policies", "recipe"}
 NO_TORCH = {"data", "rewards", "evaluation", "recipe"}
@@ -73,6 +86,12 @@ class Import:
 def layer_of(module: str) -> str:
     first = module.split(".")[0]
     return first if first in MAY_IMPORT else "scripts"
+
+
+def part_of(name: str) -> str | None:
+    """The part of a layer that a dotted name lies in, if it lies in one."""
+    part = ".".join(name.split(".")[:2])
+    return part if part in INSIDE else None
 
 
 def modules_of(root: Path) -> dict[str, Path]:
@@ -116,6 +135,9 @@ def violation(found: Import, modules: dict[str, Path]) -> str | None:
         return None if found.target.split(".")[1:2] == ["settings"] else f"{where}: the recipe imports only settings"
     if ours and layer_of(found.target) not in MAY_IMPORT[source]:
         return f"{where}: {source} lies below {layer_of(found.target)} or beside it"
+    inside, part = part_of(found.module), part_of(found.target)
+    if inside and part and inside.split(".")[0] == source == first and part not in (inside, *INSIDE[inside]):
+        return f"{where}: {inside} lies below {part} or beside it"
     if first == "ray" and source in NO_RAY:
         return f"{where}: no ray in {source}"
     if first in BRINGS_TORCH and source in NO_TORCH:
@@ -136,6 +158,8 @@ def test_no_layer_reaches_upward() -> None:
 def test_every_package_of_the_house_is_known_to_this_test() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
     assert packages <= set(PACKAGES)
+    parts = {f"{path.parent.parent.name}.{path.parent.name}" for path in ROOT.glob("*/*/__init__.py")}
+    assert {part for part in parts if not part.startswith("tests.")} == set(INSIDE)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +176,8 @@ def test_every_package_of_the_house_is_known_to_this_test() -> None:
         ("actors/a.py", "from cluster.plan import Plan", "actors lies below cluster"),
         ("actors/deep/a.py", "from ...cluster import plan", "actors lies below cluster"),
         ("serve/a.py", "import train_grpo", "serve lies below scripts"),
+        ("evaluation/metrics/a.py", "from evaluation.suites import suite", "metrics lies below evaluation.suites"),
+        ("data/formats/a.py", "from data.rendered.scene import Scene", "data.formats lies below data.rendered or"),
         ("train_grpo.py", "from serve.app import app", "scripts lies below serve"),
         ("recipe.py", "from actors.loop import train", "the recipe imports only settings"),
         ("data/settings.py", "import numpy", "settings import only pydantic"),

@@ -27,7 +27,7 @@ from data.lidar import (
 from data.load import LoadedData, with_checked_sweeps
 from data.sample import LIDAR, DrivingSample
 from data.split import Split
-from evaluation.gallery import thumbnails
+from evaluation.pages.gallery import thumbnails
 
 LOW, HIGH = COLOURS[0][1], COLOURS[-1][1]
 

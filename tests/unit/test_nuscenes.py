@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.errors import DataError
-from data.nuscenes import load_trajectories
+from data.formats.nuscenes import load_trajectories
 from data.sample import CAMERAS
 from data.trajectory import read_waypoints
 from tests.drawn import six_cameras, written

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.road_users import FutureBox
-from evaluation.open_loop import (
+from data.formats.road_users import FutureBox
+from evaluation.metrics.open_loop import (
     PROTOCOLS,
     PlanningTruth,
     collisions,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.comparison.paired import IN_WORDS, pair_answers
 from evaluation.held_out import AnswerRecord
-from evaluation.paired import IN_WORDS, pair_answers
-from evaluation.suite_record import NO_VALUE
+from evaluation.suites.record import NO_VALUE
 from tests.answered import answered
 
 

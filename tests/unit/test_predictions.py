@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from evaluation.predictions import match, read_predictions
+from evaluation.metrics.predictions import match, read_predictions
 
 
 def written(folder: Path, content: Any) -> Path:

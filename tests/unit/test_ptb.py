@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.ptb import captions
+from evaluation.metrics.ptb import captions
 
 
 def caption(text: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from data.questions import LETTERS, OPTIONS_INTRODUCTION, Question, questions_of
+from data.rendered.questions import LETTERS, OPTIONS_INTRODUCTION, Question, questions_of
+from data.rendered.scene import BEHAVIORS, build_scene
 from data.sample import TASKS
-from data.scene import BEHAVIORS, build_scene
 
 SCENES = [build_scene(index, seed=11) for index in range(600)]
 QUESTIONS = [question for scene in SCENES for question in questions_of(scene)]

@@ -15,7 +15,7 @@ from actors.settings import WarmStartSettings
 from actors.warm_start import WarmStart
 from data.errors import DataError
 from data.load import load_data
-from data.reasoning import (
+from data.reasoning.reasoning import (
     VARIANTS,
     ReasoningRecord,
     demonstration,

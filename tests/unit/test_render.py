@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from data.render import HEIGHT, SCALE, WIDTH, render_scene, render_view
-from data.rendered import rendered_samples
+from data.rendered.drawing import HEIGHT, SCALE, WIDTH, render_scene, render_view
+from data.rendered.samples import rendered_samples
+from data.rendered.scene import Scene, build_scene
 from data.sample import CAMERAS, TASKS
-from data.scene import Scene, build_scene
 
 SCENES = [build_scene(index, seed=5) for index in range(60)]
 

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from data.sample import CAMERAS, TASKS, DrivingSample, Task
-from evaluation.charts import Axis, Series, line_chart, smooth, ticks
-from evaluation.comparison import compare
-from evaluation.gallery import best_and_worst, gains_and_losses, thumbnails
+from evaluation.comparison.before_after import compare
 from evaluation.held_out import EvaluationResult, Judged, summarize
 from evaluation.numbers import duration, short, signed
-from evaluation.report import write_report
+from evaluation.pages.gallery import best_and_worst, gains_and_losses, thumbnails
+from evaluation.pages.line_chart import Axis, Series, line_chart, smooth, ticks
+from evaluation.pages.run_report import write_report
 from evaluation.run_record import ROLLOUT_SCHEMA, evaluation_path, samples_path
 from rewards.score import Score
 from tests.page import Page

@@ -11,8 +11,8 @@ import pytest
 import evaluate
 from data.errors import DataError
 from data.faults import Faults
-from data.nuscenes_tables import read_ego_tables
-from data.road_users import FutureBox, RoadUsers, read_road_users
+from data.formats.nuscenes_tables import read_ego_tables
+from data.formats.road_users import FutureBox, RoadUsers, read_road_users
 from tests.drawn import written
 from tests.unit.test_nuscenes import tables
 

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from data.rendered.scene import BEHAVIORS, HORIZON, build_scene, project, road_centre
 from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH
-from data.scene import BEHAVIORS, HORIZON, build_scene, project, road_centre
 
 SCENES = [build_scene(index, seed=3) for index in range(400)]
 

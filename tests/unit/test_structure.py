@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.bdd_oia_words import ACTION_TEXTS, OBJECTS, REASONS, Reason
+from data.formats.bdd_oia_words import ACTION_TEXTS, OBJECTS, REASONS, Reason
 from data.sample import DrivingSample
 from rewards.structure import FIELDS, MAX_REASONS, WEIGHTS, structure
 

@@ -12,8 +12,8 @@ from actors.rollout import SamplingSettings
 from cluster.suite_command import FileAnswerer, file_marks, recipe_arguments
 from data.sample import DrivingSample
 from evaluate import main
-from evaluation.suite import Question
-from evaluation.suite_record import read_record
+from evaluation.suites.record import read_record
+from evaluation.suites.suite import Question
 from recipe import RecipeError, load_recipe
 from tests.drawn import draw
 from tests.unit import test_suites_from_files as from_files

@@ -11,11 +11,11 @@ from PIL import Image
 
 from data.errors import DataError
 from data.sample import CAMERAS, TASKS
-from evaluation.gallery import thumbnails, worst_answers
 from evaluation.held_out import AnswerRecord
-from evaluation.suite import Bars, Table
-from evaluation.suite_record import NO_VALUE, SuiteRecord, spread, write_record
-from evaluation.suite_report import write_suite_report
+from evaluation.pages.gallery import thumbnails, worst_answers
+from evaluation.pages.suite_report import write_suite_report
+from evaluation.suites.record import NO_VALUE, SuiteRecord, spread, write_record
+from evaluation.suites.suite import Bars, Table
 from tests.page import Page
 from tests.suite_runs import NO_COST, SETTINGS, answer, bdd_oia, drivebench, record
 

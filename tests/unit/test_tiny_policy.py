@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from data.questions import questions_of
-from data.render import render_scene
-from data.scene import build_scene
+from data.rendered.drawing import render_scene
+from data.rendered.questions import questions_of
+from data.rendered.scene import build_scene
 from policies.tiny import build_tiny_policy
 
 

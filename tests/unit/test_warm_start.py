@@ -10,7 +10,7 @@ import pytest
 from actors.learner_group import LearnerGroup
 from actors.settings import WarmStartSettings
 from actors.warm_start import WarmStart, learning_rate
-from data.reasoning import Variant
+from data.reasoning.reasoning import Variant
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 

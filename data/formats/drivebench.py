@@ -1,0 +1,187 @@
+"""DriveBench: the clean questions, those about corruptions, and those asked without images.
+
+One list of questions serves 17 settings; what differs is where the images come from: the nuScenes frames, a folder of
+corrupted copies, or nowhere. Coordinates are fractions of the image (x/1600, y/900) and are left so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.admission import admitted, make_sample
+from data.drivelm_questions import infer_task
+from data.errors import DataError
+from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.formats.drivelm import key_objects
+from data.formats.nuscenes_images import BadFrame, six_images
+from data.json_stream import items, members, outermost
+from data.records import RecordError, expect, member, text_member
+from data.sample import CAMERAS, TASKS, DrivingSample, KeyObject, Task
+
+ROBUST = "robust_qas"
+"""`question_type` of the questions about a corruption."""
+TAGS = (0, 1, 2, 3, 4)
+"""0 accuracy, 1 judge, 2 language, 3 match, 4 caption (about corruptions only)."""
+
+_EXPLAINED = re.compile(r"\s*,?\s*Explanation:\s*", re.IGNORECASE)
+_CONSIDERING = re.compile(r"\s+(?:considering|under)\s+the\s+[\w .-]+?(?=[?.])")
+
+Objects = dict[tuple[str, str], tuple[KeyObject, ...]]
+"""Scene and frame token to annotated objects."""
+
+
+def load_drivebench(
+    annotations: Path,
+    image_root: Path | None,
+    visual_descriptions: Path | None = None,
+    strict: bool = False,
+) -> LoadedSamples:
+    """Read a DriveBench question file.
+
+    Args:
+        annotations: JSON list of {scene_token, frame_token, question_type, question, answer, tag, image_path}.
+        image_root: where the images lie: a folder with `samples/CAM_FRONT/...` (clean), or one with `CAM_FRONT/...`
+            (a corruption, such as `corruption/Fog`). None: every question is asked without images.
+        visual_descriptions: `visual_description.json`, whose objects two of the judge's rubrics also receive.
+        strict: a faulty entry is an error.
+
+    Sample ids are `scene_frame_i`, i counting the questions of a frame in the file.
+
+    Raises:
+        DataError: a file is missing, is not JSON or holds no usable question, or `image_root` has no camera folders.
+    """
+    faults = Faults(strict)
+    samples = read_drivebench(annotations, image_root, faults, visual_descriptions)
+    return collected(annotations, "drivebench", samples, faults)
+
+
+def read_drivebench(
+    annotations: Path, image_root: Path | None, faults: Faults, visual_descriptions: Path | None = None
+) -> Iterator[DrivingSample]:
+    """As `load_drivebench`, one sample after the other; the objects of all frames are kept in memory.
+
+    Raises:
+        DataError: as `load_drivebench`; a file without a usable question gives no sample.
+    """
+    if outermost(annotations) != "list":
+        raise DataError(f"{annotations} is no list of questions, as a DriveBench file is")
+    folder = None if image_root is None else camera_folder(image_root)
+    objects = {} if visual_descriptions is None else read_visual_descriptions(visual_descriptions, faults)
+    return admitted(_samples(annotations, folder, objects, faults), faults)
+
+
+def camera_folder(image_root: Path) -> Path:
+    """The absolute folder that holds `CAM_FRONT/...`: `samples` of the nuScenes layout, or the root itself.
+
+    Raises:
+        DataError: neither has a folder of a camera.
+    """
+    root = image_root.resolve()
+    for folder in (root / "samples", root):
+        if any((folder / camera).is_dir() for camera in CAMERAS):
+            return folder
+    raise DataError(
+        f"data.image_root {image_root} holds neither samples/CAM_FRONT/... (nuScenes layout) nor CAM_FRONT/... (a "
+        f"corruption's folder)"
+    )
+
+
+def read_visual_descriptions(path: Path, faults: Faults) -> Objects:
+    """The annotated objects of each frame (pixels of the 1600x900 frame).
+
+    Raises:
+        DataError: the file is missing, not JSON, or no object of scenes.
+    """
+    if outermost(path, "data.visual_descriptions") != "object":
+        raise DataError(f"{path} is no object of scenes, as DriveBench's visual_description.json is")
+    found: Objects = {}
+    for scene_id, scene in members(path):
+        place = f"{path}: {scene_id}"
+        try:
+            frames = member(expect(scene, dict, place), "key_frames", dict, place)
+            for frame_id, frame in frames.items():
+                at = f"{place}.key_frames.{frame_id}"
+                infos = member(expect(frame, dict, at), "key_object_infos", dict, at)
+                found[scene_id, frame_id] = tuple(key_objects(infos, f"{at}.key_object_infos", faults))
+        except RecordError as error:
+            faults.keep(MALFORMED, scene_id, str(error))
+    return found
+
+
+def _samples(file: Path, folder: Path | None, objects: Objects, faults: Faults) -> Iterator[DrivingSample]:
+    numbers: dict[tuple[str, str], int] = {}
+    for index, entry in enumerate(items(file)):
+        place = f"{file}: [{index}]"
+        try:
+            sample = _sample(expect(entry, dict, place), place, folder, objects, numbers, faults)
+        except RecordError as error:
+            faults.drop(MALFORMED, f"[{index}]", str(error))
+            continue
+        if sample is not None:
+            yield sample
+
+
+def _sample(
+    entry: dict[str, Any],
+    place: str,
+    folder: Path | None,
+    objects: Objects,
+    numbers: dict[tuple[str, str], int],
+    faults: Faults,
+) -> DrivingSample | None:
+    scene_id = member(entry, "scene_token", str, place)
+    frame_id = member(entry, "frame_token", str, place)
+    number = numbers.get((scene_id, frame_id), 0)
+    numbers[scene_id, frame_id] = number + 1
+    id_ = f"{scene_id}_{frame_id}_{number}"
+    type_ = member(entry, "question_type", str, place)
+    question = text_member(entry, "question", place)
+    answer, explanation = split_explanation(text_member(entry, "answer", place))
+    images = _images(entry, place, frame_id, folder)
+    if isinstance(images, BadFrame):
+        faults.drop(images.reason, id_, images.note)
+        return None
+    if type_ not in (*TASKS, ROBUST):
+        faults.drop(UNKNOWN_TASK, id_, f"{place}.question_type is {type_!r}; types: {', '.join((*TASKS, ROBUST))}")
+        return None
+    _note_tag(entry, id_, place, faults)
+    return make_sample(
+        faults,
+        id=id_,
+        scene_id=scene_id,
+        frame_id=frame_id,
+        task=next((task for task in TASKS if task == type_), None) or robust_task(question),
+        question=question,
+        answer=answer,
+        images=images,
+        objects=objects.get((scene_id, frame_id), ()),
+        reasoning=explanation,
+        coordinate_unit="fractions",
+    )
+
+
+def split_explanation(answer: str) -> tuple[str, str]:
+    """ "A, Explanation: it is dark" as "A" and "it is dark"; an answer without explanation as it is."""
+    verdict, *rest = _EXPLAINED.split(answer, maxsplit=1)
+    return (verdict.strip(), rest[0].strip()) if rest and verdict.strip() else (answer, "")
+
+
+def robust_task(question: str) -> Task:
+    """The task of a question about a corruption: that of its wording without the corruption, else perception."""
+    return infer_task(_CONSIDERING.sub("", question)) or "perception"
+
+
+def _images(entry: Mapping[str, Any], place: str, frame_id: str, folder: Path | None) -> dict[str, str] | BadFrame:
+    paths = member(entry, "image_path", dict, place)
+    written = tuple((camera, expect(path, str, f"{place}.image_path.{camera}")) for camera, path in paths.items())
+    return {} if folder is None else six_images(frame_id, written, folder, anchor=None)
+
+
+def _note_tag(entry: Mapping[str, Any], id_: str, place: str, faults: Faults) -> None:
+    tag = entry.get("tag")
+    tags = tag if isinstance(tag, list) else [tag]
+    if not tags or not all(item in TAGS for item in tags):
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")

@@ -1,0 +1,258 @@
+"""DriveLM annotation files as driving samples: the train, challenge and llama formats, told apart by content.
+
+Files are read scene by scene (llama: entry by entry), so that memory does not grow with them. Released DriveLM files
+have faults (empty answers, coordinates out of the image, missing photos). A faulty entry never stops a load: it is
+listed under the name of its fault, and the rest is used. What the questions and answers of the three formats look like
+is in `data.drivelm_questions`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from data.admission import admitted, make_sample
+from data.drivelm_questions import infer_task
+from data.errors import DataError
+from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.formats.nuscenes_images import BadFrame, WrittenPaths, check_samples_folder, six_images, written_paths
+from data.json_stream import items, members, outermost, small_value
+from data.records import RecordError, expect, member, numbers, text_member
+from data.sample import TASKS, DrivingSample, KeyObject, Task
+
+Format = Literal["train", "challenge", "llama"]
+
+TAGS = (0, 1, 2, 3)
+"""The challenge's metrics: accuracy, judge, language, match."""
+
+_LLAMA_ID = re.compile(r"(?P<scene>.+)_(?P<frame>[^_]+)_(?P<index>\d+)")
+_FORMATS = "DriveLM's train, challenge and llama formats"
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame of any format: its image paths as written in the file, by camera, and its annotated objects."""
+
+    scene_id: str
+    frame_id: str
+    written_paths: WrittenPaths
+    objects: tuple[KeyObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question of any format; `task` is None where the format names none."""
+
+    id: str
+    frame: _Frame
+    task: Task | None
+    question: str
+    answer: str
+
+
+@dataclass(slots=True)
+class _TagCount:
+    """How many questions had a tag, and how many had none: all tags make a challenge file."""
+
+    tagged: int = 0
+    untagged: int = 0
+
+
+def load_drivelm(annotations: Path, image_root: Path, strict: bool = False) -> LoadedSamples:
+    """Read a DriveLM annotation file.
+
+    Sample ids are `scene_frame_i` in all formats, i running over the frame's perception, prediction, planning and
+    behavior questions, as in the official llama conversion.
+
+    Args:
+        annotations: JSON in the train format (scenes > key_frames > QA), the challenge format (the same, each QA with
+            a `tag`) or the llama format (a list of conversations).
+        image_root: the folder that holds `samples/CAM_FRONT/...`; a path in the file is resolved against it by its
+            part from `samples/` on.
+        strict: a faulty entry is an error.
+
+    Raises:
+        DataError: the file is missing, is not JSON, holds no usable question, or `image_root` holds no `samples`
+            folder.
+    """
+    tags, faults = _TagCount(), Faults(strict)
+    loaded = collected(annotations, "train", _read(annotations, image_root, faults, tags), faults)
+    format_: Format = "llama" if outermost(annotations) == "list" else "challenge"
+    if format_ == "challenge" and (tags.untagged or not tags.tagged):
+        format_ = "train"
+    return LoadedSamples(format_, loaded.samples, loaded.dropped, loaded.kept_with_fault, loaded.notes)
+
+
+def read_drivelm(annotations: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    """As `load_drivelm`, one sample after the other in bounded memory; faults are listed as they are met.
+
+    Raises:
+        DataError: as `load_drivelm`, when the place is reached; a file without a usable question gives no sample.
+    """
+    return _read(annotations, image_root, faults, _TagCount())
+
+
+def _read(annotations: Path, image_root: Path, faults: Faults, tags: _TagCount) -> Iterator[DrivingSample]:
+    held = outermost(annotations)
+    if held == "other":
+        raise DataError(
+            f"{annotations} holds a {type(small_value(annotations)).__name__}; a DriveLM file is an object of scenes "
+            f"(train, challenge) or a list of conversations (llama)"
+        )
+    check_samples_folder(image_root)
+    questions = (
+        _scene_questions(annotations, faults, tags) if held == "object" else _llama_questions(annotations, faults)
+    )
+    return admitted(_samples(questions, image_root.resolve(), faults), faults)
+
+
+def _samples(questions: Iterator[_Question], image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    last: _Frame | None = None
+    images: dict[str, str] | BadFrame = {}
+    for question in questions:
+        frame = question.frame
+        if last is None or frame.written_paths != last.written_paths:
+            images, last = six_images(frame.frame_id, frame.written_paths, image_root), frame
+        if isinstance(images, BadFrame):
+            faults.drop(images.reason, question.id, images.note)
+            continue
+        sample = make_sample(
+            faults,
+            id=question.id,
+            scene_id=frame.scene_id,
+            frame_id=frame.frame_id,
+            task=question.task or infer_task(question.question),
+            question=question.question,
+            answer=question.answer,
+            images=images,
+            objects=frame.objects,
+        )
+        if sample is not None:
+            yield sample
+
+
+# --- train and challenge ----------------------------------------------------------------------------------------------
+
+
+def _scene_questions(file: Path, faults: Faults, tags: _TagCount) -> Iterator[_Question]:
+    for scene_id, scene in members(file):
+        place = f"{file}: {scene_id}"
+        try:
+            frames = member(expect(scene, dict, place), "key_frames", dict, place)
+        except RecordError as error:
+            faults.drop(MALFORMED, scene_id, f"{error}; this is none of {_FORMATS}")
+            continue
+        for frame_id, record in frames.items():
+            place = f"{file}: {scene_id}.key_frames.{frame_id}"
+            try:
+                frame = scene_frame(scene_id, frame_id, expect(record, dict, place), place, faults)
+                by_task = member(record, "QA", dict, place)
+            except RecordError as error:
+                faults.drop(MALFORMED, f"{scene_id}_{frame_id}", f"{error}; this is none of {_FORMATS}")
+                continue
+            yield from _frame_questions(frame, by_task, f"{place}.QA", faults, tags)
+
+
+def _frame_questions(
+    frame: _Frame, by_task: dict[str, Any], place: str, faults: Faults, tags: _TagCount
+) -> Iterator[_Question]:
+    stem, number = f"{frame.scene_id}_{frame.frame_id}", 0
+    for unknown in sorted(set(by_task) - set(TASKS)):
+        faults.drop(UNKNOWN_TASK, stem, f"{place} has the unknown task {unknown}; tasks: {', '.join(TASKS)}")
+    for task in TASKS:
+        entries = by_task.get(task, [])
+        if not isinstance(entries, list):
+            faults.drop(MALFORMED, stem, f"{place}.{task} must be a list, got {type(entries).__name__}")
+            continue
+        for index, entry in enumerate(entries):
+            at, id_ = f"{place}.{task}[{index}]", f"{stem}_{number}"
+            number += 1
+            try:
+                question = text_member(expect(entry, dict, at), "Q", at)
+                answer = text_member(entry, "A", at)
+            except RecordError as error:
+                faults.drop(MALFORMED, id_, str(error))
+                continue
+            _note_tag(entry, id_, at, faults, tags)
+            yield _Question(id_, frame, task, question, answer)
+
+
+def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults, tags: _TagCount) -> None:
+    if "tag" not in entry:
+        tags.untagged += 1
+        return
+    tags.tagged += 1
+    tag = entry["tag"]
+    if not set(tag if isinstance(tag, list) else [tag]) <= set(TAGS):
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+
+
+def scene_frame(scene_id: str, frame_id: str, record: dict[str, Any], place: str, faults: Faults) -> _Frame:
+    """The frame of a record of the train format; an object that is not as DriveLM writes it is listed and left out.
+
+    Raises:
+        RecordError: `image_paths` or `key_object_infos` are not of their type.
+    """
+    paths = member(record, "image_paths", dict, place)
+    written = tuple((camera, expect(path, str, f"{place}.image_paths.{camera}")) for camera, path in paths.items())
+    infos = expect(record.get("key_object_infos") or {}, dict, f"{place}.key_object_infos")
+    return _Frame(scene_id, frame_id, written, tuple(key_objects(infos, f"{place}.key_object_infos", faults)))
+
+
+def key_objects(infos: dict[str, Any], place: str, faults: Faults) -> Iterator[KeyObject]:
+    """The annotated objects of a frame; a malformed one is listed under its place and left out."""
+    for tag, info in infos.items():
+        try:
+            yield _key_object(tag, info, f"{place}.{tag}")
+        except RecordError as error:
+            faults.keep(MALFORMED, f"{place}.{tag}", str(error))
+
+
+def _key_object(tag: str, info: Any, place: str) -> KeyObject:
+    info = expect(info, dict, place)
+    box = info.get("2d_bbox")
+    if box is not None:
+        try:
+            x1, y1, x2, y2 = numbers(box, f"{place}.2d_bbox", 4)
+        except RecordError:
+            raise RecordError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {box}") from None
+        box = (x1, y1, x2, y2)
+    return KeyObject(
+        tag=tag,
+        category=text_member(info, "Category", place),
+        description=text_member(info, "Visual_description", place),
+        status=text_member(info, "Status", place) or None,
+        box=box,
+    )
+
+
+# --- llama ------------------------------------------------------------------------------------------------------------
+
+
+def _llama_questions(file: Path, faults: Faults) -> Iterator[_Question]:
+    for index, entry in enumerate(items(file)):
+        place = f"{file}: [{index}]"
+        try:
+            yield _llama_question(entry, place)
+        except RecordError as error:
+            id_ = entry.get("id") if isinstance(entry, dict) else None
+            faults.drop(MALFORMED, id_ if isinstance(id_, str) else f"[{index}]", str(error))
+
+
+def _llama_question(entry: Any, place: str) -> _Question:
+    id_ = member(expect(entry, dict, place), "id", str, place)
+    found = _LLAMA_ID.fullmatch(id_)
+    if found is None:
+        raise RecordError(f"{place}.id must look like scene_frame_number, got {id_!r}")
+    paths = [expect(path, str, f"{place}.image[{i}]") for i, path in enumerate(member(entry, "image", list, place))]
+    texts: dict[str, str] = {}
+    for turn_index, turn in enumerate(member(entry, "conversations", list, place)):
+        at = f"{place}.conversations[{turn_index}]"
+        texts[member(expect(turn, dict, at), "from", str, at)] = text_member(turn, "value", at)
+    if "human" not in texts:
+        raise RecordError(f"{place}.conversations has no turn from human")
+    frame = _Frame(found["scene"], found["frame"], written_paths(paths), ())
+    return _Question(id_, frame, None, texts["human"].replace("<image>", "").strip(), texts.get("gpt", ""))

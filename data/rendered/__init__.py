@@ -1,0 +1,1 @@
+"""Rendered scenes: what is in one, its drawing by six cameras, its questions with exact answers."""

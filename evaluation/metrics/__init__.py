@@ -1,0 +1,1 @@
+"""What the published benchmarks measure, computed as the field computes it, from answers and truth alone."""

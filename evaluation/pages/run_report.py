@@ -1,0 +1,241 @@
+"""`report.html`: one self-contained page that shows what a run did. Reads the run folder only; no network, no script.
+
+The page's form is in `run_report.html.j2`; here is what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from evaluation import run_record as names
+from evaluation.comparison.before_after import AFTER, BEFORE, Comparison, compare
+from evaluation.held_out import FULL_SCORE
+from evaluation.numbers import counted_noun, duration, fixed, percent, short
+from evaluation.pages.gallery import Card, best_and_worst, gains_and_losses
+from evaluation.pages.page import Tile, write_page
+from evaluation.pages.panels import benchmark_panels, health_panels, training_panels
+from evaluation.run_record import RunRecord, read_run
+from evaluation.settings import EvaluationSettings
+
+TEMPLATE = "run_report.html.j2"
+GALLERY_SHARE = 0.25
+"""Best and worst answers are taken from this last share of the steps: earlier ones are of a policy long gone."""
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` into a run folder, finished or not, and return its path.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: a file in its `evaluation/` is not an evaluation; the message names it.
+    """
+    run = read_run(run_folder)
+    return write_page(run_folder, TEMPLATE, _context(run))
+
+
+def _context(run: RunRecord) -> dict[str, Any]:
+    comparison = compare(run.evaluations)
+    window = _gallery_window(run)
+    rows = list(run.rollouts(window[0])) if window else []
+    settings: EvaluationSettings = EvaluationSettings.model_validate(run.recipe.get("evaluation", {}))
+    count = settings.answers_shown
+    best, worst = best_and_worst(rows, count)
+    before, after = run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
+    gains, losses = gains_and_losses(before, after, count) if before and after else ([], [])
+    cards = [*best, *worst, *gains, *losses]
+    return {
+        "name": run.recipe.get("run", {}).get("name", run.folder.name),
+        "headline": _headline(comparison),
+        "measured": _measured(run),
+        "overlap": len(run.trained_scenes() & _held_out_scenes(run)),
+        "facts": _facts(run),
+        "tiles": _tiles(run, comparison),
+        "panels": training_panels(run),
+        "small_panels": [*health_panels(run), *benchmark_panels(run)],
+        "comparison": comparison,
+        "scale": _scale,
+        "window": window,
+        "best": best,
+        "worst": worst,
+        "gains": gains,
+        "losses": losses,
+        "counted": _counted(run, cards),
+        "provenance": _provenance(run.provenance),
+        "recipe": run.recipe_text,
+        "BEFORE": BEFORE,
+        "AFTER": AFTER,
+    }
+
+
+def _planned(run: RunRecord) -> int:
+    return int(run.recipe.get("run", {}).get("steps", len(run.steps)))
+
+
+def _gallery_window(run: RunRecord) -> tuple[int, int] | None:
+    """The first and last step from which answers are shown; None before the first step."""
+    if not run.steps:
+        return None
+    last = run.steps[-math.ceil(len(run.steps) * GALLERY_SHARE) :]
+    return last[0]["step"], last[-1]["step"]
+
+
+def _held_out_scenes(run: RunRecord) -> set[str]:
+    return {scene for result in run.evaluations.values() for scene in result.scenes}
+
+
+def _headline(comparison: Comparison | None) -> dict[str, Any] | None:
+    """Held-out reward before and after; None until both are measured."""
+    if comparison is None or comparison.overall.reward_change is None:
+        return None
+    overall = comparison.overall
+    change = overall.reward_change
+    assert change is not None
+    verb = "rose" if change.value > 0 else "fell" if change.value < 0 else "went"
+    return {"before": overall.reward[BEFORE], "after": overall.reward[AFTER], "change": change, "verb": verb}
+
+
+def _measured(run: RunRecord) -> str:
+    """On what the figures stand, in one sentence."""
+    if not run.evaluations:
+        return "This run was not measured on held-out questions."
+    result = run.evaluations.get(AFTER) or next(iter(run.evaluations.values()))
+    temperature = run.recipe.get("evaluation", {}).get("temperature")
+    how = " with greedy decoding" if temperature == 0 else f" at temperature {temperature}" if temperature else ""
+    per_task = ", ".join(f"{of_task.samples} {task}" for task, of_task in result.tasks.items())
+    return (
+        f"Measured on {counted_noun(result.samples, 'held-out question')} ({per_task}) "
+        f"about {counted_noun(len(result.scenes), 'scene')}{how}, scored 0 to 100 by the run's own reward."
+    )
+
+
+def _facts(run: RunRecord) -> list[tuple[str, str]]:
+    """What was trained on what, when, by which code."""
+    recipe, provenance = run.recipe, run.provenance
+    data, code = provenance.get("data", {}), provenance.get("code", {})
+    facts = [("Model", str(recipe.get("policy", {}).get("model", "unknown")))]
+    if data:
+        facts.append(("Data", f"{data['source']}: {data['samples']:,} questions, {data['scenes']:,} scenes"))
+        terms = " (non-commercial)" if data["licence"]["non_commercial"] else ""
+        facts.append(("Data licence", data["licence"]["spdx"] + terms))
+    rollout = recipe.get("rollout", {})
+    if rollout:
+        facts.append(("Batch", f"{rollout['prompts_per_step']} questions × {rollout['group_size']} responses"))
+    if "lr" in recipe.get("learner", {}):
+        facts.append(("Learning rate", f"{recipe['learner']['lr']:g}"))
+    if provenance:
+        facts.append(("Started", provenance["started_at"].replace("T", " ").replace("+00:00", " UTC")))
+        changed = " + local changes" if code["changed"] else ""
+        facts.append(("Commit", code["commit"][:12] + changed if code["commit"] else "no git checkout"))
+    return facts
+
+
+def _tiles(run: RunRecord, comparison: Comparison | None) -> list[Tile]:
+    tiles = []
+    behavior = next((row for row in comparison.rows if row.title == "Behavior"), None) if comparison else None
+    if behavior and behavior.accuracy_change is not None:
+        controls = [f"majority answer {percent(behavior.majority_accuracy)}"]
+        if behavior.accuracy.get("swapped") is not None:
+            controls.append(f"images swapped {percent(behavior.accuracy['swapped'])}")
+        value = f"{percent(behavior.accuracy[BEFORE])} → {percent(behavior.accuracy[AFTER])}"
+        tiles.append(Tile("Behavior accuracy", value, ", ".join(controls)))
+    if comparison and comparison.overall.reward.get("continued_warm_start") is not None:
+        note = "held-out reward, supervised steps in place of RL"
+        tiles.append(Tile("Warm start continued", fixed(comparison.overall.reward["continued_warm_start"]), note))
+    if comparison and BEFORE in comparison.columns and AFTER in comparison.columns:
+        form = comparison.overall.valid_format
+        value = f"{percent(form[BEFORE])} → {percent(form[AFTER])}"
+        tiles.append(Tile("Valid format", value, "held-out answers, mean of the tasks"))
+    rewards = [reward for _, reward in run.series(names.REWARD_MEAN)]
+    if len(rewards) > 1:
+        quarter = math.ceil(len(rewards) / 4)
+        value = f"{fixed(fmean(rewards[:quarter]))} → {fixed(fmean(rewards[-quarter:]))}"
+        tiles.append(
+            Tile("Training reward", value, f"mean of the first and of the last {counted_noun(quarter, 'step')}")
+        )
+    gaps = [gap for _, gap in run.series("logprob_gap_max")]
+    if gaps:
+        tolerance = run.recipe.get("sync", {}).get("max_logprob_gap")
+        note = (
+            f"largest at any weight sync; tolerance {short(tolerance)}" if tolerance else "largest at any weight sync"
+        )
+        tiles.append(Tile("Engine/learner gap", short(max(gaps)), note))
+    if run.steps:
+        rollouts = sum(step.get(names.ROLLOUTS, 0) for step in run.steps)
+        seconds = sum(step.get("step_s") or 0 for step in run.steps)
+        took = f" in {duration(seconds)}" if seconds else ""
+        of = f" of {_planned(run)}" if len(run.steps) < _planned(run) else ""
+        tiles.append(Tile("Steps", f"{len(run.steps)}{of}", f"{rollouts:,.0f} rollouts{took}"))
+    return tiles
+
+
+def _scale(before: float | None, after: float | None, lowest: float = 0.0, highest: float = FULL_SCORE) -> Markup:
+    """A line from before to after on a scale, for a cell of the table."""
+    if before is None or after is None:
+        return Markup("")
+    place = [6 + 148 * (value - lowest) / (highest - lowest) for value in (before, after)]
+    better = "up" if after >= before else "down"
+    return Markup(
+        '<svg class="scale {4}" viewBox="0 0 160 16" aria-hidden="true">'
+        '<line class="rail" x1="6" x2="154" y1="8" y2="8"/>'
+        '<line class="path" x1="{0:.1f}" x2="{1:.1f}" y1="8" y2="8"/><circle class="from" cx="{0:.1f}" cy="8" r="4"/>'
+        '<circle class="to" cx="{1:.1f}" cy="8" r="5"/><title>{2} to {3}</title></svg>'
+    ).format(place[0], place[1], fixed(before), fixed(after), better)
+
+
+def _counted(run: RunRecord, cards: Sequence[Card]) -> list[tuple[str, str]]:
+    """Everything that was lost or teaches nothing, by name; silence would hide it."""
+    total = sum(step.get(names.ROLLOUTS, 0) for step in run.steps)
+    counted = []
+    prefix = f"{names.MASKED_ROLLOUTS}/"
+    reasons = sorted({metric for step in run.steps for metric in step if metric.startswith(prefix)})
+    for metric in reasons:
+        lost = sum(step.get(metric) or 0 for step in run.steps)
+        counted.append((f"rollouts masked: {metric.removeprefix(prefix)}", f"{lost:,.0f} of {total:,.0f}"))
+    groups = sum(step.get(names.GROUPS, 0) for step in run.steps)
+    if groups:
+        flat = sum(step.get(names.ZERO_STD_GROUPS, 0) for step in run.steps)
+        counted.append(("groups without variance (no gradient)", f"{flat:,.0f} of {groups:,.0f}"))
+        overlapped = sum(step.get(names.SCORING_OVERLAPPED_SHARE, 0) * step.get(names.GROUPS, 0) for step in run.steps)
+        counted.append(("groups scored while still generating", f"{overlapped:,.0f} of {groups:,.0f}"))
+    for name, result in run.evaluations.items():
+        counted += [(f"held-out answers without a score ({name}): {why}", str(n)) for why, n in result.masked.items()]
+        if result.canaries is not None:
+            fooled = ", ".join(f"{one.canary.name} (+{one.gain:.1f})" for one in result.canaries.fooled) or "none"
+            tried = len(result.canaries.results)
+            counted.append((f"of {tried} worthless answers, above the empty one by the judge ({name})", fooled))
+    counted += [(f"alarm at step {alarm['step']}", alarm["message"]) for alarm in run.alarms]
+    counted += [(what, str(number)) for what, number in run.dropped.items()]
+    not_finite = sorted({metric for step in run.steps for metric in step.get("not_finite", [])})
+    counted += [("metrics that were not finite at some step", ", ".join(not_finite))] if not_finite else []
+    missing = sum(thumbnail.uri is None for card in cards for thumbnail in card.thumbnails)
+    counted += [("images of this page that could not be read", str(missing))] if missing else []
+    return counted
+
+
+def _provenance(provenance: dict[str, Any]) -> list[tuple[str, str]]:
+    """The provenance as label and text, flat; packages last and in one line."""
+    flat: list[tuple[str, str]] = []
+
+    def add(prefix: str, tree: dict[str, Any]) -> None:
+        for key, value in tree.items():
+            label = f"{prefix}{key.replace('_', ' ')}"
+            if key == "packages":
+                continue
+            if isinstance(value, dict):
+                add(f"{label}: ", value)
+            elif isinstance(value, list):
+                flat.append((label, " ".join(map(str, value)) or "none"))
+            else:
+                flat.append((label, "none" if value is None else str(value)))
+
+    add("", provenance)
+    packages = provenance.get("packages", {})
+    if packages:
+        flat.append(("packages", ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))))
+    return flat

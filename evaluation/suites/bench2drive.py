@@ -1,0 +1,135 @@
+"""`evaluate.py bench2drive`: the leaderboard's four figures from its result JSON. Asks no model; no torch, no ray."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from data.errors import DataError
+from data.json_stream import outermost, small_value
+from evaluation.metrics import bench2drive
+from evaluation.metrics.bench2drive import ROUTES, Motion, read_motion
+from evaluation.metrics.judging import Judgements
+from evaluation.numbers import fixed
+from evaluation.suites.file_scoring import add_strict, fault_counts, fault_notes
+from evaluation.suites.published import BENCH2DRIVE
+from evaluation.suites.suite import Scored, Table
+
+_RECORD_NAME = re.compile(r"RouteScenario_(?P<id>.+)_rep\d+")
+"""What the leaderboard calls a route of the list in its records."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The suite's part of the command line."""
+    parser.add_argument("--result", type=Path, required=True, help="the leaderboard's result JSON, all routes merged")
+    parser.add_argument(
+        "--motions", type=Path, help="folder of ROUTE/metric_info.json (save_name or route_id): comfort"
+    )
+    expected = parser.add_mutually_exclusive_group()
+    expected.add_argument("--routes", type=int, default=ROUTES, help=f"how many routes there are (default: {ROUTES})")
+    expected.add_argument(
+        "--routes-file", type=Path, help="the list of routes, XML or one id a line: missing ones are named"
+    )
+    add_strict(parser)
+
+
+def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
+    """Score the leaderboard's result.
+
+    Raises:
+        DataError: a file cannot be used, or, with `--strict`, has a fault.
+    """
+    if options.routes < 1:
+        raise DataError(f"--routes must be at least 1, got {options.routes}")
+    tree = _object(options.result, "--result")
+    motions = _motions(tree, options.motions) if options.motions else None
+    routes = _as_recorded(read_routes(options.routes_file), tree) if options.routes_file else None
+    result = bench2drive.score(tree, routes, strict=options.strict, motions=motions, count=options.routes)
+    four = (result.driving_score, result.success_rate, result.efficiency, result.comfort)
+    return Scored(
+        result=result,
+        rows=(
+            ("routes", f"{result.routes:,}"),
+            ("driving score", fixed(result.driving_score, 2)),
+            ("success rate (%)", fixed(result.success_rate, 2)),
+            ("efficiency (%)", fixed(result.efficiency, 2)),
+            ("comfort, as published (%)", fixed(result.comfort, 2)),
+            ("comfort, mended (%)", fixed(result.comfort_mended, 2)),
+        ),
+        told=asdict(result),
+        figures=dict(zip(("driving_score", "success_rate", "efficiency", "comfort"), four, strict=True)),
+        tables=(
+            Table(
+                "Bench2Drive",
+                ("Driving score", "Success rate (%)", "Efficiency (%)", "Comfort (%)"),
+                (("this run", four),),
+                BENCH2DRIVE,
+            ),
+        ),
+        faults=fault_counts(result),
+        notes=fault_notes(result),
+    )
+
+
+def read_routes(path: Path) -> list[str]:
+    """The route ids of the leaderboard's XML (`<route id="...">`), or of a text file with one on every line.
+
+    Raises:
+        DataError: the file cannot be read, holds no route, a route without an id, or one twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+        if text.startswith("<"):
+            ids = [route.get("id", "").strip() for route in ElementTree.fromstring(text).iter("route")]
+        else:
+            ids = [line.strip() for line in text.splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise DataError(f"--routes-file {path} is neither XML nor text with one route id a line: {error}") from None
+    if not ids or "" in ids:
+        raise DataError(f"--routes-file {path} holds {'a route without an id' if ids else 'no route'}")
+    twice = next((id_ for id_ in ids if ids.count(id_) > 1), None)
+    if twice is not None:
+        raise DataError(f"--routes-file {path} lists route {twice} more than once")
+    return ids
+
+
+def _as_recorded(routes: list[str], tree: Mapping[str, Any]) -> list[str]:
+    """The routes under the ids that their records have, those without a record under the list's own."""
+    ids = [str(record.get("route_id")) for record in _records(tree)]
+    recorded = {found["id"]: id_ for id_ in ids if (found := _RECORD_NAME.fullmatch(id_))}
+    return [route if route in ids else recorded.get(route, route) for route in routes]
+
+
+def _object(path: Path, option: str) -> dict[str, Any]:
+    if outermost(path, option) != "object":
+        raise DataError(f"{option} {path} holds no JSON object")
+    tree: dict[str, Any] = small_value(path)
+    return tree
+
+
+def _motions(tree: Mapping[str, Any], folder: Path) -> dict[str, Motion]:
+    """Motion by route id, of the routes whose folder has a `metric_info.json`; the others are listed by the score."""
+    if not folder.is_dir():
+        raise DataError(f"--motions {folder} does not exist or is not a folder")
+    found: dict[str, Motion] = {}
+    for record in _records(tree):
+        route = record.get("route_id")
+        file = folder / str(record.get("save_name") or route) / "metric_info.json" if isinstance(route, str) else None
+        if isinstance(route, str) and file is not None and file.is_file():
+            try:
+                found[route] = read_motion(_object(file, "--motions"))
+            except DataError as error:
+                raise DataError(f"{file}: {error}") from None
+    return found
+
+
+def _records(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The routes' records that are objects; `score` lists the others, and refuses a file without records."""
+    checkpoint = tree.get("_checkpoint")
+    records = checkpoint.get("records") if isinstance(checkpoint, dict) else None
+    return [record for record in records if isinstance(record, dict)] if isinstance(records, list) else []

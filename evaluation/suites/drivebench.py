@@ -1,0 +1,281 @@
+"""`evaluate.py drivebench`: the same questions with clean images, under corruptions and with black images.
+
+Each time is a setting; a prediction's id is `setting/id`, or the id alone for clean images. A question is asked with
+the cameras that it names, or with all six where it names none, as DriveBench does. No torch, no ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from data.corruptions.corruption import CORRUPTIONS
+from data.errors import DataError
+from data.faults import Faults, first_note
+from data.formats.drivebench import read_drivebench
+from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, TASKS, DrivingSample
+from evaluation.metrics.drivebench import (
+    CLEAN,
+    NO_IMAGE,
+    RobustnessTable,
+    SettingScore,
+    accuracy_table,
+    judge_table,
+    rule_score,
+)
+from evaluation.metrics.judging import Judgements, failures, judged_value
+from evaluation.metrics.predictions import match
+from evaluation.metrics.result import SuiteResult
+from evaluation.numbers import fixed
+from evaluation.suites.file_scoring import (
+    add_image_root,
+    add_predictions,
+    fault_counts,
+    fault_notes,
+    needed_image_root,
+    predictions_of,
+)
+from evaluation.suites.published import DRIVEBENCH_CLEAN_CORRUPTED, OTHER_JUDGE
+from evaluation.suites.suite import AnswerScore, Bars, Question, Scored, Table
+from rewards.answer import answer_part
+from rewards.judge import JudgeRequest
+from rewards.rubric import load_rubric, rubric_for
+
+KNOWN_SETTINGS = (CLEAN, *(corruption.name for corruption in CORRUPTIONS), NO_IMAGE)
+NO_DESCRIPTIONS = "Judged without --visual-descriptions, which two of the rubrics ask for."
+
+_CAMERA = re.compile(r"\bCAM_[A-Z_]+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class DriveBenchResult(SuiteResult):
+    """Both tables; `judge` is None without a judge. `unreadable` counts answers that choose nothing, or several."""
+
+    accuracy: RobustnessTable
+    judge: RobustnessTable | None
+    unreadable: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The suite's part of the command line."""
+    add_predictions(parser, what="setting/scene_frame_i")
+    parser.add_argument("--answers", type=Path, required=True, help="DriveBench's question file")
+    parser.add_argument("--visual-descriptions", type=Path, help="visual_description.json, which two rubrics read")
+    add_image_root(parser, "folder that holds samples/CAM_FRONT/..., the clean images")
+    parser.add_argument("--corruptions", type=Path, help="folder of the corruptions: Fog/CAM_FRONT/..., Rain/..., ...")
+    parser.add_argument(
+        "--settings", metavar="NAMES", help="clean,no_image,Fog,... (default: all there are images for)"
+    )
+
+
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
+    """Every question in every setting.
+
+    Raises:
+        DataError: a file or the images cannot be used, or a setting has none.
+    """
+    roots = _roots(options)
+    return [
+        Question(_shown(sample, setting, options), setting, (sample.id,) if setting == CLEAN else ())
+        for setting, root in roots.items()
+        for sample in read_drivebench(options.answers, root, faults, options.visual_descriptions)
+    ]
+
+
+def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
+    """Every answer, by the rubric for its task and kind.
+
+    Raises:
+        DataError: as `score`.
+    """
+    truths = _truths(options, Faults())
+    return {
+        key: load_rubric(rubric_for(sample)).request(sample, answer_part(text))
+        for key, (sample, _, text) in _paired(options, truths, {}).items()
+    }
+
+
+def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
+    """Score by rule what a rule decides, and by the judgements everything, where there are any.
+
+    Raises:
+        DataError: a file cannot be used, or, with `--strict`, has a fault.
+    """
+    faults = Faults(options.strict)
+    truths = _truths(options, faults)
+    unmatched: dict[str, list[str]] = {}
+    pairs = _paired(options, truths, unmatched)
+    scores = {
+        key: rule_score(sample, setting, text, judged_value(judgements, key)[0])
+        for key, (sample, setting, text) in pairs.items()
+    }
+    accuracy = accuracy_table(scores.values())
+    judge = judge_table(scores.values()) if judgements is not None else None
+    unreadable = sum(one.unreadable for one in scores.values())
+    result = DriveBenchResult(
+        scored=len(pairs), faults=unmatched, accuracy=accuracy, judge=judge, unreadable=unreadable
+    )
+    tables = {"accuracy": accuracy} | ({"judge": judge} if judge else {})
+    of_predictions = predictions_of(options).faults
+    return Scored(
+        result=result,
+        rows=tuple(row for name, table in tables.items() for row in _rows(name, table))
+        + (("answers that choose nothing, or several", f"{unreadable:,}"),),
+        told=asdict(result),
+        figures={name: value for of, table in tables.items() for name, value in _figures(of, table).items()},
+        answers={key: _answer_score(one, judgements, key) for key, one in scores.items()},
+        tables=tuple(shown for name, table in tables.items() for shown in _tables(name, table)),
+        bars=tuple(_bars(name, table) for name, table in tables.items()),
+        faults=fault_counts(result, faults, of_predictions) | failures(judgements),
+        notes=(
+            *([NO_DESCRIPTIONS] if judge and not options.visual_descriptions else []),
+            *fault_notes(result, faults, of_predictions),
+        ),
+    )
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def _roots(options: argparse.Namespace) -> dict[str, Path]:
+    """Where the images of each setting lie; black images take the clean ones' names."""
+    roots = {CLEAN: needed_image_root(options)}
+    if options.corruptions is not None:
+        if not options.corruptions.is_dir():
+            raise DataError(f"--corruptions {options.corruptions} does not exist or is not a folder")
+        folders = sorted(path for path in options.corruptions.iterdir() if _has_cameras(path))
+        strange = [path.name for path in folders if path.name not in KNOWN_SETTINGS]
+        if strange or not folders:
+            found = f"{strange[0]}, which is none of them" if strange else "no folder of one (Fog/CAM_FRONT/...)"
+            raise DataError(
+                f"--corruptions {options.corruptions} holds {found}; corruptions: {', '.join(KNOWN_SETTINGS[1:-1])}"
+            )
+        roots |= {path.name: path for path in folders}
+    roots[NO_IMAGE] = roots[CLEAN]
+    chosen = options.settings.split(",") if options.settings else list(roots)
+    unknown = [name for name in chosen if name not in roots]
+    if unknown:
+        raise DataError(f"--settings {unknown[0]} has no images; settings: {', '.join(roots)}")
+    return {name: roots[name] for name in chosen}
+
+
+def _has_cameras(path: Path) -> bool:
+    return any((path / camera).is_dir() for camera in CAMERAS)
+
+
+def _shown(sample: DrivingSample, setting: str, options: argparse.Namespace) -> DrivingSample:
+    """The sample with the images of the cameras that its question names, black ones where it is asked without."""
+    named = [camera for camera in _CAMERA.findall(sample.question) if camera in sample.images] or list(sample.images)
+    images = {camera: path for camera, path in sample.images.items() if camera in named}
+    if setting == NO_IMAGE:
+        images = dict.fromkeys(images, str(_black_image(options.out)))
+    return replace(sample, images=images)
+
+
+def _black_image(folder: Path) -> Path:
+    path = (folder / "black.png").resolve()
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (IMAGE_WIDTH, IMAGE_HEIGHT)).save(path)
+    return path
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------------
+
+
+def _truths(options: argparse.Namespace, faults: Faults) -> dict[str, DrivingSample]:
+    samples = read_drivebench(options.answers, None, faults, options.visual_descriptions)
+    truths = {sample.id: sample for sample in samples}
+    if not truths:
+        raise DataError(f"{options.answers} holds no usable question{first_note(faults)}")
+    return truths
+
+
+def _paired(
+    options: argparse.Namespace, truths: Mapping[str, DrivingSample], unmatched: dict[str, list[str]]
+) -> dict[str, tuple[DrivingSample, str, str]]:
+    """Sample, setting and response by the key of each question that was answered; the other ids go to `unmatched`."""
+    texts = {_key(id_): text for id_, text in predictions_of(options).texts.items()}
+    settings = dict.fromkeys(setting for setting, _ in texts if setting in KNOWN_SETTINGS)
+    asked = {(setting, id_): sample for setting in settings for id_, sample in truths.items()}
+    named = {_name(*key): key for key in (*asked, *texts)}
+    matched = match({_name(*key): None for key in texts}, [_name(*key) for key in asked], strict=options.strict)
+    unmatched |= matched.faults
+    keys: Iterator[tuple[str, str]] = (named[name] for name in matched.ids)
+    return {_name(*key): (asked[key], key[0], texts[key]) for key in keys}
+
+
+def _key(id_: str) -> tuple[str, str]:
+    setting, slash, rest = id_.partition("/")
+    return (setting, rest) if slash else (CLEAN, id_)
+
+
+def _name(setting: str, id_: str) -> str:
+    return f"{setting}/{id_}"
+
+
+def _answer_score(one: SettingScore, judgements: Judgements | None, key: str) -> AnswerScore:
+    parts = {} if one.right is None else {"right": 100.0 * one.right}
+    if judgements is None:
+        return AnswerScore(parts.get("right"), parts)
+    return AnswerScore(one.judged, parts, judged_value(judgements, key)[1])
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(name: str, table: RobustnessTable) -> list[tuple[str, str]]:
+    lines = [(CLEAN, table.rows.get(CLEAN, {})), ("mean corrupted", table.mean_corrupted)]
+    lines += [(NO_IMAGE, table.rows[NO_IMAGE])] if NO_IMAGE in table.rows else []
+    return [
+        (f"{name}, {setting}: {task}", fixed(row.get(task), 2))
+        for setting, row in lines
+        for task in TASKS
+        if row.get(task) is not None
+    ]
+
+
+def _figures(name: str, table: RobustnessTable) -> dict[str, float | None]:
+    figures = {f"{name}/{setting}/{task}": value for setting, row in table.rows.items() for task, value in row.items()}
+    for key, row in (("corrupted", table.mean_corrupted), ("drop", table.drop), ("no_image_drop", table.no_image_drop)):
+        figures |= {f"{name}/{key}/{task}": value for task, value in row.items()}
+    return figures
+
+
+def _tables(name: str, table: RobustnessTable) -> tuple[Table, Table]:
+    """AutoDriveRL's Table 1, and its Tables 10 to 14 in one: a row for each setting."""
+    clean = table.rows.get(CLEAN, {})
+    cells = tuple(value for task in TASKS for value in (clean.get(task), table.mean_corrupted[task]))
+    settings = [CLEAN, *table.corruptions, NO_IMAGE]
+    rows = [
+        (setting, tuple(table.rows[setting][task] for task in TASKS)) for setting in settings if setting in table.rows
+    ]
+    rows.append(("mean corrupted", tuple(table.mean_corrupted[task] for task in TASKS)))
+    rows.append(("clean less corrupted", tuple(table.drop[task] for task in TASKS)))
+    rows.append(("clean less no image", tuple(table.no_image_drop[task] for task in TASKS)))
+    what = "score by the judge" if name == "judge" else "right by rule (%)"
+    columns = tuple(f"{task.capitalize()} {kind}" for task in TASKS for kind in ("clean", "corr."))
+    judged = name == "judge"
+    return (
+        Table(
+            f"DriveBench: {what}",
+            columns,
+            (("this run", cells),),
+            DRIVEBENCH_CLEAN_CORRUPTED if judged else (),
+            OTHER_JUDGE if judged else "Multiple choice and yes/no alone; the papers publish no such figure.",
+        ),
+        Table(f"Every setting: {what}", tuple(task.capitalize() for task in TASKS), tuple(rows)),
+    )
+
+
+def _bars(name: str, table: RobustnessTable) -> Bars:
+    settings = tuple(setting for setting in (CLEAN, *table.corruptions, NO_IMAGE) if setting in table.rows)
+    present = [task for task in TASKS if any(table.rows[setting][task] is not None for setting in settings)]
+    series = tuple((task, tuple(table.rows[setting][task] for setting in settings)) for task in present)
+    title = "Score by the judge in each setting" if name == "judge" else "Right by rule in each setting"
+    return Bars(title, "points" if name == "judge" else "%", settings, series, 100.0)

@@ -1,0 +1,142 @@
+"""`evaluate.py open_loop`: planned trajectories, under both protocols. No torch, no ray.
+
+Collisions are scored where the files say who else was there; where they do not, these figures are null and the output
+says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data.errors import DataError
+from data.faults import Faults, first_note
+from data.formats.nuscenes import read_trajectories
+from data.formats.nuscenes_tables import read_ego_tables
+from data.formats.road_users import read_road_users
+from evaluation.metrics import open_loop
+from evaluation.metrics.judging import Judgements
+from evaluation.metrics.open_loop import STEPS, PlanningTruth, ProtocolScore
+from evaluation.numbers import fixed
+from evaluation.suites.file_scoring import (
+    add_image_root,
+    add_predictions,
+    fault_counts,
+    fault_notes,
+    needed_image_root,
+    predictions_of,
+)
+from evaluation.suites.published import OPEN_LOOP, OTHER_JUDGE
+from evaluation.suites.suite import Question, Row, Scored, Table
+from rewards.judge import JudgeRequest
+
+FIGURES = tuple(f"{what}_{when}" for what in ("l2", "collision") for when in ("1s", "2s", "3s", "mean"))
+COLUMNS = tuple(f"{what}, {when}" for what in ("L2 (m)", "collisions (%)") for when in ("1 s", "2 s", "3 s", "mean"))
+NOBODY: tuple[tuple[()], ...] = ((),) * STEPS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The suite's part of the command line."""
+    add_predictions(parser, what="the key frame's token")
+    parser.add_argument(
+        "--answers", type=Path, required=True, help="folder of nuScenes' JSON tables, or a file of prepared waypoints"
+    )
+    add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
+
+
+def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
+    """One question for each key frame with enough past and future.
+
+    Raises:
+        DataError: a file or the images cannot be used.
+    """
+    samples = read_trajectories(options.answers, needed_image_root(options), faults)
+    return [Question(sample, file_ids=(sample.frame_id,)) for sample in samples]
+
+
+def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
+    """Nothing: trajectories are measured."""
+    return {}
+
+
+def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
+    """Measure displacement.
+
+    Raises:
+        DataError: a file cannot be used, or, with `--strict`, has a fault.
+    """
+    faults = Faults(options.strict)
+    tables = read_ego_tables(options.answers, faults) if options.answers.is_dir() else None
+    samples = list(read_trajectories(options.answers, None, faults, tables))
+    driven = {s.frame_id: tuple((x, y) for x, y, _ in s.trajectory.future) for s in samples if s.trajectory is not None}
+    if not driven:
+        raise DataError(f"{options.answers} holds no frame with 2 s of past and 3 s of future{first_note(faults)}")
+    predictions = predictions_of(options)
+    # A model is asked by sample, a file is written by key frame.
+    frame_of = {sample.id: sample.frame_id for sample in samples}
+    texts = {frame_of.get(id_, id_): text for id_, text in predictions.texts.items()}
+    planned = driven.keys() & texts.keys()
+    others = read_road_users(options.answers, planned, faults, tables)
+    truths = {
+        frame: PlanningTruth(path, others.by_frame.get(frame, NOBODY))
+        for frame, path in driven.items()
+        if others.unknown or frame in others.by_frame or frame not in planned
+    }
+    result = open_loop.score(texts, truths, strict=options.strict)
+    both = (("UniAD", "at", result.uniad), ("VAD/ST-P3", "up to", result.vad_stp3))
+    told: dict[str, Any] = asdict(result) | {"collisions_unknown": others.unknown}
+    if others.unknown:
+        told |= {"uniad": _displacement(result.uniad), "vad_stp3": _displacement(result.vad_stp3)}
+    figures = {
+        f"{key}/{name}": value
+        for key, of_protocol in (("uniad", result.uniad), ("vad_stp3", result.vad_stp3))
+        for name, value in zip(FIGURES, _row(of_protocol, others.unknown), strict=True)
+    }
+    rows = tuple(row for name, word, of in both for row in _rows(name, word, of, others.unknown))
+    unknown = f"No collisions: {others.unknown}. " if others.unknown else ""
+    return Scored(
+        result=result,
+        rows=rows,
+        told=told,
+        figures=figures,
+        tables=(
+            Table(
+                "Open-loop planning",
+                COLUMNS,
+                tuple((f"this run, {name} ({word} the horizon)", _row(of, others.unknown)) for name, word, of in both),
+                tuple((name, (None, None, None, l2, None, None, None, rate)) for name, (l2, rate) in OPEN_LOOP),
+                f"{unknown}{OTHER_JUDGE} The paper does not say under which of the two protocols its means were taken.",
+            ),
+        ),
+        faults=fault_counts(result, faults, predictions.faults),
+        notes=(
+            *([f"no collisions: {others.unknown}"] if others.unknown else []),
+            *fault_notes(result, faults, predictions.faults),
+        ),
+    )
+
+
+def _row(of_protocol: ProtocolScore, unknown: str | None) -> tuple[float | None, ...]:
+    collision = (*of_protocol.collision, of_protocol.collision_mean)
+    return (*of_protocol.l2, of_protocol.l2_mean, *((None,) * len(collision) if unknown else collision))
+
+
+def _rows(name: str, word: str, of_protocol: ProtocolScore, unknown: str | None) -> Iterator[Row]:
+    for second, value in enumerate(of_protocol.l2, start=1):
+        yield f"{name} L2 {word} {second} s (m)", fixed(value, 3)
+    yield f"{name} L2 mean (m)", fixed(of_protocol.l2_mean, 3)
+    if unknown:
+        yield f"{name} collisions", "no boxes"
+        return
+    for second, value in enumerate(of_protocol.collision, start=1):
+        yield f"{name} collisions {word} {second} s (%)", fixed(value, 3)
+    yield f"{name} collisions mean (%)", fixed(of_protocol.collision_mean, 3)
+
+
+def _displacement(of_protocol: ProtocolScore) -> dict[str, Any]:
+    """A protocol's figures with null for what nobody's boxes can tell."""
+    unknown = {"collision": None, "collision_mean": None, "excluded_steps": None}
+    return asdict(of_protocol) | unknown
