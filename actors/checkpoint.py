@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from actors.learner import CHECKPOINT_TAG
 from actors.learner_group import LearnerGroup
@@ -50,7 +51,8 @@ async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGr
     await learners.save(partial / LEARNER_FOLDER)
     sums = {str(path.relative_to(partial)): _sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     manifest = partial / MANIFEST
-    manifest.write_text(json.dumps({"state": asdict(state), "sha256": sums}, indent=1))
+    kept = {"state": asdict(state), "model": await learners.model(), "sha256": sums}
+    manifest.write_text(json.dumps(kept, indent=1))
     _sync_to_disk(partial)
     partial.rename(target)
     return target
@@ -79,11 +81,16 @@ async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -
     """Load the checkpoint of a step into the learners, also when another number of ranks wrote it.
 
     Raises:
-        CheckpointError: it is missing or damaged, or cannot be brought to this number of ranks.
+        CheckpointError: it is missing or damaged, of another model, or cannot be brought to this number of ranks.
     """
     folder = _folder(run_folder, step)
     if (fault := _fault(folder)) is not None:
         raise CheckpointError(f"checkpoint {folder} cannot be loaded: {fault}")
+    if (holds := _manifest(folder)["model"]) != (asked := await learners.model()):
+        raise CheckpointError(
+            f"checkpoint {folder} holds {holds}, and the recipe makes {asked}: go on with the run's own `policy` "
+            f"settings, or choose another run.name"
+        )
     state, ranks = _state(folder), len(learners.ranks)
     universal = None
     if state.ranks != ranks and learners.settings.zero_stage > 0:  # without ZeRO every rank holds everything
@@ -122,15 +129,19 @@ def _folder(run_folder: Path, step: int) -> Path:
     return run_folder / FOLDER / f"step_{step:06d}"
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    return found
+
+
 def _state(folder: Path) -> RunState:
-    return RunState(**json.loads((folder / MANIFEST).read_text())["state"])
+    return RunState(**_manifest(folder)["state"])
 
 
 def _fault(folder: Path) -> str | None:
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
+    if not (folder / MANIFEST).is_file():
         return f"it has no {MANIFEST}"
-    for name, expected in json.loads(manifest.read_text())["sha256"].items():
+    for name, expected in _manifest(folder)["sha256"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

@@ -28,7 +28,7 @@ from actors.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
 from actors.transport import Bucket, Meeting, WeightChannel
 from actors.weight_source import WeightSource
-from data.reasoning import Variant, demonstration
+from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.checkpoint import save_checkpoint
@@ -134,6 +134,12 @@ class Learner:
         pixels = self.encoder.image_tensors
         self._image_inputs = FrameFeatures(self.policy.body, pixels) if keeps else pixels
         return time.time() - began
+
+    def model(self) -> str:
+        """What is trained, in words: two learners whose weights fit each other's checkpoints say the same."""
+        sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in self.policy.parameters()]
+        every, learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+        return f"a {self.policy.model_type} model of {every:,} weights ({learning:,} of them learning)"
 
     def shares_prefix(self) -> bool:
         """Whether a group is packed as one row."""

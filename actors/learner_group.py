@@ -14,7 +14,7 @@ from actors.learner import Learner, Objective, Step, StepMetrics
 from actors.skipped_updates import SkippedUpdates
 from actors.transport import Bucket
 from actors.waiting import ActorOptions, within
-from data.reasoning import Variant
+from data.reasoning.reasoning import Variant
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.losses import GlobalCounts
@@ -128,6 +128,10 @@ class LearnerGroup:
         waiting = [rank.prepare_sync.remote(bucket_bytes, adapters_only=adapters_only) for rank in self.ranks]
         name = "learners (preparing the sync)"
         return (await asyncio.gather(*(within(self.settings.timeout_s, name, call) for call in waiting)))[0]
+
+    async def model(self) -> str:
+        """What is trained, in words; see `Learner.model`."""
+        return await within(self.settings.timeout_s, "learner rank 0 (model)", self.ranks[0].model.remote())
 
     async def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout."""

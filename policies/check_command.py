@@ -15,7 +15,7 @@ from rich.table import Table
 
 from data.errors import DataError
 from data.faults import Faults, first_note
-from data.formats import FORMATS, read_source
+from data.formats.registry import FORMATS, read_source
 from data.inventory import Inventory, inventory_of
 from data.sample import KINDS, DrivingSample
 from data.settings import DataSettings

@@ -3,11 +3,13 @@ tokens."""
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -35,6 +37,9 @@ PLACEHOLDER_FIELDS = (
     "vision_end_token_id",
 )
 """Config fields that name ids standing for image features; a policy must never sample them."""
+
+
+INDEX_FILE = "model.safetensors.index.json"
 
 
 class Policy(nn.Module):
@@ -153,17 +158,25 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
     With `critic`, it gets a fresh value head.
 
     Raises:
-        PolicyError: the folder or hub name holds no image-text-to-text model.
+        PolicyError: the folder or hub name holds no image-text-to-text model, or not all of its weights.
     """
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
             folder,
             revision=settings.revision,
             dtype=getattr(torch, settings.dtype),
             attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # told below, like what is missing, instead of a traceback
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise PolicyError(f"policy.model={folder}: no image-text-to-text model could be loaded ({error})") from error
+    if absent := sorted({*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])}):
+        named = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise PolicyError(  # transformers would draw these at random, and training would go on from noise
+            f"policy.model={folder}: {len(absent)} of the weights that its config.json describes are missing or of "
+            f"another shape ({named}): put the config.json there that belongs to these weights, or the missing files"
+        )
     model.config.use_cache = False
     forbidden = placeholder_ids(model.config)
     if settings.freeze_vision:
@@ -196,7 +209,9 @@ def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
 
 
 def check_checkpoint(folder: str, settings: PolicySettings) -> None:
-    """Check that a checkpoint has a config of an image-text-to-text model and a processor, without loading weights.
+    """Check that a checkpoint has a config of an image-text-to-text model, a processor and whole files of weights.
+
+    The weights themselves are not read, and those of a hub name not looked for.
 
     Raises:
         PolicyError: says what is missing.
@@ -209,7 +224,21 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
+    for file in _weight_files(Path(folder)):
+        if not file.is_file():
+            raise PolicyError(f"policy.model: {file} is missing, though {file.parent / INDEX_FILE} names it")
+        try:
+            with safe_open(file, framework="pt"):  # reads the table of contents, and compares the file's length with it
+                pass
+        except SafetensorError as error:
+            raise PolicyError(f"policy.model: {file} is damaged or cut short ({error}): copy it again") from error
     load_processor(folder, settings)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX_FILE
+    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    return sorted({*folder.glob("*.safetensors"), *(folder / name for name in named)})
 
 
 def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:

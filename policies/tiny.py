@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from data.questions import driving_text
+from data.rendered.questions import driving_text
 from policies.checkpoint import save_checkpoint
 from policies.tokenizer import IMAGE_TOKEN, train_tokenizer
 

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data.captions import caption_of, caption_sentences
-from data.render import render_scene
-from data.scene import Scene, build_scene
+from data.rendered.captions import caption_of, caption_sentences
+from data.rendered.drawing import render_scene
+from data.rendered.scene import Scene, build_scene
 from policies.clip import CONFIG_FILE, WEIGHTS_FILE, ClipModel, encode_text, load_clip
 
 TINY = "tiny"

@@ -15,8 +15,8 @@ from actors.checkpoint import RunState, load_checkpoint, save_checkpoint
 from actors.learner import Learner
 from actors.learner_group import LearnerGroup
 from actors.skipped_updates import TooManySkipped
-from data.questions import driving_text
-from data.rendered import rendered_samples
+from data.rendered.questions import driving_text
+from data.rendered.samples import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.source import policy_source
 from tests.integration.conftest import MakeRecipe, any_node
@@ -212,11 +212,14 @@ def test_a_rank_without_images_keeps_step_with_one_that_has_some(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("stage", "wrote", "reads"), [(0, 2, 1), (2, 1, 2), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ("stage", "wrote", "reads", "lora"),
+    [(0, 2, 1, "null"), (2, 1, 2, "null"), (3, 2, 1, "null"), (3, 2, 1, "{rank: 4, alpha: 8}")],
+)
 def test_a_checkpoint_goes_on_under_another_number_of_ranks(
-    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, stage: int, wrote: int, reads: int
+    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, stage: int, wrote: int, reads: int, lora: str
 ) -> None:
-    overrides = (f"learner.zero_stage={stage}", "learner.threads=1")
+    overrides = (f"learner.zero_stage={stage}", "learner.threads=1", f"policy.lora={lora}")
 
     async def run() -> None:
         writers = small_recipe(f"learner.ranks={wrote}", *overrides)
