@@ -55,7 +55,11 @@ class EnginePool:
             for i in range(settings.engines)
         }
         pool = cls(engines, settings)
-        await pool.all("start", timeout_s=settings.start_timeout_s)
+        try:
+            await pool.all("start", timeout_s=settings.start_timeout_s)
+        except BaseException:  # those that came up must not keep their places
+            await pool.end(recipe.sync.timeout_s)
+            raise
         return pool
 
     async def all(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:

@@ -19,6 +19,7 @@ from actors.engine_pool import EnginePool
 from actors.journal import Journal
 from actors.learner_group import LearnerGroup
 from actors.rollout import SamplingSettings
+from actors.run_folder import check_path
 from actors.waiting import ActorOptions
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
@@ -35,6 +36,7 @@ def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
 
     Raises:
         DataError: a name or option is unknown, or a file cannot be used; the setting is named.
+        RunFolderError: the process runs as a submitted job and a path is relative.
     """
     if not recipe.evaluation.every:
         return ()
@@ -42,7 +44,11 @@ def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
     for name, given in recipe.evaluation.suites.items():
         settings: dict[str, Any] = dict(given)
         limit = settings.pop("limit", None)
-        options = options_of(name, settings, f"evaluation.suites.{name}")
+        place = f"evaluation.suites.{name}"
+        options = options_of(name, settings, place)
+        for option, value in vars(options).items():
+            if isinstance(value, Path):
+                check_path(f"{place}.{option}", value)
         options.model, options.out = recipe.run.name, Path(recipe.run.root).expanduser()
         if getattr(options, "cache", options.out) is None:
             options.cache = options.out

@@ -35,8 +35,6 @@ def check_paths(recipe: Recipe) -> None:
         )
     if recipe.run.name in ("", ".", "..") or Path(recipe.run.name).name != recipe.run.name:
         raise RunFolderError(f"run.name={recipe.run.name!r} must be a plain folder name; set run.root for the folder")
-    if not in_submitted_job():
-        return
     paths = {
         "run.root": Path(recipe.run.root).expanduser(),
         "data.annotations": recipe.data.annotations,
@@ -46,11 +44,21 @@ def check_paths(recipe: Recipe) -> None:
         "data.visual_descriptions": recipe.data.visual_descriptions,
     }
     for key, path in paths.items():
-        if path is not None and not path.is_absolute():
-            raise RunFolderError(
-                f"{key}={path} is relative, but under `ray job submit` the working directory is a throw-away copy "
-                f"on the cluster: give {key} as an absolute path that the cluster's nodes can reach"
-            )
+        if path is not None:
+            check_path(key, path)
+
+
+def check_path(key: str, path: Path) -> None:
+    """Refuse a relative path in a submitted job; `key` is the setting that names it.
+
+    Raises:
+        RunFolderError: says what to give instead.
+    """
+    if in_submitted_job() and not path.is_absolute():
+        raise RunFolderError(
+            f"{key}={path} is relative, but under `ray job submit` the working directory is a throw-away copy "
+            f"on the cluster: give {key} as an absolute path that the cluster's nodes can reach"
+        )
 
 
 def create_run_folder(recipe: Recipe) -> Path:

@@ -125,14 +125,6 @@ def score(
     )
 
 
-def action_accuracy(results: Mapping[Mode, DriveActionResult], level: str = "Action") -> dict[Mode, float | None]:
-    """The row of AutoDriveRL's Table 16: accuracy (percent) on a level in each mode, None where not run."""
-    return {
-        mode: results[mode].levels[level].accuracy if mode in results and level in results[mode].levels else None
-        for mode in MODES
-    }
-
-
 def _level_score(questions: int, right: int, unreadable: int) -> LevelScore:
     return LevelScore(questions, right, unreadable, 100.0 * right / questions)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from data.sample import TASKS, DrivingSample, Task
-from evaluation.numbers import fixed
 from rewards.answer import answer_part
 from rewards.rules import extract_yes_no, option_of
 
@@ -60,16 +59,6 @@ class RobustnessTable:
     mean_corrupted: dict[Task, float | None]
     drop: dict[Task, float | None]
     no_image_drop: dict[Task, float | None]
-
-    def text(self) -> str:
-        """The table for people: clean, each corruption, their mean, no image, and the drops."""
-        body = [(setting, self.rows[setting]) for setting in (CLEAN, *self.corruptions) if setting in self.rows]
-        body.append(("mean corrupted", self.mean_corrupted))
-        body += [(NO_IMAGE, self.rows[NO_IMAGE])] if NO_IMAGE in self.rows else []
-        body += [("drop corrupted", self.drop), ("drop no image", self.no_image_drop)]
-        lines = [f"{'setting':<20}" + "".join(f"{task:>12}" for task in TASKS)]
-        lines += [f"{name:<20}" + "".join(f"{fixed(row[task], 2):>12}" for task in TASKS) for name, row in body]
-        return "\n".join(lines)
 
 
 # --- one answer -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from data.faults import Faults, first_note
 from data.formats.driveaction import read_driveaction
 from data.sample import Task
 from evaluation.metrics import driveaction
-from evaluation.metrics.driveaction import MODES, ActionTruth, is_right
+from evaluation.metrics.driveaction import MODES, ActionTruth, Mode, is_right
 from evaluation.metrics.judging import Judgements
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import add_predictions, fault_counts, fault_notes, predictions_of
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""
     add_predictions(parser, what="slice_n")
     parser.add_argument("--answers", type=Path, required=True, help="a parquet file, or a folder of them")
-    parser.add_argument("--mode", choices=MODES, help="what stands in the prompts (asking a model: default A)")
+    parser.add_argument("--mode", choices=MODES, help="what stands in the prompts (a model is asked in mode A)")
     parser.add_argument("--language", choices=("en", "cn"), default="en", help="the column content_en or content_cn")
     parser.add_argument("--image-root", type=Path, help="where images are unpacked (default: in the folder of --out)")
 
@@ -66,10 +66,12 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     if not truths:
         raise DataError(f"{options.answers} holds no usable question{first_note(faults)}")
     predictions = predictions_of(options)
-    result = driveaction.score(predictions.texts, truths, strict=options.strict, mode=options.mode)
+    asked: Mode | None = "A" if getattr(options, "model", None) else None  # of a file nobody knows it
+    mode = options.mode or asked
+    result = driveaction.score(predictions.texts, truths, strict=options.strict, mode=mode)
     levels = [(f"{name} ({level.questions:,})", fixed(level.accuracy, 2)) for name, level in result.levels.items()]
     action = result.levels[ACTION].accuracy if ACTION in result.levels else None
-    row = tuple(action if mode == (options.mode or "A") else None for mode in MODES)
+    row = tuple(action if column == mode else None for column in MODES)
     return Scored(
         result=result,
         rows=(("accuracy", fixed(result.accuracy, 2)), ("unreadable", f"{result.unreadable:,}"), *levels),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.errors import DataError
-from evaluation.metrics.driveaction import ActionTruth, LevelScore, action_accuracy, is_right, score
+from evaluation.metrics.driveaction import ActionTruth, LevelScore, is_right, score
 
 CHOICES = {"A": "Change to the left lane", "B": "Keep the lane", "C": "Stop"}
 
@@ -56,12 +56,6 @@ def test_accuracy_is_given_for_every_node_of_the_tree() -> None:
         "Vision/Light": LevelScore(1, 1, 0, 100.0),
     }
     assert json.loads(result.to_json())["levels"]["Action/Navigation"]["accuracy"] == 50.0
-
-
-def test_the_four_modes_make_one_row() -> None:
-    answers = {"1": choice("B", "Action"), "2": choice("B", "Vision")}
-    results = {"V-L-A": score({"1": "B", "2": "A"}, answers), "A": score({"1": "A", "2": "B"}, answers)}
-    assert action_accuracy(results) == {"V-L-A": 100.0, "V-A": None, "L-A": None, "A": 0.0}  # type: ignore[arg-type]
 
 
 def test_a_truth_that_is_no_option_is_listed_and_left_out_and_strict_refuses_it() -> None:

@@ -1,0 +1,66 @@
+"""Benchmarks beside the training: what goes wrong there is told and counted, and the training goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from actors.benchmark import Benchmark
+from actors.engine_pool import EnginePool
+from actors.in_loop import InLoop, load_benchmarks
+from actors.journal import Journal
+from actors.learner_group import LearnerGroup
+from actors.run_folder import JOB_VARIABLE, RunFolderError
+from actors.waiting import ActorTimeout
+from evaluation.suites.registry import options_of
+from recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+class Journals:
+    def __init__(self) -> None:
+        self.warned: list[tuple[int, str, str]] = []
+
+    def warn(self, step: int, kind: str, message: str) -> None:
+        self.warned.append((step, kind, message))
+
+
+class Learners:
+    async def export(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+
+
+def recipe(folder: Path, **suites: object) -> Recipe:
+    loaded = load_recipe([str(ROOT / "recipes" / "tiny.yaml"), f"run.root={folder}", "evaluation.every=2"])
+    return loaded.model_copy(update={"evaluation": loaded.evaluation.model_copy(update={"suites": suites})})
+
+
+async def test_engines_that_do_not_come_up_are_told_and_leave_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> EnginePool:
+        raise ActorTimeout("benchmark engine 0 (start) gave no answer within 5 s")
+
+    monkeypatch.setattr(EnginePool, "start", fails)
+    options = options_of("rendered", {"scenes": 2}, "test")
+    options.model, options.out, options.cache = "m", tmp_path, tmp_path
+    benchmark, journal = Benchmark.load("rendered", options, None, 0), Journals()
+    in_loop = InLoop(
+        recipe(tmp_path), [benchmark], tmp_path, lambda role, index: {}, cast(Journal, journal), judge=None
+    )
+    for step in (1, 2):  # only the second is due
+        await in_loop.begin(step, cast(LearnerGroup, Learners()))
+    await in_loop.finish(wait=True)
+    ((step, kind, message),) = journal.warned
+    assert (step, kind) == (2, "benchmark_failed")
+    assert "benchmark engine 0 (start) gave no answer" in message
+    assert not list((tmp_path / "benchmarks").rglob("policy"))
+
+
+def test_a_submitted_job_takes_no_relative_path_of_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    with pytest.raises(RunFolderError, match=r"evaluation\.suites\.drivelm_hard\.answers=hard\.jsonl is relative"):
+        load_benchmarks(recipe(tmp_path, drivelm_hard={"answers": "hard.jsonl"}))
