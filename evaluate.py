@@ -97,7 +97,6 @@ def measure_policy(arguments: list[str]) -> int:
     """Measure the policy of a recipe or run folder on its held-out scenes; the exit code."""
     import asyncio
 
-    from actors.training import evaluate_policy
     from cluster.command import parse_recipe
     from cluster.placement import place
     from cluster.plan import resource_plan
@@ -111,6 +110,8 @@ def measure_policy(arguments: list[str]) -> int:
     if dry_run:
         print(dump_recipe(recipe), plan.describe(), sep="\n")
         return 0
+    from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
+
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         result = asyncio.run(evaluate_policy(recipe, placement.options))
@@ -125,7 +126,7 @@ def measure_policy(arguments: list[str]) -> int:
 
 def _of_run_folder(arguments: list[str]) -> list[str]:
     """A run folder stands for its resolved recipe with its final policy as the model."""
-    from cluster.suite_command import recipe_arguments
+    from cluster.model_recipe import recipe_arguments
 
     if not arguments or not Path(arguments[0]).is_dir():
         return arguments

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.training import prepare, train_sft
 from cluster.command import command, parse_recipe
 from cluster.placement import place
 from cluster.plan import resource_plan
@@ -26,6 +25,9 @@ def main(arguments: list[str]) -> int:
     if dry_run:
         print(dump_recipe(recipe), plan.describe(), sep="\n")
         return 0
+    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
+    from actors.training import prepare, train_sft
+
     run = prepare(recipe)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from actors.errors import CheckpointError
 from actors.learner import CHECKPOINT_TAG
 from actors.learner_group import LearnerGroup
 
@@ -34,10 +35,6 @@ class RunState:
     """Learner ranks that wrote the checkpoint."""
     kl_beta: float | None = None
     """The weight of a KL in the reward, which may have adapted; None: the recipe's."""
-
-
-class CheckpointError(RuntimeError):
-    """No checkpoint could be used; the message names the folder and why."""
 
 
 async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Path:

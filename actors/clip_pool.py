@@ -22,7 +22,8 @@ import ray
 from ray.exceptions import RayError
 
 from actors.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
-from actors.waiting import ActorLost, ActorOptions, ActorTimeout, within
+from actors.errors import ActorLost, ActorTimeout
+from actors.waiting import ActorOptions, within
 from rewards.clip import ClipFailed, ClipFailureReason
 from rewards.settings import ClipSettings
 

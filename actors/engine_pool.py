@@ -10,10 +10,11 @@ from typing import Any
 
 import ray
 
+from actors.errors import ActorLost, ActorTimeout
 from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.vllm_engine import VllmEngine, engine_environment
-from actors.waiting import ActorLost, ActorOptions, ActorTimeout, stream, within
+from actors.waiting import ActorOptions, stream, within
 from data.sample import DrivingSample
 from recipe import Recipe
 

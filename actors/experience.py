@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from actors.engine_pool import EnginePool
+from actors.errors import TooManyMasked
 from actors.rollout import Group, Rollout, SamplingSettings, ScoredRollout
 from actors.scoring import Scorers
 from data.sample import DrivingSample
@@ -23,10 +24,6 @@ from policies.batch import TrainingGroup, TrainingResponse
 from policies.settings import AlgorithmSettings
 from policies.views import views_of
 from recipe import Recipe
-
-
-class TooManyMasked(RuntimeError):
-    """So many rollouts could not be scored that learning from the rest would mislead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from actors.errors import ActorLost, ActorTimeout
 from actors.judge_engine import JudgeEngine, SheetReply, SheetRequest
 from actors.judge_home import AttemptFailed, conversation
 from actors.vllm_engine import engine_environment
-from actors.waiting import ActorLost, ActorOptions, ActorTimeout, stream, within
+from actors.waiting import ActorOptions, stream, within
 from rewards.judge import JudgeFailed, JudgeRequest
 from rewards.settings import JudgeSettings
 

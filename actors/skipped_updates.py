@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from actors.errors import TooManySkipped
 from policies.batch import TrainingGroup
-
-
-class TooManySkipped(RuntimeError):
-    """One update after another could not be applied; the message names the folder with their batches."""
 
 
 class SkippedUpdates:

@@ -30,12 +30,11 @@ from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
+from evaluation.run_record import POLICY_FOLDER
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import Recipe
 from rewards.route import Router
-
-POLICY_FOLDER = "policy"
 
 
 @dataclass(frozen=True)

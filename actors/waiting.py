@@ -8,18 +8,12 @@ from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError
 
+from actors.errors import ActorLost, ActorTimeout
+
 T = TypeVar("T")
 
 ActorOptions = Callable[[str, int], dict[str, Any]]
 """From a role (`learner`, `rollout`) and an index to the Ray options that place that actor."""
-
-
-class ActorLost(RuntimeError):
-    """An actor died; the message names it and what it was doing."""
-
-
-class ActorTimeout(RuntimeError):
-    """An actor gave no answer in time; the message names it and what it was doing."""
 
 
 async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:

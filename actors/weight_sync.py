@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.engine_pool import EnginePool
+from actors.errors import SyncError
 from actors.learner_group import LearnerGroup
 from actors.rollout import Rollout, SamplingSettings
 from actors.settings import RolloutSettings, SyncSettings
@@ -26,10 +27,6 @@ from policies.views import views_of
 PROBE_TEMPERATURE = 2.0
 """Probes are sampled as hot as vLLM takes it: a policy that is sure of its words gives log-probabilities of 0 in engine
 and learner alike, and would hide a gap."""
-
-
-class SyncError(RuntimeError):
-    """Engine and learner do not hold the same policy; the message gives the numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,20 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from actors.checkpoint import CheckpointError
-from actors.experience import TooManyMasked
-from actors.learner import LearnerError
-from actors.provenance import ProvenanceError
-from actors.run_folder import RunFolderError
-from actors.skipped_updates import TooManySkipped
-from actors.waiting import ActorLost, ActorTimeout
-from actors.weight_sync import SyncError
-from cluster.placement import PlacementError
-from cluster.plan import PlanError
-from cluster.session import SessionError
+from actors.errors import (
+    ActorLost,
+    ActorTimeout,
+    CheckpointError,
+    LearnerError,
+    ProvenanceError,
+    RunFolderError,
+    SyncError,
+    TooManyMasked,
+    TooManySkipped,
+)
+from cluster.errors import PlacementError, PlanError, SessionError
 from data.errors import DataError
-from policies.errors import PolicyError
-from policies.micro_batches import BudgetError
+from policies.errors import BudgetError, PolicyError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError
 

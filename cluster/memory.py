@@ -12,9 +12,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from policies.lora import LANGUAGE_PROJECTIONS
-from policies.source import TINY
-from policies.vision import PROJECTORS, TOWERS
+from policies.parts import LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
+from policies.settings import TINY
 from recipe import Recipe
 
 GIB = 2**30

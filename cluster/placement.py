@@ -16,6 +16,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.errors import PlacementError
 from cluster.plan import Bundle, Plan, Role
 
 Resources = dict[str, float]
@@ -23,10 +24,6 @@ Resources = dict[str, float]
 ROLES: tuple[Role, ...] = get_args(Role)
 TOLERANCE = 1e-4
 """Ray counts resources in units of this size."""
-
-
-class PlacementError(RuntimeError):
-    """A bundle that could not be placed; the message names it, what it asked for and what the cluster has."""
 
 
 @dataclass(frozen=True, slots=True)

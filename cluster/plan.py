@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cluster.errors import PlanError
 from cluster.memory import estimate_memory
 from policies.settings import PolicySettings
 from recipe import Recipe
@@ -18,10 +19,6 @@ Role = Literal["learner", "rollout", "judge", "clip", "benchmark"]
 
 LABEL_SHARE = 0.001
 """How much of a node's label resource one bundle takes: little, so that the label never limits how many fit."""
-
-
-class PlanError(ValueError):
-    """A recipe whose processes contradict each other; the message names the fields."""
 
 
 @dataclass(frozen=True, slots=True)

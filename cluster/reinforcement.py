@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from actors.training import POLICY_FOLDER, prepare, train_grpo
 from cluster.command import INTERRUPTED, parse_arguments
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
+from evaluation.pages.page import REPORT_FILE
+from evaluation.run_record import POLICY_FOLDER
 from recipe import Recipe, RecipeError, dump_recipe, load_stages
 
 
@@ -43,6 +44,9 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
 
 def _run(recipe: Recipe) -> bool:
     """Whether all steps were taken."""
+    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
+    from actors.training import prepare, train_grpo
+
     plan = resource_plan(recipe)
     run = prepare(recipe)
     with session(recipe):
@@ -54,4 +58,4 @@ def _run(recipe: Recipe) -> bool:
 
 def _is_finished(recipe: Recipe) -> bool:
     folder = Path(recipe.run.root).expanduser() / recipe.run.name
-    return (folder / POLICY_FOLDER).is_dir() and (folder / "report.html").is_file()
+    return (folder / POLICY_FOLDER).is_dir() and (folder / REPORT_FILE).is_file()

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from actors.run_folder import in_submitted_job
+from cluster.errors import SessionError
 from recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,10 +28,6 @@ CONNECT_S = 10.0
 
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 """Environment variables that actors on every node take over from the driver, where they are set."""
-
-
-class SessionError(RuntimeError):
-    """Ray could not be joined or started as asked; the message names the field."""
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from actors.model_endpoint import ModelEndpoint
 from actors.rollout import SamplingSettings
 from actors.run_folder import check_paths
 from actors.waiting import ActorOptions
+from cluster.model_recipe import is_url, recipe_arguments
 from cluster.placement import place
 from cluster.plan import Role, resource_plan
-from cluster.session import ROOT, session
+from cluster.session import session
 from data.errors import DataError
 from evaluation.metrics.judging import judge_all
 from evaluation.pages.suite_report import write_suite_report
@@ -33,11 +34,7 @@ from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import SUITES, suite_of
 from policies.model import image_token_ids
 from policies.source import check_source, policy_source
-from recipe import Recipe, RecipeError, load_recipe
-
-DEFAULT_RECIPE = ROOT / "recipes" / "evaluate.yaml"
-OWN_WEIGHTS = ("policy.lora=null", "rollout.adapters=merged")
-"""The policy that a run leaves has its adapters merged."""
+from recipe import Recipe, load_recipe
 
 
 def run(name: str, options: argparse.Namespace) -> int:
@@ -65,28 +62,6 @@ def run(name: str, options: argparse.Namespace) -> int:
         record = asyncio.run(_measure(benchmark, recipe, options, actors))
     _print(record, write_suite_report(options.out))
     return 0
-
-
-def recipe_arguments(model: str | None, recipe: Path | None, overrides: Sequence[str]) -> list[str]:
-    """The recipe that a model is run by, as a command line: its own for the folder of a run, else the one given.
-
-    Raises:
-        RecipeError: the folder is that of a run which is not finished.
-    """
-    folder = Path(model) if model is not None and not is_url(model) else None
-    if folder is None:
-        return [str(recipe or DEFAULT_RECIPE), *overrides]
-    if (folder / "config.json").is_file() or not folder.is_dir():
-        return [str(recipe or DEFAULT_RECIPE), f"policy.model={model}", *overrides]
-    for needed in ("recipe.yaml", "policy/config.json"):
-        if not (folder / needed).is_file():
-            raise RecipeError(f"{folder} is not the folder of a finished run: it has no {needed}")
-    return [str(recipe or folder / "recipe.yaml"), f"policy.model={folder / 'policy'}", *OWN_WEIGHTS, *overrides]
-
-
-def is_url(model: str) -> bool:
-    """Whether a model is named by the address of its endpoint."""
-    return model.startswith(("http://", "https://"))
 
 
 class FileAnswerer:

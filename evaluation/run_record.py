@@ -27,6 +27,7 @@ ALARMS_FILE = "alarms.jsonl"
 PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "provenance/diff.patch"
 SAMPLES_FOLDER = "samples"
+POLICY_FOLDER = "policy"
 EVALUATION_FOLDER = "evaluation"
 TENSORBOARD_FOLDER = "tensorboard"
 

@@ -9,14 +9,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from policies.errors import PolicyError
+from policies.parts import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.settings import LoraSettings
-from policies.vision import PROJECTORS, TOWERS
-
-LANGUAGE_MODELS = ("language_model", "text_model")
-LANGUAGE_PROJECTIONS = {
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
 
 
 def add_adapters(model: Any, settings: LoraSettings) -> Any:

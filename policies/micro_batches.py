@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from policies.batch import TrainingGroup
-
-
-class BudgetError(ValueError):
-    """A response that no micro-batch can hold; the message names the lengths and the setting."""
+from policies.errors import BudgetError
 
 
 @dataclass(frozen=True, slots=True)

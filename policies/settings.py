@@ -6,6 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+TINY = "tiny"
+"""The name of a model that is made on the spot, for whatever asks for one: policy, CLIP, judge."""
+
 
 class LoraSettings(BaseModel):
     """Low-rank adapters (PEFT)."""
@@ -25,7 +28,7 @@ class PolicySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    model: str = "tiny"
+    model: str = TINY
     """A checkpoint folder, a Hugging Face hub name, or `tiny`: a small LLaVA-shaped model built locally."""
     revision: str | None = None
     """Hub revision (commit hash, tag or branch) to pin; None takes the newest."""

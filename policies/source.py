@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policies.model import check_checkpoint
-from policies.settings import PolicySettings
+from policies.settings import TINY, PolicySettings
 from policies.tiny import build_tiny_policy
 from policies.tiny_judge import build_tiny_judge
-
-TINY = "tiny"
 
 
 def check_source(settings: PolicySettings) -> None:

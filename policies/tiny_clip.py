@@ -26,8 +26,8 @@ from data.rendered.captions import caption_of, caption_sentences
 from data.rendered.drawing import render_scene
 from data.rendered.scene import Scene, build_scene
 from policies.clip import CONFIG_FILE, WEIGHTS_FILE, ClipModel, encode_text, load_clip
+from policies.settings import TINY
 
-TINY = "tiny"
 TINY_CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 96,

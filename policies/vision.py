@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from policies.errors import PolicyError
+from policies.parts import PROJECTORS, TOWERS
 from policies.prompt import tensor_bytes
 from policies.views import Views
 
-TOWERS = ("vision_tower", "visual", "vision_model")
-PROJECTORS = ("multi_modal_projector", "connector")
-"""What the supported families call them. Qwen's tower has its projector inside."""
 LAYERED_FEATURES = frozenset({"qwen3_vl", "mllama"})
 """Model types whose tower also feeds later layers of the text, so its output is more than one row for each token."""
 PIXELS = frozenset({"pixel_values", "pixel_attention_mask", "spatial_shapes"})

@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from actors.engine_pool import EnginePool
-from actors.experience import ExperienceBatch, TooManyMasked, experience
+from actors.errors import TooManyMasked
+from actors.experience import ExperienceBatch, experience
 from actors.judge_endpoint import JudgeEndpoint
 from actors.judge_pool import JudgePool
 from actors.rollout import GenerationRequest, Rollout

@@ -11,7 +11,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
-from cluster.placement import Placement, PlacementError, place
+from cluster.errors import PlacementError
+from cluster.placement import Placement, place
 from cluster.plan import Role, resource_plan
 from recipe import Recipe
 

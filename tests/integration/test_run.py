@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from actors.errors import ActorLost, SyncError
 from actors.learner import Learner
 from actors.training import prepare, train_grpo
-from actors.waiting import ActorLost
-from actors.weight_sync import SyncError
 from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult
 from policies.model import load_policy, load_processor

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.session import SessionError, session
+from cluster.errors import SessionError
+from cluster.session import session
 from recipe import Recipe
 
 pytestmark = pytest.mark.slow

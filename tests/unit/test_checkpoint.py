@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from actors.checkpoint import CheckpointError, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.errors import CheckpointError
 from actors.learner_group import LearnerGroup
 
 

@@ -16,13 +16,14 @@ from data.rendered.samples import rendered_samples
 from data.sample import LIDAR
 from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.errors import PolicyError
-from policies.lora import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, adapted_layers
+from policies.lora import adapted_layers
 from policies.model import ROTARY_GRID_MODELS, Policy, load_policy, load_processor
+from policies.parts import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.prompt import PromptEncoder
 from policies.settings import LoraSettings, PolicySettings
 from policies.tiny import build_tiny_policy
 from policies.views import Views, views_of
-from policies.vision import PROJECTORS, TOWERS, FrameFeatures, keeps_features
+from policies.vision import FrameFeatures, keeps_features
 from tests.families import tiny_idefics3, tiny_internvl, tiny_mllama, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
 
 SETTINGS = PolicySettings(image_size=(64, 48))

@@ -9,11 +9,11 @@ import pytest
 
 from actors.benchmark import Benchmark
 from actors.engine_pool import EnginePool
+from actors.errors import ActorTimeout, RunFolderError
 from actors.in_loop import InLoop, load_benchmarks
 from actors.journal import Journal
 from actors.learner_group import LearnerGroup
-from actors.run_folder import JOB_VARIABLE, RunFolderError
-from actors.waiting import ActorTimeout
+from actors.run_folder import JOB_VARIABLE
 from evaluation.suites.registry import options_of
 from recipe import Recipe, load_recipe
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.batch import TrainingGroup, TrainingResponse
-from policies.micro_batches import BudgetError, MicroBatchLimits, cut, fitted, share_out
+from policies.errors import BudgetError
+from policies.micro_batches import MicroBatchLimits, cut, fitted, share_out
 
 
 def group(number: int, prompt: int, lengths: list[int]) -> TrainingGroup:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cluster.errors import PlanError
 from cluster.memory import checkpoint_folder, read_shape
 from cluster.placement import first_unplaced
-from cluster.plan import Bundle, PlanError, resource_plan
+from cluster.plan import Bundle, resource_plan
 from policies.tiny import build_tiny_policy
 from recipe import Recipe, load_recipe
 

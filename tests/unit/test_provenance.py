@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.provenance import ProvenanceError, data_origin, model_card, record_provenance
+from actors.errors import ProvenanceError
+from actors.provenance import data_origin, model_card, record_provenance
 from data.sample import DrivingSample, KeyObject
 from recipe import Recipe
 

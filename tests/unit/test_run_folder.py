@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors.run_folder import JOB_VARIABLE, RunFolderError, create_run_folder, keep_previous
+from actors.errors import RunFolderError
+from actors.run_folder import JOB_VARIABLE, create_run_folder, keep_previous
 from recipe import Recipe, load_recipe
 
 

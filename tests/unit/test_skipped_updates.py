@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.skipped_updates import SkippedUpdates, TooManySkipped
+from actors.errors import TooManySkipped
+from actors.skipped_updates import SkippedUpdates
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.views import View
 

@@ -9,7 +9,8 @@ import pytest
 
 from actors.answerer import Reply
 from actors.rollout import SamplingSettings
-from cluster.suite_command import FileAnswerer, file_marks, recipe_arguments
+from cluster.model_recipe import recipe_arguments
+from cluster.suite_command import FileAnswerer, file_marks
 from data.sample import DrivingSample
 from evaluate import main
 from evaluation.suites.record import read_record

@@ -5,9 +5,10 @@ import threading
 import pytest
 import torch
 
+from actors.errors import SyncError
 from actors.transport import Bucket, Meeting, WeightChannel, checksum
 from actors.weight_receiver import Arrival, Receipt
-from actors.weight_sync import SyncError, check_receipt
+from actors.weight_sync import check_receipt
 
 
 def test_an_intact_receipt_passes() -> None:

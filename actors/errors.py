@@ -1,0 +1,39 @@
+"""What can go wrong with a run, its actors and its folders; told by the scripts as one sentence. Imports nothing."""
+
+from __future__ import annotations
+
+
+class TooManyMasked(RuntimeError):
+    """So many rollouts could not be scored that learning from the rest would mislead."""
+
+
+class SyncError(RuntimeError):
+    """Engine and learner do not hold the same policy; the message gives the numbers."""
+
+
+class RunFolderError(ValueError):
+    """A run folder or a data path that cannot be used; one sentence that names the recipe key and what to do."""
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint could be used; the message names the folder and why."""
+
+
+class ProvenanceError(ValueError):
+    """Data whose origin cannot be recorded; the message names the file and the recipe key."""
+
+
+class ActorLost(RuntimeError):
+    """An actor died; the message names it and what it was doing."""
+
+
+class ActorTimeout(RuntimeError):
+    """An actor gave no answer in time; the message names it and what it was doing."""
+
+
+class TooManySkipped(RuntimeError):
+    """One update after another could not be applied; the message names the folder with their batches."""
+
+
+class LearnerError(RuntimeError):
+    """A step that must not be taken; the message says why."""
