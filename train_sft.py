@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cluster.command import command, parse_recipe
+from cluster.command import INTERRUPTED, command, parse_recipe
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
@@ -31,9 +31,9 @@ def main(arguments: list[str]) -> int:
     run = prepare(recipe)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
-        asyncio.run(train_sft(run, placement.options))
+        complete = asyncio.run(train_sft(run, placement.options))
         placement.release()
-    return 0
+    return 0 if complete else INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from typing import Any
 from actors.errors import CheckpointError
 from actors.learner import CHECKPOINT_TAG
 from actors.learner_group import LearnerGroup
+from evaluation.run_record import CHECKPOINTS_FOLDER, checkpoint_folder
 
-FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 LEARNER_FOLDER = "learner"
 CONVERSION_TIMEOUT_S = 3600.0
@@ -39,7 +39,7 @@ class RunState:
 
 async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Path:
     """Write `checkpoints/step_<n>`; an interrupted write leaves older checkpoints as they were."""
-    target = _folder(run_folder, state.step)
+    target = checkpoint_folder(run_folder, state.step)
     partial = target.with_name(target.name + ".part")
     for leftover in (partial, target):
         if leftover.exists():
@@ -63,15 +63,22 @@ def newest_checkpoint(run_folder: Path) -> int | None:
     Raises:
         CheckpointError: checkpoints exist but none is intact.
     """
-    found = sorted((run_folder / FOLDER).glob("step_*[0-9]"), reverse=True)
+    found = sorted((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"), reverse=True)
     for folder in found:
         if (fault := _fault(folder)) is not None:
             print(f"checkpoint {folder} is damaged ({fault}); trying the one before it", flush=True)
             continue
         return _state(folder).step
     if found:
-        raise CheckpointError(f"none of the {len(found)} checkpoints in {run_folder / FOLDER} is intact")
+        raise CheckpointError(f"none of the {len(found)} checkpoints in {run_folder / CHECKPOINTS_FOLDER} is intact")
     return None
+
+
+def forget_checkpoints(run_folder: Path, *, before: int) -> None:
+    """Remove the checkpoints of earlier steps."""
+    for folder in (run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"):
+        if int(folder.name.removeprefix("step_")) < before:
+            shutil.rmtree(folder)
 
 
 async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -> RunState:
@@ -80,7 +87,7 @@ async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -
     Raises:
         CheckpointError: it is missing or damaged, of another model, or cannot be brought to this number of ranks.
     """
-    folder = _folder(run_folder, step)
+    folder = checkpoint_folder(run_folder, step)
     if (fault := _fault(folder)) is not None:
         raise CheckpointError(f"checkpoint {folder} cannot be loaded: {fault}")
     if (holds := _manifest(folder)["model"]) != (asked := await learners.model()):
@@ -122,12 +129,15 @@ def _universal(folder: Path) -> Path:
     return target
 
 
-def _folder(run_folder: Path, step: int) -> Path:
-    return run_folder / FOLDER / f"step_{step:06d}"
-
-
 def _manifest(folder: Path) -> dict[str, Any]:
+    """What was sealed.
+
+    Raises:
+        ValueError: the file is cut short, or of another version of this project.
+    """
     found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    if missing := {"state", "model", "sha256"} - set(found):
+        raise ValueError(f"its {MANIFEST} has no {', '.join(sorted(missing))}")
     return found
 
 
@@ -138,7 +148,11 @@ def _state(folder: Path) -> RunState:
 def _fault(folder: Path) -> str | None:
     if not (folder / MANIFEST).is_file():
         return f"it has no {MANIFEST}"
-    for name, expected in _manifest(folder)["sha256"].items():
+    try:
+        sums = _manifest(folder)["sha256"]
+    except ValueError as error:
+        return str(error)
+    for name, expected in sums.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

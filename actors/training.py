@@ -21,16 +21,16 @@ from actors.learner_group import LearnerGroup
 from actors.loop import reinforce
 from actors.phases import Phases
 from actors.provenance import model_card, record_provenance
-from actors.run_folder import check_paths, create_run_folder
+from actors.run_folder import check_paths, create_run_folder, run_folder
 from actors.scoring import Scorers
 from actors.waiting import ActorOptions
-from actors.warm_start import WarmStart
+from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
-from evaluation.run_record import POLICY_FOLDER
+from evaluation.run_record import POLICY_FOLDER, read_run
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import Recipe
@@ -79,18 +79,20 @@ def prepare(recipe: Recipe) -> Run:
     samples = [*data.split.train, *data.split.held_out]
     Router(recipe.reward).check_routes(samples)
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
+    if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
+        with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
     benchmarks = load_benchmarks(recipe)
-    folder = create_run_folder(recipe)
-    faults = data.faults | missing_views(samples, recipe.policy)
-    (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
-    provenance = record_provenance(recipe, samples, folder)
-    (folder / "model_card.md").write_text(model_card(recipe, provenance))
     shares = recipe.data.task_shares
     train, held_out = (
         [sample for sample in part if shares.get(sample.task, 0.0) > 0]
         for part in (data.split.train, data.split.held_out)
     )
-    warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, folder)
+    warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, run_folder(recipe))
+    folder = create_run_folder(recipe)
+    faults = data.faults | missing_views(samples, recipe.policy)
+    (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
+    provenance = record_provenance(recipe, samples, folder)
+    (folder / "model_card.md").write_text(model_card(recipe, provenance))
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     return Run(recipe, folder, data, source, warm_start, benchmarks)
 
@@ -131,22 +133,28 @@ async def train_grpo(
         await export_policy(run, crew.learners)
         if complete and recipe.evaluation.control:
             with phases.phase("control"):
-                await control(run, crew, journal, phases.seconds["reinforcement"])
+                await control(run, crew, journal)
         await crew.stop()
     print(f"report: {write_report(run.folder)}", flush=True)
     return complete
 
 
-async def train_sft(run: Run, options: ActorOptions) -> None:
-    """Supervised steps on the answers, on the learners alone; leaves the policy and its loss curve."""
-    phases = Phases(run.folder)
-    with Interruption().listen():
+async def train_sft(run: Run, options: ActorOptions) -> bool:
+    """Supervised steps on the answers, on the learners alone; leaves the policy and its loss curve.
+
+    Returns whether all steps were taken; where not, a checkpoint is left to go on from, and no policy.
+    """
+    recipe, interruption, phases = run.recipe, Interruption(), Phases(run.folder)
+    with interruption.listen():
         with phases.phase("start"):
-            learners = await LearnerGroup.start(run.recipe, run.source, options)
-        with phases.phase("warm_start"):
-            await run.warm_start.steps(learners, run.recipe.warm_start.steps)
-        await export_policy(run, learners)
-    print(f"policy: {run.folder / POLICY_FOLDER}", flush=True)
+            learners = await LearnerGroup.start(recipe, run.source, options)
+        with phases.phase("warm_start"), interruption.deferred():
+            kept = Kept(recipe.run.checkpoint_every, recipe.run.resume, interruption)
+            complete = await run.warm_start.steps(learners, recipe.warm_start.steps, kept)
+        if complete:
+            await export_policy(run, learners)
+            print(f"policy: {run.folder / POLICY_FOLDER}", flush=True)
+    return complete
 
 
 async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationResult:
@@ -176,7 +184,8 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
 async def begin(run: Run, crew: Crew) -> RunState:
     """Bring learners and engines to where the run starts or goes on: the state, with weights published as its step.
 
-    The reference of the KL term is the policy that RL began with, also in a resumed run.
+    The reference of the KL term is the policy that RL began with, also in a resumed run; with adapters, the model
+    below them.
     """
     ranks = run.recipe.learner.ranks
     newest = newest_checkpoint(run.folder) if run.recipe.run.resume else None
@@ -201,8 +210,12 @@ async def examine(run: Run, crew: Crew, journal: Journal, name: str) -> None:
         journal.record_evaluation(await crew.examine("swapped", with_swapped_images(run.held_out)))
 
 
-async def control(run: Run, crew: Crew, journal: Journal, seconds: float) -> None:
-    """What the same time of more warm start gives instead of RL: from the policy that RL began with."""
+async def control(run: Run, crew: Crew, journal: Journal) -> None:
+    """What the same time of more warm start gives instead of RL: from the policy that RL began with.
+
+    The time is that of all steps, also of those before the run was interrupted and resumed.
+    """
+    seconds = sum(took for _, took in read_run(run.folder).series("step_s"))
     await load_checkpoint(run.folder, 0, crew.learners)
     await run.warm_start.for_seconds(crew.learners, seconds)
     await crew.sync.publish(run.recipe.run.steps + 1)

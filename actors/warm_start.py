@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachetools import LRUCache
+
+from actors.checkpoint import RunState, forget_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.interruption import Interruption
 from actors.learner_group import LearnerGroup
 from actors.settings import WarmStartSettings
 from data.errors import DataError
@@ -21,6 +25,11 @@ from policies.batch import TrainingGroup
 
 LOG = "warm_start.jsonl"
 BEST = "warm_start_best"
+SAVED_AT = "saved_at_step"
+KEPT = "supervised"
+"""Holds the checkpoints of supervised steps, apart from those of reinforcement."""
+DEMONSTRATIONS_KEPT = 4096
+"""Encoded prompts and answers that are kept for the next pass; some ten thousand bytes each."""
 LINES = 10
 """How often a warm start tells how it stands."""
 
@@ -32,6 +41,29 @@ class Best:
     loss: float = math.inf
     step: int = 0
     since: int = 0
+
+    def measured(self, step: int, loss: float) -> bool:
+        """Take in a measurement; whether it is the lowest."""
+        if not loss < self.loss:  # also where it is NaN
+            self.since += 1
+            return False
+        self.loss, self.step, self.since = loss, step, 0
+        return True
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How supervised steps are kept while they last."""
+
+    every: int
+    """Steps between checkpoints; 0: only where they are interrupted."""
+    resume: bool
+    """Whether to go on from the newest checkpoint."""
+    interruption: Interruption
+
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after a step."""
+        return self.interruption.requested or (self.every > 0 and step % self.every == 0)
 
 
 class WarmStart:
@@ -48,9 +80,13 @@ class WarmStart:
         """Demonstrate on the samples of `settings.scenes` scenes (drawn from the seed); log each step in `folder`.
 
         Raises:
-            DataError: no sample has the reasoning that `settings.variant` demonstrates.
+            DataError: there are fewer scenes, or no sample has the reasoning that `settings.variant` demonstrates.
         """
         scenes = sorted({sample.scene_id for sample in samples})
+        if settings.scenes is not None and settings.scenes > len(scenes):
+            raise DataError(
+                f"warm_start.scenes={settings.scenes}, and there are {len(scenes)} training scenes: lower it"
+            )
         chosen = set(scenes if settings.scenes is None else random.Random(seed).sample(scenes, settings.scenes))
         asked = [sample for sample in samples if sample.scene_id in chosen]
         self.samples = [sample for sample in asked if demonstration(sample, settings.variant) is not None]
@@ -66,18 +102,24 @@ class WarmStart:
         self._held_out = random.Random(seed).sample(shown, min(len(shown), settings.evaluate_samples))
         self._settings, self._folder = settings, folder
         self._shuffle = random.Random(seed)
-        self._queue: list[TrainingGroup] = []
-        self._groups: list[TrainingGroup] = []
+        self._queue: list[DrivingSample] = []
+        self._made: LRUCache[str, TrainingGroup] = LRUCache(DEMONSTRATIONS_KEPT)
         self._tests: list[TrainingGroup] = []
         self._steps = 0
 
-    async def steps(self, learners: LearnerGroup, count: int) -> None:
+    async def steps(self, learners: LearnerGroup, count: int, kept: Kept | None = None) -> bool:
         """Take `count` supervised steps, or fewer where the loss on held-out answers stops falling.
 
-        With `evaluate_every` the learners end with the weights of its lowest measurement.
+        With `evaluate_every` the learners end with the weights of its lowest measurement. With `kept` the steps can be
+        interrupted and gone on with; returns False when they were interrupted.
+
+        Raises:
+            CheckpointError: as `load_checkpoint`.
         """
         began, every, best = time.time(), self._settings.evaluate_every if self._held_out else 0, Best()
-        for done in range(1, count + 1):
+        if kept is not None and kept.resume:
+            best = await self._go_on(learners, kept)
+        for done in range(self._steps + 1, count + 1) if kept is not None else range(1, count + 1):
             metrics = await self._step(learners, learning_rate(self._settings, done, count))
             if done % max(1, count // LINES) == 0:
                 print(f"warm start {done}/{count}  loss {metrics['loss']:.3f}  {time.time() - began:.0f} s", flush=True)
@@ -86,9 +128,38 @@ class WarmStart:
                 if best.since == self._settings.patience:
                     print(f"warm start stops: no lower held-out loss since step {best.step}", flush=True)
                     break
+            if kept is not None and kept.is_due(done):
+                await save_checkpoint(self._folder / KEPT, RunState(done, 0, len(learners.ranks)), learners)
+                forget_checkpoints(self._folder / KEPT, before=done)
+                if kept.interruption.requested:
+                    return False
         if best.since:
             await learners.load(self._folder / BEST)
-        shutil.rmtree(self._folder / BEST, ignore_errors=True)
+        for folder in (BEST, KEPT):
+            shutil.rmtree(self._folder / folder, ignore_errors=True)
+        return True
+
+    async def _go_on(self, learners: LearnerGroup, kept: Kept) -> Best:
+        """Bring the learners and the order to the newest checkpoint; the best measurement up to there."""
+        newest = newest_checkpoint(self._folder / KEPT)
+        if newest is None:
+            return Best()
+        await load_checkpoint(self._folder / KEPT, newest, learners)
+        print(f"going on from step {newest}", flush=True)
+        for _ in range(newest):
+            self._draw()
+        self._steps, best = newest, Best()
+        log = self._folder / LOG
+        lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["step"] <= newest]
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for line in lines:
+            if "held_out_loss" in line:
+                best.measured(line["step"], line["held_out_loss"])
+        saved = self._folder / BEST / SAVED_AT
+        if best.step and saved.is_file() and int(saved.read_text()) == best.step:
+            return best
+        shutil.rmtree(self._folder / BEST, ignore_errors=True)  # of a step that is lost
+        return Best()
 
     async def for_seconds(self, learners: LearnerGroup, seconds: float) -> int:
         """Take supervised steps for about this long; returns how many."""
@@ -109,24 +180,34 @@ class WarmStart:
         loss = await self.held_out_loss(learners)
         self._write({"step": self._steps, "held_out_loss": loss})
         print(f"warm start {step}  held-out loss {loss:.4f}", flush=True)
-        if loss >= best.loss:
-            best.since += 1
-            return
-        best.loss, best.step, best.since = loss, step, 0
-        shutil.rmtree(self._folder / BEST, ignore_errors=True)
-        (self._folder / BEST).mkdir()
-        await learners.save(self._folder / BEST)
+        if best.measured(step, loss):
+            shutil.rmtree(self._folder / BEST, ignore_errors=True)
+            (self._folder / BEST).mkdir()
+            await learners.save(self._folder / BEST)
+            (self._folder / BEST / SAVED_AT).write_text(str(step))
 
     async def _step(self, learners: LearnerGroup, lr: float) -> dict[str, float]:
-        if not self._groups:
-            self._groups = await learners.demonstrations(self.samples, self._settings.variant)
-        while len(self._queue) < self._settings.batch_size:
-            self._queue += self._shuffle.sample(self._groups, len(self._groups))
-        batch, self._queue = self._queue[: self._settings.batch_size], self._queue[self._settings.batch_size :]
+        drawn = self._draw()
+        absent = [sample for sample in {sample.id: sample for sample in drawn}.values() if sample.id not in self._made]
+        made = dict(zip((sample.id for sample in absent), await self._demonstrations(learners, absent), strict=True))
+        known = made | {sample.id: self._made[sample.id] for sample in drawn if sample.id not in made}
+        batch = [known[sample.id] for sample in drawn]
+        self._made.update(made)
         metrics = await learners.update(batch, "supervised", lr)
         self._steps += 1
         self._write({"step": self._steps, "lr": lr, **metrics})
         return metrics
+
+    def _draw(self) -> list[DrivingSample]:
+        """The samples of the next step, from endless shuffled passes."""
+        size = self._settings.batch_size
+        while len(self._queue) < size:
+            self._queue += self._shuffle.sample(self.samples, len(self.samples))
+        drawn, self._queue = self._queue[:size], self._queue[size:]
+        return drawn
+
+    async def _demonstrations(self, learners: LearnerGroup, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
+        return await learners.demonstrations(samples, self._settings.variant) if samples else []
 
     def _write(self, entry: dict[str, float]) -> None:
         with (self._folder / LOG).open("a") as file:

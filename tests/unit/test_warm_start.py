@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from actors.checkpoint import newest_checkpoint
+from actors.interruption import Interruption
 from actors.learner_group import LearnerGroup
-from actors.settings import WarmStartSettings
-from actors.warm_start import WarmStart, learning_rate
+from actors.settings import LearnerSettings, WarmStartSettings
+from actors.warm_start import Kept, WarmStart, learning_rate
 from data.reasoning.reasoning import Variant
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
@@ -22,15 +25,23 @@ class Learning(LearnerGroup):
 
     def __init__(self, losses: Sequence[float]) -> None:
         self.losses, self.rates, self.saved, self.loaded = list(losses), list[float](), list[int](), list[int]()
+        self.batches: list[list[tuple[int, ...]]] = []
+        self.ranks, self.settings = [None], LearnerSettings()
+        self.made = 0
 
     async def demonstrations(
         self, samples: Sequence[DrivingSample], variant: Variant = "simple"
     ) -> list[TrainingGroup]:
-        return [TrainingGroup((), (1,), (TrainingResponse((2,), (0.0,), (1.0,)),)) for _ in samples]
+        self.made += len(samples)
+        return [TrainingGroup((), tuple(map(ord, s.id)), (TrainingResponse((2,), (0.0,), (1.0,)),)) for s in samples]
 
     async def update(self, groups: Sequence[TrainingGroup], objective: str, lr: float) -> dict[str, float]:
         self.rates.append(lr)
+        self.batches.append([group.prompt_ids for group in groups])
         return {"loss": 1.0}
+
+    async def model(self) -> str:
+        return "a model"
 
     async def log_probs(
         self, groups: Sequence[TrainingGroup], temperature: float | None = None, *, reference: bool = False
@@ -40,10 +51,10 @@ class Learning(LearnerGroup):
 
     async def save(self, folder: Path) -> None:
         self.saved.append(len(self.rates))
+        (folder / "weights").write_text(str(len(self.rates)))
 
     async def load(self, folder: Path, universal: Path | None = None) -> None:
-        assert folder.is_dir()
-        self.loaded.append(self.saved[-1])
+        self.loaded.append(int((folder / "weights").read_text()))
 
 
 async def trained(losses: Sequence[float], folder: Path, steps: int = 20) -> Learning:
@@ -65,6 +76,77 @@ async def test_a_loss_that_keeps_falling_takes_all_steps_and_loads_nothing(tmp_p
     learners = await trained([4.0, 3.0, 2.0], tmp_path, steps=5)
     assert len(learners.rates) == 5  # and the last step is measured too
     assert learners.loaded == []
+
+
+async def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    learners = await trained([1.0, float("nan"), 2.0], tmp_path)
+    assert learners.loaded == [2]
+
+
+SAMPLES = [replace(SAMPLE, id=str(number)) for number in range(5)]
+
+
+class Interrupted(Interruption):
+    """Asked to stop once so many updates were taken."""
+
+    def __init__(self, learners: Learning, after: int | None) -> None:
+        super().__init__()
+        self._learners, self._after = learners, after
+
+    @property
+    def requested(self) -> bool:
+        return self._after is not None and len(self._learners.rates) >= self._after
+
+    @requested.setter
+    def requested(self, _: bool) -> None:
+        pass
+
+
+async def supervised(
+    folder: Path, losses: Sequence[float], *, every: int = 0, stop: int | None = None, resume: bool = False
+) -> tuple[Learning, bool]:
+    settings = WarmStartSettings(batch_size=2, evaluate_every=2, patience=10)
+    learners = Learning(losses)
+    start = WarmStart(SAMPLES, [SAMPLE], settings, 0, folder)
+    return learners, await start.steps(learners, 8, Kept(every, resume, Interrupted(learners, stop)))
+
+
+async def test_steps_that_were_interrupted_go_on_with_the_questions_they_would_have_had(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole, _ = await supervised(tmp_path / "whole", [4.0, 3.0, 2.0, 1.0])
+    first, complete = await supervised(tmp_path, [4.0], stop=3)
+    assert not complete
+    rest, complete = await supervised(tmp_path, [3.0, 2.0, 1.0], resume=True)
+    assert complete
+    assert rest.loaded == [3]
+    assert first.batches + rest.batches == whole.batches
+    assert not (tmp_path / "supervised").exists()
+
+
+async def test_the_best_measurement_outlives_an_interruption(tmp_path: Path) -> None:
+    await supervised(tmp_path, [1.0], stop=3)
+    rest, _ = await supervised(tmp_path, [3.0, 3.0, 3.0], resume=True)
+    assert rest.loaded == [3, 2]  # where it stood, and at last the weights of step 2
+
+
+async def test_a_best_measurement_of_a_lost_step_is_forgotten(tmp_path: Path) -> None:
+    learners = Learning([5.0, 1.0])
+    settings = WarmStartSettings(batch_size=2, evaluate_every=2, patience=10)
+    kept = Kept(3, False, Interrupted(learners, None))
+    with pytest.raises(IndexError):  # killed at the third measurement: a checkpoint of step 3, the best of step 4
+        await WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path).steps(learners, 8, kept)
+    rest, _ = await supervised(tmp_path, [4.0, 3.0, 6.0], resume=True)
+    assert rest.loaded == [3, 3]  # where it stood, and at last the weights of its own third update, step 6
+
+
+async def test_only_the_newest_checkpoint_is_kept_and_each_answer_is_encoded_once(tmp_path: Path) -> None:
+    learners = Learning([3.0, 2.0])
+    settings = WarmStartSettings(batch_size=2, evaluate_every=4, patience=10)
+    start = WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path)
+    assert not await start.steps(learners, 20, Kept(2, False, Interrupted(learners, 7)))
+    assert newest_checkpoint(tmp_path / "supervised") == 7
+    assert len(list((tmp_path / "supervised" / "checkpoints").iterdir())) == 1
+    assert learners.made == len(SAMPLES) + 1  # and the held-out one
 
 
 @pytest.mark.parametrize(
