@@ -20,7 +20,7 @@ def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
         zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
-    return {
+    config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.max_grad_norm,
@@ -29,6 +29,11 @@ def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": dtype == "bfloat16"},
     }
+    if dtype == "bfloat16" and settings.zero_stage >= 2:
+        # Summed in bfloat16, what a micro-batch adds gets lost the more of them there are. DeepSpeed can do this for
+        # these stages alone: not without ZeRO, and its optimizer for stage 1 cannot skip a gradient that is not finite.
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+    return config
 
 
 def make_optimizer(policy: Policy, settings: LearnerSettings) -> torch.optim.Optimizer:

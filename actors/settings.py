@@ -88,7 +88,8 @@ class LearnerSettings(BaseModel):
     threads: int | None = None
     """Compute threads of a rank on CPU; None takes `cpus`."""
     zero_stage: Literal[0, 1, 2, 3] = 0
-    """DeepSpeed ZeRO stage: what is sharded over the ranks (1 optimizer, 2 + gradients, 3 + weights)."""
+    """DeepSpeed ZeRO stage: what is sharded over the ranks (1 optimizer, 2 + gradients, 3 + weights). In bfloat16 the
+    micro-batches of a step are summed in float32 from stage 2 on, and in bfloat16 below."""
     offload_optimizer: bool = False
     """Keep the optimizer's state in CPU memory (GPU learners)."""
     gradient_checkpointing: bool = False

@@ -244,6 +244,29 @@ def test_a_checkpoint_goes_on_under_another_number_of_ranks(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
+    small_recipe: MakeRecipe, cache: Path, stage: int
+) -> None:
+    async def after_an_update(micro_batch_groups: int) -> list[list[float]]:
+        precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}", "learner.threads=1")
+        recipe = small_recipe(f"learner.micro_batch_groups={micro_batch_groups}", *precision)
+        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
+        groups = await some_groups(learners, cache)
+        metrics = await learners.update(groups, "policy", lr=1e-3)
+        assert metrics["grad_norm"] > 0
+        found = await learners.log_probs(groups)
+        learners.stop()
+        return found
+
+    async def run() -> None:
+        whole, cut = await after_an_update(4), await after_an_update(1)
+        for ours, theirs in zip(cut, whole, strict=True):
+            assert ours == pytest.approx(theirs, abs=0.15)  # bfloat16 has eight bits
+
+    asyncio.run(run())
+
+
 def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, tmp_path: Path) -> None:
     recipe = small_recipe("policy.lora={rank: 4, alpha: 8}", "algorithm.kl_beta=0.05", "learner.zero_stage=3")
     source = policy_source(recipe.policy, cache, 0, CORPUS)
