@@ -48,7 +48,8 @@ def save_checkpoint(folder: Path, model: Any, processor: Any, tensors: dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
-        model.generation_config.save_pretrained(folder)
+        # Not `save_pretrained`, which refuses settings that the checkpoint came with and that nothing here reads.
+        model.generation_config.to_json_file(folder / "generation_config.json")
     processor.save_pretrained(folder)
     named = {disk_name(name, model.config.model_type): tensor.contiguous() for name, tensor in tensors.items()}
     save_torch_state_dict(named, folder, metadata={"format": "pt"})

@@ -96,22 +96,27 @@ class Policy(nn.Module):
         return positions_3_1_L[:, 0]
 
     def forward(self, batch: Batch, temperature: float | None = None) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities and values of the batch's response tokens, (R, T) in float32; arbitrary outside the mask.
+        """Log-probabilities and values of the batch's response tokens, (R, T) in float32; 0 outside the mask.
 
         A value is that of the state before the token, and None without a critic.
         """
         hidden_B_L_D = self.body.model(**self._model_inputs(batch), use_cache=False).last_hidden_state
-        hidden_R_T_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T]
-        values_R_T = None if self.value_head is None else self.value_head(hidden_R_T_D)
-        return self._logprobs(hidden_R_T_D, batch, temperature), values_R_T
+        real_R_T = batch.mask_R_T.bool()
+        # The real tokens alone: a vocabulary is wide, and padding up to the longest response would fill it in vain.
+        hidden_N_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T[real_R_T]]
+        logprobs_N = self._logprobs(hidden_N_D, batch.token_ids_R_T[real_R_T], temperature)
+        values_N = None if self.value_head is None else self.value_head(hidden_N_D)
+        zeros_R_T = torch.zeros_like(batch.mask_R_T)
+        values_R_T = None if values_N is None else zeros_R_T.masked_scatter(real_R_T, values_N)
+        return zeros_R_T.masked_scatter(real_R_T, logprobs_N), values_R_T
 
-    def _logprobs(self, hidden_R_T_D: Tensor, batch: Batch, temperature: float | None) -> Tensor:
-        logits_R_T_V = self.body.lm_head(hidden_R_T_D).float()
+    def _logprobs(self, hidden_N_D: Tensor, token_ids_N: Tensor, temperature: float | None) -> Tensor:
+        logits_N_V = self.body.lm_head(hidden_N_D).float()
         if self.forbidden_ids:
-            logits_R_T_V[..., self.forbidden_ids] = -torch.inf
-        logits_R_T_V = logits_R_T_V / (self.temperature if temperature is None else temperature)
-        chosen_R_T = logits_R_T_V.gather(-1, batch.token_ids_R_T[..., None])[..., 0]
-        return chosen_R_T - logits_R_T_V.logsumexp(-1)
+            logits_N_V[:, self.forbidden_ids] = -torch.inf
+        logits_N_V = logits_N_V / (self.temperature if temperature is None else temperature)
+        chosen_N = logits_N_V.gather(1, token_ids_N[:, None])[:, 0]
+        return chosen_N - logits_N_V.logsumexp(1)
 
     def _model_inputs(self, batch: Batch) -> dict[str, Any]:
         dtype = self.body.lm_head.weight.dtype
@@ -237,7 +242,10 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
 
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
-    named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    try:
+        named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
+    except (ValueError, KeyError, AttributeError) as error:
+        raise PolicyError(f"policy.model: {index} is damaged or cut short ({error}): copy it again") from error
     return sorted({*folder.glob("*.safetensors"), *(folder / name for name in named)})
 
 

@@ -66,6 +66,12 @@ class PolicySettings(BaseModel):
         return (1 if self.views == "stitched" else 6) + self.lidar
 
     @model_validator(mode="after")
+    def _check_freezing(self) -> Self:
+        if self.freeze_projector and not self.freeze_vision:
+            raise ValueError("freeze_projector has no effect alone: set freeze_vision too")
+        return self
+
+    @model_validator(mode="after")
     def _check_tile_size(self) -> Self:
         if self.views == "stitched" and self.image_size is None:
             raise ValueError("views: stitched needs image_size, the width and height of a tile, such as [448, 252]")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from policies.model import check_checkpoint
@@ -30,9 +31,7 @@ def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
     if settings.model != TINY:
         return _location(settings)
     folder = cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}"
-    if not (folder / "model.safetensors").is_file():
-        build_tiny_policy(folder, seed, corpus)
-    return str(folder)
+    return _built(folder, lambda beside: build_tiny_policy(beside, seed, corpus))
 
 
 def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
@@ -41,8 +40,17 @@ def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
         path = Path(model).expanduser()
         return str(path.resolve()) if path.is_dir() else model
     folder = cache.resolve() / f"tiny-judge-{_hash(corpus)}"
+    return _built(folder, lambda beside: build_tiny_judge(beside, corpus))
+
+
+def _built(folder: Path, build: Callable[[Path], object]) -> str:
+    """A folder that a model is built in once, whole or not at all."""
     if not (folder / "model.safetensors").is_file():
-        build_tiny_judge(folder, corpus)
+        beside = folder.with_name(f"{folder.name}.partial")
+        for leftover in (beside, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        build(beside)
+        beside.rename(folder)
     return str(folder)
 
 
