@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 
 from actors.engine_pool import EnginePool
 from actors.rollout import Rollout, SamplingSettings
-from data.errors import DataError
 from evaluation.suites.suite import Question
 
 
@@ -60,8 +59,6 @@ class EngineAnswerer:
     def __init__(self, engines: EnginePool, image_tokens: frozenset[int], stop_timeout_s: float) -> None:
         """`image_tokens` are the ids that stand for images in a prompt; an engine has `stop_timeout_s` to stop in."""
         self._engines, self._image_tokens, self._stop_timeout_s = engines, image_tokens, stop_timeout_s
-        # On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset there.
-        self._takes_seeds = engines.settings.gpus > 0
 
     async def answer(
         self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]
@@ -70,7 +67,7 @@ class EngineAnswerer:
         waiting: dict[str, Asked] = {}
         requests = []
         for question, repeat in asked:
-            seed = sampling.seed + repeat if self._takes_seeds and sampling.seed is not None else None
+            seed = sampling.seed + repeat if self._engines.takes_seeds and sampling.seed is not None else None
             (request,) = self._engines.requests([question.sample], 1, replace(sampling, seed=seed))
             waiting[request.request_id] = (question, repeat)
             requests.append(request)
@@ -78,13 +75,7 @@ class EngineAnswerer:
         def hand_over(rollout: Rollout) -> None:
             finished(self._reply(*waiting[rollout.request_id], rollout))
 
-        try:
-            await self._engines.generate(requests, hand_over)
-        except DataError:
-            raise
-        except ValueError as error:  # of vLLM, which Ray hands on: nothing else in a request can be wrong
-            first = str(error).strip().splitlines()[-1]
-            raise DataError(f"an engine refuses a question ({first}): set rollout.max_model_len as it asks") from error
+        await self._engines.generate(requests, hand_over)
 
     async def stop(self) -> None:
         """End the engines."""

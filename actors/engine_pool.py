@@ -9,14 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from actors.errors import ActorLost, ActorTimeout
 from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.vllm_engine import VllmEngine, engine_environment
 from actors.waiting import ActorOptions, stream, within
+from data.errors import DataError
 from data.sample import DrivingSample
 from recipe import Recipe
+
+SEEDS_APART = 1000
+"""Between the engines' seeds of two runs, so that no engine of one draws like an engine of the other."""
 
 
 class EnginePool:
@@ -52,7 +57,7 @@ class EnginePool:
         engines = {
             f"{role} engine {i}": ray.remote(chosen)
             .options(**options(role, i), runtime_env=environment, max_concurrency=16)
-            .remote(f"{role} engine {i}", folder, recipe.policy, settings)
+            .remote(f"{role} engine {i}", folder, recipe.policy, settings, recipe.run.seed * SEEDS_APART + i)
             for i in range(settings.engines)
         }
         pool = cls(engines, settings)
@@ -62,6 +67,14 @@ class EnginePool:
             await pool.end(recipe.sync.timeout_s)
             raise
         return pool
+
+    @property
+    def takes_seeds(self) -> bool:
+        """Whether a request may name a seed.
+
+        On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset there.
+        """
+        return self.settings.gpus > 0
 
     async def all(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
         """Call a method on every engine at once; the answers in engine order."""
@@ -96,6 +109,7 @@ class EnginePool:
 
         Raises:
             ActorTimeout, ActorLost: an engine stopped answering.
+            DataError: an engine refuses a request.
         """
         names = list(self.engines)
         home = {sample_id: names[i % len(names)] for i, sample_id in enumerate({r.sample.id: None for r in requests})}
@@ -107,8 +121,17 @@ class EnginePool:
 
     async def _drain(self, name: str, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
         generator = self.engines[name].generate.options(num_returns="streaming").remote(share)
-        async for rollout in stream(self.settings.timeout_s, f"{name} (generating {len(share)} responses)", generator):
-            finished(rollout)
+        what = f"{name} (generating {len(share)} responses)"
+        try:
+            async for rollout in stream(self.settings.timeout_s, what, generator):
+                finished(rollout)
+        except RayTaskError as error:
+            if not isinstance(error.cause, ValueError):
+                raise
+            # Of vLLM: a prompt is too long; nothing else in a request can be wrong.
+            raise DataError(
+                f"{name} refuses a question ({error.cause}): set rollout.max_model_len as it asks"
+            ) from error
 
 
 def engine_class_of(backend: str) -> type[Any]:

@@ -94,7 +94,7 @@ async def experience(
         while waiting or ahead:
             while waiting and len(ahead) <= recipe.rollout.max_staleness:
                 samples = order.take(recipe.rollout.prompts_per_step)
-                work = _batch(waiting.popleft(), samples, order, engines, scorers, recipe)
+                work = _batch(waiting.popleft(), samples, order.position, order, engines, scorers, recipe)
                 ahead.append(asyncio.create_task(work))
             batch = await ahead.popleft()
             _check_masked(batch, recipe.reward.max_masked_share)
@@ -125,15 +125,20 @@ async def collect_groups(
 async def _batch(
     step: int,
     samples: list[DrivingSample],
+    position: int,
     order: TaskBalancedOrder,
     engines: EnginePool,
     scorers: Scorers,
     recipe: Recipe,
 ) -> ExperienceBatch:
-    """The groups of `samples`; with `algorithm.refills`, those with equal rewards give way to groups of the next."""
+    """The groups of `samples`; with `algorithm.refills`, those with equal rewards give way to groups of the next.
+
+    A run that goes on from this batch draws from `position` on. Where later batches have drawn already, refills do not
+    move it: their questions may then be asked again, but none is passed over.
+    """
     began, rollout, algorithm = time.time(), recipe.rollout, recipe.algorithm
     sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
-    position, kept, replaced = order.position, list[Group](), 0
+    kept, replaced = list[Group](), 0
     for refill in range(algorithm.refills + 1):
         scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers)
         fresh = [
@@ -146,8 +151,9 @@ async def _batch(
             kept += fresh
             break
         kept, replaced = kept + useful, replaced + len(fresh) - len(useful)
+        nobody_drew = order.position == position
         samples = order.take(len(fresh) - len(useful))
-        position = order.position
+        position = order.position if nobody_drew else position
     return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
 
 

@@ -78,7 +78,7 @@ class StepMetrics:
         for name, value in result.token_sums.items():
             self.token_sums[name] = self.token_sums.get(name, 0.0) + value
         for name, value in result.maxima.items():
-            self.maxima[name] = max(self.maxima.get(name, 0.0), value)
+            self.maxima[name] = float(np.maximum(self.maxima.get(name, 0.0), value))  # keeps NaN, unlike max
 
 
 class Learner:
@@ -169,7 +169,10 @@ class Learner:
         Path("/dev/shm", name).unlink(missing_ok=True)
 
     def freeze_reference(self) -> None:
-        """Take the policy as it is now as the reference of the KL term; does nothing when the term is off."""
+        """Take the policy as it is now as the reference of the KL term; does nothing when the term is off.
+
+        A policy with adapters has the model below them for its reference, without what a warm start taught them.
+        """
         if self.algorithm.kl_beta == 0:
             return
         if has_adapters(self.policy):

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from actors.learner import Learner, Objective, Step, StepMetrics
+from actors.run_folder import run_folder
 from actors.skipped_updates import SkippedUpdates
 from actors.transport import Bucket
 from actors.waiting import ActorOptions, within
@@ -30,8 +32,7 @@ class LearnerGroup:
         self.ranks, self.settings, self.response_cap = ranks, recipe.learner, recipe.rollout.max_tokens
         self.sequence = 0
         self._limits = MicroBatchLimits(recipe.learner.micro_batch_groups, recipe.learner.micro_batch_tokens)
-        run_folder = Path(recipe.run.root).expanduser() / recipe.run.name
-        self._skipped = SkippedUpdates(run_folder / "skipped", recipe.learner.max_skipped)
+        self._skipped = SkippedUpdates(run_folder(recipe) / "skipped", recipe.learner.max_skipped)
 
     @classmethod
     async def start(
@@ -167,5 +168,5 @@ def _merge(parts: list[StepMetrics], counts: GlobalCounts) -> dict[str, float]:
     for name in parts[0].token_sums:
         merged[name] = sum(part.token_sums.get(name, 0.0) for part in parts) / max(counts.tokens, 1)
     for name in parts[0].maxima:
-        merged[name] = max(part.maxima.get(name, 0.0) for part in parts)
+        merged[name] = float(np.max([part.maxima.get(name, 0.0) for part in parts]))  # keeps NaN, unlike max
     return merged

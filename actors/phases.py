@@ -1,4 +1,4 @@
-"""How long each phase of a run took: told as it ends, kept in `phases.json`."""
+"""How long each phase of a run took, over all its sessions: told as it ends, kept in `phases.json`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ class Phases:
     """A stopwatch for the phases of one run, in seconds."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep the times in `folder`."""
+        """Keep the times in `folder`, beside those of the sessions before this one."""
         self._path = folder / FILE
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = json.loads(self._path.read_text()) if self._path.is_file() else {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time one phase; one that fails is not kept."""
         began = time.time()
         yield
-        self.seconds[name] = time.time() - began
+        took = time.time() - began
+        self.seconds[name] = self.seconds.get(name, 0.0) + took
         self._path.write_text(json.dumps(self.seconds, indent=1))
-        print(f"{name.replace('_', ' ')}: {self.seconds[name]:.0f} s", flush=True)
+        print(f"{name.replace('_', ' ')}: {took:.0f} s", flush=True)

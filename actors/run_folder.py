@@ -58,6 +58,11 @@ def check_path(key: str, path: Path) -> None:
         )
 
 
+def run_folder(recipe: Recipe) -> Path:
+    """The absolute path of a run's folder, which need not exist."""
+    return Path(recipe.run.root).expanduser().resolve() / recipe.run.name
+
+
 def create_run_folder(recipe: Recipe) -> Path:
     """Make `<run.root>/<run.name>` with the resolved recipe in it, and return its absolute path.
 
@@ -69,7 +74,7 @@ def create_run_folder(recipe: Recipe) -> Path:
             recipe.
     """
     check_paths(recipe)
-    folder = Path(recipe.run.root).expanduser().resolve() / recipe.run.name
+    folder = run_folder(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=recipe.run.resume and folder.is_dir())
     except FileExistsError:

@@ -22,15 +22,16 @@ from policies.settings import PolicySettings
 class TransformersEngine:
     """One engine that answers its requests one after another."""
 
-    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings) -> None:
-        """Remember what to load; `start` loads it."""
-        self.name, self.folder, self.settings = name, folder, settings
+    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, seed: int) -> None:
+        """Remember what to load; `start` loads it. `seed` is that of requests that name none of their own."""
+        self.name, self.folder, self.settings, self.seed = name, folder, settings, seed
         self.policy_settings = policy.model_copy(update={"lora": None})  # adapters arrive merged
         self.version = -1
 
     async def start(self) -> float:
         """Load the model; returns the seconds it took."""
         began = time.time()
+        torch.manual_seed(self.seed)
         self.policy: Policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
         self._encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
         body = self.policy.body
@@ -104,10 +105,6 @@ class TransformersEngine:
 
     async def reset_caches(self) -> None:
         """Nothing outlives a call of `generate`."""
-
-    async def health(self) -> int:
-        """The installed weight version."""
-        return self.version
 
     async def stop(self) -> None:
         """Nothing runs besides this actor."""

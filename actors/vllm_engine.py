@@ -61,7 +61,7 @@ class VllmEngine:
 
     worker_extension = "actors.weight_receiver.WeightReceiver"
 
-    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings) -> None:
+    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, seed: int) -> None:
         """Remember what to load; `start` loads it.
 
         Args:
@@ -69,8 +69,9 @@ class VllmEngine:
             folder: checkpoint folder or hub name.
             policy: dtype, revision, image size and prompt settings.
             settings: engine settings.
+            seed: of the sampling of all requests that name none of their own.
         """
-        self.name, self.folder, self.policy, self.settings = name, folder, policy, settings
+        self.name, self.folder, self.policy, self.settings, self.seed = name, folder, policy, settings, seed
         self.version = -1
         processor = load_processor(folder, policy)
         self._encoder = PromptEncoder(processor, policy)
@@ -91,6 +92,7 @@ class VllmEngine:
             model=self.folder,
             revision=self.policy.revision,
             dtype=self.policy.dtype,
+            seed=self.seed,
             tensor_parallel_size=self.settings.tensor_parallel,
             enforce_eager=not self.settings.compile,
             max_model_len=self.settings.max_model_len,
@@ -202,11 +204,6 @@ class VllmEngine:
         await self._llm.reset_prefix_cache()
         await self._llm.reset_encoder_cache()
         await self._llm.reset_mm_cache()
-
-    async def health(self) -> int:
-        """The installed weight version; raises vLLM's error when the engine is dead."""
-        await self._llm.check_health()
-        return self.version
 
     async def stop(self) -> None:
         """Shut the engine's processes down."""

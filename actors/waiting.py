@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
-from actors.errors import ActorLost, ActorTimeout
+from actors.errors import ActorLost, ActorTimeout, LearnerError
+from data.errors import DataError
+from policies.errors import BudgetError, PolicyError
+from rewards.errors import RewardError
 
 T = TypeVar("T")
+
+TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError)
+"""What an actor may raise that a person can act on: it arrives as itself."""
 
 ActorOptions = Callable[[str, int], dict[str, Any]]
 """From a role (`learner`, `rollout`) and an index to the Ray options that place that actor."""
@@ -27,11 +33,16 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
     Raises:
         ActorTimeout: no answer in time.
         ActorLost: the actor's process died.
+        PolicyError, DataError, RewardError, BudgetError, LearnerError: what the actor raised, without its traceback.
     """
     try:
         return await asyncio.wait_for(asyncio.ensure_future(_as_coroutine(answer)), timeout_s)
     except TimeoutError:
         raise ActorTimeout(f"{what} gave no answer within {timeout_s:g} s") from None
+    except RayTaskError as error:
+        if isinstance(error.cause, TOLD):
+            raise error.cause from None
+        raise
     except RayActorError as error:
         raise ActorLost(f"{what}: the actor died ({' '.join(str(error).split())[:500]})") from error
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from actors.engine_pool import EnginePool
 from actors.errors import SyncError
 from actors.learner_group import LearnerGroup
@@ -111,15 +113,13 @@ class WeightSync:
             groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
             engine_rows.append(rollout.logprobs)
         learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)
-        return max(
-            abs(ours - theirs)
-            for row, engine_row in zip(learner_rows, engine_rows, strict=True)
-            for ours, theirs in zip(row, engine_row, strict=True)
-        )
+        ours, theirs = (np.concatenate([np.asarray(row) for row in rows]) for rows in (learner_rows, engine_rows))
+        return float(np.max(np.abs(ours - theirs)))  # NaN wherever one is NaN, unlike Python's own max
 
     async def _probe_rollouts(self) -> list[tuple[DrivingSample, Rollout]]:
         """Each probe's first tokens from every engine."""
-        sampling = SamplingSettings(PROBE_TEMPERATURE, self._settings.probe_tokens, seed=0)
+        seed = 0 if self._engines.takes_seeds else None
+        sampling = SamplingSettings(PROBE_TEMPERATURE, self._settings.probe_tokens, seed)
         by_id = {sample.id: sample for sample in self._probes}
         found: list[tuple[DrivingSample, Rollout]] = []
         async with self._engines.busy:

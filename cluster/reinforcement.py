@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
+from actors.run_folder import run_folder
 from cluster.command import INTERRUPTED, parse_arguments
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
 from evaluation.pages.page import REPORT_FILE
-from evaluation.run_record import POLICY_FOLDER
+from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
 from recipe import Recipe, RecipeError, dump_recipe, load_stages
 
 
@@ -35,7 +35,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
     for recipe in recipes:
         if options.dry_run:
             print(dump_recipe(recipe), resource_plan(recipe).describe(), sep="\n")
-        elif len(recipes) > 1 and recipe.run.resume and _is_finished(recipe):
+        elif len(recipes) > 1 and recipe.run.resume and is_finished(recipe):
             print(f"{recipe.run.name} is finished: going on with the next stage", flush=True)
         elif not _run(recipe):
             return INTERRUPTED
@@ -56,6 +56,8 @@ def _run(recipe: Recipe) -> bool:
     return complete
 
 
-def _is_finished(recipe: Recipe) -> bool:
-    folder = Path(recipe.run.root).expanduser() / recipe.run.name
-    return (folder / POLICY_FOLDER).is_dir() and (folder / REPORT_FILE).is_file()
+def is_finished(recipe: Recipe) -> bool:
+    """An interrupted stage leaves a policy and a report too, but no checkpoint of its last step."""
+    folder = run_folder(recipe)
+    left = (folder / POLICY_FOLDER, folder / REPORT_FILE, checkpoint_folder(folder, recipe.run.steps))
+    return all(path.exists() for path in left)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from data.errors import DataError
 from data.sample import TASKS, DrivingSample, Kind, Task
 from rewards.canaries import CanaryReport
 from rewards.format import is_right, valid_format
@@ -152,13 +153,16 @@ def with_swapped_images(samples: Sequence[DrivingSample]) -> list[DrivingSample]
     that nothing cached for the true images can answer for the swapped ones; `scene_id` stays that of the question.
 
     Raises:
-        ValueError: all samples are of one scene.
+        DataError: all samples are of one scene.
     """
     frames: dict[str, dict[str, dict[str, str]]] = {}
     for sample in samples:
         frames.setdefault(sample.scene_id, {})[sample.frame_id] = sample.images
     if len(frames) < 2:
-        raise ValueError(f"images cannot be swapped between scenes: the samples are of {len(frames)} scene")
+        raise DataError(
+            "evaluation.swapped_images: images cannot be swapped, because the held-out samples are of one scene: hold "
+            "out more of them, or set it to false"
+        )
     # Shuffled, because neighbours in the order of ids may have been recorded (or drawn) alike.
     order = sorted(frames)
     random.Random(0).shuffle(order)

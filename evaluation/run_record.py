@@ -28,6 +28,7 @@ PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "provenance/diff.patch"
 SAMPLES_FOLDER = "samples"
 POLICY_FOLDER = "policy"
+CHECKPOINTS_FOLDER = "checkpoints"
 EVALUATION_FOLDER = "evaluation"
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -103,6 +104,11 @@ ROLLOUT_SCHEMA = pa.schema(
     ]
 )
 """Columns of `samples/step_*.parquet`, one row per rollout; times are seconds since 1970."""
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where a run's checkpoint of a step lies, once it is written whole."""
+    return folder / CHECKPOINTS_FOLDER / f"step_{step:06d}"
 
 
 def samples_path(folder: Path, step: int) -> Path:

@@ -76,7 +76,7 @@ def compare(family: str, scratch: Path) -> float:
     folder = BUILDERS[family](scratch / family)
     samples = rendered_samples(scratch / "scenes", 1, seed=0)[:3]
     engine_class = TransformersEngine if family == "mllama" else VllmEngine
-    engine = engine_class("engine", str(folder), POLICY, SETTINGS)
+    engine = engine_class("engine", str(folder), POLICY, SETTINGS, seed=0)
     return largest_gap(folder, samples, asyncio.run(rollouts(engine, samples)))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.errors import DataError
 from data.sample import CAMERAS, DrivingSample, Kind, Task
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize, with_swapped_images
 from rewards.score import Score
@@ -61,7 +62,7 @@ def test_the_choice_takes_at_most_so_many_of_each_task() -> None:
 def test_swapped_images_are_never_of_the_own_scene_and_change_nothing_else(places: list[tuple[int, int]]) -> None:
     samples = [sample(number, scene=scene, frame=frame) for number, (scene, frame) in enumerate(places)]
     if len({one.scene_id for one in samples}) < 2:
-        with pytest.raises(ValueError, match="1 scene"):
+        with pytest.raises(DataError, match="of one scene"):
             with_swapped_images(samples)
         return
     swapped = with_swapped_images(samples)
