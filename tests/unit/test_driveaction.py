@@ -94,17 +94,56 @@ def test_a_truncated_file_is_listed_and_the_other_files_are_used(tmp_path: Path)
         load_driveaction(cut, tmp_path / "images")
 
 
-def test_a_damaged_row_group_is_listed_and_the_others_are_used(tmp_path: Path) -> None:
-    file = tmp_path / "a.parquet"
-    pq.write_table(pa.Table.from_pylist(ROWS), file, row_group_size=2, compression="zstd")
-    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
+def damaged(file: Path, rows: list[dict[str, Any]], group: int, *columns: str) -> Path:
+    """A file of these rows, ten (of `ROWS` two) a group, with some columns of one group destroyed."""
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=10 if len(rows) > 10 else 2, compression="zstd")
+    metadata = pq.ParquetFile(file).metadata.row_group(group)
     data = bytearray(file.read_bytes())
-    start = column.dictionary_page_offset or column.data_page_offset
-    data[start : start + 20] = b"\xff" * 20
+    for column in map(metadata.column, range(metadata.num_columns)):
+        if column.path_in_schema.split(".")[0] in columns:
+            start = column.dictionary_page_offset or column.data_page_offset
+            data[start : start + 20] = b"\xff" * 20
     file.write_bytes(data)
+    return file
+
+
+def test_a_damaged_row_group_is_listed_and_the_others_are_used(tmp_path: Path) -> None:
+    file = damaged(tmp_path / "a.parquet", ROWS, 1, "question_slice_id")
     loaded = load_driveaction(file, tmp_path / "images")
     assert [sample.id for sample in loaded.samples] == ["s1_0", "s1_1"]
     assert loaded.dropped == {"unreadable_part": [f"{file}: row group 1"]}
+
+
+FORTY = [row(f"s{number // 4}", "Vision", f"Is this row {number}?", "True") for number in range(40)]
+
+
+def test_rows_after_a_damaged_row_group_keep_the_numbers_that_they_have_in_their_slices(tmp_path: Path) -> None:
+    whole = load_driveaction(parquet(tmp_path / "whole.parquet", FORTY, 10), tmp_path / "images").samples
+    file = damaged(tmp_path / "a.parquet", FORTY, 0, "content_en")
+    loaded = load_driveaction(file, tmp_path / "images")
+    assert [(sample.id, sample.question) for sample in loaded.samples] == [(s.id, s.question) for s in whole[10:]]
+    assert loaded.samples[0].id == "s2_2"
+    assert loaded.dropped == {"unreadable_part": [f"{file}: row group 0"]}
+
+
+def test_a_slice_with_rows_after_uncounted_ones_is_left_out_by_name(tmp_path: Path) -> None:
+    file = damaged(tmp_path / "a.parquet", FORTY, 2, "question_slice_id")
+    loaded = load_driveaction(file, tmp_path / "images")
+    assert [sample.id for sample in loaded.samples] == [f"s{number // 4}_{number % 4}" for number in range(20)]
+    assert loaded.dropped == {"unreadable_part": [f"{file}: row group 2", "s7", "s8", "s9"]}
+    assert loaded.notes[1] == (
+        f"slice s7 is left out from {file}: row 30 on: {file}: row group 2 may hold rows of it, uncounted"
+    )
+
+
+def test_slices_after_a_file_that_is_cut_off_are_left_out_by_name(tmp_path: Path) -> None:
+    cut = parquet(tmp_path / "b.parquet", ROWS)
+    cut.write_bytes(cut.read_bytes()[:-50])
+    parquet(tmp_path / "a.parquet", ROWS[:1])
+    parquet(tmp_path / "c.parquet", ROWS[1:])
+    loaded = load_driveaction(tmp_path, tmp_path / "images")
+    assert [sample.id for sample in loaded.samples] == ["s1_0"]
+    assert loaded.dropped == {"unreadable_part": [str(cut), "s1", "s2"]}
 
 
 def test_faulty_rows_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
