@@ -98,7 +98,7 @@ def read_jsonl(path: Path, faults: Faults, image_root: Path | None = None) -> It
     """As `load_jsonl`, one sample after the other in bounded memory.
 
     Raises:
-        DataError: as `load_jsonl`; a file without a usable line gives no sample.
+        DataError: as `load_jsonl`, or a frame id stands in two scenes; a file without a usable line gives no sample.
     """
     if not path.is_file():
         raise DataError(f"data.annotations {path} does not exist or is not a file")
@@ -189,6 +189,7 @@ class _Place:
 
 
 def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    scene_of: dict[str, str] = {}
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if not raw.strip():
@@ -201,6 +202,11 @@ def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
                 where = ".".join(map(str, first["loc"]))
                 faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
                 continue
+            if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
+                raise DataError(
+                    f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
+                    f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
+                )
             sample = _sample(line, place, root, faults)
             if sample is not None:
                 yield sample

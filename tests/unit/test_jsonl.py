@@ -77,7 +77,7 @@ SAMPLES = st.builds(
 )
 
 
-@given(st.lists(SAMPLES, min_size=1, max_size=4, unique_by=lambda sample: sample.id))
+@given(st.lists(SAMPLES, min_size=1, max_size=4, unique_by=(lambda sample: sample.id, lambda sample: sample.frame_id)))
 def test_samples_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, samples: list[DrivingSample]
 ) -> None:
@@ -137,6 +137,16 @@ def test_faulty_lines_are_listed_with_their_number_and_the_rest_is_used(folder: 
     assert any("own.jsonl line 3: task: Input should be 'perception'" in note for note in loaded.notes)
     with pytest.raises(DataError, match=r"own\.jsonl line 2"):
         load_jsonl(path, strict=True)
+
+
+def test_a_frame_id_that_stands_in_two_scenes_is_refused_with_a_way_out(folder: Path) -> None:
+    frame = LINE | {"frame_id": "0001"}
+    path = lines(folder, frame, frame | {"id": "q2"}, frame | {"id": "q3", "scene_id": "s2"})
+    said = (
+        r"own\.jsonl line 3: frame_id 0001 is of scene s2 here and of s1 above: .*unique in the file, such as s2/0001"
+    )
+    with pytest.raises(DataError, match=said):
+        load_jsonl(path)
 
 
 def test_a_file_without_a_usable_line_or_none_at_all_is_one_sentence(folder: Path) -> None:
