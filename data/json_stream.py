@@ -56,8 +56,10 @@ def small_value(path: Path) -> Any:
     """A small file as a whole.
 
     Raises:
-        DataError: it is not JSON (line and column), not UTF-8 text, or larger than 64 MiB.
+        DataError: it is missing, not JSON (line and column), not UTF-8 text, or larger than 64 MiB.
     """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist or is not a file")
     if path.stat().st_size > _REREAD_BYTES:
         raise DataError(f"{path} is not valid JSON: it begins with neither an object nor a list")
     try:

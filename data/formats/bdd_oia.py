@@ -154,6 +154,8 @@ def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) ->
             continue
         try:
             name = member(expect(image, dict, place), "file_name", str, place)
+            if not PurePosixPath(name).name:
+                raise RecordError(f"{place}.file_name must name a file, got {name!r}")
             found = _set_bits(annotation, "category", f"{actions}: annotations[{index}]", 4, 5)
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
@@ -224,7 +226,7 @@ def _sample(
 def _images(name: str, root: Path, frames: int) -> dict[str, str] | str:
     """The views of a frame, the oldest first; or a sentence on what is wrong."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
+    if path.is_absolute() or ".." in path.parts:
         return f"image path {name!r} leads out of data.image_root"
     if frames == 1:
         return {FRAME: str(root / path)}

@@ -70,8 +70,6 @@ def _released(folder: Path, faults: Faults) -> Iterator[tuple[str, Any]]:
     for file in sorted(folder.rglob("*.json")):
         try:
             yield str(file), small_value(file)
-        except RecordError:
-            raise
         except DataError as error:
             faults.drop(MALFORMED, str(file), str(error))
 
@@ -93,7 +91,8 @@ def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> I
         for number, (at, task, entry, keys) in enumerate(questions):
             id_ = f"{scene}_{name}_{number}"
             try:
-                question, answer = (text_member(turn, key, at) for turn, key in zip(entry, keys, strict=True))
+                records = (expect(turn, dict, at) for turn in entry)
+                question, answer = (text_member(turn, key, at) for turn, key in zip(records, keys, strict=True))
             except RecordError as error:
                 faults.drop(MALFORMED, id_, str(error))
                 continue

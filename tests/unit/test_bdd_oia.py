@@ -100,6 +100,15 @@ def test_faulty_frames_are_listed_and_the_rest_is_used(root: Path) -> None:
         load(root, actions, reasons, strict=True)
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_frame_whose_name_names_no_file_is_listed(root: Path, name: str) -> None:
+    reasons = {"a.jpg": reason_bits(1), name: reason_bits(1)}
+    loaded = load(root, {name: [1, 0, 0, 0], "a.jpg": [1, 0, 0, 0]}, reasons)
+    assert [sample.id for sample in loaded.samples] == ["a.jpg"]
+    assert loaded.dropped == {"malformed_entry": ["[0]"], "unpaired_entry": [name]}
+    assert f"images[0].file_name must name a file, got {name!r}" in loaded.notes[0]
+
+
 def test_a_clip_with_too_few_frames_is_a_fault_that_says_how_many(root: Path) -> None:
     draw(root / "a" / "0.jpg")
     with pytest.raises(DataError, match="the clip .*a holds 1 frames, 2 are asked for"):

@@ -59,6 +59,19 @@ def test_released_files_of_single_frames_give_the_same_samples(root: Path) -> No
     assert loaded.dropped == {"malformed_entry": [str(folder / "0002.json")]}
 
 
+def test_a_question_that_is_no_record_and_a_folder_named_like_a_file_are_listed(root: Path) -> None:
+    entries: list[Any] = [None, 3, ["Q"], "Q and A", {"Q": "What is ahead?", "A": "A car."}]
+    folder = root / "graph" / "0002.json"
+    folder.mkdir(parents=True)
+    file = written(root / "graph" / "0001.json", {"QA": {"perception": entries}, "image_paths": {"CAM_FRONT": IMAGE}})
+    loaded = load_drivelm_carla(root / "graph", root / "images")
+    stem = "Accident/Route_1_0001"
+    assert [sample.id for sample in loaded.samples] == [f"{stem}_4"]
+    assert loaded.dropped == {"malformed_entry": [*(f"{stem}_{number}" for number in range(4)), str(folder)]}
+    assert loaded.notes[0] == f"{file}.QA.perception[0] must be a dict, got NoneType"
+    assert loaded.notes[-1] == f"{folder} does not exist or is not a file"
+
+
 def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
     good = turns("Good?", "Yes.")
     frames: list[Any] = [

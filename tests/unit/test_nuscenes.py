@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,16 @@ def test_a_missing_pose_drops_the_frames_that_need_it(root: Path) -> None:
     written(folder / "ego_pose.json", poses)
     with pytest.raises(DataError, match="2 dropped for unpaired_entry"):
         load_trajectories(folder, root)
+
+
+def test_a_pose_whose_token_is_no_text_is_listed(root: Path) -> None:
+    folder = tables(root)
+    file = folder / "ego_pose.json"
+    written(file, [{"token": ["p0"]}, *json.loads(file.read_text())])
+    loaded = load_trajectories(folder, root)
+    assert len(loaded.samples) == 2
+    assert loaded.kept_with_fault == {"malformed_entry": [f"{file}: [0]"]}
+    assert loaded.notes == (f"{file}: [0].token must be a str, got list",)
 
 
 def test_a_missing_table_is_named(root: Path) -> None:
