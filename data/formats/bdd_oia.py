@@ -101,9 +101,10 @@ def read_bdd_oia(
     *,
     unlabelled: bool = False,
 ) -> Iterator[DrivingSample]:
-    """As `load_bdd_oia`, one sample after the other; of the reasons a bit each is kept in memory.
+    """As `load_bdd_oia`, one sample after the other; of each frame its name and its reasons are kept in memory.
 
-    With `unlabelled` a frame without an action, or without a reason, is a sample too, as the benchmark scores it.
+    With `unlabelled` a frame without an action, or without a reason, is a sample too, as the benchmark scores it, and
+    one that confused the annotators is left out and counted, also with strict faults.
 
     Raises:
         DataError: as `load_bdd_oia`; files without a usable frame give no sample.
@@ -124,7 +125,7 @@ def read_bdd_oia(
 def read_labels(
     actions: Path, reasons: Path, faults: Faults, reason_order: ReasonOrder = "annotation"
 ) -> Iterator[FrameLabels]:
-    """The labels of every frame of a pair of annotation files; looks at no image and leaves no frame out.
+    """The labels of every frame of a pair of annotation files, each once; looks at no image and leaves no frame out.
 
     Raises:
         DataError: a file is missing or is not of BDD-OIA's form.
@@ -145,7 +146,7 @@ def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
 
 
 def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) -> Iterator[FrameLabels]:
-    reasons_of = _reasons_by_name(reasons, faults, order)
+    reasons_of, seen = _reasons_by_name(reasons, faults, order), set[str]()
     pairs = zip_longest(items(actions, "images.item"), items(actions, "annotations.item"), fillvalue=_NOTHING)
     for index, (image, annotation) in enumerate(pairs):
         place = f"{actions}: images[{index}]"
@@ -160,6 +161,10 @@ def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) ->
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
             continue
+        if name in seen:
+            faults.drop(DUPLICATE_ID, name, f"{place}: {name} has actions more than once; the first count")
+            continue
+        seen.add(name)
         yield name, found, reasons_of.pop(name, None)
     for name in reasons_of:
         faults.drop(UNPAIRED, name, f"{reasons}: {name} has reasons, but no actions in {actions}")
@@ -198,7 +203,9 @@ def _sample(
     unlabelled: bool,
 ) -> DrivingSample | None:
     frame_id = str(PurePosixPath(name).with_suffix(""))
-    if len(ACTIONS) in actions:
+    if len(ACTIONS) in actions and unlabelled:
+        faults.dropped[CONFUSED].append(name)  # by the benchmark's own rule: no fault of the file, so never strict
+    elif len(ACTIONS) in actions:
         faults.drop(CONFUSED, name, f"{name}: the annotators were confused (fifth action bit)")
     elif reasons is None:
         faults.drop(UNPAIRED, name, f"{name} has actions, but no usable reasons")

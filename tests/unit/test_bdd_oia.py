@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.errors import DataError
-from data.faults import LoadedSamples
+from data.faults import Faults, LoadedSamples
 from data.formats.bdd_oia import REASON_ORDERS, answer_text, load_bdd_oia
 from data.formats.bdd_oia_words import REASONS, actions_in, reasons_in
+from evaluation.suites.bdd_oia import questions
 from tests.drawn import damage, draw, written
 
 
@@ -107,6 +109,33 @@ def test_a_frame_whose_name_names_no_file_is_listed(root: Path, name: str) -> No
     assert [sample.id for sample in loaded.samples] == ["a.jpg"]
     assert loaded.dropped == {"malformed_entry": ["[0]"], "unpaired_entry": [name]}
     assert f"images[0].file_name must name a file, got {name!r}" in loaded.notes[0]
+
+
+def test_of_a_frame_that_is_listed_twice_the_first_actions_count(root: Path) -> None:
+    images = [{"id": number, "file_name": "a.jpg"} for number in range(2)]
+    annotations = [{"category": [1, 0, 0, 0]}, {"category": [0, 1, 0, 0]}]
+    first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
+    second = written(root / "x_reasons.json", [{"reason": reason_bits(1), "file_name": "a.jpg"}])
+    loaded = load_bdd_oia(first, second, root)
+    assert [sample.labels["action"] for sample in loaded.samples] == [(0,)]
+    assert loaded.dropped == {"duplicate_id": ["a.jpg"]}
+    assert loaded.notes == (f"{first}: images[1]: a.jpg has actions more than once; the first count",)
+
+
+def test_the_benchmark_counts_frames_that_confused_people_also_when_it_is_strict(root: Path) -> None:
+    images = [{"id": number, "file_name": name} for number, name in enumerate(("a.jpg", "b.jpg"))]
+    annotations = [{"category": [1, 0, 0, 0, 0]}, {"category": [0, 0, 0, 0, 1]}]
+    first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
+    reasons = [{"reason": reason_bits(1), "file_name": name} for name in ("a.jpg", "b.jpg")]
+    second = written(root / "x_reasons.json", reasons)
+    options = argparse.Namespace(
+        actions=first, reasons=second, image_root=root, frames=1, reason_order="annotation", reply="decide"
+    )
+    faults = Faults(strict=True)
+    assert [question.sample.id for question in questions(options, faults)] == ["a.jpg"]
+    assert faults.as_dict() == {"confused_label": ["b.jpg"]}
+    with pytest.raises(DataError, match="annotators were confused"):
+        load_bdd_oia(first, second, root, strict=True)
 
 
 def test_a_clip_with_too_few_frames_is_a_fault_that_says_how_many(root: Path) -> None:
