@@ -94,8 +94,10 @@ def load_jsonl(path: Path, image_root: Path | None = None, strict: bool = False)
     return collected(path, "jsonl", read_jsonl(path, faults, image_root), faults)
 
 
-def read_jsonl(path: Path, faults: Faults, image_root: Path | None = None) -> Iterator[DrivingSample]:
-    """As `load_jsonl`, one sample after the other in bounded memory.
+def read_jsonl(
+    path: Path, faults: Faults, image_root: Path | None = None, *, check_images: bool = True
+) -> Iterator[DrivingSample]:
+    """As `load_jsonl`, one sample after the other in bounded memory; without `check_images` none need be there.
 
     Raises:
         DataError: as `load_jsonl`, or a frame id stands in two scenes; a file without a usable line gives no sample.
@@ -104,7 +106,7 @@ def read_jsonl(path: Path, faults: Faults, image_root: Path | None = None) -> It
         raise DataError(f"data.annotations {path} does not exist or is not a file")
     if image_root is not None and not image_root.is_dir():
         raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
-    return admitted(_samples(path, (image_root or path.parent).resolve(), faults), faults)
+    return admitted(_samples(path, (image_root or path.parent).resolve(), faults), faults, check_images=check_images)
 
 
 def write_jsonl(path: Path, samples: Iterable[DrivingSample]) -> int:

@@ -231,6 +231,15 @@ def test_a_missing_file_is_one_sentence_and_code_2(
     assert printed.count("\n") == 1
 
 
+def test_samples_are_scored_without_their_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"scene_id": "s", "task": "planning", "kind": "yes_no", "question": "Is it free?", "answer": "Yes."}
+    line = {"id": "q", "images": {"CAM_FRONT": "nowhere/a.jpg"}} | said
+    file = written(tmp_path / "own.jsonl", line)
+    assert evaluate.main(["drivelm_hard", "--answers", str(file), *predictions(tmp_path, {"q": "Yes."})]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["scored"], figures["faults"]) == (1, {})
+
+
 @pytest.mark.parametrize("files", [bdd_oia, drivelmm_o1, driveaction, open_loop])
 def test_an_unknown_id_is_counted_and_strict_makes_it_fatal(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
