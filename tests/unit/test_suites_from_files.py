@@ -255,6 +255,16 @@ def test_an_unknown_id_is_counted_and_strict_makes_it_fatal(
     assert "first: nobody is no question of the answer file" in capsys.readouterr().err
 
 
+def test_half_a_character_in_an_id_is_printed_as_json_writes_it(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    arguments = bdd_oia(tmp_path)
+    found = json.loads((tmp_path / "predictions.json").read_text())
+    written(tmp_path / "predictions.json", found | {"\ud800": "Stop."})
+    assert evaluate.main(arguments) == 0
+    assert rb"fault: \ud800 is no question" in capsysbinary.readouterr().out
+
+
 def test_scoring_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     for files in SUITES:
         (tmp_path / files.__name__).mkdir()
