@@ -48,7 +48,8 @@ def bdd_oia(root: Path) -> dict[str, Any]:
     images = {"images": [{"id": 0, "file_name": "a.jpg"}], "annotations": [{"category": [1, 0, 0, 0]}]}
     reasons = written(root / "r.json", [{"reason": reason_bits(0), "file_name": "a.jpg"}])
     actions = written(root / "a.json", images)
-    return {"annotations": actions, "reasons": reasons, "image_root": root, "frames": 2, "reason_order": "table"}
+    asked = {"frames": 2, "reason_order": "table", "reply": "structure"}
+    return {"annotations": actions, "reasons": reasons, "image_root": root, **asked}
 
 
 def driveaction(root: Path) -> dict[str, Any]:
