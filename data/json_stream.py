@@ -58,8 +58,8 @@ def small_value(path: Path) -> Any:
     """A small file as a whole.
 
     Raises:
-        DataError: it is missing, not JSON (line and column), not UTF-8 text, larger than 64 MiB, or holds what Python's JSON
-            reader refuses.
+        DataError: it is missing, not JSON (line and column), not UTF-8 text, larger than 64 MiB, or beyond what Python
+            reads (nested too deeply, a number of thousands of digits).
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
