@@ -25,8 +25,6 @@ from data.faults import (
     FAULTY_IMAGE,
     MALFORMED,
     Faults,
-    LoadedSamples,
-    collected,
 )
 from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
 
@@ -79,28 +77,19 @@ class _Line(_Model):
         return self
 
 
-def load_jsonl(path: Path, image_root: Path | None = None, strict: bool = False) -> LoadedSamples:
-    """Read a file of samples.
-
-    Args:
-        path: the JSONL file.
-        image_root: what relative image paths are resolved against, instead of the file's folder.
-        strict: a faulty line is an error.
-
-    Raises:
-        DataError: the file is missing or holds no usable sample.
-    """
-    faults = Faults(strict)
-    return collected(path, "jsonl", read_jsonl(path, faults, image_root), faults)
-
-
 def read_jsonl(
     path: Path, faults: Faults, image_root: Path | None = None, *, check_images: bool = True
 ) -> Iterator[DrivingSample]:
-    """As `load_jsonl`, one sample after the other in bounded memory; without `check_images` none need be there.
+    """Read a file of samples, one after the other in bounded memory.
+
+    Args:
+        path: the JSONL file; one without a usable line gives no sample.
+        faults: takes what is wrong with its lines.
+        image_root: what relative image paths are resolved against, instead of the file's folder.
+        check_images: leave samples out whose images cannot be read; without it no image need be there.
 
     Raises:
-        DataError: as `load_jsonl`, or a frame id stands in two scenes; a file without a usable line gives no sample.
+        DataError: the file is missing, or a frame id stands in two scenes.
     """
     if not path.is_file():
         raise DataError(f"data.annotations {path} does not exist or is not a file")

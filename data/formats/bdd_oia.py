@@ -20,8 +20,6 @@ from data.faults import (
     MALFORMED,
     UNPAIRED,
     Faults,
-    LoadedSamples,
-    collected,
 )
 from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS
 from data.json_stream import items, outermost
@@ -56,40 +54,6 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _NOTHING = object()
 
 
-def load_bdd_oia(
-    actions: Path,
-    reasons: Path,
-    image_root: Path,
-    frames: int = 1,
-    reason_order: ReasonOrder = "annotation",
-    reply: Reply = "decide",
-    strict: bool = False,
-) -> LoadedSamples:
-    """Read a pair of BDD-OIA annotation files.
-
-    The answer is "Action: Move forward; Reason: Traffic light is green, Follow traffic"; `labels` holds the same as set
-    bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that the
-    annotators were confused by (the fifth action bit) is dropped.
-
-    Args:
-        actions: JSON {images: [{id, file_name}], annotations: [{category: 4 or 5 bits}]}, paired by position.
-        reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
-        image_root: folder that `file_name` is resolved against.
-        frames: 1 takes the file itself. More takes so many frames of the folder that bears the file's name without its
-            suffix, in the order of their names, evenly spread and ending with the last; views are named `CAM_FRONT-3`
-            up to `CAM_FRONT`, the frame of the question.
-        reason_order: the order of the 21 bits in the file.
-        reply: what is asked for (`QUESTIONS`).
-        strict: a faulty entry is an error.
-
-    Raises:
-        DataError: a file is missing, is not JSON or holds no usable frame.
-    """
-    faults = Faults(strict)
-    samples = read_bdd_oia(actions, reasons, image_root, faults, frames, reason_order, reply)
-    return collected(actions, "bdd_oia", samples, faults)
-
-
 def read_bdd_oia(
     actions: Path,
     reasons: Path,
@@ -101,13 +65,27 @@ def read_bdd_oia(
     *,
     unlabelled: bool = False,
 ) -> Iterator[DrivingSample]:
-    """As `load_bdd_oia`, one sample after the other; of each frame its name and its reasons are kept in memory.
+    """Read a pair of BDD-OIA annotation files; of each frame its name and its reasons are kept in memory.
 
-    With `unlabelled` a frame without an action, or without a reason, is a sample too, as the benchmark scores it, and
-    one that confused the annotators is left out and counted, also with strict faults.
+    The answer is "Action: Move forward; Reason: Traffic light is green, Follow traffic"; `labels` holds the same as set
+    bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that the
+    annotators were confused by (the fifth action bit) is dropped.
+
+    Args:
+        actions: JSON {images: [{id, file_name}], annotations: [{category: 4 or 5 bits}]}, paired by position.
+        reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
+        image_root: folder that `file_name` is resolved against.
+        faults: takes what is wrong with the entries.
+        frames: 1 takes the file itself. More takes so many frames of the folder that bears the file's name without its
+            suffix, in the order of their names, evenly spread and ending with the last; views are named `CAM_FRONT-3`
+            up to `CAM_FRONT`, the frame of the question.
+        reason_order: the order of the 21 bits in the file.
+        reply: what is asked for (`QUESTIONS`).
+        unlabelled: a frame without an action, or without a reason, is a sample too, as the benchmark scores it, and
+            one that confused the annotators is left out and counted, also with strict faults.
 
     Raises:
-        DataError: as `load_bdd_oia`; files without a usable frame give no sample.
+        DataError: a file is missing or is not of BDD-OIA's form, or `image_root` is no folder.
     """
     labels = read_labels(actions, reasons, faults, reason_order)
     if frames < 1:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
-from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults, LoadedSamples, collected
+from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults
 from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import DrivingSample, Kind, Task
 
@@ -42,30 +42,6 @@ _TASKS: dict[str, Task] = {"Vision": "perception", "Language": "planning", "Acti
 _READ_ERRORS = (pa.ArrowException, OSError)
 
 
-def load_driveaction(
-    source: Path, image_folder: Path, mode: Mode = "A", language: Language = "en", strict: bool = False
-) -> LoadedSamples:
-    """Read DriveAction.
-
-    Sample ids are `slice_n`, n counting the rows of a slice, those of a damaged row group too; a slice is a scene and a
-    frame. Without options the answer is True or False, and the kind yes_no.
-
-    Args:
-        source: a parquet file, or a folder of them.
-        image_folder: where the images are written.
-        mode: which of a slice's other questions, with their answers, stand before its action questions.
-        language: the column of the texts, `content_en` or `content_cn`.
-        strict: a faulty row, row group or file is an error.
-
-    Raises:
-        DataError: there is no parquet file, none holds a usable row, or a mode with context is asked of files without
-            the column `qa_l0`.
-    """
-    faults = Faults(strict)
-    samples = read_driveaction(source, image_folder, faults, mode, language)
-    return collected(source, "driveaction", samples, faults)
-
-
 def read_driveaction(
     source: Path,
     image_folder: Path | None,
@@ -74,14 +50,22 @@ def read_driveaction(
     language: Language = "en",
     paths: dict[str, tuple[str, ...]] | None = None,
 ) -> Iterator[DrivingSample]:
-    """As `load_driveaction`, one sample after the other; only the texts of context questions are kept in memory.
+    """Read DriveAction, one sample after the other; only the texts of context questions are kept in memory.
 
-    Without `image_folder` no image is read or written, and the samples have none. `paths` is filled with the place of
-    each sample in the tree, by its id: the columns `qa_l0`, `qa_l1`, ... as far as the file has them and the row fills
-    them, so nothing where there is no `qa_l0`.
+    Sample ids are `slice_n`, n counting the rows of a slice, those of a damaged row group too; a slice is a scene and a
+    frame. Without options the answer is True or False, and the kind yes_no.
+
+    Args:
+        source: a parquet file, or a folder of them.
+        image_folder: where the images are written; None: none is read or written, and the samples have none.
+        faults: takes what is wrong with rows, row groups and files.
+        mode: which of a slice's other questions, with their answers, stand before its action questions.
+        language: the column of the texts, `content_en` or `content_cn`.
+        paths: is filled with the place of each sample in the tree, by its id: the columns `qa_l0`, `qa_l1`, ... as far
+            as the file has them and the row fills them, so nothing where there is no `qa_l0`.
 
     Raises:
-        DataError: as `load_driveaction`; files without a usable row give no sample.
+        DataError: there is no parquet file, or a mode with context is asked of files without the column `qa_l0`.
     """
     if mode not in get_args(Mode):
         raise DataError(f"data.context_mode must be one of {', '.join(get_args(Mode))}, got {mode}")

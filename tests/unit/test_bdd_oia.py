@@ -8,10 +8,11 @@ import pytest
 
 from data.errors import DataError
 from data.faults import Faults, LoadedSamples
-from data.formats.bdd_oia import REASON_ORDERS, answer_text, load_bdd_oia
+from data.formats.bdd_oia import REASON_ORDERS, answer_text
 from data.formats.bdd_oia_words import REASONS, actions_in, reasons_in
 from evaluation.suites.bdd_oia import questions
 from tests.drawn import damage, draw, written
+from tests.loaded import load_as
 
 
 def reason_bits(*positions: int) -> list[int]:
@@ -30,7 +31,7 @@ def load(root: Path, actions: dict[str, Any], reasons: dict[str, Any], **options
     annotations = [{"category": category} for category in actions.values()]
     first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
     second = written(root / "x_reasons.json", [{"reason": bits, "file_name": name} for name, bits in reasons.items()])
-    return load_bdd_oia(first, second, root, **options)
+    return load_as("bdd_oia", first, root, reasons=second, **options)
 
 
 def test_a_frame_gives_its_actions_and_reasons_in_words_and_as_bits(root: Path) -> None:
@@ -116,7 +117,7 @@ def test_of_a_frame_that_is_listed_twice_the_first_actions_count(root: Path) -> 
     annotations = [{"category": [1, 0, 0, 0]}, {"category": [0, 1, 0, 0]}]
     first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
     second = written(root / "x_reasons.json", [{"reason": reason_bits(1), "file_name": "a.jpg"}])
-    loaded = load_bdd_oia(first, second, root)
+    loaded = load_as("bdd_oia", first, root, reasons=second)
     assert [sample.labels["action"] for sample in loaded.samples] == [(0,)]
     assert loaded.dropped == {"duplicate_id": ["a.jpg"]}
     assert loaded.notes == (f"{first}: images[1]: a.jpg has actions more than once; the first count",)
@@ -135,7 +136,7 @@ def test_the_benchmark_counts_frames_that_confused_people_also_when_it_is_strict
     assert [question.sample.id for question in questions(options, faults)] == ["a.jpg"]
     assert faults.as_dict() == {"confused_label": ["b.jpg"]}
     with pytest.raises(DataError, match="annotators were confused"):
-        load_bdd_oia(first, second, root, strict=True)
+        load_as("bdd_oia", first, root, reasons=second, strict=True)
 
 
 def test_a_clip_with_too_few_frames_is_a_fault_that_says_how_many(root: Path) -> None:
@@ -148,7 +149,7 @@ def test_lists_of_unlike_length_lose_only_their_rest(root: Path) -> None:
     images = [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
     first = written(root / "x_actions.json", {"images": images, "annotations": [{"category": [1, 0, 0, 0]}]})
     second = written(root / "x_reasons.json", [{"reason": reason_bits(1), "file_name": "a.jpg"}])
-    loaded = load_bdd_oia(first, second, root)
+    loaded = load_as("bdd_oia", first, root, reasons=second)
     assert (len(loaded.samples), loaded.dropped) == (1, {"unpaired_entry": ["[1]"]})
 
 
