@@ -1,7 +1,7 @@
 """What every loader does with an entry it has read: makes the sample, and checks ids, images and coordinates.
 
-Works on streams: what is kept in memory does not grow with the file (ids are kept as bits, image checks in a bounded
-cache), so a reader's generator stays a generator.
+Works on streams, so a reader's generator stays a generator. Of a file only its ids stay in memory, DriveLM's as a bit
+each (`SeenIds`), and a bounded number of image checks.
 """
 
 from __future__ import annotations
@@ -83,10 +83,13 @@ def make_sample(
     )
 
 
-def admitted(samples: Iterable[DrivingSample], faults: Faults) -> Iterator[DrivingSample]:
-    """The samples whose images can be read and whose id is new; odd and outlying coordinates are listed and kept."""
+def admitted(samples: Iterable[DrivingSample], faults: Faults, *, check_images: bool = True) -> Iterator[DrivingSample]:
+    """The samples whose images can be read and whose id is new; odd and outlying coordinates are listed and kept.
+
+    Without `check_images` no image is looked at.
+    """
     seen = SeenIds()
-    for sample in _with_readable_images(samples, faults):
+    for sample in _with_readable_images(samples, faults) if check_images else samples:
         if not seen.add(sample.id):
             faults.drop(DUPLICATE_ID, sample.id, f"question {sample.id} is in the file more than once")
             continue
@@ -95,7 +98,10 @@ def admitted(samples: Iterable[DrivingSample], faults: Faults) -> Iterator[Drivi
 
 
 class SeenIds:
-    """A set of ids that takes a bit for an id `stem_number` of a stem that was seen (DriveLM: `scene_frame_7`)."""
+    """A set of ids that takes a bit for an id `stem_number` of a stem that was seen (DriveLM: `scene_frame_7`).
+
+    Numbers above 9999 and all other ids are kept whole.
+    """
 
     def __init__(self) -> None:
         """An empty set."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.errors import DataError
 from data.formats.drivelm import load_drivelm
 from data.reasoning.reasoning import ReasoningFile
 from data.reasoning.teacher import FRAME_SIZE, TeacherSettings, distil
@@ -38,8 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     """`prepare_data.py distil`; the exit code.
 
     Raises:
-        DataError: the data cannot be read, or the teacher does not answer.
+        DataError: a number is not positive, the data cannot be read, or the teacher does not answer.
     """
+    for name in ("attempts", "concurrent", "limit"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise DataError(f"--{name} must be at least 1, got {value}")
     loaded = load_drivelm(arguments.annotations, arguments.image_root)
     print(loaded.summary, flush=True)
     teacher = TeacherSettings(

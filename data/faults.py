@@ -71,7 +71,8 @@ class Faults:
 
     def as_dict(self) -> dict[str, list[str]]:
         """Reason to ids, dropped and kept together."""
-        return dict(self.dropped) | dict(self.kept)
+        reasons = self.dropped | self.kept
+        return {reason: [*self.dropped.get(reason, ()), *self.kept.get(reason, ())] for reason in reasons}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from PIL import Image
 
 from data.errors import DataError
-from data.sample import CAMERAS, DrivingSample
 
 MAX_PIXELS = 40_000_000
 """Largest image that is decoded: 28 times a nuScenes frame. A small file may unpack to gigabytes of pixels."""
@@ -73,19 +72,6 @@ def jpeg_data_uri(image: Image.Image, quality: int = 90) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def check_images(sample: DrivingSample) -> None:
-    """Check that a sample has its six cameras and that each image can be read to its last byte.
-
-    Raises:
-        ImageError: names the first file that cannot, or the cameras that are missing.
-    """
-    missing = [camera for camera in CAMERAS if camera not in sample.images]
-    if missing:
-        raise ImageError(f"sample {sample.id} has no image for {', '.join(missing)}; six cameras are needed")
-    for camera in CAMERAS:
-        check_image(sample.images[camera])
 
 
 def faulty_images(paths: Iterable[str]) -> dict[str, str]:

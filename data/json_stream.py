@@ -29,6 +29,8 @@ def outermost(path: Path, setting: str = "data.annotations") -> Outermost:
         while (first := file.read(1)) in (b" ", b"\t", b"\r", b"\n"):
             pass
     if first not in (b"{", b"["):
+        if path.stat().st_size > _REREAD_BYTES:
+            raise DataError(f"{setting} {path} begins with neither an object nor a list of JSON")
         small_value(path)
         return "other"
     return "object" if first == b"{" else "list"
@@ -56,16 +58,21 @@ def small_value(path: Path) -> Any:
     """A small file as a whole.
 
     Raises:
-        DataError: it is not JSON (line and column), not UTF-8 text, or larger than 64 MiB.
+        DataError: it is missing, not JSON (line and column), not UTF-8 text, larger than 64 MiB, or beyond what Python
+            reads (nested too deeply, a number of thousands of digits).
     """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist or is not a file")
     if path.stat().st_size > _REREAD_BYTES:
-        raise DataError(f"{path} is not valid JSON: it begins with neither an object nor a list")
+        raise DataError(f"{path} is larger than {_REREAD_BYTES >> 20} MiB, the most that is read as a whole")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand lists in each other
+        raise DataError(f"{path} is beyond what can be read: {error}") from None
 
 
 def _streamed(path: Path, parse: Any) -> Iterator[Any]:
@@ -78,6 +85,8 @@ def _streamed(path: Path, parse: Any) -> Iterator[Any]:
 
 def _broken(path: Path, file: BinaryIO, error: Exception) -> DataError:
     said = str(error).splitlines()[0]
+    if "overflow" in said:
+        return DataError(f"{path} holds a number of more than 64 bits: {said} within the first {file.tell()} bytes")
     if path.stat().st_size <= _REREAD_BYTES:
         try:
             small_value(path)

@@ -25,8 +25,6 @@ from data.faults import (
     FAULTY_IMAGE,
     MALFORMED,
     Faults,
-    LoadedSamples,
-    collected,
 )
 from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
 
@@ -79,32 +77,25 @@ class _Line(_Model):
         return self
 
 
-def load_jsonl(path: Path, image_root: Path | None = None, strict: bool = False) -> LoadedSamples:
-    """Read a file of samples.
+def read_jsonl(
+    path: Path, faults: Faults, image_root: Path | None = None, *, check_images: bool = True
+) -> Iterator[DrivingSample]:
+    """Read a file of samples, one after the other in bounded memory.
 
     Args:
-        path: the JSONL file.
+        path: the JSONL file; one without a usable line gives no sample.
+        faults: takes what is wrong with its lines.
         image_root: what relative image paths are resolved against, instead of the file's folder.
-        strict: a faulty line is an error.
+        check_images: leave samples out whose images cannot be read; without it no image need be there.
 
     Raises:
-        DataError: the file is missing or holds no usable sample.
-    """
-    faults = Faults(strict)
-    return collected(path, "jsonl", read_jsonl(path, faults, image_root), faults)
-
-
-def read_jsonl(path: Path, faults: Faults, image_root: Path | None = None) -> Iterator[DrivingSample]:
-    """As `load_jsonl`, one sample after the other in bounded memory.
-
-    Raises:
-        DataError: as `load_jsonl`; a file without a usable line gives no sample.
+        DataError: the file is missing, or a frame id stands in two scenes.
     """
     if not path.is_file():
         raise DataError(f"data.annotations {path} does not exist or is not a file")
     if image_root is not None and not image_root.is_dir():
         raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
-    return admitted(_samples(path, (image_root or path.parent).resolve(), faults), faults)
+    return admitted(_samples(path, (image_root or path.parent).resolve(), faults), faults, check_images=check_images)
 
 
 def write_jsonl(path: Path, samples: Iterable[DrivingSample]) -> int:
@@ -189,6 +180,7 @@ class _Place:
 
 
 def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    scene_of: dict[str, str] = {}
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if not raw.strip():
@@ -201,6 +193,11 @@ def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
                 where = ".".join(map(str, first["loc"]))
                 faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
                 continue
+            if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
+                raise DataError(
+                    f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
+                    f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
+                )
             sample = _sample(line, place, root, faults)
             if sample is not None:
                 yield sample

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from data.errors import DataError
 from data.faults import Faults
-from data.formats.bdd_oia import ReasonOrder
+from data.formats.bdd_oia import ReasonOrder, Reply
 from data.formats.driveaction import Language, Mode
 from data.settings import DataSettings
 
@@ -28,6 +28,7 @@ def add_source_arguments(parser: argparse.ArgumentParser, clip_frames: str = "--
     parser.add_argument("--strict", action="store_true", help="stop at the first faulty entry")
     parser.add_argument("--reasons", type=Path, help="bdd_oia: the *_reasons.json file")
     parser.add_argument("--reason-order", choices=get_args(ReasonOrder), help="bdd_oia: order of its 21 reasons")
+    parser.add_argument("--reply", choices=get_args(Reply), help="bdd_oia: what is asked for (default: decide)")
     parser.add_argument(clip_frames, dest="frames", type=int, help="bdd_oia: frames of each clip; 1 is the last alone")
     parser.add_argument("--visual-descriptions", type=Path, help="drivebench: visual_description.json")
     parser.add_argument("--without-images", action="store_true", help="drivebench: ask without images")
@@ -36,8 +37,8 @@ def add_source_arguments(parser: argparse.ArgumentParser, clip_frames: str = "--
     parser.add_argument("--name-cameras", action="store_true", help="drivelmm_o1: cameras instead of stitched tiles")
 
 
-def source_settings(options: argparse.Namespace) -> DataSettings:
-    """The settings that the options give.
+def source_settings(options: argparse.Namespace, clip_frames: str = "--frames") -> DataSettings:
+    """The settings that the options give; `clip_frames` as in `add_source_arguments`.
 
     Raises:
         DataError: a value does not fit; the option is named.
@@ -47,7 +48,9 @@ def source_settings(options: argparse.Namespace) -> DataSettings:
         return DataSettings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        raise DataError(f"--{'.'.join(map(str, first['loc'])).replace('_', '-')}: {first['msg']}") from None
+        name = ".".join(map(str, first["loc"]))
+        flag = clip_frames if name == "frames" else f"--{name.replace('_', '-')}"
+        raise DataError(f"{flag}: {first['msg']}") from None
 
 
 def counts(faults: Faults) -> dict[str, Any]:

@@ -7,7 +7,6 @@ of three. Both are in the LiDAR frame of the key frame: x to the right, y ahead,
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,8 +23,6 @@ TURN_M = 2.0
 """Lateral offset at the end of the future from which a trajectory is a turn (UniAD)."""
 UNIAD_COMMANDS: tuple[Command, ...] = ("right", "left", "forward")
 """Command by UniAD's index, and by the place of VAD's bit ("straight" is forward)."""
-
-_POINT = re.compile(r"\(\s*([+-]?\d+(?:\.\d+)?)\s*,\s*([+-]?\d+(?:\.\d+)?)\s*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +90,6 @@ def command_of(future: Sequence[Sequence[float]]) -> Command:
 def waypoint_text(points: Iterable[Sequence[float]]) -> str:
     """A list such as "[(0.02, 3.11), (0.05, 6.20)]": x and y with two decimals."""
     return f"[{', '.join(f'({_zero(x):.2f}, {_zero(y):.2f})' for x, y, *_ in points)}]"
-
-
-def read_waypoints(text: str) -> tuple[tuple[float, float], ...]:
-    """The (x, y) pairs in round brackets of a text, in order; anything else is passed over."""
-    return tuple((float(x), float(y)) for x, y in _POINT.findall(text))
 
 
 def _zero(value: float) -> float:

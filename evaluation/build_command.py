@@ -51,9 +51,20 @@ _SETS = {
     "hard": "frames that several models find hard, none of them trained on (DriveLM-Hard)",
     "unfiltered": "frames and questions drawn from all, whatever their difficulty: what filtering is compared with",
 }
+_CLIP_FRAMES = "--clip-frames"
+"""The reader's own `frames`; `--frames` is how many are drawn."""
 _READER_FILES = ("reasons", "visual_descriptions")
 """Settings of a reader that name a file."""
-_READER_FLAGS = {"strict", "reason_order", "frames", "without_images", "context_mode", "language", "name_cameras"}
+_READER_FLAGS = {
+    "strict",
+    "reason_order",
+    "reply",
+    "frames",
+    "without_images",
+    "context_mode",
+    "language",
+    "name_cameras",
+}
 """Settings of a reader that say how to read."""
 
 
@@ -94,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 metavar="SHARE",
                 help="repeat questions until every action occurs at least SHARE times as often as the most frequent",
             )
-        add_source_arguments(one, clip_frames="--clip-frames")
+        add_source_arguments(one, clip_frames=_CLIP_FRAMES)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -106,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     out: Path = options.out.resolve()
     if out.exists() and not out.is_dir():
         raise DataError(f"--out {options.out} is a file: name a folder")
-    reader = source_settings(options)
+    reader = source_settings(options, _CLIP_FRAMES)
     settings = _settings(options, reader, out)
     inputs = _inputs(options, reader)
     if not options.overwrite and is_up_to_date(out, settings, inputs):

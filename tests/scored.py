@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.jsonl import load_jsonl
 from data.sample import DrivingSample
 from evaluation.suites.record import write_record
 from prepare_data import main
 from tests.drawn import draw
+from tests.loaded import load_as
 from tests.suite_runs import answer, record
 
 WORDS = ("straight. The ego vehicle is driving slowly.", "straight. The ego vehicle is driving slowly.", "to the left.")
@@ -101,8 +101,8 @@ def training(folder: Path, out: str, *more: object) -> int:
 
 
 def ids(path: Path) -> list[str]:
-    return [sample.id for sample in load_jsonl(path).samples]
+    return [sample.id for sample in load_as("jsonl", path).samples]
 
 
 def frames(path: Path) -> set[str]:
-    return {sample.frame_id for sample in load_jsonl(path).samples}
+    return {sample.frame_id for sample in load_as("jsonl", path).samples}

@@ -20,8 +20,6 @@ from data.faults import (
     MALFORMED,
     UNPAIRED,
     Faults,
-    LoadedSamples,
-    collected,
 )
 from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS
 from data.json_stream import items, outermost
@@ -56,40 +54,6 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _NOTHING = object()
 
 
-def load_bdd_oia(
-    actions: Path,
-    reasons: Path,
-    image_root: Path,
-    frames: int = 1,
-    reason_order: ReasonOrder = "annotation",
-    reply: Reply = "decide",
-    strict: bool = False,
-) -> LoadedSamples:
-    """Read a pair of BDD-OIA annotation files.
-
-    The answer is "Action: Move forward; Reason: Traffic light is green, Follow traffic"; `labels` holds the same as set
-    bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that the
-    annotators were confused by (the fifth action bit) is dropped.
-
-    Args:
-        actions: JSON {images: [{id, file_name}], annotations: [{category: 4 or 5 bits}]}, paired by position.
-        reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
-        image_root: folder that `file_name` is resolved against.
-        frames: 1 takes the file itself. More takes so many frames of the folder that bears the file's name without its
-            suffix, in the order of their names, evenly spread and ending with the last; views are named `CAM_FRONT-3`
-            up to `CAM_FRONT`, the frame of the question.
-        reason_order: the order of the 21 bits in the file.
-        reply: what is asked for (`QUESTIONS`).
-        strict: a faulty entry is an error.
-
-    Raises:
-        DataError: a file is missing, is not JSON or holds no usable frame.
-    """
-    faults = Faults(strict)
-    samples = read_bdd_oia(actions, reasons, image_root, faults, frames, reason_order, reply)
-    return collected(actions, "bdd_oia", samples, faults)
-
-
 def read_bdd_oia(
     actions: Path,
     reasons: Path,
@@ -101,12 +65,27 @@ def read_bdd_oia(
     *,
     unlabelled: bool = False,
 ) -> Iterator[DrivingSample]:
-    """As `load_bdd_oia`, one sample after the other; of the reasons a bit each is kept in memory.
+    """Read a pair of BDD-OIA annotation files; of each frame its name and its reasons are kept in memory.
 
-    With `unlabelled` a frame without an action, or without a reason, is a sample too, as the benchmark scores it.
+    The answer is "Action: Move forward; Reason: Traffic light is green, Follow traffic"; `labels` holds the same as set
+    bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that the
+    annotators were confused by (the fifth action bit) is dropped.
+
+    Args:
+        actions: JSON {images: [{id, file_name}], annotations: [{category: 4 or 5 bits}]}, paired by position.
+        reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
+        image_root: folder that `file_name` is resolved against.
+        faults: takes what is wrong with the entries.
+        frames: 1 takes the file itself. More takes so many frames of the folder that bears the file's name without its
+            suffix, in the order of their names, evenly spread and ending with the last; views are named `CAM_FRONT-3`
+            up to `CAM_FRONT`, the frame of the question.
+        reason_order: the order of the 21 bits in the file.
+        reply: what is asked for (`QUESTIONS`).
+        unlabelled: a frame without an action, or without a reason, is a sample too, as the benchmark scores it, and
+            one that confused the annotators is left out and counted, also with strict faults.
 
     Raises:
-        DataError: as `load_bdd_oia`; files without a usable frame give no sample.
+        DataError: a file is missing or is not of BDD-OIA's form, or `image_root` is no folder.
     """
     labels = read_labels(actions, reasons, faults, reason_order)
     if frames < 1:
@@ -124,7 +103,7 @@ def read_bdd_oia(
 def read_labels(
     actions: Path, reasons: Path, faults: Faults, reason_order: ReasonOrder = "annotation"
 ) -> Iterator[FrameLabels]:
-    """The labels of every frame of a pair of annotation files; looks at no image and leaves no frame out.
+    """The labels of every frame of a pair of annotation files, each once; looks at no image and leaves no frame out.
 
     Raises:
         DataError: a file is missing or is not of BDD-OIA's form.
@@ -145,7 +124,7 @@ def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
 
 
 def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) -> Iterator[FrameLabels]:
-    reasons_of = _reasons_by_name(reasons, faults, order)
+    reasons_of, seen = _reasons_by_name(reasons, faults, order), set[str]()
     pairs = zip_longest(items(actions, "images.item"), items(actions, "annotations.item"), fillvalue=_NOTHING)
     for index, (image, annotation) in enumerate(pairs):
         place = f"{actions}: images[{index}]"
@@ -154,10 +133,16 @@ def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) ->
             continue
         try:
             name = member(expect(image, dict, place), "file_name", str, place)
+            if not PurePosixPath(name).name:
+                raise RecordError(f"{place}.file_name must name a file, got {name!r}")
             found = _set_bits(annotation, "category", f"{actions}: annotations[{index}]", 4, 5)
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
             continue
+        if name in seen:
+            faults.drop(DUPLICATE_ID, name, f"{place}: {name} has actions more than once; the first count")
+            continue
+        seen.add(name)
         yield name, found, reasons_of.pop(name, None)
     for name in reasons_of:
         faults.drop(UNPAIRED, name, f"{reasons}: {name} has reasons, but no actions in {actions}")
@@ -196,7 +181,9 @@ def _sample(
     unlabelled: bool,
 ) -> DrivingSample | None:
     frame_id = str(PurePosixPath(name).with_suffix(""))
-    if len(ACTIONS) in actions:
+    if len(ACTIONS) in actions and unlabelled:
+        faults.dropped[CONFUSED].append(name)  # by the benchmark's own rule: no fault of the file, so never strict
+    elif len(ACTIONS) in actions:
         faults.drop(CONFUSED, name, f"{name}: the annotators were confused (fifth action bit)")
     elif reasons is None:
         faults.drop(UNPAIRED, name, f"{name} has actions, but no usable reasons")
@@ -224,7 +211,7 @@ def _sample(
 def _images(name: str, root: Path, frames: int) -> dict[str, str] | str:
     """The views of a frame, the oldest first; or a sentence on what is wrong."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
+    if path.is_absolute() or ".." in path.parts:
         return f"image path {name!r} leads out of data.image_root"
     if frames == 1:
         return {FRAME: str(root / path)}

@@ -23,13 +23,14 @@ import pyarrow.parquet as pq
 from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
-from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults, LoadedSamples, collected
+from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults
 from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import DrivingSample, Kind, Task
 
 Mode = Literal["V-L-A", "V-A", "L-A", "A"]
 Language = Literal["en", "cn"]
 IMAGES = ("image_0", "image_1", "image_2")
+SLICE = "question_slice_id"
 CATEGORY = "qa_l0"
 """The column that says Vision, Language or Action."""
 LEVEL = re.compile(r"qa_l(\d+)")
@@ -41,30 +42,6 @@ _TASKS: dict[str, Task] = {"Vision": "perception", "Language": "planning", "Acti
 _READ_ERRORS = (pa.ArrowException, OSError)
 
 
-def load_driveaction(
-    source: Path, image_folder: Path, mode: Mode = "A", language: Language = "en", strict: bool = False
-) -> LoadedSamples:
-    """Read DriveAction.
-
-    Sample ids are `slice_n`, n counting the rows of a slice; a slice is a scene and a frame. Without options the answer
-    is True or False, and the kind yes_no.
-
-    Args:
-        source: a parquet file, or a folder of them.
-        image_folder: where the images are written.
-        mode: which of a slice's other questions, with their answers, stand before its action questions.
-        language: the column of the texts, `content_en` or `content_cn`.
-        strict: a faulty row, row group or file is an error.
-
-    Raises:
-        DataError: there is no parquet file, none holds a usable row, or a mode with context is asked of files without
-            the column `qa_l0`.
-    """
-    faults = Faults(strict)
-    samples = read_driveaction(source, image_folder, faults, mode, language)
-    return collected(source, "driveaction", samples, faults)
-
-
 def read_driveaction(
     source: Path,
     image_folder: Path | None,
@@ -73,14 +50,22 @@ def read_driveaction(
     language: Language = "en",
     paths: dict[str, tuple[str, ...]] | None = None,
 ) -> Iterator[DrivingSample]:
-    """As `load_driveaction`, one sample after the other; only the texts of context questions are kept in memory.
+    """Read DriveAction, one sample after the other; only the texts of context questions are kept in memory.
 
-    Without `image_folder` no image is read or written, and the samples have none. `paths` is filled with the place of
-    each sample in the tree, by its id: the columns `qa_l0`, `qa_l1`, ... as far as the file has them and the row fills
-    them, so nothing where there is no `qa_l0`.
+    Sample ids are `slice_n`, n counting the rows of a slice, those of a damaged row group too; a slice is a scene and a
+    frame. Without options the answer is True or False, and the kind yes_no.
+
+    Args:
+        source: a parquet file, or a folder of them.
+        image_folder: where the images are written; None: none is read or written, and the samples have none.
+        faults: takes what is wrong with rows, row groups and files.
+        mode: which of a slice's other questions, with their answers, stand before its action questions.
+        language: the column of the texts, `content_en` or `content_cn`.
+        paths: is filled with the place of each sample in the tree, by its id: the columns `qa_l0`, `qa_l1`, ... as far
+            as the file has them and the row fills them, so nothing where there is no `qa_l0`.
 
     Raises:
-        DataError: as `load_driveaction`; files without a usable row give no sample.
+        DataError: there is no parquet file, or a mode with context is asked of files without the column `qa_l0`.
     """
     if mode not in get_args(Mode):
         raise DataError(f"data.context_mode must be one of {', '.join(get_args(Mode))}, got {mode}")
@@ -101,16 +86,28 @@ def _samples(
     paths: dict[str, tuple[str, ...]] | None,
 ) -> Iterator[DrivingSample]:
     contexts = _contexts(files, categories, content) if categories else {}
-    columns = ["question_slice_id", CATEGORY, content, *(IMAGES if image_folder is not None else ())]
+    columns = [SLICE, CATEGORY, content, *(IMAGES if image_folder is not None else ())]
     numbers: Counter[str] = Counter()
+    gap = ""
+    """Where rows were lost uncounted: from there on nobody knows the number of a row in its slice."""
+    lost: set[str] = set()
     for file in files:
-        for place, row in _rows(file, columns, faults):
+        for place, row, readable in _rows(file, columns, faults):
+            if not (row or readable):
+                gap = gap or place
+                continue
             try:
-                slice_id = str(member(row, "question_slice_id", object, place) or "")
+                slice_id = str(member(row, SLICE, object, place) or "")
                 if not slice_id:
-                    raise RecordError(f"{place} has no question_slice_id")
+                    raise RecordError(f"{place} has no {SLICE}")
                 id_ = f"{slice_id}_{numbers[slice_id]}"
                 numbers[slice_id] += 1
+                if gap and slice_id not in lost:
+                    lost.add(slice_id)
+                    note = f"slice {slice_id} is left out from {place} on: {gap} may hold rows of it, uncounted"
+                    faults.drop(UNREADABLE_PART, slice_id, note)
+                if gap or not readable:
+                    continue
                 path = _path(row, place)
                 sample = _sample(row, id_, slice_id, place, image_folder, contexts.get(slice_id, []), content, faults)
             except RecordError as error:
@@ -129,31 +126,45 @@ def _path(row: dict[str, Any], place: str) -> tuple[str, ...]:
     return tuple(takewhile(bool, steps))
 
 
-def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and row, of some columns and those of the tree.
+def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Place and row, of some columns and those of the tree, and whether it could be read.
 
-    A file or row group that cannot be read is listed (without `faults`: passed over).
+    A file or row group that cannot be read is listed (without `faults`: passed over). Its rows then have the column of
+    their slice alone; where that cannot be read either, one empty row stands for them.
     """
     try:
         parquet = pq.ParquetFile(file)
     except _READ_ERRORS as error:
         if faults:
             faults.drop(UNREADABLE_PART, str(file), f"{file} cannot be read as parquet (cut off?): {_line(error)}")
+        yield str(file), {}, False
         return
     with parquet:
         present = [name for name in parquet.schema_arrow.names if name in columns or LEVEL.fullmatch(name)]
         number = 0
         for group in range(parquet.num_row_groups):
-            first, number = number, number + parquet.metadata.row_group(group).num_rows
+            first = start = number
+            number += parquet.metadata.row_group(group).num_rows
             try:
                 for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=present, use_threads=False):
                     for row in batch.to_pylist():
-                        yield f"{file}: row {first}", row
+                        yield f"{file}: row {first}", row, True
                         first += 1
             except _READ_ERRORS as error:
+                place = f"{file}: row group {group}"
                 if faults:
-                    note = f"{file}: row group {group} cannot be read from row {first} on: {_line(error)}"
-                    faults.drop(UNREADABLE_PART, f"{file}: row group {group}", note)
+                    note = f"{place} cannot be read from row {first} on: {_line(error)}"
+                    faults.drop(UNREADABLE_PART, place, note)
+                for row in _slice_column(parquet, group, first - start):
+                    yield place, row, False
+
+
+def _slice_column(parquet: pq.ParquetFile, group: int, read: int) -> list[dict[str, Any]]:
+    """The rows of a row group from the first unread one on, with their slice alone; one empty row if it is damaged."""
+    try:
+        return list(parquet.read_row_group(group, columns=[SLICE], use_threads=False).to_pylist()[read:])
+    except _READ_ERRORS:
+        return [{}]
 
 
 def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> dict[str, list[str]]:
@@ -161,7 +172,7 @@ def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> d
     found: defaultdict[str, dict[str, list[str]]] = defaultdict(lambda: {category: [] for category in categories})
     named = False
     for file in files:
-        for place, row in _rows(file, ["question_slice_id", CATEGORY, content], None):
+        for place, row, _ in _rows(file, [SLICE, CATEGORY, content], None):
             named = named or CATEGORY in row
             if row.get(CATEGORY) not in categories:
                 continue
@@ -171,7 +182,7 @@ def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> d
                 continue  # listed when the row itself is read
             if question and answer:
                 told = options.get(answer, answer)
-                found[str(row.get("question_slice_id"))][row[CATEGORY]].append(f"Q: {question}\nA: {told}")
+                found[str(row.get(SLICE))][row[CATEGORY]].append(f"Q: {question}\nA: {told}")
     if not named:
         raise DataError(
             f"{files[0]} has no column {CATEGORY}, so data.context_mode must be A: no row says what it asks about"

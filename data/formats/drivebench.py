@@ -14,7 +14,7 @@ from typing import Any
 from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
-from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults
 from data.formats.drivelm import key_objects
 from data.formats.nuscenes_images import BadFrame, six_images
 from data.json_stream import items, members, outermost
@@ -33,38 +33,22 @@ Objects = dict[tuple[str, str], tuple[KeyObject, ...]]
 """Scene and frame token to annotated objects."""
 
 
-def load_drivebench(
-    annotations: Path,
-    image_root: Path | None,
-    visual_descriptions: Path | None = None,
-    strict: bool = False,
-) -> LoadedSamples:
-    """Read a DriveBench question file.
+def read_drivebench(
+    annotations: Path, image_root: Path | None, faults: Faults, visual_descriptions: Path | None = None
+) -> Iterator[DrivingSample]:
+    """Read a DriveBench question file, one sample after the other; the objects of all frames are kept in memory.
+
+    Sample ids are `scene_frame_i`, i counting the questions of a frame in the file.
 
     Args:
         annotations: JSON list of {scene_token, frame_token, question_type, question, answer, tag, image_path}.
         image_root: where the images lie: a folder with `samples/CAM_FRONT/...` (clean), or one with `CAM_FRONT/...`
             (a corruption, such as `corruption/Fog`). None: every question is asked without images.
+        faults: takes what is wrong with the entries.
         visual_descriptions: `visual_description.json`, whose objects two of the judge's rubrics also receive.
-        strict: a faulty entry is an error.
-
-    Sample ids are `scene_frame_i`, i counting the questions of a frame in the file.
 
     Raises:
-        DataError: a file is missing, is not JSON or holds no usable question, or `image_root` has no camera folders.
-    """
-    faults = Faults(strict)
-    samples = read_drivebench(annotations, image_root, faults, visual_descriptions)
-    return collected(annotations, "drivebench", samples, faults)
-
-
-def read_drivebench(
-    annotations: Path, image_root: Path | None, faults: Faults, visual_descriptions: Path | None = None
-) -> Iterator[DrivingSample]:
-    """As `load_drivebench`, one sample after the other; the objects of all frames are kept in memory.
-
-    Raises:
-        DataError: as `load_drivebench`; a file without a usable question gives no sample.
+        DataError: a file is missing or is not JSON, or `image_root` has no camera folders.
     """
     if outermost(annotations) != "list":
         raise DataError(f"{annotations} is no list of questions, as a DriveBench file is")

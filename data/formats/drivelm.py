@@ -186,7 +186,8 @@ def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults, tags:
         return
     tags.tagged += 1
     tag = entry["tag"]
-    if not set(tag if isinstance(tag, list) else [tag]) <= set(TAGS):
+    listed = tag if isinstance(tag, list) else [tag]
+    if not listed or not all(type(one) is int and one in TAGS for one in listed):  # true is no tag
         faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from data.admission import admitted, make_sample
 from data.errors import DataError
-from data.faults import FAULTY_IMAGE, MALFORMED, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.faults import FAULTY_IMAGE, MALFORMED, UNKNOWN_TASK, Faults
 from data.json_stream import items, outermost, small_value
 from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
@@ -24,8 +24,8 @@ OBJECTS = "key_object_infos"
 _LISTED = "llava_format.item"
 
 
-def load_drivelm_carla(source: Path, image_root: Path, strict: bool = False) -> LoadedSamples:
-    """Read DriveLM-CARLA.
+def read_drivelm_carla(source: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    """Read DriveLM-CARLA, one sample after the other in bounded memory.
 
     Sample ids are `scene_frame_i`: the scene is the folder of the route, the frame the image's name, i counts the
     frame's questions as they stand.
@@ -34,20 +34,10 @@ def load_drivelm_carla(source: Path, image_root: Path, strict: bool = False) -> 
         source: a generated file ({llava_format: [{image, conversations}]} or that list alone), or a folder of released
             files ({QA, key_object_infos, image_paths}), one a frame.
         image_root: the folder that image paths are relative to; a path is tried whole, then from each folder on.
-        strict: a faulty entry is an error.
+        faults: takes what is wrong with the entries.
 
     Raises:
-        DataError: there is no such file or folder, it is not JSON, or holds no usable question.
-    """
-    faults = Faults(strict)
-    return collected(source, "drivelm_carla", read_drivelm_carla(source, image_root, faults), faults)
-
-
-def read_drivelm_carla(source: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
-    """As `load_drivelm_carla`, one sample after the other in bounded memory.
-
-    Raises:
-        DataError: as `load_drivelm_carla`; a source without a usable question gives no sample.
+        DataError: there is no such file or folder, or it is not JSON.
     """
     if not image_root.is_dir():
         raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
@@ -70,8 +60,6 @@ def _released(folder: Path, faults: Faults) -> Iterator[tuple[str, Any]]:
     for file in sorted(folder.rglob("*.json")):
         try:
             yield str(file), small_value(file)
-        except RecordError:
-            raise
         except DataError as error:
             faults.drop(MALFORMED, str(file), str(error))
 
@@ -93,7 +81,8 @@ def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> I
         for number, (at, task, entry, keys) in enumerate(questions):
             id_ = f"{scene}_{name}_{number}"
             try:
-                question, answer = (text_member(turn, key, at) for turn, key in zip(entry, keys, strict=True))
+                records = (expect(turn, dict, at) for turn in entry)
+                question, answer = (text_member(turn, key, at) for turn, key in zip(records, keys, strict=True))
             except RecordError as error:
                 faults.drop(MALFORMED, id_, str(error))
                 continue

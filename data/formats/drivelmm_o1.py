@@ -14,7 +14,7 @@ from typing import Any
 from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
-from data.faults import MALFORMED, Faults, LoadedSamples, collected
+from data.faults import MALFORMED, Faults
 from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
 from data.json_stream import items, outermost
 from data.reasoning.reasoning import numbered, split_solution, steps_of
@@ -37,33 +37,21 @@ _ACTION = re.compile(
 )
 
 
-def load_drivelmm_o1(
-    annotations: Path, image_root: Path, name_cameras: bool = False, strict: bool = False
-) -> LoadedSamples:
-    """Read a DriveLMM-o1 file.
+def read_drivelmm_o1(
+    annotations: Path, image_root: Path | None, faults: Faults, name_cameras: bool = False
+) -> Iterator[DrivingSample]:
+    """Read a DriveLMM-o1 file, one sample after the other in bounded memory.
 
     Args:
         annotations: JSON list of {idx, image, question} with `steps` and `final_answer` (test) or one `answer` that
             holds both under "**Step-by-Step Reasoning**" and "**Final Answer**" (train).
-        image_root: the folder that holds `samples/CAM_FRONT/...` (and `samples/LIDAR_TOP/...`).
+        image_root: the folder that holds `samples/CAM_FRONT/...` (and `samples/LIDAR_TOP/...`); None: the samples have
+            no images.
+        faults: takes what is wrong with the entries.
         name_cameras: replace references to the stitched image by the camera's name, in steps and answers.
-        strict: a faulty entry is an error.
 
     Raises:
-        DataError: the file is missing, is not JSON or holds no usable question, or `image_root` holds no `samples`.
-    """
-    faults = Faults(strict)
-    samples = read_drivelmm_o1(annotations, image_root, faults, name_cameras)
-    return collected(annotations, "drivelmm_o1", samples, faults)
-
-
-def read_drivelmm_o1(
-    annotations: Path, image_root: Path | None, faults: Faults, name_cameras: bool = False
-) -> Iterator[DrivingSample]:
-    """As `load_drivelmm_o1`, one sample after the other in bounded memory; without `image_root` they have no images.
-
-    Raises:
-        DataError: as `load_drivelmm_o1`; a file without a usable question gives no sample.
+        DataError: the file is missing or is no JSON list, or `image_root` holds no `samples`.
     """
     if outermost(annotations) != "list":
         raise DataError(f"{annotations} is no list of questions, as a DriveLMM-o1 file is")

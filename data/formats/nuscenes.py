@@ -11,7 +11,7 @@ from typing import Any
 
 from data.admission import admitted, make_sample
 from data.errors import DataError
-from data.faults import MALFORMED, UNPAIRED, Faults, LoadedSamples, collected
+from data.faults import MALFORMED, UNPAIRED, Faults
 from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
 from data.formats.nuscenes_tables import EgoTables, read_ego_tables
 from data.json_stream import items, outermost
@@ -33,36 +33,25 @@ from data.trajectory import (
 _GOAL: dict[Command, str] = {"right": "turn right", "left": "turn left", "forward": "keep forward"}
 
 
-def load_trajectories(source: Path, image_root: Path, strict: bool = False) -> LoadedSamples:
-    """Read ego trajectories: 2 s of past, 3 s of future, at 2 Hz.
+def read_trajectories(
+    source: Path, image_root: Path | None, faults: Faults, tables: EgoTables | None = None
+) -> Iterator[DrivingSample]:
+    """Read ego trajectories one after the other: 2 s of past, 3 s of future, at 2 Hz.
 
     The question gives the past and the command, the answer is "[(x, y), ...]" of the future; both are in `trajectory`.
+    A key frame too near the end of its scene for a whole trajectory is none, and no fault.
 
     Args:
         source: the folder of nuScenes' JSON tables (such as `v1.0-trainval`), or a JSON list of prepared entries
             {scene_token, token, images, command?} with waypoints in UniAD's words (`sdc_planning` [1, 6, 3],
             `sdc_planning_past`?) or VAD's (`gt_ego_fut_trajs` [6, 2] offsets, `gt_ego_his_trajs`?, `gt_ego_fut_cmd`).
             Who else was there (`future_boxes`?) is read by `data.formats.road_users`.
-        image_root: the folder that holds `samples/CAM_FRONT/...`.
-        strict: a faulty entry is an error. A key frame too near the end of its scene for a whole trajectory is none.
+        image_root: the folder that holds `samples/CAM_FRONT/...`; None: the samples have no images.
+        faults: takes what is wrong with the entries.
+        tables: those of the folder, where they were read before.
 
     Raises:
-        DataError: a table is missing or not JSON, no key frame has a whole trajectory, or `image_root` holds no
-            `samples`.
-    """
-    faults = Faults(strict)
-    return collected(source, "nuscenes", read_trajectories(source, image_root, faults), faults)
-
-
-def read_trajectories(
-    source: Path, image_root: Path | None, faults: Faults, tables: EgoTables | None = None
-) -> Iterator[DrivingSample]:
-    """As `load_trajectories`, one sample after the other; without `image_root` the samples have no images.
-
-    `tables` are those of the folder, where they were read before.
-
-    Raises:
-        DataError: as `load_trajectories`; a source without a whole trajectory gives no sample.
+        DataError: a table is missing or not JSON, or `image_root` holds no `samples`.
     """
     if image_root is not None:
         check_samples_folder(image_root)

@@ -115,11 +115,9 @@ def _add_key_image(frames: dict[str, KeyFrame], record: dict[str, Any], place: s
 def _poses(folder: Path, table: str, wanted: set[str], faults: Faults) -> dict[str, Pose]:
     found: dict[str, Pose] = {}
     for place, record in entries(folder / f"{table}.json", faults):
-        token = record.get("token")
-        if token not in wanted:
-            continue
         try:
-            found[str(token)] = read_pose(record, place)
+            if (token := member(record, "token", str, place)) in wanted:
+                found[token] = read_pose(record, place)
         except RecordError as error:
             faults.keep(MALFORMED, place, str(error))
     return found

@@ -96,10 +96,10 @@ def _annotations(folder: Path, frames: set[str], faults: Faults) -> dict[str, li
     }
     found: defaultdict[str, list[_Annotation]] = defaultdict(list)
     for place, record in entries(folder / "sample_annotation.json", faults):
-        if (frame := record.get("sample_token")) not in frames:
-            continue
-        of_frame = found[str(frame)]
         try:
+            if (frame := member(record, "sample_token", str, place)) not in frames:
+                continue
+            of_frame = found[frame]
             category = categories.get(member(record, "instance_token", str, place), "")
             if not category:
                 faults.drop(UNPAIRED, place, f"{place} is of an instance without a category")
@@ -144,13 +144,13 @@ def _prepared(file: Path, wanted: set[str], faults: Faults) -> RoadUsers:
     silent = 0
     for index, entry in enumerate(items(file)):
         token = entry.get("token") if isinstance(entry, dict) else None
-        if token not in wanted or token in found:
-            continue
+        if not isinstance(token, str) or token not in wanted or token in found:
+            continue  # an entry without a token was listed with the trajectories
         try:
             if entry.get(MEMBER) is None:
                 silent += 1
             else:
-                found[str(token)] = _boxes(entry[MEMBER], f"{file}: [{index}].{MEMBER}")
+                found[token] = _boxes(entry[MEMBER], f"{file}: [{index}].{MEMBER}")
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
     return RoadUsers({}, f"{silent} of {len(wanted)} frames have no {MEMBER} in {file}") if silent else RoadUsers(found)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from data.errors import DataError
 from data.sample import DrivingSample
@@ -19,7 +19,6 @@ from data.sample import DrivingSample
 Variant = Literal["simple", "reason", "steps"]
 """How an answer is demonstrated. `reason` and `simple` are ReasonDrive's; its third, `instruct`, is the model as it
 comes, asked and never trained, so it has no demonstrations. `steps` is DriveLMM-o1's."""
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 NO_REASONING = "no_reasoning"
 OTHER_ANSWER = "reasoning_for_another_answer"

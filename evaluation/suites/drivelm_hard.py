@@ -33,7 +33,7 @@ def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
     Raises:
         DataError: the file or the images cannot be used.
     """
-    return [Question(sample) for sample in _samples(options, faults).values()]
+    return [Question(sample) for sample in _samples(options, faults, to_show=True).values()]
 
 
 def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
@@ -57,8 +57,10 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     return score_by_task("DriveLM-Hard", samples, found, faults, judgements, DRIVELM_HARD, strict=options.strict)
 
 
-def _samples(options: argparse.Namespace, faults: Faults) -> dict[str, DrivingSample]:
-    samples = {sample.id: sample for sample in read_jsonl(options.answers, faults, options.image_root)}
+def _samples(options: argparse.Namespace, faults: Faults, *, to_show: bool = False) -> dict[str, DrivingSample]:
+    """The samples by id; their images need be there only to be shown."""
+    read = read_jsonl(options.answers, faults, options.image_root, check_images=to_show)
+    samples = {sample.id: sample for sample in read}
     if not samples:
         raise DataError(f"{options.answers} holds no usable sample{first_note(faults)}")
     return samples

@@ -75,12 +75,17 @@ def fault_notes(
 def print_scored(scored: Scored) -> None:
     """Print the faults, the figures as a table and, last, one JSON object that counts faults by reason."""
     for note in scored.notes[:NOTES_SHOWN]:
-        print(f"fault: {note}")
+        print(_printable(f"fault: {note}"))
     if len(scored.notes) > NOTES_SHOWN:
         print(f"and {len(scored.notes) - NOTES_SHOWN:,} more")
     for name, value in (("scored", f"{scored.result.scored:,}"), *scored.rows):
         print(f"{name:<40}{value:>12}")
-    print(json.dumps(scored.told | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False))
+    print(_printable(json.dumps(scored.told | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
+
+
+def _printable(text: str) -> str:
+    """A text whose halves of characters, which JSON may hold and no terminal takes, are written as JSON writes them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def needed_image_root(options: argparse.Namespace) -> Path:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.errors import DataError
-from data.faults import LoadedSamples
-from data.formats.bdd_oia import REASON_ORDERS, answer_text, load_bdd_oia
+from data.faults import Faults, LoadedSamples
+from data.formats.bdd_oia import REASON_ORDERS, answer_text
 from data.formats.bdd_oia_words import REASONS, actions_in, reasons_in
+from evaluation.suites.bdd_oia import questions
 from tests.drawn import damage, draw, written
+from tests.loaded import load_as
 
 
 def reason_bits(*positions: int) -> list[int]:
@@ -28,7 +31,7 @@ def load(root: Path, actions: dict[str, Any], reasons: dict[str, Any], **options
     annotations = [{"category": category} for category in actions.values()]
     first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
     second = written(root / "x_reasons.json", [{"reason": bits, "file_name": name} for name, bits in reasons.items()])
-    return load_bdd_oia(first, second, root, **options)
+    return load_as("bdd_oia", first, root, reasons=second, **options)
 
 
 def test_a_frame_gives_its_actions_and_reasons_in_words_and_as_bits(root: Path) -> None:
@@ -100,6 +103,42 @@ def test_faulty_frames_are_listed_and_the_rest_is_used(root: Path) -> None:
         load(root, actions, reasons, strict=True)
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_frame_whose_name_names_no_file_is_listed(root: Path, name: str) -> None:
+    reasons = {"a.jpg": reason_bits(1), name: reason_bits(1)}
+    loaded = load(root, {name: [1, 0, 0, 0], "a.jpg": [1, 0, 0, 0]}, reasons)
+    assert [sample.id for sample in loaded.samples] == ["a.jpg"]
+    assert loaded.dropped == {"malformed_entry": ["[0]"], "unpaired_entry": [name]}
+    assert f"images[0].file_name must name a file, got {name!r}" in loaded.notes[0]
+
+
+def test_of_a_frame_that_is_listed_twice_the_first_actions_count(root: Path) -> None:
+    images = [{"id": number, "file_name": "a.jpg"} for number in range(2)]
+    annotations = [{"category": [1, 0, 0, 0]}, {"category": [0, 1, 0, 0]}]
+    first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
+    second = written(root / "x_reasons.json", [{"reason": reason_bits(1), "file_name": "a.jpg"}])
+    loaded = load_as("bdd_oia", first, root, reasons=second)
+    assert [sample.labels["action"] for sample in loaded.samples] == [(0,)]
+    assert loaded.dropped == {"duplicate_id": ["a.jpg"]}
+    assert loaded.notes == (f"{first}: images[1]: a.jpg has actions more than once; the first count",)
+
+
+def test_the_benchmark_counts_frames_that_confused_people_also_when_it_is_strict(root: Path) -> None:
+    images = [{"id": number, "file_name": name} for number, name in enumerate(("a.jpg", "b.jpg"))]
+    annotations = [{"category": [1, 0, 0, 0, 0]}, {"category": [0, 0, 0, 0, 1]}]
+    first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
+    reasons = [{"reason": reason_bits(1), "file_name": name} for name in ("a.jpg", "b.jpg")]
+    second = written(root / "x_reasons.json", reasons)
+    options = argparse.Namespace(
+        actions=first, reasons=second, image_root=root, frames=1, reason_order="annotation", reply="decide"
+    )
+    faults = Faults(strict=True)
+    assert [question.sample.id for question in questions(options, faults)] == ["a.jpg"]
+    assert faults.as_dict() == {"confused_label": ["b.jpg"]}
+    with pytest.raises(DataError, match="annotators were confused"):
+        load_as("bdd_oia", first, root, reasons=second, strict=True)
+
+
 def test_a_clip_with_too_few_frames_is_a_fault_that_says_how_many(root: Path) -> None:
     draw(root / "a" / "0.jpg")
     with pytest.raises(DataError, match="the clip .*a holds 1 frames, 2 are asked for"):
@@ -110,7 +149,7 @@ def test_lists_of_unlike_length_lose_only_their_rest(root: Path) -> None:
     images = [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
     first = written(root / "x_actions.json", {"images": images, "annotations": [{"category": [1, 0, 0, 0]}]})
     second = written(root / "x_reasons.json", [{"reason": reason_bits(1), "file_name": "a.jpg"}])
-    loaded = load_bdd_oia(first, second, root)
+    loaded = load_as("bdd_oia", first, root, reasons=second)
     assert (len(loaded.samples), loaded.dropped) == (1, {"unpaired_entry": ["[1]"]})
 
 

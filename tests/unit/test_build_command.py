@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from data.formats.drivelm import load_drivelm
-from data.jsonl import load_jsonl, write_jsonl
+from data.jsonl import write_jsonl
 from data.sample import DrivingSample
 from evaluation.construction.record import Construction, read_construction
 from evaluation.suites.record import read_record
 from prepare_data import main
 from tests.drawn import written
+from tests.loaded import load_as
 from tests.page import Page
 from tests.scored import build, drawn_samples, frames, ids, scored, shifted, ten_each, training
 
@@ -81,7 +82,7 @@ def test_image_paths_resolve_from_the_folder_that_was_built(tmp_path: Path, samp
     assert training(tmp_path, "deep/er/out") == 0
     lines = [json.loads(line) for line in (tmp_path / "deep/er/out/samples.jsonl").read_text().splitlines()]
     assert not any(os.path.isabs(path) for line in lines for path in line["images"].values())
-    loaded = load_jsonl(tmp_path / "deep/er/out/samples.jsonl")
+    loaded = load_as("jsonl", tmp_path / "deep/er/out/samples.jsonl")
     assert not loaded.dropped
     by_id = {sample.id: sample for sample in samples}
     assert all(sample.images == by_id[sample.id].images for sample in loaded.samples)
@@ -133,7 +134,7 @@ def test_the_unfiltered_set_needs_no_scores_and_has_as_many_frames_and_questions
 ) -> None:
     bench = written(tmp_path / "bench.json", [{"frame_token": "frame-0"}])
     assert build("unfiltered", tmp_path, "raw", "--frames", 4, "--questions", 9, "--exclude", bench) == 0
-    found = load_jsonl(tmp_path / "raw" / "samples.jsonl").samples
+    found = load_as("jsonl", tmp_path / "raw" / "samples.jsonl").samples
     assert len(found) == 9
     assert len({sample.frame_id for sample in found} - {"frame-0"}) == 4
     page = Page((tmp_path / "raw" / "report.html").read_text())
@@ -299,6 +300,6 @@ def test_real_frames_become_a_training_set_and_a_hard_one_that_share_none(tmp_pa
     made = read_construction(train)
     assert made.faulty.keys() == {"coordinates_outside_image", "repeated_question", "contradicting_answers"}
     assert sum(made.dropped.values()) + made.chosen.samples == 790
-    assert Counter(sample.task for sample in load_jsonl(train / "samples.jsonl").samples)["behavior"] == 3
-    assert not load_jsonl(hard / "samples.jsonl").dropped
+    assert Counter(sample.task for sample in load_as("jsonl", train / "samples.jsonl").samples)["behavior"] == 3
+    assert not load_as("jsonl", hard / "samples.jsonl").dropped
     assert "going straight, driving slowly" in Page((train / "report.html").read_text()).text

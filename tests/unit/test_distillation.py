@@ -23,6 +23,7 @@ from data.reasoning import teacher
 from data.reasoning.distillation import Refusal, distillation_request, read_reply, reasoning_prompt, sentences
 from data.reasoning.teacher import TeacherSettings, ask, complaint, distil, first_messages
 from data.sample import CAMERAS, TASKS, DrivingSample
+from prepare_data import main
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")
@@ -241,6 +242,13 @@ def test_the_command_knows_its_arguments() -> None:
     line = "--annotations a.json --image-root n --out o.jsonl --url http://x/v1 --model m --no-images --limit 3"
     arguments = parser.parse_args(line.split())
     assert (arguments.out, arguments.limit, arguments.no_images) == (Path("o.jsonl"), 3, True)
+
+
+@pytest.mark.parametrize("flag", ["--concurrent", "--attempts", "--limit"])
+def test_nobody_is_asked_no_times(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "distil --annotations a.json --image-root n --out o.jsonl --url http://x/v1 --model m"
+    assert main([*line.split(), flag, "0"]) == 2
+    assert capsys.readouterr().err == f"error: {flag} must be at least 1, got 0\n"
 
 
 @needs_real_data

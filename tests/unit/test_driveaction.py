@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.formats.driveaction import load_driveaction
 from tests.drawn import picture
+from tests.loaded import load_as
 
 
 def row(slice_id: str, category: str, question: str, answer: str, **more: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def parquet(path: Path, rows: list[dict[str, Any]], group: int = 2) -> Path:
 
 
 def test_rows_give_samples_with_options_and_images_written_once(tmp_path: Path) -> None:
-    loaded = load_driveaction(parquet(tmp_path / "a.parquet", ROWS), tmp_path / "images")
+    loaded = load_as("driveaction", parquet(tmp_path / "a.parquet", ROWS), tmp_path / "images")
     assert [(s.id, s.scene_id, s.task, s.kind, s.answer) for s in loaded.samples] == [
         ("s1_0", "s1", "behavior", "multiple_choice", "B"),
         ("s1_1", "s1", "perception", "yes_no", "False"),
@@ -61,7 +61,7 @@ def test_rows_give_samples_with_options_and_images_written_once(tmp_path: Path) 
 def test_a_mode_puts_the_other_questions_of_the_slice_before_its_action(
     tmp_path: Path, mode: Any, known: list[str], unknown: list[str]
 ) -> None:
-    loaded = load_driveaction(parquet(tmp_path / "a.parquet", ROWS), tmp_path / "images", mode)
+    loaded = load_as("driveaction", parquet(tmp_path / "a.parquet", ROWS), tmp_path / "images", context_mode=mode)
     action, vision, other, _ = loaded.samples
     assert all(text in action.question for text in known)
     assert not any(text in action.question for text in unknown)
@@ -74,37 +74,76 @@ def test_content_may_be_json_text_and_the_category_missing(tmp_path: Path) -> No
     plain = ROWS[2] | {"content_en": '{"question": "Does it stop?", "options": null, "answer": true}'}
     del plain["qa_l0"]
     file = parquet(tmp_path / "a.parquet", [plain])
-    (sample,) = load_driveaction(file, tmp_path / "images").samples
+    (sample,) = load_as("driveaction", file, tmp_path / "images").samples
     assert (sample.question, sample.answer, sample.task) == ("Does it stop?", "True", "behavior")
     with pytest.raises(DataError, match="has no column qa_l0, so data.context_mode must be A"):
-        load_driveaction(file, tmp_path / "images", "V-A")
+        load_as("driveaction", file, tmp_path / "images", context_mode="V-A")
 
 
 def test_a_truncated_file_is_listed_and_the_other_files_are_used(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", ROWS[:2])
     cut = parquet(tmp_path / "b.parquet", ROWS)
     cut.write_bytes(cut.read_bytes()[:-50])
-    loaded = load_driveaction(tmp_path, tmp_path / "images")
+    loaded = load_as("driveaction", tmp_path, tmp_path / "images")
     assert len(loaded.samples) == 2
     assert loaded.dropped == {"unreadable_part": [str(cut)]}
     assert "b.parquet cannot be read as parquet" in loaded.notes[0]
     with pytest.raises(DataError, match=r"b\.parquet cannot be read as parquet"):
-        load_driveaction(tmp_path, tmp_path / "images", strict=True)
+        load_as("driveaction", tmp_path, tmp_path / "images", strict=True)
     with pytest.raises(DataError, match=r"b\.parquet holds no usable question: .*1 dropped for unreadable_part"):
-        load_driveaction(cut, tmp_path / "images")
+        load_as("driveaction", cut, tmp_path / "images")
+
+
+def damaged(file: Path, rows: list[dict[str, Any]], group: int, *columns: str) -> Path:
+    """A file of these rows, ten (of `ROWS` two) a group, with some columns of one group destroyed."""
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=10 if len(rows) > 10 else 2, compression="zstd")
+    metadata = pq.ParquetFile(file).metadata.row_group(group)
+    data = bytearray(file.read_bytes())
+    for column in map(metadata.column, range(metadata.num_columns)):
+        if column.path_in_schema.split(".")[0] in columns:
+            start = column.dictionary_page_offset or column.data_page_offset
+            data[start : start + 20] = b"\xff" * 20
+    file.write_bytes(data)
+    return file
 
 
 def test_a_damaged_row_group_is_listed_and_the_others_are_used(tmp_path: Path) -> None:
-    file = tmp_path / "a.parquet"
-    pq.write_table(pa.Table.from_pylist(ROWS), file, row_group_size=2, compression="zstd")
-    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
-    data = bytearray(file.read_bytes())
-    start = column.dictionary_page_offset or column.data_page_offset
-    data[start : start + 20] = b"\xff" * 20
-    file.write_bytes(data)
-    loaded = load_driveaction(file, tmp_path / "images")
+    file = damaged(tmp_path / "a.parquet", ROWS, 1, "question_slice_id")
+    loaded = load_as("driveaction", file, tmp_path / "images")
     assert [sample.id for sample in loaded.samples] == ["s1_0", "s1_1"]
     assert loaded.dropped == {"unreadable_part": [f"{file}: row group 1"]}
+
+
+FORTY = [row(f"s{number // 4}", "Vision", f"Is this row {number}?", "True") for number in range(40)]
+
+
+def test_rows_after_a_damaged_row_group_keep_the_numbers_that_they_have_in_their_slices(tmp_path: Path) -> None:
+    whole = load_as("driveaction", parquet(tmp_path / "whole.parquet", FORTY, 10), tmp_path / "images").samples
+    file = damaged(tmp_path / "a.parquet", FORTY, 0, "content_en")
+    loaded = load_as("driveaction", file, tmp_path / "images")
+    assert [(sample.id, sample.question) for sample in loaded.samples] == [(s.id, s.question) for s in whole[10:]]
+    assert loaded.samples[0].id == "s2_2"
+    assert loaded.dropped == {"unreadable_part": [f"{file}: row group 0"]}
+
+
+def test_a_slice_with_rows_after_uncounted_ones_is_left_out_by_name(tmp_path: Path) -> None:
+    file = damaged(tmp_path / "a.parquet", FORTY, 2, "question_slice_id")
+    loaded = load_as("driveaction", file, tmp_path / "images")
+    assert [sample.id for sample in loaded.samples] == [f"s{number // 4}_{number % 4}" for number in range(20)]
+    assert loaded.dropped == {"unreadable_part": [f"{file}: row group 2", "s7", "s8", "s9"]}
+    assert loaded.notes[1] == (
+        f"slice s7 is left out from {file}: row 30 on: {file}: row group 2 may hold rows of it, uncounted"
+    )
+
+
+def test_slices_after_a_file_that_is_cut_off_are_left_out_by_name(tmp_path: Path) -> None:
+    cut = parquet(tmp_path / "b.parquet", ROWS)
+    cut.write_bytes(cut.read_bytes()[:-50])
+    parquet(tmp_path / "a.parquet", ROWS[:1])
+    parquet(tmp_path / "c.parquet", ROWS[1:])
+    loaded = load_as("driveaction", tmp_path, tmp_path / "images")
+    assert [sample.id for sample in loaded.samples] == ["s1_0"]
+    assert loaded.dropped == {"unreadable_part": [str(cut), "s1", "s2"]}
 
 
 def test_faulty_rows_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
@@ -116,7 +155,7 @@ def test_faulty_rows_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
         row("s6", "Action", "Why?", "True", image_1={"bytes": b"no picture", "path": None}),
         row("", "Action", "Why?", "True"),
     ]
-    loaded = load_driveaction(parquet(tmp_path / "a.parquet", rows), tmp_path / "images")
+    loaded = load_as("driveaction", parquet(tmp_path / "a.parquet", rows), tmp_path / "images")
     assert [sample.id for sample in loaded.samples] == ["s2_0"]
     assert loaded.dropped == {
         "answer_not_an_option": ["s3_0"],
@@ -128,4 +167,4 @@ def test_faulty_rows_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
 
 def test_a_folder_without_parquet_files_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is neither a parquet file nor a folder of parquet files"):
-        load_driveaction(tmp_path, tmp_path / "images")
+        load_as("driveaction", tmp_path, tmp_path / "images")

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.formats.drivebench import load_drivebench, robust_task, split_explanation
+from data.formats.drivebench import robust_task, split_explanation
 from data.sample import CAMERAS
 from tests.drawn import damage, six_cameras, written
+from tests.loaded import load_as
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivebench"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveBench sample is not at {REAL}")
@@ -40,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 def test_one_list_of_questions_takes_its_images_from_the_clean_or_a_corrupted_folder(root: Path) -> None:
     file = written(root / "test.json", [entry("What is the moving status of object <c1,CAM_BACK,0.5,0.6>?", "Moving.")])
     for folder, images in (("nuscenes", "nuscenes/samples"), ("corruption/Fog", "corruption/Fog")):
-        (sample,) = load_drivebench(file, root / folder).samples
+        (sample,) = load_as("drivebench", file, root / folder).samples
         assert (sample.id, sample.scene_id, sample.frame_id) == ("s_f_0", "s", "f")
         assert (sample.task, sample.kind, sample.coordinate_unit) == ("perception", "open_ended", "fractions")
         assert sample.images == {camera: str(root / images / camera / "one.jpg") for camera in CAMERAS}
@@ -50,14 +51,14 @@ def test_one_list_of_questions_takes_its_images_from_the_clean_or_a_corrupted_fo
 def test_paths_that_name_a_corruption_themselves_are_found_by_camera_and_file(root: Path) -> None:
     paths = {camera: f"./Fog/{camera}/one.jpg" for camera in CAMERAS}
     file = written(root / "fog.json", [entry("Describe it.", "Fog.", "robust_qas", tag=[4], image_path=paths)])
-    (sample,) = load_drivebench(file, root / "corruption" / "Fog").samples
+    (sample,) = load_as("drivebench", file, root / "corruption" / "Fog").samples
     assert sample.images["CAM_BACK"].endswith("corruption/Fog/CAM_BACK/one.jpg")
     assert sample.task == "perception"
 
 
 def test_without_an_image_root_every_question_is_asked_without_images(root: Path) -> None:
     file = written(root / "test.json", [entry("Why?", "So.", "planning")])
-    (sample,) = load_drivebench(file, None).samples
+    (sample,) = load_as("drivebench", file, without_images=True).samples
     assert sample.images == {}
 
 
@@ -67,7 +68,7 @@ def test_visual_descriptions_give_the_objects_of_their_frame(root: Path) -> None
     described = written(root / "described.json", {"s": {"key_frames": frames}})
     other = entry("Why?", "So.", frame_token="g")
     file = written(root / "test.json", [entry("Why?", "So."), other])
-    first, second = load_drivebench(file, None, described).samples
+    first, second = load_as("drivebench", file, without_images=True, visual_descriptions=described).samples
     assert [item.description for item in first.objects] == ["Red car."]
     assert second.objects == ()
 
@@ -86,7 +87,7 @@ def test_faulty_entries_are_listed_under_their_reason_and_the_rest_is_used(root:
         3,
     ]
     file = written(root / "test.json", entries)
-    loaded = load_drivebench(file, root / "nuscenes")
+    loaded = load_as("drivebench", file, root / "nuscenes")
     assert [sample.question for sample in loaded.samples] == ["Good?", "Tag?"]
     assert loaded.dropped == {
         "empty_answer": ["s_f_1"],
@@ -98,12 +99,12 @@ def test_faulty_entries_are_listed_under_their_reason_and_the_rest_is_used(root:
     assert loaded.kept_with_fault == {"unknown_tag": ["s_f_3"]}
     assert any("test.json: [6] has no 'scene_token'" in note for note in loaded.notes)
     with pytest.raises(DataError, match="question s_f_1 has an empty answer .empty_answer"):
-        load_drivebench(file, root / "nuscenes", strict=True)
+        load_as("drivebench", file, root / "nuscenes", strict=True)
 
 
 def test_a_fraction_above_one_is_reported(root: Path) -> None:
     file = written(root / "test.json", [entry("Where?", "At <c1,CAM_BACK,1.2,0.5>.")])
-    assert load_drivebench(file, None).kept_with_fault == {"coordinates_outside_image": ["s_f_0"]}
+    assert load_as("drivebench", file, without_images=True).kept_with_fault == {"coordinates_outside_image": ["s_f_0"]}
 
 
 def test_a_truncated_image_drops_its_frame_and_nothing_left_is_an_error(root: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_truncated_image_drops_its_frame_and_nothing_left_is_an_error(root: Pa
     with pytest.raises(
         DataError, match=r"no usable question: .*1 dropped for faulty_image; first: frame f: image .*is tru"
     ):
-        load_drivebench(file, root / "nuscenes")
+        load_as("drivebench", file, root / "nuscenes")
 
 
 @pytest.mark.parametrize(
@@ -120,13 +121,13 @@ def test_a_truncated_image_drops_its_frame_and_nothing_left_is_an_error(root: Pa
 )
 def test_a_file_of_another_structure_is_one_sentence(root: Path, value: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load_drivebench(written(root / "test.json", value), root / "nuscenes")
+        load_as("drivebench", written(root / "test.json", value), root / "nuscenes")
 
 
 def test_an_image_root_without_cameras_is_named(root: Path) -> None:
     file = written(root / "test.json", [entry("Good?", "Yes.")])
     with pytest.raises(DataError, match="holds neither samples/CAM_FRONT/.* nor CAM_FRONT"):
-        load_drivebench(file, root)
+        load_as("drivebench", file, root)
 
 
 def test_an_explanation_is_told_apart_from_the_verdict() -> None:
@@ -143,7 +144,12 @@ def test_any_text_can_be_read(answer: str, question: str) -> None:
 
 @needs_real_data
 def test_the_real_23_questions_load_with_their_objects() -> None:
-    loaded = load_drivebench(REAL / "drivebench-test.slice23.json", None, REAL / "visual_description.json")
+    loaded = load_as(
+        "drivebench",
+        REAL / "drivebench-test.slice23.json",
+        without_images=True,
+        visual_descriptions=REAL / "visual_description.json",
+    )
     assert (len(loaded.samples), loaded.dropped, loaded.kept_with_fault) == (23, {}, {})
     assert Counter(sample.task for sample in loaded.samples) == {
         "perception": 6, "prediction": 5, "planning": 9, "behavior": 3,
@@ -157,7 +163,7 @@ def test_the_real_23_questions_load_with_their_objects() -> None:
 
 @needs_real_data
 def test_the_real_questions_about_a_corruption_load_with_choices_and_explanations() -> None:
-    loaded = load_drivebench(REAL / "camcrash.slice8.json", None)
+    loaded = load_as("drivebench", REAL / "camcrash.slice8.json", without_images=True)
     assert (len(loaded.samples), loaded.dropped) == (8, {})
     corruption, count, _, status, sign, *_ = loaded.samples
     assert (corruption.answer, corruption.choices["D"]) == ("D", "Sensor failure")

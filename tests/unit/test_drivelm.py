@@ -326,6 +326,15 @@ def test_a_tag_that_is_no_metric_is_listed_and_the_question_used(image_root: Pat
     assert "tag [9] is none of (0, 1, 2, 3)" in loaded.notes[0]
 
 
+@pytest.mark.parametrize("tag", [[[0]], {"a": 1}, [], [True], None])
+def test_a_tag_that_is_no_number_is_listed_and_the_question_used(image_root: Path, tag: Any) -> None:
+    tree = scene_tree()
+    frame_of(tree)["QA"]["behavior"][0]["tag"] = tag
+    loaded = load(tree, image_root)
+    assert len(loaded.samples) == 4
+    assert loaded.kept_with_fault == {"unknown_tag": ["scene-1_frame-1_3"]}
+
+
 def test_an_odd_number_of_coordinates_is_reported_and_kept(image_root: Path) -> None:
     tree = scene_tree()
     frame_of(tree)["QA"]["planning"][0]["A"] = "<c1,CAM_BACK,15.5>, <c2,CAM_BACK,1.5,2.5>."

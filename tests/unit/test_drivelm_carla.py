@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from data.errors import DataError
-from data.formats.drivelm_carla import load_drivelm_carla
 from tests.drawn import draw, written
+from tests.loaded import load_as
 
 IMAGE = "data/Accident/Route_1/rgb/0001.jpg"
 INFO = {"Category": "Vehicle", "Visual_description": "red car", "2d_bbox": [[1, 2], [3, 4]]}
@@ -32,7 +32,7 @@ def test_turns_become_questions_of_one_front_camera(root: Path) -> None:
     ego = turns("Does the ego vehicle need to brake?", "Yes.", "planning")
     groups = frame(important_objects=turns("What is ahead?", "A car <c1,CAM_FRONT>."), ego=ego)
     file = written(root / "a.json", {"image_paths": [IMAGE], "llava_format": [groups]})
-    loaded = load_drivelm_carla(file, root / "images")
+    loaded = load_as("drivelm_carla", file, root / "images")
     assert [(s.id, s.task, s.kind, s.answer) for s in loaded.samples] == [
         ("Accident/Route_1_0001_0", "perception", "open_ended", "A car <c1,CAM_FRONT>."),
         ("Accident/Route_1_0001_1", "planning", "yes_no", "Yes."),
@@ -41,7 +41,7 @@ def test_turns_become_questions_of_one_front_camera(root: Path) -> None:
     assert first.images == {"CAM_FRONT": str(root / "images" / IMAGE)}
     assert (first.scene_id, first.frame_id) == ("Accident/Route_1", "Accident/Route_1/0001")
     assert [(item.tag, item.description, item.box) for item in first.objects] == [("<c1,CAM_FRONT>", "red car", None)]
-    assert load_drivelm_carla(written(root / "b.json", [groups]), root / "images").samples == loaded.samples
+    assert load_as("drivelm_carla", written(root / "b.json", [groups]), root / "images").samples == loaded.samples
 
 
 def test_released_files_of_single_frames_give_the_same_samples(root: Path) -> None:
@@ -52,11 +52,24 @@ def test_released_files_of_single_frames_give_the_same_samples(root: Path) -> No
     tree = {"QA": questions, "key_object_infos": {"<c1,CAM_FRONT>": INFO}, "image_paths": paths}
     written(folder / "0001.json", tree)
     (folder / "0002.json").write_text("{")
-    loaded = load_drivelm_carla(root / "graph", root / "images")
+    loaded = load_as("drivelm_carla", root / "graph", root / "images")
     (sample,) = loaded.samples
     turned = written(root / "a.json", [frame(a=turns("What is ahead?", "A car."))])
-    assert load_drivelm_carla(turned, root / "images").samples == (sample,)
+    assert load_as("drivelm_carla", turned, root / "images").samples == (sample,)
     assert loaded.dropped == {"malformed_entry": [str(folder / "0002.json")]}
+
+
+def test_a_question_that_is_no_record_and_a_folder_named_like_a_file_are_listed(root: Path) -> None:
+    entries: list[Any] = [None, 3, ["Q"], "Q and A", {"Q": "What is ahead?", "A": "A car."}]
+    folder = root / "graph" / "0002.json"
+    folder.mkdir(parents=True)
+    file = written(root / "graph" / "0001.json", {"QA": {"perception": entries}, "image_paths": {"CAM_FRONT": IMAGE}})
+    loaded = load_as("drivelm_carla", root / "graph", root / "images")
+    stem = "Accident/Route_1_0001"
+    assert [sample.id for sample in loaded.samples] == [f"{stem}_4"]
+    assert loaded.dropped == {"malformed_entry": [*(f"{stem}_{number}" for number in range(4)), str(folder)]}
+    assert loaded.notes[0] == f"{file}.QA.perception[0] must be a dict, got NoneType"
+    assert loaded.notes[-1] == f"{folder} does not exist or is not a file"
 
 
 def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
@@ -69,7 +82,7 @@ def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
     ]
     frames[0]["conversations"]["key_object_infos"]["<c2,CAM_FRONT>"] = 3
     file = written(root / "a.json", frames)
-    loaded = load_drivelm_carla(file, root / "images")
+    loaded = load_as("drivelm_carla", file, root / "images")
     assert [sample.question for sample in loaded.samples] == ["Good?"]
     assert loaded.dropped == {
         "malformed_entry": [f"{file}: [0].b", f"{file}: [2]", f"{file}: [3]"],
@@ -79,11 +92,11 @@ def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
     }
     assert loaded.kept_with_fault == {"malformed_entry": [f"{file}: [0].key_object_infos.<c2,CAM_FRONT>"]}
     with pytest.raises(DataError, match=r"\[0\]\.b\[0\] and the next are no turn of human"):
-        load_drivelm_carla(file, root / "images", strict=True)
+        load_as("drivelm_carla", file, root / "images", strict=True)
 
 
 def test_a_missing_file_or_image_root_is_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"data.annotations .*gone\.json does not exist"):
-        load_drivelm_carla(root / "gone.json", root)
+        load_as("drivelm_carla", root / "gone.json", root)
     with pytest.raises(DataError, match="data.image_root .*gone does not exist"):
-        load_drivelm_carla(root / "a.json", root / "gone")
+        load_as("drivelm_carla", root / "a.json", root / "gone")

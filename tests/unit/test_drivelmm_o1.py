@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.formats.drivelmm_o1 import lettered_options, load_drivelmm_o1, task_of, with_camera_names
+from data.formats.drivelmm_o1 import lettered_options, task_of, with_camera_names
 from data.sample import CAMERAS, GRID
 from tests.drawn import draw, six_cameras, written
+from tests.loaded import load_as
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelmm_o1" / "inference_demo_data_drivelmm.json"
 needs_real_data = pytest.mark.skipif(not REAL.is_file(), reason=f"the DriveLMM-o1 sample is not at {REAL}")
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, *entries: Any, **options: bool) -> Any:
-    return load_drivelmm_o1(written(root / "test.json", list(entries)), root, **options)
+    return load_as("drivelmm_o1", written(root / "test.json", list(entries)), root, **options)
 
 
 def test_a_test_entry_gives_steps_as_reasoning_and_images_by_camera(root: Path) -> None:
@@ -99,7 +100,7 @@ def test_faulty_entries_are_listed_and_the_rest_is_used(root: Path) -> None:
 
 def test_a_file_that_is_no_list_is_one_sentence(root: Path) -> None:
     with pytest.raises(DataError, match="is no list of questions, as a DriveLMM-o1 file is"):
-        load_drivelmm_o1(written(root / "test.json", {}), root)
+        load_as("drivelmm_o1", written(root / "test.json", {}), root)
 
 
 WORDS = st.lists(st.sampled_from(["slow", "down", "a", "B", "car."]), min_size=1, max_size=4).map(" ".join)
@@ -124,7 +125,7 @@ def test_the_two_real_questions_load(tmp_path: Path) -> None:
     for item in json.loads(REAL.read_text()):
         for path in item["image"]:
             draw(tmp_path / path)
-    loaded = load_drivelmm_o1(REAL, tmp_path)
+    loaded = load_as("drivelmm_o1", REAL, tmp_path)
     important, safest = loaded.samples
     assert (important.task, important.kind) == ("perception", "open_ended")
     assert important.reasoning.startswith("1. In the top middle image")

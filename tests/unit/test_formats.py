@@ -12,11 +12,12 @@ import pytest
 from data.errors import DataError
 from data.faults import Faults
 from data.formats.registry import FORMATS, read_source
-from data.jsonl import load_jsonl, write_jsonl
+from data.jsonl import write_jsonl
 from data.load import load_data
 from data.settings import DataSettings
 from prepare_data import main
 from tests.drawn import draw, six_cameras, written
+from tests.loaded import load_as
 from tests.unit.test_bdd_oia import reason_bits
 from tests.unit.test_driveaction import ROWS, parquet
 from tests.unit.test_drivebench import entry as drivebench_entry
@@ -48,7 +49,8 @@ def bdd_oia(root: Path) -> dict[str, Any]:
     images = {"images": [{"id": 0, "file_name": "a.jpg"}], "annotations": [{"category": [1, 0, 0, 0]}]}
     reasons = written(root / "r.json", [{"reason": reason_bits(0), "file_name": "a.jpg"}])
     actions = written(root / "a.json", images)
-    return {"annotations": actions, "reasons": reasons, "image_root": root, "frames": 2, "reason_order": "table"}
+    asked = {"frames": 2, "reason_order": "table", "reply": "structure"}
+    return {"annotations": actions, "reasons": reasons, "image_root": root, **asked}
 
 
 def driveaction(root: Path) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def test_what_is_converted_and_loaded_equals_the_loaders_own_samples(
     assert main(["convert", name, str(given["annotations"]), str(target), *options]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told == {"target": str(target), "samples": len(own), "dropped": {}, "kept_with_fault": {}}
-    assert load_jsonl(target, strict=True).samples == own
+    assert load_as("jsonl", target, strict=True).samples == own
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -187,7 +189,7 @@ def test_check_tells_prompt_lengths_for_a_model_as_its_encoder_counts_them(
 
     path = own_file(tmp_path)
     folder = build_tiny_policy(tmp_path / "tiny")
-    samples = load_jsonl(path).samples
+    samples = load_as("jsonl", path).samples
     lengths = PromptLengths(str(folder), PolicySettings(model=str(folder)))
     exact = sorted(len(lengths._encoder.prompt_ids(sample)) for sample in samples)
     assert sorted(map(lengths, samples)) == exact

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data import json_stream
 from data.errors import DataError
-from data.json_stream import items, members, outermost
+from data.json_stream import items, members, outermost, small_value
 
 VALUES = st.recursive(
     st.none()
@@ -41,7 +41,9 @@ def test_a_file_is_read_as_json_reads_it(
         ('[1,\n2,\n"cut', r"line 3 column 1"),
         ("[1] 2", r"line 1 column 5"),
         ("[1, NaN]", r"NaN and Infinity are no JSON"),
+        ("[1, 123456789012345678901234567890]", r"a\.json holds a number of more than 64 bits: .*integer overflow"),
         ('["\xff"]', r"not UTF-8 text: byte 2"),
+        ("1" * 5000, r"a\.json is beyond what can be read: Exceeds the limit"),
     ],
 )
 def test_a_broken_file_is_one_sentence_with_the_place(tmp_path: Path, raw: str, message: str) -> None:
@@ -63,3 +65,14 @@ def test_what_stands_before_the_fault_of_a_large_file_is_still_read(
     with pytest.raises(DataError, match=r"a\.json is not valid JSON: .* within the first \d+ bytes"):
         read.extend(stream)
     assert read[:100] == list(range(100))
+
+
+def test_a_file_too_large_to_be_read_as_a_whole_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "_REREAD_BYTES", 2**20)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"records": "x" * 2**20}))
+    with pytest.raises(DataError, match=r"a\.json is larger than 1 MiB, the most that is read as a whole"):
+        small_value(path)
+    path.write_text(json.dumps("x" * 2**20))
+    with pytest.raises(DataError, match=r"data.annotations .*a\.json begins with neither an object nor a list"):
+        outermost(path)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.faults import Faults
-from data.jsonl import load_jsonl, read_jsonl, record_of, write_jsonl
+from data.jsonl import read_jsonl, record_of, write_jsonl
 from data.sample import KINDS, TASKS, DrivingSample, KeyObject, Trajectory
 from tests.drawn import damage, draw
+from tests.loaded import load_as
 
 LINE: dict[str, Any] = {
     "id": "q1",
@@ -39,7 +40,7 @@ def lines(folder: Path, *records: Any) -> Path:
 
 
 def test_a_line_gives_a_sample_with_images_beside_the_file(folder: Path) -> None:
-    (sample,) = load_jsonl(lines(folder, LINE)).samples
+    (sample,) = load_as("jsonl", lines(folder, LINE)).samples
     assert (sample.id, sample.scene_id, sample.frame_id) == ("q1", "s1", "q1")
     assert (sample.task, sample.kind, sample.answer) == ("planning", "open_ended", "Slow down.")
     assert sample.images == {"CAM_FRONT": str(folder / "images" / "a.jpg")}
@@ -49,7 +50,7 @@ def test_images_may_lie_under_another_root(folder: Path, tmp_path: Path) -> None
     moved = folder / "elsewhere" / "own.jsonl"
     moved.parent.mkdir()
     moved.write_text(json.dumps(LINE))
-    (sample,) = load_jsonl(moved, image_root=folder).samples
+    (sample,) = load_as("jsonl", moved, image_root=folder).samples
     assert sample.images["CAM_FRONT"] == str(folder / "images" / "a.jpg")
 
 
@@ -77,26 +78,26 @@ SAMPLES = st.builds(
 )
 
 
-@given(st.lists(SAMPLES, min_size=1, max_size=4, unique_by=lambda sample: sample.id))
+@given(st.lists(SAMPLES, min_size=1, max_size=4, unique_by=(lambda sample: sample.id, lambda sample: sample.frame_id)))
 def test_samples_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, samples: list[DrivingSample]
 ) -> None:
     path = tmp_path_factory.mktemp("jsonl") / "samples.jsonl"
     assert write_jsonl(path, samples) == len(samples)
-    assert load_jsonl(path).samples == tuple(samples)
+    assert load_as("jsonl", path).samples == tuple(samples)
 
 
 def test_a_folder_with_file_and_images_can_be_moved(folder: Path) -> None:
-    (sample,) = load_jsonl(lines(folder, LINE)).samples
+    (sample,) = load_as("jsonl", lines(folder, LINE)).samples
     write_jsonl(folder / "copy.jsonl", [sample])
     record = json.loads((folder / "copy.jsonl").read_text())
     assert record["images"] == {"CAM_FRONT": "images/a.jpg"}
     moved = folder.rename(folder.with_name("moved"))
-    assert load_jsonl(moved / "copy.jsonl").samples[0].images == {"CAM_FRONT": str(moved / "images" / "a.jpg")}
+    assert load_as("jsonl", moved / "copy.jsonl").samples[0].images == {"CAM_FRONT": str(moved / "images" / "a.jpg")}
 
 
 def test_fields_that_say_nothing_are_left_out(folder: Path) -> None:
-    (sample,) = load_jsonl(lines(folder, LINE)).samples
+    (sample,) = load_as("jsonl", lines(folder, LINE)).samples
     assert record_of(sample, folder) == LINE | {"frame_id": "q1"}
 
 
@@ -106,7 +107,7 @@ def test_a_choice_may_be_answered_by_letter_or_by_text(folder: Path) -> None:
         LINE | {"id": f"q{n}", "kind": "multiple_choice", "choices": choices, "answer": a} for n, a in enumerate("B")
     ]
     asked.append(asked[0] | {"id": "text", "answer": "Go"})
-    assert [sample.answer for sample in load_jsonl(lines(folder, *asked)).samples] == ["B", "B"]
+    assert [sample.answer for sample in load_as("jsonl", lines(folder, *asked)).samples] == ["B", "B"]
 
 
 def test_faulty_lines_are_listed_with_their_number_and_the_rest_is_used(folder: Path) -> None:
@@ -125,7 +126,7 @@ def test_faulty_lines_are_listed_with_their_number_and_the_rest_is_used(folder: 
         "",
     ]
     path = lines(folder, *records)
-    loaded = load_jsonl(path)
+    loaded = load_as("jsonl", path)
     assert [sample.id for sample in loaded.samples] == ["q1"]
     assert loaded.dropped == {
         "malformed_entry": ["line 2", "line 3", "line 4", "line 7", "line 10"],
@@ -136,14 +137,24 @@ def test_faulty_lines_are_listed_with_their_number_and_the_rest_is_used(folder: 
     }
     assert any("own.jsonl line 3: task: Input should be 'perception'" in note for note in loaded.notes)
     with pytest.raises(DataError, match=r"own\.jsonl line 2"):
-        load_jsonl(path, strict=True)
+        load_as("jsonl", path, strict=True)
+
+
+def test_a_frame_id_that_stands_in_two_scenes_is_refused_with_a_way_out(folder: Path) -> None:
+    frame = LINE | {"frame_id": "0001"}
+    path = lines(folder, frame, frame | {"id": "q2"}, frame | {"id": "q3", "scene_id": "s2"})
+    said = (
+        r"own\.jsonl line 3: frame_id 0001 is of scene s2 here and of s1 above: .*unique in the file, such as s2/0001"
+    )
+    with pytest.raises(DataError, match=said):
+        load_as("jsonl", path)
 
 
 def test_a_file_without_a_usable_line_or_none_at_all_is_one_sentence(folder: Path) -> None:
     with pytest.raises(DataError, match=r"holds no usable question: .*; first: .*own\.jsonl line 1"):
-        load_jsonl(lines(folder, "[]"))
+        load_as("jsonl", lines(folder, "[]"))
     with pytest.raises(DataError, match=r"gone\.jsonl does not exist"):
-        load_jsonl(folder / "gone.jsonl")
+        load_as("jsonl", folder / "gone.jsonl")
 
 
 @given(st.binary())
@@ -155,7 +166,7 @@ def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, raw: by
 
 def test_a_write_that_fails_leaves_no_file(folder: Path) -> None:
     def failing() -> Any:
-        yield load_jsonl(lines(folder, LINE)).samples[0]
+        yield load_as("jsonl", lines(folder, LINE)).samples[0]
         raise DataError("stop")
 
     with pytest.raises(DataError, match="stop"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,8 @@ from actors.warm_start import WarmStart
 from data.errors import DataError
 from data.load import load_data
 from data.reasoning.reasoning import (
-    VARIANTS,
     ReasoningRecord,
+    Variant,
     demonstration,
     numbered,
     read_reasoning,
@@ -55,7 +55,7 @@ def write(path: Path, *records: ReasoningRecord) -> Path:
 
 def test_the_variants_demonstrate_the_answer_alone_the_reasoning_in_tags_and_the_steps_under_headings() -> None:
     asked = sample(kind="multiple_choice", answer="B", choices={"A": "Stop.", "B": "Go."}, reasoning="1. Free lane.")
-    assert {variant: demonstration(asked, variant) for variant in VARIANTS} == {
+    assert {variant: demonstration(asked, variant) for variant in get_args(Variant)} == {
         "simple": "B",
         "reason": "<think>1. Free lane.</think><answer>B</answer>",
         "steps": "**Step-by-Step Reasoning**:\n\n1. Free lane.\n\n**Final Answer**: B) Go.",
@@ -63,7 +63,7 @@ def test_the_variants_demonstrate_the_answer_alone_the_reasoning_in_tags_and_the
 
 
 def test_only_the_answer_alone_can_be_demonstrated_without_reasoning() -> None:
-    assert [demonstration(sample(), variant) for variant in VARIANTS] == ["Yes.", None, None]
+    assert [demonstration(sample(), variant) for variant in get_args(Variant)] == ["Yes.", None, None]
 
 
 @given(reasoning=st.text(min_size=1), answer=st.text(alphabet="abc .<>0", min_size=1))

@@ -78,6 +78,18 @@ def test_an_annotation_that_cannot_be_used_is_counted_and_the_others_are_used(tm
         read(folder, "k4", strict=True)
 
 
+def test_a_token_that_is_no_text_is_listed_and_the_others_are_used(tmp_path: Path) -> None:
+    folder = annotated(tmp_path, [*ON_THE_WAY, annotation(5, "car", 100, 211) | {"sample_token": ["k5"]}])
+    found, faults = read(folder, "k4")
+    assert [len(boxes) for boxes in found.by_frame["k4"]] == [0, 1, 0, 0, 0, 1]
+    assert faults.as_dict() == {"malformed_entry": [f"{folder / 'sample_annotation.json'}: [4]"]}
+
+
+def test_a_prepared_entry_whose_token_is_no_text_has_no_boxes(tmp_path: Path) -> None:
+    file = written(tmp_path / "way.json", [{"token": ["t"]}, {"token": "t", "future_boxes": [[]] * 6}])
+    assert read_road_users(file, ["t"], Faults(), None) == RoadUsers({"t": ((),) * 6})
+
+
 def test_without_annotations_the_reason_is_said(tmp_path: Path) -> None:
     folder = annotated(tmp_path, [annotation(0, "car", 0, 0)])
     assert read(folder, "k4")[0] == RoadUsers({}, f"{folder}/sample_annotation.json says nothing of these frames")

@@ -231,6 +231,15 @@ def test_a_missing_file_is_one_sentence_and_code_2(
     assert printed.count("\n") == 1
 
 
+def test_samples_are_scored_without_their_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"scene_id": "s", "task": "planning", "kind": "yes_no", "question": "Is it free?", "answer": "Yes."}
+    line = {"id": "q", "images": {"CAM_FRONT": "nowhere/a.jpg"}} | said
+    file = written(tmp_path / "own.jsonl", line)
+    assert evaluate.main(["drivelm_hard", "--answers", str(file), *predictions(tmp_path, {"q": "Yes."})]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["scored"], figures["faults"]) == (1, {})
+
+
 @pytest.mark.parametrize("files", [bdd_oia, drivelmm_o1, driveaction, open_loop])
 def test_an_unknown_id_is_counted_and_strict_makes_it_fatal(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -244,6 +253,16 @@ def test_an_unknown_id_is_counted_and_strict_makes_it_fatal(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["faults"] == {"unknown_id": 1}
     assert evaluate.main([*arguments, "--strict"]) == 2
     assert "first: nobody is no question of the answer file" in capsys.readouterr().err
+
+
+def test_half_a_character_in_an_id_is_printed_as_json_writes_it(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    arguments = bdd_oia(tmp_path)
+    found = json.loads((tmp_path / "predictions.json").read_text())
+    written(tmp_path / "predictions.json", found | {"\ud800": "Stop."})
+    assert evaluate.main(arguments) == 0
+    assert rb"fault: \ud800 is no question" in capsysbinary.readouterr().out
 
 
 def test_scoring_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
