@@ -39,6 +39,9 @@ CELL_M = 0.5
 EDGE_M = 50.0
 EGO_WIDTH_M, EGO_LENGTH_M, EGO_SHIFT_M = 1.85, 4.084, 0.5
 
+FARTHEST_M = 1e100
+"""A coordinate this large is no place to drive to; squares of much larger ones overflow."""
+
 UNREADABLE = "unreadable_trajectory"
 INCOMPLETE_TRUTH = "incomplete_truth"
 
@@ -83,15 +86,18 @@ def from_offsets(offsets: Sequence[tuple[float, float]]) -> tuple[tuple[float, f
 
 
 def parse_trajectory(text: str) -> Floats | None:
-    """The six points (6 x 2) that an output gives, as JSON or as numbers in words; None when there are not six."""
+    """The six points (6 x 2) that an output gives, as JSON or as numbers in words; None when there are not six.
+
+    None too when a coordinate is not finite, or not below `FARTHEST_M`.
+    """
     answer = answer_part(text)
     try:
         tree = json.loads(answer)
         points = np.asarray(tree, dtype=np.float64)
-    except (ValueError, TypeError):  # no JSON, or no rectangle of numbers
+    except (ValueError, TypeError, RecursionError, OverflowError):  # no JSON, or no rectangle of numbers
         numbers = [float(number) for number in _NUMBER.findall(answer)]
         points = np.asarray(numbers, dtype=np.float64).reshape(-1, 2) if len(numbers) % 2 == 0 else np.empty(0)
-    usable = points.shape == (STEPS, 2) and bool(np.isfinite(points).all())
+    usable = points.shape == (STEPS, 2) and bool((np.abs(points) < FARTHEST_M).all())  # false of NaN
     return points if usable else None
 
 
