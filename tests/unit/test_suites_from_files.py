@@ -180,6 +180,23 @@ def test_bench2drive_divides_by_all_routes_and_reads_motion_by_the_name_it_was_s
     assert "driving score" in table
 
 
+@pytest.mark.parametrize("content", ["[]", "{broken", '{"0": {"acceleration": [NaN, 0, 0]}}', "{}"])
+def test_a_faulty_file_of_motion_is_named_and_the_other_routes_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    arguments = bench2drive(tmp_path)
+    faulty = tmp_path / "motions" / "run_b" / "metric_info.json"
+    faulty.parent.mkdir()
+    faulty.write_text(content)
+    assert evaluate.main(arguments) == 0
+    table, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    assert json.loads(last)["faults"]["no_motion"] == 1
+    assert json.loads(last)["comfort"] == 100.0
+    assert str(faulty) in table
+    assert evaluate.main([*arguments, "--strict"]) == 2
+    assert str(faulty) in capsys.readouterr().err
+
+
 XML = '<routes><route id="2201" town="Town12"/><route id="2202"/><route id="b"/></routes>'
 
 
