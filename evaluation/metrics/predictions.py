@@ -1,19 +1,20 @@
 """Predictions files: what a model answered, by the id of the question. Shared by every suite; no torch, no ray.
 
 Read are a JSON list of records ({"id": ..., "answer": ...}), a JSON mapping from id to answer, and JSONL with a record
-on every line; they are told apart by their content.
+on every line: what is no JSON as a whole, but begins with a line that is an object.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
+from evaluation.metrics.json_file import unreadable
 
 NOT_A_RECORD = "not_a_record"
 NO_ID = "no_id"
@@ -53,8 +54,9 @@ def read_predictions(
 ) -> Predictions:
     """Read a predictions file.
 
-    A record without an id or without a text as its answer is listed and left out. Where an id stands more than once,
-    the last answer counts, as in DriveLM's own evaluation. An empty text is an answer (a wrong one).
+    A record without an id or without a text as its answer is listed and left out, and so is a line of JSONL that is no
+    JSON. Where an id stands more than once, the last answer counts, as in DriveLM's own evaluation. An empty text is an
+    answer (a wrong one).
 
     Args:
         path: the file.
@@ -148,21 +150,16 @@ def says(reason: str) -> str:
 def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, Any]]:
     """Every record with its place. A key twice in one object would hide a prediction, so keys are read in pairs."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        tree = json.loads(content.decode("utf-8"), object_pairs_hook=_Pairs)
     except OSError as error:
-        raise DataError(f"predictions {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if len(lines) > 1 and _is_record(lines[0][1], id_key):
-        yield from _jsonl_records(path, lines)
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
+        lines = [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+        if not lines or not isinstance(_parsed(lines[0][1]), dict):
+            raise unreadable(path, error, "neither JSON nor JSONL") from None
+        yield from ((f"line {number}", _parsed(line)) for number, line in lines)
         return
-    try:
-        tree = json.loads(text, object_pairs_hook=_Pairs)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is neither JSON nor JSONL: line {error.lineno} column {error.colno}: {error.msg}"
-        ) from None
     if isinstance(tree, list) and not isinstance(tree, _Pairs):
         yield from ((f"[{index}]", _as_dict(record)) for index, record in enumerate(tree))
     elif isinstance(tree, _Pairs) and any(key == id_key for key, _ in tree):
@@ -183,17 +180,9 @@ def _as_dict(record: Any) -> Any:
     return dict(record) if isinstance(record, _Pairs) else record
 
 
-def _is_record(line: str, id_key: str) -> bool:
+def _parsed(line: bytes) -> Any:
+    """What a line of JSONL holds; None, which is no record, where it is no JSON, as a line that was cut off."""
     try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(record, dict) and id_key in record
-
-
-def _jsonl_records(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, Any]]:
-    for number, line in lines:
-        try:
-            yield f"line {number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSONL: line {number} column {error.colno}: {error.msg}") from None
+        return json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
