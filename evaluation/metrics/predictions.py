@@ -1,17 +1,18 @@
 """Predictions files: what a model answered, by the id of the question. Shared by every suite; no torch, no ray.
 
-Read are a JSON list of records ({"id": ..., "answer": ...}), a JSON mapping from id to answer, and JSONL with a record
-on every line: what is no JSON as a whole, but begins with a line that is an object.
+Read are a JSON list of records ({"id": ..., "answer": ...}), an object with such a list under `results` (a submission
+to the DriveLM challenge), a JSON mapping from id to answer, and JSONL with a record on every line: what is no JSON as a
+whole, but begins with a line that is an object.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from data.errors import DataError
 from evaluation.metrics.json_file import unreadable
@@ -50,7 +51,12 @@ class Matched:
 
 
 def read_predictions(
-    path: Path, *, id_key: str = "id", answer_key: str = "answer", strict: bool = False
+    path: Path,
+    *,
+    id_key: str = "id",
+    answer_key: str = "answer",
+    strict: bool = False,
+    as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Predictions:
     """Read a predictions file.
 
@@ -63,6 +69,7 @@ def read_predictions(
         id_key: the member of a record that holds its id (DriveLMM-o1: `idx`).
         answer_key: the member that holds the answer (DriveBench: `pred`).
         strict: a fault ends the reading.
+        as_record: what makes a record with these members of one in a form of the benchmark's own.
 
     Raises:
         DataError: the file cannot be read, is neither JSON nor JSONL, or holds no usable prediction; with `strict` also
@@ -74,6 +81,8 @@ def read_predictions(
         if not isinstance(record, dict):
             faults[NOT_A_RECORD].append(place)
             continue
+        if as_record is not None:
+            record = as_record(record)
         id_, text = record.get(id_key), record.get(answer_key)
         if isinstance(id_, bool) or not isinstance(id_, str | int) or id_ == "":
             faults[NO_ID].append(place)
@@ -160,10 +169,14 @@ def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, An
             raise unreadable(path, error, "neither JSON nor JSONL") from None
         yield from ((f"line {number}", _parsed(line)) for number, line in lines)
         return
-    if isinstance(tree, list) and not isinstance(tree, _Pairs):
+    members = dict(tree) if isinstance(tree, _Pairs) else {}
+    results = members.get("results")
+    if _is_list(tree):
         yield from ((f"[{index}]", _as_dict(record)) for index, record in enumerate(tree))
-    elif isinstance(tree, _Pairs) and any(key == id_key for key, _ in tree):
-        yield "line 1", dict(tree)  # JSONL with one record
+    elif id_key in members:
+        yield "line 1", members  # JSONL with one record
+    elif _is_list(results):
+        yield from ((f"results[{index}]", _as_dict(record)) for index, record in enumerate(results))
     elif isinstance(tree, _Pairs):
         yield from ((key, {id_key: key, answer_key: value}) for key, value in tree)
     else:
@@ -174,6 +187,10 @@ def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, An
 
 class _Pairs(list[tuple[str, Any]]):
     """The members of a JSON object in order, a key that stands twice included."""
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and not isinstance(value, _Pairs)
 
 
 def _as_dict(record: Any) -> Any:

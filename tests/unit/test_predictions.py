@@ -34,6 +34,13 @@ def test_one_line_of_jsonl_is_a_record_and_no_mapping(tmp_path: Path) -> None:
     assert read_predictions(written(tmp_path, {"id": "a", "answer": "Yes."})).texts == {"a": "Yes."}
 
 
+def test_the_records_may_lie_under_results_as_in_a_submission_to_the_challenge(tmp_path: Path) -> None:
+    submission = {"method": "x", "authors": ["y"], "results": [{"id": "a", "answer": "Yes."}, {"answer": "No."}]}
+    found = read_predictions(written(tmp_path, submission))
+    assert (found.texts, found.faults) == ({"a": "Yes."}, {"no_id": ["results[1]"]})
+    assert read_predictions(written(tmp_path, {"results": "Yes.", "a": "No."})).texts == {"results": "Yes.", "a": "No."}
+
+
 def test_other_names_of_the_members_can_be_given(tmp_path: Path) -> None:
     path = written(tmp_path, [{"idx": 3, "pred": "B", "answer": "C"}])
     assert read_predictions(path, id_key="idx", answer_key="pred").texts == {"3": "B"}
