@@ -112,7 +112,11 @@ def score(predictions: Mapping[str, str], answers: Mapping[str, Labels], *, stri
 
 
 def score_labels(
-    predictions: Mapping[str, str], answers: Mapping[str, Labels], *, strict: bool = False
+    predictions: Mapping[str, str],
+    answers: Mapping[str, Labels],
+    *,
+    strict: bool = False,
+    left_out: Iterable[str] = (),
 ) -> tuple[BddOiaResult, dict[str, Labels]]:
     """Score outputs against annotated labels; also what each output names, by sample id.
 
@@ -120,11 +124,12 @@ def score_labels(
         predictions: output by sample id.
         answers: labels by sample id.
         strict: refuse samples without an output and outputs without a sample; else they are listed and left out.
+        left_out: ids of the samples whose truth cannot be used; an output for one is passed over.
 
     Raises:
         DataError: no output belongs to a sample; with `strict`, any fault.
     """
-    matched = match(predictions, answers, strict=strict)
+    matched = match(predictions, answers, strict=strict, left_out=left_out)
     said = [parse_labels(predictions[id_]) for id_ in matched.ids]
     true = [answers[id_] for id_ in matched.ids]
     result = BddOiaResult(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,7 +135,11 @@ def collisions(trajectory: Floats, occupied: Flags, protocol: Protocol) -> Flags
 
 
 def score(
-    predictions: Mapping[str, str], answers: Mapping[str, PlanningTruth], *, strict: bool = False
+    predictions: Mapping[str, str],
+    answers: Mapping[str, PlanningTruth],
+    *,
+    strict: bool = False,
+    left_out: Iterable[str] = (),
 ) -> OpenLoopResult:
     """Score planned trajectories.
 
@@ -146,11 +150,12 @@ def score(
         predictions: output by frame id; `parse_trajectory` reads it.
         answers: truth by frame id.
         strict: refuse missing, unknown and unreadable outputs; else they are listed and left out.
+        left_out: ids of the frames whose truth cannot be used; an output for one is passed over.
 
     Raises:
         DataError: no frame can be scored, or, with `strict`, any fault but an incomplete truth.
     """
-    matched = match(predictions, answers, strict=strict)
+    matched = match(predictions, answers, strict=strict, left_out=left_out)
     faults = dict(matched.faults)
     planned: list[Floats] = []
     truths: list[PlanningTruth] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -102,7 +102,12 @@ def read_predictions(
 
 
 def match(
-    predicted: Mapping[str, object], true: Collection[str], *, strict: bool, what: str = "predictions"
+    predicted: Mapping[str, object],
+    true: Collection[str],
+    *,
+    strict: bool,
+    what: str = "predictions",
+    left_out: Iterable[str] = (),
 ) -> Matched:
     """Pair predictions with truths by id.
 
@@ -111,11 +116,13 @@ def match(
         true: the ids of the questions there are.
         strict: a question without a prediction, or a prediction without a question, ends the scoring.
         what: names the predictions in an error.
+        left_out: the ids of the questions that there are too, but whose truth cannot be used: what answers them is
+            passed over, for the fault is the truth's.
 
     Raises:
         DataError: no id is on both sides; with `strict` also when the ids are not the same.
     """
-    known = true if isinstance(true, Mapping | set | frozenset) else set(true)
+    known = {*true, *left_out}
     faults = {
         MISSING: [id_ for id_ in true if id_ not in predicted],
         UNKNOWN_ID: [id_ for id_ in predicted if id_ not in known],

@@ -39,6 +39,7 @@ from evaluation.suites.file_scoring import (
     add_predictions,
     fault_counts,
     fault_notes,
+    left_out,
     needed_image_root,
     predictions_of,
 )
@@ -98,10 +99,11 @@ def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
     Raises:
         DataError: as `score`.
     """
-    truths = _truths(options, Faults())
+    faults = Faults()
+    pairs, _ = _paired(options, _truths(options, faults), predictions(options).texts, faults)
     return {
         key: load_rubric(rubric_for(sample)).request(sample, answer_part(text))
-        for key, (sample, _, text) in _paired(options, truths, predictions(options).texts, {}).items()
+        for key, (sample, _, text) in pairs.items()
     }
 
 
@@ -114,8 +116,7 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     faults = Faults(options.strict)
     truths = _truths(options, faults)
     found = predictions(options)
-    unmatched: dict[str, list[str]] = {}
-    pairs = _paired(options, truths, found.texts, unmatched)
+    pairs, unmatched = _paired(options, truths, found.texts, faults)
     scores = {
         key: rule_score(sample, setting, text, judged_value(judgements, key)[0])
         for key, (sample, setting, text) in pairs.items()
@@ -238,17 +239,18 @@ def _paired(
     options: argparse.Namespace,
     truths: Mapping[str, DrivingSample],
     responses: Mapping[str, str],
-    unmatched: dict[str, list[str]],
-) -> dict[str, tuple[DrivingSample, str, str]]:
-    """Sample, setting and response by the key of each question that was answered; the other ids go to `unmatched`."""
+    faults: Faults,
+) -> tuple[dict[str, tuple[DrivingSample, str, str]], dict[str, list[str]]]:
+    """Sample, setting and response by the key of each question that was answered; the other ids by their fault."""
     texts = {_key(id_): text for id_, text in responses.items()}
     settings = dict.fromkeys(setting for setting, _ in texts if setting in KNOWN_SETTINGS)
     asked = {(setting, id_): sample for setting in settings for id_, sample in truths.items()}
     named = {_name(*key): key for key in (*asked, *texts)}
-    matched = match({_name(*key): None for key in texts}, [_name(*key) for key in asked], strict=options.strict)
-    unmatched |= matched.faults
+    unused = [_name(setting, id_) for setting in settings for id_ in left_out(faults)]
+    predicted, true = {_name(*key): None for key in texts}, [_name(*key) for key in asked]
+    matched = match(predicted, true, strict=options.strict, left_out=unused)
     keys: Iterator[tuple[str, str]] = (named[name] for name in matched.ids)
-    return {_name(*key): (asked[key], key[0], texts[key]) for key in keys}
+    return {_name(*key): (asked[key], key[0], texts[key]) for key in keys}, matched.faults
 
 
 def _key(id_: str) -> tuple[str, str]:

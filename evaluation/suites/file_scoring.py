@@ -53,6 +53,11 @@ def predictions_of(
     )
 
 
+def left_out(of_answers: Faults) -> set[str]:
+    """The ids of the entries of an answer file that were left out."""
+    return {id_ for ids in of_answers.dropped.values() for id_ in ids}
+
+
 def merged(*listed: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Faults of several files by their reason."""
     found: dict[str, list[str]] = {}

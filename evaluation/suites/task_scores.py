@@ -16,7 +16,7 @@ from evaluation.metrics.judging import Judgements, failures, judged_value
 from evaluation.metrics.predictions import Predictions, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import fault_counts, fault_notes
+from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out
 from evaluation.suites.published import OTHER_JUDGE, Row
 from evaluation.suites.suite import AnswerScore, Scored, Table
 from rewards.answer import answer_part
@@ -95,7 +95,7 @@ def score_by_task(
     Raises:
         DataError: as `metrics.predictions.match`.
     """
-    matched = match(predictions.texts, samples, strict=strict)
+    matched = match(predictions.texts, samples, strict=strict, left_out=left_out(of_answers))
     texts = {id_: predictions.texts[id_] for id_ in matched.ids}
     answers = {id_: _answer(samples[id_], text, judgements) for id_, text in texts.items()}
     tasks: dict[str, TaskScore] = {

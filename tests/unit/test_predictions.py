@@ -130,6 +130,12 @@ def test_missing_and_unknown_ids_are_listed_in_the_order_of_the_truth() -> None:
     assert matched.faults == {"missing_prediction": ["b"], "unknown_id": ["z"]}
 
 
+def test_an_answer_to_a_question_that_was_left_out_is_passed_over() -> None:
+    matched = match({"a": "", "b": "", "z": ""}, ["a"], strict=False, left_out=["b"])
+    assert (matched.ids, matched.faults) == (("a",), {"unknown_id": ["z"]})
+    assert match({"a": "", "b": ""}, ["a"], strict=True, left_out=["b"]).faults == {}
+
+
 def test_strict_matching_refuses_a_missing_id() -> None:
     with pytest.raises(DataError, match="1 missing_prediction; first: b has no prediction"):
         match({"a": ""}, ["a", "b"], strict=True)
