@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from data.errors import DataError
 from data.sample import TASKS
-from evaluation.metrics.json_file import unreadable
+from evaluation.json_file import unreadable
 
 MISSING_KEY = "missing_key"
 WRONG_TYPE = "wrong_type"
