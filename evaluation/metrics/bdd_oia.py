@@ -75,18 +75,6 @@ class BddOiaResult(SuiteResult):
     neither: int
 
 
-def labels_from_bits(actions: Sequence[int], reasons: Sequence[int]) -> Labels:
-    """Labels from an annotation's bits: 4 actions (a fifth, "confused", is no action) and 21 reasons in true bit order.
-
-    Raises:
-        ValueError: there are fewer or more bits.
-    """
-    if len(actions) not in (4, 5) or len(reasons) != len(REASONS):
-        raise ValueError(f"BDD-OIA has 4 or 5 action bits and 21 reason bits, got {len(actions)} and {len(reasons)}")
-    named = frozenset(action for action, bit in zip(ACTIONS, actions, strict=False) if bit)
-    return Labels(named, frozenset(number for number, bit in enumerate(reasons) if bit))
-
-
 def parse_labels(text: str) -> Labels:
     """The actions and reasons that an output names.
 

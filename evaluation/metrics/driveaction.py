@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import get_args
 
+from data.formats.driveaction import Mode
 from evaluation.metrics.predictions import match, refuse
 from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
 from rewards.rules import extract_yes_no, option_of
 
-Mode = Literal["V-L-A", "V-A", "L-A", "A"]
-MODES: tuple[Mode, ...] = ("V-L-A", "V-A", "L-A", "A")
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 UNUSABLE_TRUTH = "unusable_truth"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.coordinates import Pair
+from data.faults import ODD_COORDINATES
 from evaluation.metrics.drivelm_answers import (
     ACCURACY,
     JUDGE,
@@ -30,7 +31,6 @@ from evaluation.metrics.result import SuiteResult
 from rewards.coordinates import drivelm_match, drivelm_numbers, drivelm_points
 
 EMPTY_ANSWER = "empty_answer"
-ODD_COORDINATES = "odd_coordinates"
 
 _EPSILON = 1e-8
 """The official F1 adds this to every denominator: a perfect match is worth 99.999999."""

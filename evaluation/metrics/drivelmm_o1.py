@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from data.formats.drivelmm_o1 import CHOICE_NUMBERS
 from data.sample import DrivingSample
 from evaluation.metrics.judging import NOT_JUDGED
 from evaluation.metrics.predictions import match
@@ -36,8 +37,6 @@ METRICS: dict[str, str] = {
 }
 """Key in the judge's sheet to the benchmark's name."""
 OVERALL = "overall_score"
-CHOICE_NUMBERS = frozenset({2, 3, 4, 5, 8})
-"""The questions of a frame (the number at the end of an id) that are multiple choice."""
 LETTERS = "ABCDEF"
 
 NO_TRUE_LETTER = "no_true_letter"

@@ -79,12 +79,6 @@ class OpenLoopResult(SuiteResult):
     vad_stp3: ProtocolScore
 
 
-def from_offsets(offsets: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """A trajectory from offsets of each step to the one before (VAD's files hold these)."""
-    points = np.cumsum(np.asarray(offsets, dtype=np.float64), axis=0)
-    return tuple((float(x), float(y)) for x, y in points)
-
-
 def parse_trajectory(text: str) -> Floats | None:
     """The six points (6 x 2) that an output gives, as JSON or as numbers in words; None when there are not six.
 

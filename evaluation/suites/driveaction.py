@@ -8,10 +8,10 @@ from pathlib import Path
 
 from data.errors import DataError
 from data.faults import Faults, first_note
-from data.formats.driveaction import read_driveaction
+from data.formats.driveaction import Mode, read_driveaction
 from data.sample import Task
 from evaluation.metrics import driveaction
-from evaluation.metrics.driveaction import MODES, ActionTruth, Mode, is_right
+from evaluation.metrics.driveaction import MODES, ActionTruth, is_right
 from evaluation.metrics.judging import Judgements
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import add_predictions, fault_counts, fault_notes, left_out, predictions_of

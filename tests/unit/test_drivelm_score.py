@@ -193,7 +193,7 @@ def without(index: int) -> list[dict[str, Any]]:
         (
             [*without(2), {"id": "scene_frame_2", "answer": "100.0, 50.0 and 7.5"}],
             None,
-            {"odd_coordinates": ["scene_frame_2"]},
+            {"odd_number_of_coordinates": ["scene_frame_2"]},
             5,
         ),
         (perfect(), lambda qa: qa["planning"][0].pop("tag"), {"missing_key": ["scene_frame_3"]}, 4),
@@ -207,7 +207,7 @@ def without(index: int) -> list[dict[str, Any]]:
         (
             perfect(),
             lambda qa: qa["planning"][0].update(Q="Is 800.5, 400.0, 3.5 near?"),
-            {"odd_coordinates": ["scene_frame_3"]},
+            {"odd_number_of_coordinates": ["scene_frame_3"]},
             5,
         ),
     ],

@@ -14,7 +14,6 @@ from evaluation.metrics.open_loop import (
     PROTOCOLS,
     PlanningTruth,
     collisions,
-    from_offsets,
     parse_trajectory,
     rasterise,
     score,
@@ -147,10 +146,6 @@ def test_an_output_beyond_all_bounds_is_unreadable_and_the_others_are_scored(tex
 def test_any_text_can_be_read(text: str) -> None:
     points = parse_trajectory(text)
     assert points is None or points.shape == (6, 2)
-
-
-def test_offsets_add_up() -> None:
-    assert from_offsets([(0.0, 1.0), (0.5, 2.0)]) == ((0.0, 1.0), (0.5, 3.0))
 
 
 def test_unreadable_outputs_and_incomplete_truths_are_left_out_and_listed() -> None:
