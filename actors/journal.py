@@ -45,7 +45,8 @@ class Journal:
         self._curves: SummaryWriter | None = None
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
         (folder / names.EVALUATION_FOLDER).mkdir(exist_ok=True)
-        _end_last_line(self._metrics_path)
+        for path in (self._metrics_path, folder / names.ALARMS_FILE):
+            _end_last_line(path)
 
     def record(self, step: int, groups: Sequence[Group], metrics: Mapping[str, float]) -> None:
         """Record a finished step: one line of metrics, its curves, all its rollouts, and the live table.

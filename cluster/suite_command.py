@@ -118,7 +118,9 @@ async def _measure(
 ) -> SuiteRecord:
     with Interruption().listen():
         source = _source(benchmark, recipe, options)
-        answerer, judge = await asyncio.gather(_answerer(source, recipe, options, actors), _judge(recipe, actors))
+        answerer, judge = await asyncio.gather(
+            _answerer(benchmark, source, recipe, options, actors), _judge(recipe, actors)
+        )
         try:
             return await measure(benchmark, answerer, judge, _asking(recipe, options, source), options.out)
         finally:
@@ -136,9 +138,14 @@ def _source(benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace) -
     return policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
 
 
-async def _answerer(source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None) -> Answerer:
+async def _answerer(
+    benchmark: Benchmark, source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
+) -> Answerer:
     if options.model is None:
-        return FileAnswerer(predictions_of(options).texts)
+        read = getattr(
+            suite_of(benchmark.name), "predictions", predictions_of
+        )  # a benchmark may have a form of its own
+        return FileAnswerer(read(options).texts)
     if is_url(options.model):
         return ModelEndpoint(options.model, options.served_model or "", recipe.policy)
     assert actors is not None

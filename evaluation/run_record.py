@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from data.errors import DataError
 from data.sample import Task
 from evaluation.held_out import EvaluationResult, failure_name
+from evaluation.json_file import unreadable
 from evaluation.suites.record import first_problem
 
 RECIPE_FILE = "recipe.yaml"
@@ -168,23 +169,24 @@ def read_run(folder: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        DataError: a file in `evaluation/` is not an evaluation; the message names it.
+        DataError: the recipe, the provenance or a file in `evaluation/` is damaged; the message names it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist")
-    recipe_path, provenance_path = folder / RECIPE_FILE, folder / PROVENANCE_FILE
-    recipe_text = recipe_path.read_text() if recipe_path.is_file() else ""
-    steps, broken_lines = _read_metrics(folder / METRICS_FILE)
+    recipe, recipe_text = _read_recipe(folder / RECIPE_FILE)
+    steps, broken_steps = _read_metrics(folder / METRICS_FILE)
+    alarms, broken_alarms = _read_lines(folder / ALARMS_FILE, "message")
+    broken = {METRICS_FILE: broken_steps, ALARMS_FILE: broken_alarms}
     evaluations = [read_evaluation(path) for path in sorted((folder / EVALUATION_FOLDER).glob("*.json"))]
     return RunRecord(
         folder=folder,
-        recipe=yaml.safe_load(recipe_text) or {},
+        recipe=recipe,
         recipe_text=recipe_text,
-        provenance=json.loads(provenance_path.read_text()) if provenance_path.is_file() else {},
+        provenance=_read_provenance(folder / PROVENANCE_FILE),
         steps=steps,
         evaluations={result.name: result for result in evaluations},
-        alarms=_read_alarms(folder / ALARMS_FILE),
-        dropped={"unreadable lines of metrics.jsonl": broken_lines} if broken_lines else {},
+        alarms=tuple(alarms),
+        dropped={f"unreadable lines of {name}": count for name, count in broken.items() if count},
     )
 
 
@@ -200,19 +202,54 @@ def read_evaluation(path: Path) -> EvaluationResult:
         raise DataError(f"{path} is not an evaluation as this version writes it: {first_problem(error)}") from None
 
 
-def _read_alarms(path: Path) -> tuple[dict[str, Any], ...]:
-    return tuple(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else ()
+def _read_recipe(path: Path) -> tuple[dict[str, Any], str]:
+    """The recipe of a run and its text; empty where it is not there yet."""
+    if not path.is_file():
+        return {}, ""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise DataError(f"{path} holds a {type(tree).__name__}; a recipe is a mapping of parts")
+    return tree, text
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
+    if not isinstance(tree, dict):
+        raise DataError(f"{path} holds a {type(tree).__name__}; needed is an object")
+    return tree
 
 
 def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
-    """The steps of `metrics.jsonl`, and how many lines were cut off by a crash in the middle of a write."""
+    """The steps of `metrics.jsonl`, and how many lines are none."""
+    lines, broken = _read_lines(path)
     by_step: dict[int, dict[str, Any]] = {}
-    broken = 0
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            metrics = json.loads(line)
-        except json.JSONDecodeError:
-            broken += 1
-            continue
+    for metrics in lines:
         by_step.setdefault(metrics["step"], {}).update(metrics)
     return tuple(by_step[step] for step in sorted(by_step)), broken
+
+
+def _read_lines(path: Path, *texts: str) -> tuple[list[dict[str, Any]], int]:
+    """The records of a step, with these texts, in a file of lines; and how many lines are none, as one cut off."""
+    found: list[dict[str, Any]] = []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in lines:
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if (
+            isinstance(record, dict)
+            and type(record.get("step")) is int
+            and all(isinstance(record.get(text), str) for text in texts)
+        ):
+            found.append(record)
+    return found, len(lines) - len(found)

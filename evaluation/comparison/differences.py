@@ -49,7 +49,8 @@ class Difference:
     flips: int
     """Questions on one side of half the full score in A and on the other in B."""
     p: float | None
-    """Exact McNemar test: of one task in which every value is 0 or 100; None elsewhere."""
+    """Exact McNemar test: of one task in which every value is 0 or 100 and no question stands twice, under several
+    settings; None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def difference(pairs: Sequence[Pair], resamples: int, seed: int) -> Difference:
     units = [pair.scene_id if by_scene else pair.sample_id for pair in pairs]
     low, high, undefined = _interval(pairs, units, tasks, resamples, seed)
     changes = [pair.change for pair in pairs]
+    asked_once = len({pair.sample_id for pair in pairs}) == len(pairs)
     better = sum(change > SAME_WITHIN for change in changes)
     worse = sum(change < -SAME_WITHIN for change in changes)
     return Difference(
@@ -104,7 +106,7 @@ def difference(pairs: Sequence[Pair], resamples: int, seed: int) -> Difference:
         worse=worse,
         same=len(pairs) - better - worse,
         flips=sum((pair.value_a >= HALF_SCORE) != (pair.value_b >= HALF_SCORE) for pair in pairs),
-        p=mcnemar(pairs) if len(tasks) == 1 else None,
+        p=mcnemar(pairs) if len(tasks) == 1 and asked_once else None,
     )
 
 

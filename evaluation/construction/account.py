@@ -86,16 +86,7 @@ def account(
             LeftOut(role=role, name=path.name, frames=len(named.ids), met=len(named.ids & frames))
             for role, path, named in kept_out
         ),
-        scores=tuple(
-            ModelSummary(
-                name=one.name,
-                model=one.model,
-                answers=one.answers,
-                failures=one.failures,
-                of_other_samples=one.of_other_samples,
-            )
-            for one in scores
-        ),
+        scores=tuple(map(_summary, scores)),
         task_scores=_task_scores(made.candidates, scores),
         chosen_task_scores=_task_scores(made.chosen, scores),
         frames={
@@ -107,6 +98,16 @@ def account(
             for frame, value in sorted(made.difficulty.frames.items())
         },
         samples_sha256=samples_sha256,
+    )
+
+
+def _summary(one: ModelScores) -> ModelSummary:
+    return ModelSummary(
+        name=one.name,
+        model=one.model,
+        answers=one.answers,
+        failures=one.failures,
+        of_other_samples=one.of_other_samples,
     )
 
 

@@ -75,18 +75,6 @@ class BddOiaResult(SuiteResult):
     neither: int
 
 
-def labels_from_bits(actions: Sequence[int], reasons: Sequence[int]) -> Labels:
-    """Labels from an annotation's bits: 4 actions (a fifth, "confused", is no action) and 21 reasons in true bit order.
-
-    Raises:
-        ValueError: there are fewer or more bits.
-    """
-    if len(actions) not in (4, 5) or len(reasons) != len(REASONS):
-        raise ValueError(f"BDD-OIA has 4 or 5 action bits and 21 reason bits, got {len(actions)} and {len(reasons)}")
-    named = frozenset(action for action, bit in zip(ACTIONS, actions, strict=False) if bit)
-    return Labels(named, frozenset(number for number, bit in enumerate(reasons) if bit))
-
-
 def parse_labels(text: str) -> Labels:
     """The actions and reasons that an output names.
 
@@ -112,7 +100,11 @@ def score(predictions: Mapping[str, str], answers: Mapping[str, Labels], *, stri
 
 
 def score_labels(
-    predictions: Mapping[str, str], answers: Mapping[str, Labels], *, strict: bool = False
+    predictions: Mapping[str, str],
+    answers: Mapping[str, Labels],
+    *,
+    strict: bool = False,
+    left_out: Iterable[str] = (),
 ) -> tuple[BddOiaResult, dict[str, Labels]]:
     """Score outputs against annotated labels; also what each output names, by sample id.
 
@@ -120,11 +112,12 @@ def score_labels(
         predictions: output by sample id.
         answers: labels by sample id.
         strict: refuse samples without an output and outputs without a sample; else they are listed and left out.
+        left_out: ids of the samples whose truth cannot be used; an output for one is passed over.
 
     Raises:
         DataError: no output belongs to a sample; with `strict`, any fault.
     """
-    matched = match(predictions, answers, strict=strict)
+    matched = match(predictions, answers, strict=strict, left_out=left_out)
     said = [parse_labels(predictions[id_]) for id_ in matched.ids]
     true = [answers[id_] for id_ in matched.ids]
     result = BddOiaResult(

@@ -7,7 +7,6 @@ reads CARLA's angular velocity, which is in degrees, and takes the smoothed rate
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -175,15 +174,17 @@ def read_motion(metric_info: Mapping[str, Any]) -> Motion:
     """The motion in a route's `metric_info.json`, steps in the order of the file.
 
     Raises:
-        DataError: there are no steps, or a step lacks one of the four vectors.
+        DataError: there are no steps, or a step lacks one of the four vectors, or a number in it is not finite.
     """
     names = ("acceleration", "angular_velocity", "forward_vector", "right_vector")
     try:
         columns = [np.array([step[name] for step in metric_info.values()], dtype=np.float64) for name in names]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"metric_info: every step needs {', '.join(names)} of three numbers ({error})") from None
-    if any(column.shape != (len(metric_info), 3) or not len(metric_info) for column in columns):
+    if not metric_info or any(column.shape != (len(metric_info), 3) for column in columns):
         raise DataError(f"metric_info: every step needs {', '.join(names)} of three numbers, and there must be steps")
+    if not all(np.isfinite(column).all() for column in columns):
+        raise DataError(f"metric_info: every step needs {', '.join(names)} of three finite numbers")
     return Motion(*columns)
 
 
@@ -259,7 +260,10 @@ def _is_usable(id_: str, record: Mapping[str, Any], faults: dict[str, list[str]]
     well_formed = (
         isinstance(status, str)
         and isinstance(infractions, Mapping)
-        and all(isinstance(events, list) for events in infractions.values())
+        and all(
+            isinstance(events, list) and all(isinstance(event, str) for event in events)
+            for events in infractions.values()
+        )
         and isinstance(scores, Mapping)
         and all(_is_points(scores.get(name)) for name in ("score_route", "score_composed"))
     )
@@ -279,13 +283,13 @@ def _is_usable(id_: str, record: Mapping[str, Any], faults: dict[str, list[str]]
 
 def _is_points(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0.0 <= value <= 100.0
+    return number and 0.0 <= value <= 100.0  # false of NaN
 
 
 def _efficiency(id_: str, record: Mapping[str, Any], faults: dict[str, list[str]]) -> float | None:
     """The mean of a route's speed records in percent, those over 1000 left out; None when there are none."""
     messages = record["infractions"].get(MIN_SPEED, [])
-    found = [float(share[1]) for message in messages if (share := _PERCENT.search(str(message)))]
+    found = [float(share[1]) for message in messages if (share := _PERCENT.search(message))]
     counted = [value for value in found if value <= MAX_EFFICIENCY]
     if messages and not counted:
         faults.setdefault(FASTER_THAN_COUNTED, []).append(id_)

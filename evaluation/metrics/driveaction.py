@@ -7,7 +7,7 @@ modes is what AutoDriveRL's Table 16 reports. Read by rule: one option letter, o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -85,6 +85,7 @@ def score(
     *,
     strict: bool = False,
     mode: Mode | None = None,
+    left_out: Iterable[str] = (),
 ) -> DriveActionResult:
     """Score the outputs of one mode.
 
@@ -93,11 +94,12 @@ def score(
         answers: truth by question id.
         strict: refuse missing and unknown ids and unusable truths; else they are listed and left out.
         mode: what stood in the prompts; kept with the result.
+        left_out: ids of the questions whose truth cannot be used; an output for one is passed over.
 
     Raises:
         DataError: no output belongs to a question; with `strict`, any fault.
     """
-    matched = match(predictions, answers, strict=strict)
+    matched = match(predictions, answers, strict=strict, left_out=left_out)
     faults = dict(matched.faults)
     counts: dict[str, list[int]] = {}
     total = [0, 0, 0]

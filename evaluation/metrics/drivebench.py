@@ -1,13 +1,12 @@
-"""DriveBench by rule: options and yes/no, a judge's `Total Score: N`, and the robustness table. No torch, no ray.
+"""DriveBench by rule, options and yes/no, and the robustness table. No torch, no ray.
 
 DriveBench asks the same questions with clean images, under 15 corruptions and without images (zeros); what counts is
 how far a figure falls from the first. Its official code reads the article in "B. The ego vehicle is approaching a car."
-as option A and misses `**Total Score:** 85`; both are read right here.
+as option A, which is read right here.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,6 @@ from rewards.rules import extract_yes_no, option_of
 
 CLEAN, NO_IMAGE = "clean", "no_image"
 """The settings that are no corruption; every other setting bears its corruption's name."""
-
-_MARKUP = re.compile(r"[*_`#|$\[\]{}]|\\boxed|\\text")
-_TOTAL = re.compile(
-    r"total\s+score\s*(?:\([^()]*\))?\s*(?::|=|-|is|of)?\s*"
-    r"(?:[\d.\s+]+=\s*)?(?P<points>\d+(?:\.\d+)?)(?![\d.]*\s*\+)(?:\s*(?:/|out\s+of)\s*(?P<of>\d+))?",
-    re.IGNORECASE,
-)
-HIGHEST_TOTAL = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +67,6 @@ def rule_score(sample: DrivingSample, setting: str, response: str, judged: float
     if true is None:
         return SettingScore(sample.id, sample.task, setting, None, judged=judged)
     return SettingScore(sample.id, sample.task, setting, chosen == true, chosen is None, judged)
-
-
-def total_score(reply: str) -> float | None:
-    """The last `Total Score: N` of a judge's reply, 0-100, whatever markdown it wears.
-
-    None when there is none, when it lies outside 0-100, or when it is out of another number than 100: a score that must
-    be guessed at is a failed one.
-    """
-    found = list(_TOTAL.finditer(_MARKUP.sub(" ", reply)))
-    if not found or found[-1]["of"] not in (None, "100"):
-        return None
-    points = float(found[-1]["points"])
-    return points if points <= HIGHEST_TOTAL else None
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -143,9 +143,8 @@ def score(answers: ChallengeAnswers, predictions: Mapping[str, str], judged: Jud
         DataError: no question has a prediction.
     """
     faults: defaultdict[str, list[str]] = defaultdict(list, {key: list(ids) for key, ids in answers.faults.items()})
-    left_out = {id_ for ids in answers.faults.values() for id_ in ids}.difference(answers.ids)
-    expected = {id_: text for id_, text in predictions.items() if id_ not in left_out}
-    unmatched = match(expected, answers.ids, strict=False).faults
+    left_out = [id_ for ids in answers.faults.values() for id_ in ids]
+    unmatched = match(predictions, answers.ids, strict=False, left_out=left_out).faults
     faults.update({reason: [*faults[reason], *ids] for reason, ids in unmatched.items()})
     notes = [*answers.notes, *(f"{id_} {says(reason)}" for reason, ids in unmatched.items() for id_ in ids)]
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from data.errors import DataError
 from data.sample import TASKS
+from evaluation.json_file import unreadable
 
 MISSING_KEY = "missing_key"
 WRONG_TYPE = "wrong_type"
@@ -148,12 +149,8 @@ class _Reader:
 def _load(path: Path, reader: _Reader) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=reader.pairs)
-    except OSError as error:
-        raise DataError(f"answers {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
     if not isinstance(tree, dict):
         raise DataError(
             f"{path} holds a {type(tree).__name__}; an answer file is an object of scenes (were the two files swapped?)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from data.formats.drivelmm_o1 import CHOICE_NUMBERS
@@ -122,6 +122,7 @@ def score(
     *,
     strict: bool = False,
     judgements: Mapping[str, Judgement | JudgeFailed] | None = None,
+    left_out: Iterable[str] = (),
 ) -> DriveLmmO1Result:
     """Score outputs.
 
@@ -130,11 +131,12 @@ def score(
         answers: truth by question id; the id says whether it is multiple choice.
         strict: refuse questions without an output and outputs without a question; else they are listed and left out.
         judgements: what a judge said of `reasoning_request`, by id; without, the reasoning is not scored.
+        left_out: ids of the questions whose truth cannot be used; an output for one is passed over.
 
     Raises:
         DataError: no output belongs to a question; with `strict`, any fault.
     """
-    matched = match(predictions, answers, strict=strict)
+    matched = match(predictions, answers, strict=strict, left_out=left_out)
     faults = dict(matched.faults)
     right: list[bool] = []
     unreadable = 0

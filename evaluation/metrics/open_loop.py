@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,9 @@ CELLS = 200
 CELL_M = 0.5
 EDGE_M = 50.0
 EGO_WIDTH_M, EGO_LENGTH_M, EGO_SHIFT_M = 1.85, 4.084, 0.5
+
+FARTHEST_M = 1e100
+"""A coordinate this large is no place to drive to; squares of much larger ones overflow."""
 
 UNREADABLE = "unreadable_trajectory"
 INCOMPLETE_TRUTH = "incomplete_truth"
@@ -76,22 +79,19 @@ class OpenLoopResult(SuiteResult):
     vad_stp3: ProtocolScore
 
 
-def from_offsets(offsets: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """A trajectory from offsets of each step to the one before (VAD's files hold these)."""
-    points = np.cumsum(np.asarray(offsets, dtype=np.float64), axis=0)
-    return tuple((float(x), float(y)) for x, y in points)
-
-
 def parse_trajectory(text: str) -> Floats | None:
-    """The six points (6 x 2) that an output gives, as JSON or as numbers in words; None when there are not six."""
+    """The six points (6 x 2) that an output gives, as JSON or as numbers in words; None when there are not six.
+
+    None too when a coordinate is not finite, or not below `FARTHEST_M`.
+    """
     answer = answer_part(text)
     try:
         tree = json.loads(answer)
         points = np.asarray(tree, dtype=np.float64)
-    except (ValueError, TypeError):  # no JSON, or no rectangle of numbers
+    except (ValueError, TypeError, RecursionError, OverflowError):  # no JSON, or no rectangle of numbers
         numbers = [float(number) for number in _NUMBER.findall(answer)]
         points = np.asarray(numbers, dtype=np.float64).reshape(-1, 2) if len(numbers) % 2 == 0 else np.empty(0)
-    usable = points.shape == (STEPS, 2) and bool(np.isfinite(points).all())
+    usable = points.shape == (STEPS, 2) and bool((np.abs(points) < FARTHEST_M).all())  # false of NaN
     return points if usable else None
 
 
@@ -129,7 +129,11 @@ def collisions(trajectory: Floats, occupied: Flags, protocol: Protocol) -> Flags
 
 
 def score(
-    predictions: Mapping[str, str], answers: Mapping[str, PlanningTruth], *, strict: bool = False
+    predictions: Mapping[str, str],
+    answers: Mapping[str, PlanningTruth],
+    *,
+    strict: bool = False,
+    left_out: Iterable[str] = (),
 ) -> OpenLoopResult:
     """Score planned trajectories.
 
@@ -140,11 +144,12 @@ def score(
         predictions: output by frame id; `parse_trajectory` reads it.
         answers: truth by frame id.
         strict: refuse missing, unknown and unreadable outputs; else they are listed and left out.
+        left_out: ids of the frames whose truth cannot be used; an output for one is passed over.
 
     Raises:
         DataError: no frame can be scored, or, with `strict`, any fault but an incomplete truth.
     """
-    matched = match(predictions, answers, strict=strict)
+    matched = match(predictions, answers, strict=strict, left_out=left_out)
     faults = dict(matched.faults)
     planned: list[Floats] = []
     truths: list[PlanningTruth] = []

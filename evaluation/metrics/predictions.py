@@ -1,19 +1,21 @@
 """Predictions files: what a model answered, by the id of the question. Shared by every suite; no torch, no ray.
 
-Read are a JSON list of records ({"id": ..., "answer": ...}), a JSON mapping from id to answer, and JSONL with a record
-on every line; they are told apart by their content.
+Read are a JSON list of records ({"id": ..., "answer": ...}), an object with such a list under `results` (a submission
+to the DriveLM challenge), a JSON mapping from id to answer, and JSONL with a record on every line: what is no JSON as a
+whole, but begins with a line that is an object.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from data.errors import DataError
+from evaluation.json_file import unreadable
 
 NOT_A_RECORD = "not_a_record"
 NO_ID = "no_id"
@@ -49,18 +51,25 @@ class Matched:
 
 
 def read_predictions(
-    path: Path, *, id_key: str = "id", answer_key: str = "answer", strict: bool = False
+    path: Path,
+    *,
+    id_key: str = "id",
+    answer_key: str = "answer",
+    strict: bool = False,
+    as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Predictions:
     """Read a predictions file.
 
-    A record without an id or without a text as its answer is listed and left out. Where an id stands more than once,
-    the last answer counts, as in DriveLM's own evaluation. An empty text is an answer (a wrong one).
+    A record without an id or without a text as its answer is listed and left out, and so is a line of JSONL that is no
+    JSON. Where an id stands more than once, the last answer counts, as in DriveLM's own evaluation. An empty text is an
+    answer (a wrong one).
 
     Args:
         path: the file.
         id_key: the member of a record that holds its id (DriveLMM-o1: `idx`).
         answer_key: the member that holds the answer (DriveBench: `pred`).
         strict: a fault ends the reading.
+        as_record: what makes a record with these members of one in a form of the benchmark's own.
 
     Raises:
         DataError: the file cannot be read, is neither JSON nor JSONL, or holds no usable prediction; with `strict` also
@@ -72,6 +81,8 @@ def read_predictions(
         if not isinstance(record, dict):
             faults[NOT_A_RECORD].append(place)
             continue
+        if as_record is not None:
+            record = as_record(record)
         id_, text = record.get(id_key), record.get(answer_key)
         if isinstance(id_, bool) or not isinstance(id_, str | int) or id_ == "":
             faults[NO_ID].append(place)
@@ -91,7 +102,12 @@ def read_predictions(
 
 
 def match(
-    predicted: Mapping[str, object], true: Collection[str], *, strict: bool, what: str = "predictions"
+    predicted: Mapping[str, object],
+    true: Collection[str],
+    *,
+    strict: bool,
+    what: str = "predictions",
+    left_out: Iterable[str] = (),
 ) -> Matched:
     """Pair predictions with truths by id.
 
@@ -100,11 +116,13 @@ def match(
         true: the ids of the questions there are.
         strict: a question without a prediction, or a prediction without a question, ends the scoring.
         what: names the predictions in an error.
+        left_out: the ids of the questions that there are too, but whose truth cannot be used: what answers them is
+            passed over, for the fault is the truth's.
 
     Raises:
         DataError: no id is on both sides; with `strict` also when the ids are not the same.
     """
-    known = true if isinstance(true, Mapping | set | frozenset) else set(true)
+    known = {*true, *left_out}
     faults = {
         MISSING: [id_ for id_ in true if id_ not in predicted],
         UNKNOWN_ID: [id_ for id_ in predicted if id_ not in known],
@@ -148,25 +166,24 @@ def says(reason: str) -> str:
 def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, Any]]:
     """Every record with its place. A key twice in one object would hide a prediction, so keys are read in pairs."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        tree = json.loads(content.decode("utf-8"), object_pairs_hook=_Pairs)
     except OSError as error:
-        raise DataError(f"predictions {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if len(lines) > 1 and _is_record(lines[0][1], id_key):
-        yield from _jsonl_records(path, lines)
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
+        lines = [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+        if not lines or not isinstance(_parsed(lines[0][1]), dict):
+            raise unreadable(path, error, "neither JSON nor JSONL") from None
+        yield from ((f"line {number}", _parsed(line)) for number, line in lines)
         return
-    try:
-        tree = json.loads(text, object_pairs_hook=_Pairs)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is neither JSON nor JSONL: line {error.lineno} column {error.colno}: {error.msg}"
-        ) from None
-    if isinstance(tree, list) and not isinstance(tree, _Pairs):
+    members = dict(tree) if isinstance(tree, _Pairs) else {}
+    results = members.get("results")
+    if _is_list(tree):
         yield from ((f"[{index}]", _as_dict(record)) for index, record in enumerate(tree))
-    elif isinstance(tree, _Pairs) and any(key == id_key for key, _ in tree):
-        yield "line 1", dict(tree)  # JSONL with one record
+    elif id_key in members:
+        yield "line 1", members  # JSONL with one record
+    elif _is_list(results):
+        yield from ((f"results[{index}]", _as_dict(record)) for index, record in enumerate(results))
     elif isinstance(tree, _Pairs):
         yield from ((key, {id_key: key, answer_key: value}) for key, value in tree)
     else:
@@ -179,21 +196,17 @@ class _Pairs(list[tuple[str, Any]]):
     """The members of a JSON object in order, a key that stands twice included."""
 
 
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and not isinstance(value, _Pairs)
+
+
 def _as_dict(record: Any) -> Any:
     return dict(record) if isinstance(record, _Pairs) else record
 
 
-def _is_record(line: str, id_key: str) -> bool:
+def _parsed(line: bytes) -> Any:
+    """What a line of JSONL holds; None, which is no record, where it is no JSON, as a line that was cut off."""
     try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(record, dict) and id_key in record
-
-
-def _jsonl_records(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, Any]]:
-    for number, line in lines:
-        try:
-            yield f"line {number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSONL: line {number} column {error.colno}: {error.msg}") from None
+        return json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None

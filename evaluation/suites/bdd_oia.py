@@ -19,7 +19,7 @@ from evaluation.suites.file_scoring import (
     add_predictions,
     fault_counts,
     fault_notes,
-    merged,
+    left_out,
     needed_image_root,
     predictions_of,
 )
@@ -79,8 +79,8 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     faults = Faults(options.strict)
     truths, confused = _truths(options, faults)
     predictions = predictions_of(options)
-    texts = {id_: text for id_, text in predictions.texts.items() if id_ not in confused}
-    result, said = score_labels(texts, truths, strict=options.strict)
+    unused = confused | left_out(faults)
+    result, said = score_labels(predictions.texts, truths, strict=options.strict, left_out=unused)
     both = (("actions", result.actions), ("reasons", result.reasons))
     named = {f"{what} {name}": getattr(scores, key) for what, scores in both for name, key in FIGURES.items()}
     rows = [(name, fixed(value, 2)) for name, value in named.items()]
@@ -98,7 +98,7 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
         answers={id_: _answer_score(truths[id_], labels) for id_, labels in said.items()},
         tables=_tables(result),
         bars=tuple(bar for what, scores in both for bar in _bars(what, scores)),
-        faults=fault_counts(result, faults, merged(predictions.faults)),
+        faults=fault_counts(result, faults, predictions.faults),
         notes=fault_notes(result, faults, predictions.faults),
     )
 

@@ -47,7 +47,7 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     if options.routes < 1:
         raise DataError(f"--routes must be at least 1, got {options.routes}")
     tree = _object(options.result, "--result")
-    motions = _motions(tree, options.motions) if options.motions else None
+    motions, unread = _motions(tree, options.motions, options.strict) if options.motions else (None, [])
     routes = _as_recorded(read_routes(options.routes_file), tree) if options.routes_file else None
     result = bench2drive.score(tree, routes, strict=options.strict, motions=motions, count=options.routes)
     four = (result.driving_score, result.success_rate, result.efficiency, result.comfort)
@@ -72,7 +72,7 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
             ),
         ),
         faults=fault_counts(result),
-        notes=fault_notes(result),
+        notes=(*unread, *fault_notes(result)),
     )
 
 
@@ -112,11 +112,18 @@ def _object(path: Path, option: str) -> dict[str, Any]:
     return tree
 
 
-def _motions(tree: Mapping[str, Any], folder: Path) -> dict[str, Motion]:
-    """Motion by route id, of the routes whose folder has a `metric_info.json`; the others are listed by the score."""
+def _motions(tree: Mapping[str, Any], folder: Path, strict: bool) -> tuple[dict[str, Motion], list[str]]:
+    """Motion by route id, of the routes whose folder has a `metric_info.json`; a sentence for each that is unusable.
+
+    The score lists every route without motion.
+
+    Raises:
+        DataError: there is no such folder; with `strict`, a file in it is unusable.
+    """
     if not folder.is_dir():
         raise DataError(f"--motions {folder} does not exist or is not a folder")
     found: dict[str, Motion] = {}
+    unread: list[str] = []
     for record in _records(tree):
         route = record.get("route_id")
         file = folder / str(record.get("save_name") or route) / "metric_info.json" if isinstance(route, str) else None
@@ -124,8 +131,10 @@ def _motions(tree: Mapping[str, Any], folder: Path) -> dict[str, Motion]:
             try:
                 found[route] = read_motion(_object(file, "--motions"))
             except DataError as error:
-                raise DataError(f"{file}: {error}") from None
-    return found
+                unread.append(f"{file}: {error}")
+    if strict and unread:
+        raise DataError(unread[0])
+    return found, unread
 
 
 def _records(tree: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from evaluation.metrics import driveaction
 from evaluation.metrics.driveaction import MODES, ActionTruth, is_right
 from evaluation.metrics.judging import Judgements
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import add_predictions, fault_counts, fault_notes, predictions_of
+from evaluation.suites.file_scoring import add_predictions, fault_counts, fault_notes, left_out, predictions_of
 from evaluation.suites.published import DRIVEACTION, OTHER_JUDGE
 from evaluation.suites.suite import AnswerScore, Question, Scored, Table
 from rewards.judge import JudgeRequest
@@ -68,7 +68,7 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     predictions = predictions_of(options)
     asked: Mode | None = "A" if getattr(options, "model", None) else None  # of a file nobody knows it
     mode = options.mode or asked
-    result = driveaction.score(predictions.texts, truths, strict=options.strict, mode=mode)
+    result = driveaction.score(predictions.texts, truths, strict=options.strict, mode=mode, left_out=left_out(faults))
     levels = [(f"{name} ({level.questions:,})", fixed(level.accuracy, 2)) for name, level in result.levels.items()]
     action = result.levels[ACTION].accuracy if ACTION in result.levels else None
     row = tuple(action if column == mode else None for column in MODES)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -29,7 +31,7 @@ from evaluation.metrics.drivebench import (
     rule_score,
 )
 from evaluation.metrics.judging import Judgements, failures, judged_value
-from evaluation.metrics.predictions import match
+from evaluation.metrics.predictions import Predictions, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import (
@@ -37,6 +39,7 @@ from evaluation.suites.file_scoring import (
     add_predictions,
     fault_counts,
     fault_notes,
+    left_out,
     needed_image_root,
     predictions_of,
 )
@@ -69,7 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_root(parser, "folder that holds samples/CAM_FRONT/..., the clean images")
     parser.add_argument("--corruptions", type=Path, help="folder of the corruptions: Fog/CAM_FRONT/..., Rain/..., ...")
     parser.add_argument(
-        "--settings", metavar="NAMES", help="clean,no_image,Fog,... (default: all there are images for)"
+        "--settings",
+        metavar="NAMES",
+        help="clean,no_image,Fog,... (default: all there are images for); with --predictions, the setting of records "
+        "without ids (default: clean)",
     )
 
 
@@ -93,10 +99,11 @@ def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
     Raises:
         DataError: as `score`.
     """
-    truths = _truths(options, Faults())
+    faults = Faults()
+    pairs, _ = _paired(options, _truths(options, faults), predictions(options).texts, faults)
     return {
         key: load_rubric(rubric_for(sample)).request(sample, answer_part(text))
-        for key, (sample, _, text) in _paired(options, truths, {}).items()
+        for key, (sample, _, text) in pairs.items()
     }
 
 
@@ -108,8 +115,8 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     """
     faults = Faults(options.strict)
     truths = _truths(options, faults)
-    unmatched: dict[str, list[str]] = {}
-    pairs = _paired(options, truths, unmatched)
+    found = predictions(options)
+    pairs, unmatched = _paired(options, truths, found.texts, faults)
     scores = {
         key: rule_score(sample, setting, text, judged_value(judgements, key)[0])
         for key, (sample, setting, text) in pairs.items()
@@ -121,7 +128,6 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
         scored=len(pairs), faults=unmatched, accuracy=accuracy, judge=judge, unreadable=unreadable
     )
     tables = {"accuracy": accuracy} | ({"judge": judge} if judge else {})
-    of_predictions = predictions_of(options).faults
     return Scored(
         result=result,
         rows=tuple(row for name, table in tables.items() for row in _rows(name, table))
@@ -131,10 +137,10 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
         answers={key: _answer_score(one, judgements, key) for key, one in scores.items()},
         tables=tuple(shown for name, table in tables.items() for shown in _tables(name, table)),
         bars=tuple(_bars(name, table) for name, table in tables.items()),
-        faults=fault_counts(result, faults, of_predictions) | failures(judgements),
+        faults=fault_counts(result, faults, found.faults) | failures(judgements),
         notes=(
             *([NO_DESCRIPTIONS] if judge and not options.visual_descriptions else []),
-            *fault_notes(result, faults, of_predictions),
+            *fault_notes(result, faults, found.faults),
         ),
     )
 
@@ -196,18 +202,55 @@ def _truths(options: argparse.Namespace, faults: Faults) -> dict[str, DrivingSam
     return truths
 
 
+def predictions(options: argparse.Namespace) -> Predictions:
+    """The predictions file. What the benchmark's own inference writes has no ids: `pred` beside the question's entry.
+
+    Such a record gets the id that its place among the records of its frame gives the question in the question file.
+
+    Raises:
+        DataError: as `predictions_of`; the place is another question's, or the setting of such a file is unknown.
+    """
+    truths = _truths(options, Faults())
+    setting, numbers = options.settings or CLEAN, Counter[tuple[str, str]]()
+    answer_key = "pred" if options.answer_key == "answer" else options.answer_key  # its `answer` is the truth
+
+    def as_record(record: dict[str, Any]) -> dict[str, Any]:
+        scene_id, frame_id = record.get("scene_token"), record.get("frame_token")
+        if options.id_key in record or not isinstance(scene_id, str) or not isinstance(frame_id, str):
+            return record
+        if setting not in KNOWN_SETTINGS:
+            raise DataError(
+                f"--settings {setting} is no setting of a predictions file without ids; settings: "
+                f"{', '.join(KNOWN_SETTINGS)}"
+            )
+        id_ = f"{scene_id}_{frame_id}_{numbers[scene_id, frame_id]}"
+        numbers[scene_id, frame_id] += 1
+        if id_ in truths and truths[id_].question not in str(record.get("question")):
+            raise DataError(
+                f"{options.predictions} has no ids, and {id_} asks another question there than in {options.answers}; "
+                "such a file must hold the questions in the order of --answers"
+            )
+        return {options.id_key: _name(setting, id_), options.answer_key: record.get(answer_key)}
+
+    return predictions_of(options, as_record)
+
+
 def _paired(
-    options: argparse.Namespace, truths: Mapping[str, DrivingSample], unmatched: dict[str, list[str]]
-) -> dict[str, tuple[DrivingSample, str, str]]:
-    """Sample, setting and response by the key of each question that was answered; the other ids go to `unmatched`."""
-    texts = {_key(id_): text for id_, text in predictions_of(options).texts.items()}
+    options: argparse.Namespace,
+    truths: Mapping[str, DrivingSample],
+    responses: Mapping[str, str],
+    faults: Faults,
+) -> tuple[dict[str, tuple[DrivingSample, str, str]], dict[str, list[str]]]:
+    """Sample, setting and response by the key of each question that was answered; the other ids by their fault."""
+    texts = {_key(id_): text for id_, text in responses.items()}
     settings = dict.fromkeys(setting for setting, _ in texts if setting in KNOWN_SETTINGS)
     asked = {(setting, id_): sample for setting in settings for id_, sample in truths.items()}
     named = {_name(*key): key for key in (*asked, *texts)}
-    matched = match({_name(*key): None for key in texts}, [_name(*key) for key in asked], strict=options.strict)
-    unmatched |= matched.faults
+    unused = [_name(setting, id_) for setting in settings for id_ in left_out(faults)]
+    predicted, true = {_name(*key): None for key in texts}, [_name(*key) for key in asked]
+    matched = match(predicted, true, strict=options.strict, left_out=unused)
     keys: Iterator[tuple[str, str]] = (named[name] for name in matched.ids)
-    return {_name(*key): (asked[key], key[0], texts[key]) for key in keys}
+    return {_name(*key): (asked[key], key[0], texts[key]) for key in keys}, matched.faults
 
 
 def _key(id_: str) -> tuple[str, str]:

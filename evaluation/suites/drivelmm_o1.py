@@ -18,6 +18,7 @@ from evaluation.suites.file_scoring import (
     add_predictions,
     fault_counts,
     fault_notes,
+    left_out,
     needed_image_root,
     predictions_of,
 )
@@ -62,7 +63,9 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
     faults = Faults(options.strict)
     truths = _truths(options, faults)
     predictions = predictions_of(options)
-    result = drivelmm_o1.score(predictions.texts, truths, strict=options.strict, judgements=judgements)
+    result = drivelmm_o1.score(
+        predictions.texts, truths, strict=options.strict, judgements=judgements, left_out=left_out(faults)
+    )
     judged = judgements is not None
     marks = [(name, fixed(result.metrics.get(name), 2) if judged else "no judge") for name in METRICS.values()]
     return Scored(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from data.errors import DataError
 from data.faults import Faults
@@ -35,15 +36,26 @@ def add_image_root(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--image-root", type=Path, help=f"{what}; needed to ask a model")
 
 
-def predictions_of(options: argparse.Namespace) -> Predictions:
+def predictions_of(
+    options: argparse.Namespace, as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> Predictions:
     """The predictions file of the command line.
 
     Raises:
         DataError: as `read_predictions`.
     """
     return read_predictions(
-        options.predictions, id_key=options.id_key, answer_key=options.answer_key, strict=options.strict
+        options.predictions,
+        id_key=options.id_key,
+        answer_key=options.answer_key,
+        strict=options.strict,
+        as_record=as_record,
     )
+
+
+def left_out(of_answers: Faults) -> set[str]:
+    """The ids of the entries of an answer file that were left out."""
+    return {id_ for ids in of_answers.dropped.values() for id_ in ids}
 
 
 def merged(*listed: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -26,6 +26,7 @@ from evaluation.suites.file_scoring import (
     add_predictions,
     fault_counts,
     fault_notes,
+    left_out,
     needed_image_root,
     predictions_of,
 )
@@ -85,7 +86,9 @@ def score(options: argparse.Namespace, judgements: Judgements | None = None) -> 
         for frame, path in driven.items()
         if others.unknown or frame in others.by_frame or frame not in planned
     }
-    result = open_loop.score(texts, truths, strict=options.strict)
+    unused = {name for id_ in left_out(faults) for name in (id_, id_.rpartition("_")[2])}  # scene_frame, frame
+    unused |= driven.keys() - truths.keys()
+    result = open_loop.score(texts, truths, strict=options.strict, left_out=unused)
     both = (("UniAD", "at", result.uniad), ("VAD/ST-P3", "up to", result.vad_stp3))
     told: dict[str, Any] = asdict(result) | {"collisions_unknown": others.unknown}
     if others.unknown:

@@ -13,10 +13,10 @@ from statistics import fmean
 from data.faults import Faults
 from data.sample import TASKS, DrivingSample
 from evaluation.metrics.judging import Judgements, failures, judged_value
-from evaluation.metrics.predictions import Predictions, match
+from evaluation.metrics.predictions import Matched, Predictions, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import fault_counts, fault_notes
+from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out
 from evaluation.suites.published import OTHER_JUDGE, Row
 from evaluation.suites.suite import AnswerScore, Scored, Table
 from rewards.answer import answer_part
@@ -95,50 +95,57 @@ def score_by_task(
     Raises:
         DataError: as `metrics.predictions.match`.
     """
-    matched = match(predictions.texts, samples, strict=strict)
+    matched = match(predictions.texts, samples, strict=strict, left_out=left_out(of_answers))
     texts = {id_: predictions.texts[id_] for id_ in matched.ids}
     answers = {id_: _answer(samples[id_], text, judgements) for id_, text in texts.items()}
-    tasks: dict[str, TaskScore] = {
-        task: _task([id_ for id_ in matched.ids if samples[id_].task == task], samples, texts, answers)
-        for task in TASKS
-        if any(samples[id_].task == task for id_ in matched.ids)
-    }
-    values = [of_task.value for of_task in tasks.values() if of_task.value is not None]
-    result = TaskResult(
+    result = _result(matched, samples, texts, answers, judged=judgements is not None)
+    by = "judge" if result.judged else "rules"
+    rows = [(f"{task} ({by}, {one.questions:,})", fixed(one.value, 2)) for task, one in result.tasks.items()]
+    return Scored(
+        result=result,
+        rows=(*rows, (f"mean of the tasks ({by})", fixed(result.mean, 2))),
+        told=asdict(result),
+        figures={"mean": result.mean}
+        | {task: one.value for task, one in result.tasks.items()}
+        | {f"accuracy/{task}": _percent(one.accuracy) for task, one in result.tasks.items()}
+        | {f"valid_format/{task}": one.valid_format for task, one in result.tasks.items()},
+        answers=answers,
+        tables=_tables(name, by, result, published if result.judged else ()),
+        faults=fault_counts(result, of_answers, predictions.faults) | failures(judgements),
+        notes=fault_notes(result, of_answers, predictions.faults),
+    )
+
+
+def _result(
+    matched: Matched,
+    samples: Mapping[str, DrivingSample],
+    texts: Mapping[str, str],
+    answers: Mapping[str, AnswerScore],
+    *,
+    judged: bool,
+) -> TaskResult:
+    of_tasks = {task: [id_ for id_ in matched.ids if samples[id_].task == task] for task in TASKS}
+    tasks: dict[str, TaskScore] = {task: _task(ids, samples, texts, answers) for task, ids in of_tasks.items() if ids}
+    values = [one.value for one in tasks.values() if one.value is not None]
+    return TaskResult(
         scored=len(matched.ids),
         faults=matched.faults,
-        judged=judgements is not None,
+        judged=judged,
         tasks=tasks,
         mean=fmean(values) if values else None,
     )
-    by = "judge" if result.judged else "rules"
-    cells = tuple(of_task.value if (of_task := tasks.get(task)) else None for task in TASKS)
-    accuracies = tuple(_percent(of_task.accuracy) if (of_task := tasks.get(task)) else None for task in TASKS)
+
+
+def _tables(name: str, by: str, result: TaskResult, published: Sequence[Row]) -> tuple[Table, Table]:
+    """The score of each task, beside the published rows, and the accuracy of the questions that a rule decides."""
     columns = tuple(task.capitalize() for task in TASKS)
-    return Scored(
-        result=result,
-        rows=tuple(
-            (f"{task} ({by}, {of_task.questions:,})", fixed(of_task.value, 2)) for task, of_task in tasks.items()
-        )
-        + ((f"mean of the tasks ({by})", fixed(result.mean, 2)),),
-        told=asdict(result),
-        figures={"mean": result.mean}
-        | {task: of_task.value for task, of_task in tasks.items()}
-        | {f"accuracy/{task}": _percent(of_task.accuracy) for task, of_task in tasks.items()}
-        | {f"valid_format/{task}": of_task.valid_format for task, of_task in tasks.items()},
-        answers=answers,
-        tables=(
-            Table(
-                f"{name}: score by {by}",
-                columns,
-                (("this run", cells),),
-                tuple(published) if result.judged else (),
-                OTHER_JUDGE if published and result.judged else "",
-            ),
-            Table("Multiple choice and yes/no: right by rule (%)", columns, (("this run", accuracies),)),
-        ),
-        faults=fault_counts(result, of_answers, predictions.faults) | failures(judgements),
-        notes=fault_notes(result, of_answers, predictions.faults),
+    of_tasks = [result.tasks.get(task) for task in TASKS]
+    values = tuple(None if one is None else one.value for one in of_tasks)
+    accuracies = tuple(None if one is None else _percent(one.accuracy) for one in of_tasks)
+    note = OTHER_JUDGE if published else ""
+    return (
+        Table(f"{name}: score by {by}", columns, (("this run", values),), tuple(published), note),
+        Table("Multiple choice and yes/no: right by rule (%)", columns, (("this run", accuracies),)),
     )
 
 

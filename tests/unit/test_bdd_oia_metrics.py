@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data.errors import DataError
 from data.formats import bdd_oia_words
 from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS, Action
-from evaluation.metrics.bdd_oia import Labels, labels_from_bits, parse_labels, score
+from evaluation.metrics.bdd_oia import Labels, parse_labels, score
 
 
 def labels(actions: list[Action], reasons: list[int]) -> Labels:
@@ -75,12 +75,6 @@ def test_reading_part_by_part_by_the_words_of_phrases_is_reading_the_whole_text(
         action for action, phrase in bdd_oia_words._ACTION_PHRASES.items() if any(bdd_oia_words._affirmed(phrase, rest))
     }
     assert bdd_oia_words.actions_in(text) == told
-
-
-def test_bits_become_labels_and_the_fifth_action_bit_is_none() -> None:
-    assert labels_from_bits([1, 0, 0, 1, 1], [0] * 20 + [1]) == labels(["forward", "right"], [20])
-    with pytest.raises(ValueError, match="21 reason bits, got 4 and 3"):
-        labels_from_bits([1, 0, 0, 0], [1, 0, 0])
 
 
 def test_the_figures_of_three_samples_are_those_worked_out_by_hand() -> None:

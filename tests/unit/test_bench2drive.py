@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,20 @@ def test_a_broken_record_is_a_failure_and_a_second_record_replaces_the_first() -
     assert result.faults == {"duplicate_id": ["b"], "broken_record": ["_checkpoint.records[3]", "a"]}
 
 
+@pytest.mark.parametrize("points", [10**400, math.nan, math.inf, -1.0, True, "100"])
+def test_a_record_needs_points_from_0_to_100(points: Any) -> None:
+    result = score(result_of(record("a"), record("b", composed=points)), ["a", "b"])
+    assert (result.driving_score, result.faults) == (50.0, {"broken_record": ["b"]})
+
+
+@pytest.mark.parametrize("kind", ["outside_route_lanes", "red_light", "min_speed_infractions"])
+def test_an_infraction_that_is_no_text_breaks_its_record_alone(kind: str) -> None:
+    broken = record("b")
+    broken["infractions"][kind] = [None]
+    result = score(result_of(record("a"), broken), ["a", "b"])
+    assert (result.driving_score, result.faults) == (50.0, {"broken_record": ["b"]})
+
+
 def test_a_score_that_does_not_follow_from_the_infractions_is_named_and_used_as_recorded() -> None:
     result = score(result_of(record("a", composed=90.0, red_light=["x"])), ["a"])
     assert (result.driving_score, result.faults) == (90.0, {"score_differs": ["a"]})
@@ -176,7 +191,10 @@ def test_motion_is_read_from_metric_info_and_a_step_that_lacks_a_vector_is_refus
     vectors = {"acceleration": [1, 2, 3], "angular_velocity": [0, 0, 1], "forward_vector": [1, 0, 0]}
     step = {**vectors, "right_vector": [0, 1, 0], "location": [0, 0, 0]}
     assert read_motion({"0": step, "1": step}).acceleration.tolist() == [[1, 2, 3], [1, 2, 3]]
-    for broken in ({"0": step, "1": vectors}, {"0": {**step, "acceleration": [1, 2]}}, {}):
+    odd: list[dict[str, Any]] = [
+        {"0": {**step, "acceleration": [1, number, 3]}} for number in (math.nan, math.inf, 10**400, "fast")
+    ]
+    for broken in ({"0": step, "1": vectors}, {"0": {**step, "acceleration": [1, 2]}}, {}, *odd):
         with pytest.raises(DataError, match="every step needs acceleration"):
             read_motion(broken)
 

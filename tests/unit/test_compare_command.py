@@ -138,7 +138,8 @@ def test_benchmark_runs_are_compared_by_setting(tmp_path: Path, compare: Compare
     a, b = benchmark_run(tmp_path / "a", asked(100, 100)), benchmark_run(tmp_path / "b", asked(100, 0))
     table, found = compare(a, b)
     assert {name: one["difference"] for name, one in found["settings"].items()} == {"clean": 0.0, "Fog": -100.0}
-    assert found["tasks"]["behavior"]["p"] == 0.5  # two questions lost, none gained: 2 * (1/2)^2
+    assert found["settings"]["Fog"]["p"] == 0.5  # two questions lost, none gained: 2 * (1/2)^2
+    assert found["tasks"]["behavior"]["p"] is None  # each question stands in it twice
     assert (found["overall"]["n"], found["overall"]["flips"], found["warning"]) == (4, 2, None)
     assert "Fog" in table
     page = (tmp_path / "page.html").read_text()

@@ -122,6 +122,15 @@ def test_right_and_wrong_answers_have_mcnemars_exact_p() -> None:
     assert difference(pairs_of([*values, (0.0, 50.0)]), 100, 0).p is None
 
 
+def test_a_question_under_several_settings_is_tested_setting_by_setting_only() -> None:
+    """One question of twelve that changes in each of 17 settings is one question, and no 17 independent ones."""
+    values = [(0.0, 100.0), *[(0.0, 0.0)] * 11]
+    found = differences([pair for n in range(17) for pair in pairs_of(values, setting=f"setting {n}")], 100, 0)
+    assert found.overall.p is None
+    assert found.tasks["planning"].p is None
+    assert {row.p for row in found.settings.values()} == {1.0}
+
+
 couples = st.lists(
     st.tuples(st.sampled_from(TASKS), st.floats(0, 100), st.floats(0, 100), st.integers(0, 14)), min_size=1, max_size=40
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from data.sample import DrivingSample, Kind, Task
-from evaluation.metrics.drivebench import SettingScore, accuracy_table, judge_table, rule_score, total_score
+from evaluation.metrics.drivebench import SettingScore, accuracy_table, judge_table, rule_score
 
 CHOICES = {"A": "Going ahead.", "B": "Turn left.", "C": "Turn right."}
 
@@ -49,30 +49,6 @@ def test_yes_and_no_are_read(response: str, right: bool) -> None:
 def test_a_question_in_free_words_is_left_to_the_judge() -> None:
     score = rule_score(sample("open_ended", "Brake."), "Fog", "B", judged=40.0)
     assert (score.right, score.judged) == (None, 40.0)
-
-
-@pytest.mark.parametrize(
-    ("reply", "score"),
-    [
-        ("Total Score: 85", 85),
-        ("**Total Score:** 85", 85),
-        ("**Total Score: 85**", 85),
-        ("### Total Score: **72.5**/100", 72.5),
-        ("Total score (out of 100): 60", 60),
-        ("| Total Score | 40 |", 40),
-        ("Total Score = 50 + 20 = 70", 70),
-        ("Total Score: 10\nOn reflection.\nTotal Score: 30 out of 100.", 30),
-        ("total score: 0", 0),
-        ("Total Score: 8/10", None),
-        ("Total Score: 185", None),
-        ("Total Score: 50 + 20", None),
-        ("Score: 85", None),
-        ("Total Score: high", None),
-        ("", None),
-    ],
-)
-def test_the_total_is_read_whatever_markdown_it_wears(reply: str, score: float | None) -> None:
-    assert total_score(reply) == score
 
 
 def scores(setting: str, task: Task, *right: bool) -> list[SettingScore]:

@@ -111,6 +111,42 @@ def test_a_wrong_option_is_one_sentence(benchmark: Path, arguments: list[str], s
         suite.questions(options(benchmark, *arguments), Faults())
 
 
+def own_predictions(folder: Path, preds: list[str | None], *arguments: str) -> argparse.Namespace:
+    """What the benchmark's own inference writes: its question entries, the truth under `answer`, and `pred`."""
+    entries = json.loads((folder / "test.json").read_text())
+    found = [entry | ({} if pred is None else {"pred": pred}) for entry, pred in zip(entries, preds, strict=False)]
+    return options(folder, "--predictions", str(written(folder / "own.json", found)), *arguments)
+
+
+def test_the_benchmarks_own_predictions_are_known_by_their_tokens(benchmark: Path) -> None:
+    result = suite.score(own_predictions(benchmark, ["A. Going ahead.", "Yes."]))
+    assert (result.figures["accuracy/clean/perception"], result.figures["accuracy/clean/planning"]) == (0.0, 100.0)
+    assert result.faults == {}
+    fog = suite.score(own_predictions(benchmark, ["B", "No."], "--settings", "Fog"))
+    assert (fog.figures["accuracy/Fog/perception"], fog.figures["accuracy/Fog/planning"]) == (100.0, 0.0)
+    assert suite.score(own_predictions(benchmark, ["B"])).faults == {"missing_prediction": 1}
+
+
+def test_the_truth_of_a_question_without_a_prediction_is_no_prediction(benchmark: Path) -> None:
+    assert suite.score(own_predictions(benchmark, ["B", None])).faults == {"missing_prediction": 1, "no_answer": 1}
+    with pytest.raises(DataError, match="no usable prediction"):
+        suite.score(own_predictions(benchmark, [None, None]))
+
+
+def test_own_predictions_in_another_order_are_refused(benchmark: Path) -> None:
+    given = own_predictions(benchmark, ["B", "Yes."])
+    written(given.predictions, json.loads(given.predictions.read_text())[::-1])
+    with pytest.raises(DataError, match="s_f_0 asks another question there than in .*test.json"):
+        suite.score(given)
+
+
+def test_own_predictions_need_one_known_setting(benchmark: Path) -> None:
+    with pytest.raises(
+        DataError, match="--settings Smoke is no setting of a predictions file without ids; settings: clean, "
+    ):
+        suite.score(own_predictions(benchmark, ["B"], "--settings", "Smoke"))
+
+
 def test_a_predictions_file_of_other_questions_is_refused(benchmark: Path) -> None:
     given = scored_options(benchmark, {"other": "B"})
     with pytest.raises(DataError, match="is this the right answer file"):

@@ -52,6 +52,16 @@ def scored(tmp_path: Path) -> Callable[..., DriveLMResult]:
     return score
 
 
+@needs_real_data
+def test_the_challenges_own_submission_is_scored() -> None:
+    result = score_files(REAL / "test_eval.json", REAL / "submission.json")
+    listed = json.loads((REAL / "submission.json").read_text())["results"]
+    answered = {entry["id"] for entry in listed}
+    assert result.scored > 0
+    assert {pair.id for pair in result.pairs} <= answered
+    assert set(result.faults) <= {"missing_prediction"}
+
+
 # --- the published rows -----------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from actors.rollout import FinishReason, Group, Rollout, ScoredRollout
 from actors.run_folder import create_run_folder
 from actors.step_panels import step_panels
 from actors.terminal import LiveTable, trend
+from data.errors import DataError
 from data.sample import CAMERAS, DrivingSample, Task
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult, Judged, summarize
@@ -259,6 +260,49 @@ def test_a_line_cut_off_by_a_crash_costs_that_line_only_and_is_counted(recipe: R
     run = read_run(folder)
     assert [step["step"] for step in run.steps] == [1, 3]
     assert run.dropped == {"unreadable lines of metrics.jsonl": 1}
+
+
+def test_an_alarm_cut_off_by_a_crash_costs_that_alarm_only_and_is_counted(recipe: Recipe, folder: Path) -> None:
+    (folder / "alarms.jsonl").write_text('{"step": 1, "kind": "k", "message": "first"}\n{"step": 2, "mess')
+    with Journal(recipe, folder) as journal:
+        journal.warn(3, "k", "third")
+    run = read_run(folder)
+    assert [alarm["message"] for alarm in run.alarms] == ["first", "third"]
+    assert run.dropped == {"unreadable lines of alarms.jsonl": 1}
+
+
+def test_an_alarm_that_says_nothing_is_counted(folder: Path) -> None:
+    (folder / "alarms.jsonl").write_text('{"step": 1, "kind": "k"}\n')
+    assert (read_run(folder).alarms, read_run(folder).dropped) == ((), {"unreadable lines of alarms.jsonl": 1})
+
+
+@pytest.mark.parametrize(
+    "odd", [b'{"loss": 1.0}', b'{"step": "two"}', b"[1]", b"3", b"\xff", b"[" * 100_000], ids=lambda odd: repr(odd[:9])
+)
+def test_a_line_that_is_no_record_of_a_step_is_counted(folder: Path, odd: bytes) -> None:
+    for name in ("metrics.jsonl", "alarms.jsonl"):
+        (folder / name).write_bytes(b'{"step": 1, "kind": "k", "message": "m"}\n' + odd + b"\n")
+    run = read_run(folder)
+    assert ([step["step"] for step in run.steps], [alarm["step"] for alarm in run.alarms]) == ([1], [1])
+    assert run.dropped == {"unreadable lines of metrics.jsonl": 1, "unreadable lines of alarms.jsonl": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("recipe.yaml", b"run: {name: x\n", r"recipe\.yaml is not valid YAML: .*line 2, column 1"),
+        ("recipe.yaml", b"- run\n", r"recipe\.yaml holds a list; a recipe is a mapping"),
+        ("recipe.yaml", b"\xff\xfe\xff", r"recipe\.yaml is not valid YAML: .*can't decode byte 0xff"),
+        ("recipe.yaml", b"run: \x07\n", r"recipe\.yaml is not valid YAML: .*special characters are not allowed"),
+        ("provenance.json", b'{"commit": ', r"provenance\.json is not valid JSON: line 1 column 12"),
+        ("provenance.json", b"[]", r"provenance\.json holds a list; needed is an object"),
+    ],
+)
+def test_a_damaged_recipe_or_provenance_is_one_sentence(folder: Path, name: str, content: bytes, said: str) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=said) as raised:
+        read_run(folder)
+    assert "\n" not in str(raised.value)
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------------

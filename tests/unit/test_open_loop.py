@@ -14,7 +14,6 @@ from evaluation.metrics.open_loop import (
     PROTOCOLS,
     PlanningTruth,
     collisions,
-    from_offsets,
     parse_trajectory,
     rasterise,
     score,
@@ -131,14 +130,22 @@ def test_what_is_no_trajectory_of_six_points_is_none(text: str) -> None:
     assert parse_trajectory(text) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5000, json.dumps([[10**400, 0]] * 6), json.dumps([[1e200, 0]] * 6), "(1e200, 0) " * 6],
+    ids=["nesting", "integer", "numbers whose squares overflow", "in words"],
+)
+def test_an_output_beyond_all_bounds_is_unreadable_and_the_others_are_scored(text: str) -> None:
+    truth = PlanningTruth(AHEAD, NOBODY)
+    result = score({"f": json.dumps(AHEAD), "g": text}, {"f": truth, "g": truth})
+    assert (result.scored, result.uniad.l2_mean) == (1, 0.0)
+    assert result.faults == {"unreadable_trajectory": ["g"]}
+
+
 @given(st.text(alphabet="()[]0123456789.,- e{}x\n"))
 def test_any_text_can_be_read(text: str) -> None:
     points = parse_trajectory(text)
     assert points is None or points.shape == (6, 2)
-
-
-def test_offsets_add_up() -> None:
-    assert from_offsets([(0.0, 1.0), (0.5, 2.0)]) == ((0.0, 1.0), (0.5, 3.0))
 
 
 def test_unreadable_outputs_and_incomplete_truths_are_left_out_and_listed() -> None:

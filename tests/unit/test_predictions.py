@@ -34,6 +34,13 @@ def test_one_line_of_jsonl_is_a_record_and_no_mapping(tmp_path: Path) -> None:
     assert read_predictions(written(tmp_path, {"id": "a", "answer": "Yes."})).texts == {"a": "Yes."}
 
 
+def test_the_records_may_lie_under_results_as_in_a_submission_to_the_challenge(tmp_path: Path) -> None:
+    submission = {"method": "x", "authors": ["y"], "results": [{"id": "a", "answer": "Yes."}, {"answer": "No."}]}
+    found = read_predictions(written(tmp_path, submission))
+    assert (found.texts, found.faults) == ({"a": "Yes."}, {"no_id": ["results[1]"]})
+    assert read_predictions(written(tmp_path, {"results": "Yes.", "a": "No."})).texts == {"results": "Yes.", "a": "No."}
+
+
 def test_other_names_of_the_members_can_be_given(tmp_path: Path) -> None:
     path = written(tmp_path, [{"idx": 3, "pred": "B", "answer": "C"}])
     assert read_predictions(path, id_key="idx", answer_key="pred").texts == {"3": "B"}
@@ -64,7 +71,10 @@ def test_of_an_id_that_stands_twice_the_last_answer_counts_and_it_is_listed(tmp_
     ("content", "said"),
     [
         ("[1, 2", "neither JSON nor JSONL: line 1"),
-        ('{"id": "a", "answer": "x"}\n{broken\n', "not JSONL: line 2"),
+        ('{"idx": "a", "answer": "x"}\n{"idx": "b", "answer": "y"}\n', "no usable prediction; first: line 1 has no id"),
+        ("[" * 100_000, "nested too deeply"),
+        ("9" * 5000, "neither JSON nor JSONL"),
+        ("", "neither JSON nor JSONL: line 1"),
         ("3", "holds a int"),
         ("[]", "no usable prediction"),
         ('[{"id": "a"}]', "first: a has no answer"),
@@ -75,6 +85,33 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, content: 
     with pytest.raises(DataError, match=said) as raised:
         read_predictions(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "faults"),
+    [
+        (b'{"id": "a", "answer": "x"}\n{"id": "b", "ans', {"not_a_record": ["line 2"]}),
+        ('{"id": "a", "answer": "x"}\n{"id": "b", "answer": "ü'.encode()[:-1], {"not_a_record": ["line 2"]}),
+        (b'{"answer": "y"}\n\n{"id": "a", "answer": "x"}\n', {"no_id": ["line 1"]}),
+        (b'{"idx": "a", "answer": "y"}\n{"id": "a", "answer": "x"}\nnonsense', None),
+    ],
+)
+def test_a_faulty_line_of_jsonl_is_listed_and_the_others_are_used(
+    tmp_path: Path, content: bytes, faults: dict[str, list[str]] | None
+) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_bytes(content)
+    found = read_predictions(path)
+    assert (found.texts, found.faults) == ({"a": "x"}, faults or {"no_id": ["line 1"], "not_a_record": ["line 3"]})
+    with pytest.raises(DataError, match=r"first: line [12] (is no object|has no id)"):
+        read_predictions(path, strict=True)
+
+
+def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.json"
+    path.write_bytes('{"a": "ü"}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"predictions\.json is not UTF-8 text: byte 7"):
+        read_predictions(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -91,6 +128,12 @@ def test_missing_and_unknown_ids_are_listed_in_the_order_of_the_truth() -> None:
     matched = match({"z": "", "a": "", "c": ""}, ["c", "b", "a"], strict=False)
     assert matched.ids == ("c", "a")
     assert matched.faults == {"missing_prediction": ["b"], "unknown_id": ["z"]}
+
+
+def test_an_answer_to_a_question_that_was_left_out_is_passed_over() -> None:
+    matched = match({"a": "", "b": "", "z": ""}, ["a"], strict=False, left_out=["b"])
+    assert (matched.ids, matched.faults) == (("a",), {"unknown_id": ["z"]})
+    assert match({"a": "", "b": ""}, ["a"], strict=True, left_out=["b"]).faults == {}
 
 
 def test_strict_matching_refuses_a_missing_id() -> None:

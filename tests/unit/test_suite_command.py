@@ -16,7 +16,8 @@ from evaluate import main
 from evaluation.suites.record import read_record
 from evaluation.suites.suite import Question
 from recipe import RecipeError, load_recipe
-from tests.drawn import draw
+from tests.drawn import draw, six_cameras, written
+from tests.unit import test_drivebench_suite as drivebench
 from tests.unit import test_suites_from_files as from_files
 
 SAMPLE = DrivingSample("q", "s", "frame", "planning", "yes_no", "Is it free?", "Yes.", {})
@@ -91,3 +92,14 @@ def test_a_predictions_file_gets_the_folder_and_the_report_too(tmp_path: Path) -
     assert record.faults == {"not_asked_confused_label": 1}
     assert (out / "report.html").is_file()
     assert json.loads((out / "asked.json").read_text())["suite"] == "bdd_oia"
+
+
+def test_drivebenchs_own_predictions_get_the_folder_and_the_report_too(tmp_path: Path) -> None:
+    six_cameras(tmp_path / "samples", "one")
+    asked = drivebench.entry(drivebench.STATUS, "B", "perception")
+    own, out = written(tmp_path / "own.json", [asked | {"pred": "B"}]), tmp_path / "out"
+    files = ["--answers", str(written(tmp_path / "test.json", [asked])), "--predictions", str(own)]
+    assert main(["drivebench", *files, "--settings", "clean", "--image-root", str(tmp_path), "--out", str(out)]) == 0
+    record, answered = read_record(out)
+    assert [(one.sample_id, one.value) for one in answered] == [("s_f_0", 100.0)]
+    assert record.faults == {}

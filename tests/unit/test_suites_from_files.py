@@ -180,6 +180,23 @@ def test_bench2drive_divides_by_all_routes_and_reads_motion_by_the_name_it_was_s
     assert "driving score" in table
 
 
+@pytest.mark.parametrize("content", ["[]", "{broken", '{"0": {"acceleration": [NaN, 0, 0]}}', "{}"])
+def test_a_faulty_file_of_motion_is_named_and_the_other_routes_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    arguments = bench2drive(tmp_path)
+    faulty = tmp_path / "motions" / "run_b" / "metric_info.json"
+    faulty.parent.mkdir()
+    faulty.write_text(content)
+    assert evaluate.main(arguments) == 0
+    table, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    assert json.loads(last)["faults"]["no_motion"] == 1
+    assert json.loads(last)["comfort"] == 100.0
+    assert str(faulty) in table
+    assert evaluate.main([*arguments, "--strict"]) == 2
+    assert str(faulty) in capsys.readouterr().err
+
+
 XML = '<routes><route id="2201" town="Town12"/><route id="2202"/><route id="b"/></routes>'
 
 
@@ -263,6 +280,90 @@ def test_half_a_character_in_an_id_is_printed_as_json_writes_it(
     written(tmp_path / "predictions.json", found | {"\ud800": "Stop."})
     assert evaluate.main(arguments) == 0
     assert rb"fault: \ud800 is no question" in capsysbinary.readouterr().out
+
+
+def drivelm_hard(folder: Path) -> list[str]:
+    """Two questions, one right."""
+    sample = {"scene_id": "s", "task": "planning", "kind": "yes_no", "question": "Is it safe?", "answer": "Yes."}
+    lines = [json.dumps(sample | {"id": id_}) for id_ in ("a", "b")]
+    (folder / "samples.jsonl").write_text("\n".join(lines))
+    found = predictions(folder, {"a": "Yes.", "b": "No."})
+    return ["drivelm_hard", "--answers", str(folder / "samples.jsonl"), *found]
+
+
+def drivebench(folder: Path) -> list[str]:
+    """Two questions, one right, in fog."""
+    entry = {"scene_token": "s", "frame_token": "f", "question_type": "planning", "question": "Is it safe?",
+             "answer": "Yes.", "tag": [0], "image_path": {}}  # fmt: skip
+    found = predictions(folder, {"Fog/s_f_0": "Yes.", "Fog/s_f_1": "No."})
+    return ["drivebench", "--answers", str(written(folder / "test.json", [entry, entry])), *found]
+
+
+def without(record: dict[str, Any], member: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != member}
+
+
+def damage_bdd_oia(folder: Path) -> None:
+    reasons = json.loads((folder / "x_reasons.json").read_text())
+    written(folder / "x_reasons.json", [entry for entry in reasons if entry["file_name"] != "b.jpg"])
+
+
+def damage_drivelmm_o1(folder: Path) -> None:
+    first, *others = json.loads((folder / "test.json").read_text())
+    written(folder / "test.json", [without(first, "final_answer"), *others])
+
+
+def damage_driveaction(folder: Path) -> None:
+    first, *others = pq.read_table(folder / "a.parquet").to_pylist()
+    content = json.loads(first["content_en"]) | {"answer": "Z"}
+    pq.write_table(pa.Table.from_pylist([first | {"content_en": json.dumps(content)}, *others]), folder / "a.parquet")
+
+
+def damage_drivelm_hard(folder: Path) -> None:
+    first, second = (folder / "samples.jsonl").read_text().splitlines()
+    (folder / "samples.jsonl").write_text("\n".join([first, second.replace("Yes.", "")]))
+
+
+def damage_drivebench(folder: Path) -> None:
+    first, second = json.loads((folder / "test.json").read_text())
+    written(folder / "test.json", [first, second | {"answer": ""}])
+
+
+@pytest.mark.parametrize(
+    ("files", "damage", "reason"),
+    [
+        (bdd_oia, damage_bdd_oia, "unpaired_entry"),
+        (drivelmm_o1, damage_drivelmm_o1, "malformed_entry"),
+        (driveaction, damage_driveaction, "answer_not_an_option"),
+        (drivelm_hard, damage_drivelm_hard, "empty_answer"),
+        (drivebench, damage_drivebench, "empty_answer"),
+    ],
+)
+def test_a_prediction_for_a_question_that_was_left_out_is_no_unknown_one(
+    files: Files, damage: Callable[[Path], None], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = files(tmp_path)
+    assert evaluate.main(arguments) == 0
+    before = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert before["faults"] == {}
+    damage(tmp_path)
+    assert evaluate.main(arguments) == 0
+    after = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (after["faults"], after["scored"]) == ({reason: 1}, before["scored"] - 1)
+
+
+def test_a_plan_for_a_frame_whose_boxes_cannot_be_read_is_no_unknown_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = open_loop(tmp_path)
+    (entry,) = json.loads((tmp_path / "way.json").read_text())
+    entries = [entry | {"future_boxes": [[]] * 6}, entry | {"token": "g", "future_boxes": [[]]}]
+    written(tmp_path / "way.json", entries)
+    plan = json.loads((tmp_path / "predictions.json").read_text())["f"]
+    written(tmp_path / "predictions.json", {"f": plan, "g": plan, "nobody": plan})
+    assert evaluate.main(arguments) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["scored"], found["faults"]) == (1, {"malformed_entry": 1, "unknown_id": 1})
 
 
 def test_scoring_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
