@@ -11,11 +11,13 @@ python evaluate.py recipes/tiny.yaml policy.model=runs/warm/policy  any checkpoi
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 from pathlib import Path
 
 from data.errors import DataError
+from data.source_arguments import as_flags
 from evaluation.held_out import EvaluationResult
 from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.registry import SUITES, suite_of
@@ -72,7 +74,7 @@ def run_suite(name: str, arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {as_flags(str(error))}", file=sys.stderr)
     return 2
 
 
@@ -98,18 +100,23 @@ def measure_policy(arguments: list[str]) -> int:
     import asyncio
 
     from cluster.command import parse_recipe
+    from cluster.dry_run import dry_run
     from cluster.placement import place
-    from cluster.plan import resource_plan
+    from cluster.plan import Role, resource_plan
     from cluster.session import session
-    from recipe import dump_recipe
 
     suites = "; ".join(f"{name}: {suite.title}" for name, suite in SUITES.items())
-    description = f"Per-task scores on held-out scenes. With a benchmark's name instead of a recipe: {suites}."
-    recipe, dry_run = parse_recipe("evaluate.py", description, _of_run_folder(arguments))
-    plan = resource_plan(recipe, roles=["rollout", "judge", "clip"])
-    if dry_run:
-        print(dump_recipe(recipe), plan.describe(), sep="\n")
+    description = (
+        "Per-task scores on held-out scenes, of a recipe's policy, or of the policy of a run folder that stands in the "
+        f"recipe's place. With a benchmark's name instead of a recipe: {suites}. `evaluate.py {COMPARE}` sets two runs "
+        "side by side."
+    )
+    recipe, only_shown = parse_recipe("evaluate.py", description, _of_run_folder(arguments))
+    roles: list[Role] = ["rollout", "judge", "clip"]
+    if only_shown:
+        print(dry_run(recipe, roles))
         return 0
+    plan = resource_plan(recipe, roles=roles)
     from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
 
     with session(recipe):
@@ -127,9 +134,15 @@ def measure_policy(arguments: list[str]) -> int:
 def _of_run_folder(arguments: list[str]) -> list[str]:
     """A run folder stands for its resolved recipe with its final policy as the model."""
     from cluster.model_recipe import recipe_arguments
+    from recipe import RecipeError
 
-    if not arguments or not Path(arguments[0]).is_dir():
+    if not arguments or arguments[0].startswith("-") or Path(arguments[0]).is_file():
         return arguments
+    if not Path(arguments[0]).is_dir():
+        names = [*SUITES, COMPARE]
+        close = difflib.get_close_matches(arguments[0], names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"benchmarks: {', '.join(SUITES)}"
+        raise RecipeError(f"{arguments[0]} is no recipe file, no run folder and no benchmark ({hint})")
     return recipe_arguments(arguments[0], None, arguments[1:])
 
 

@@ -15,6 +15,8 @@ import sys
 from typing import NamedTuple
 
 from data.errors import DataError
+from data.source_arguments import as_flags
+from policies.errors import PolicyError
 
 
 class Command(NamedTuple):
@@ -48,8 +50,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(importlib.import_module(COMMANDS[options.command].module).run(options))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (DataError, PolicyError) as error:
+        print(f"error: {as_flags(str(error))}", file=sys.stderr)
         return 2
 
 

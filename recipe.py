@@ -57,6 +57,11 @@ class Recipe(BaseModel):
     serve: ServeSettings = ServeSettings()
     """The policy endpoint."""
 
+    @property
+    def images_per_prompt(self) -> int:
+        """The most images of a prompt: those of six cameras, or BDD-OIA's frames of one."""
+        return self.data.frames if self.data.source == "bdd_oia" else self.policy.images_per_prompt
+
     @model_validator(mode="after")
     def _check_adapters(self) -> Self:
         if self.rollout.adapters == "merged":

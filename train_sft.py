@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 
 from cluster.command import INTERRUPTED, command, parse_recipe
+from cluster.dry_run import dry_run
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
-from recipe import RecipeError, dump_recipe
+from recipe import RecipeError
 
 
 def main(arguments: list[str]) -> int:
     """Run the recipe's supervised steps; the exit code."""
-    recipe, dry_run = parse_recipe("train_sft.py", "Supervised fine-tuning of a driving VLM.", arguments)
+    recipe, only_shown = parse_recipe("train_sft.py", "Supervised fine-tuning of a driving VLM.", arguments)
     if recipe.warm_start.steps == 0:
         raise RecipeError("warm_start.steps is 0, so there is nothing to train: set warm_start.steps=200, for example")
-    plan = resource_plan(recipe, roles=["learner"])
-    if dry_run:
-        print(dump_recipe(recipe), plan.describe(), sep="\n")
+    if only_shown:
+        print(dry_run(recipe, roles=["learner"]))
         return 0
+    plan = resource_plan(recipe, roles=["learner"])
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
     from actors.training import prepare, train_sft
 

@@ -51,7 +51,9 @@ class EnginePool:
         Raises:
             ActorTimeout, ActorLost: an engine did not come up.
         """
-        settings = recipe.rollout
+        # Also what is measured beside the training may show six cameras.
+        most = max(recipe.images_per_prompt, recipe.policy.images_per_prompt)
+        settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
         chosen = engine_class or engine_class_of(settings.backend)
         environment = {"env_vars": engine_environment(settings)}
         engines = {

@@ -43,13 +43,15 @@ FAILED = (SyncError, TooManyMasked, TooManySkipped, BudgetError, ActorLost, Acto
 INTERRUPTED = 130
 
 
-def parse_arguments(script: str, description: str, arguments: list[str]) -> argparse.Namespace:
-    """A command line as `recipe`, `overrides` and `dry_run`."""
+def parse_arguments(script: str, description: str, arguments: list[str], example: str = "tiny") -> argparse.Namespace:
+    """A command line as `given` (the recipe, where there is one, and overrides) and `dry_run`."""
     parser = argparse.ArgumentParser(prog=script, description=description)
-    parser.add_argument("recipe", help="YAML file, such as recipes/tiny.yaml")
+    parser.add_argument("recipe", nargs="?", help=f"YAML file, such as recipes/{example}.yaml")
     parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as learner.lr=1e-4")
     parser.add_argument("--dry-run", action="store_true", help="print recipe, placement and estimate; start nothing")
-    return parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    options.given = [one for one in (options.recipe, *options.overrides) if one is not None]
+    return options
 
 
 def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[Recipe, bool]:
@@ -59,7 +61,7 @@ def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[R
         RecipeError: as `load_recipe`.
     """
     options = parse_arguments(script, description, arguments)
-    return load_recipe([options.recipe, *options.overrides]), options.dry_run
+    return load_recipe(options.given), options.dry_run
 
 
 def command(main: Callable[[list[str]], int]) -> None:

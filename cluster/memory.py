@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from policies.errors import PolicyError
 from policies.parts import LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.settings import TINY
 from recipe import Recipe
@@ -36,10 +37,11 @@ class ModelShape:
 def estimate_memory(recipe: Recipe) -> str:
     """Indented lines for a learner rank and a rollout engine, or one that says why nothing is known yet."""
     name = recipe.policy.model
+    if name == TINY:
+        return f"  {name}: built when the run starts"
     folder = checkpoint_folder(name, recipe.policy.revision)
     if folder is None:
-        known = "built when the run starts" if name == TINY else "unknown until downloaded"
-        return f"  {name}: {known}"
+        return f"  {name}: unknown until downloaded"
     shape = read_shape(folder)
     if shape is None:
         return f"  {name}: unknown, {folder} does not hold both config.json and safetensors weights"
@@ -47,15 +49,22 @@ def estimate_memory(recipe: Recipe) -> str:
 
 
 def checkpoint_folder(model: str, revision: str | None) -> Path | None:
-    """The folder of a checkpoint that is on this machine: a path, or a hub name in the local cache; else None."""
-    if Path(model).is_dir():
-        return Path(model)
-    if model.count("/") != 1:
-        return None
+    """The folder of a checkpoint that is on this machine: a path, or a hub name in the local cache; else None.
+
+    Raises:
+        PolicyError: it is neither a folder nor a hub name.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
     try:
         return Path(snapshot_download(model, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError:
+        raise PolicyError(
+            f"policy.model={model} is neither a folder nor the name of one on the hub (owner/name)"
+        ) from None
 
 
 def read_shape(folder: Path) -> ModelShape | None:

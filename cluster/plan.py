@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 from cluster.errors import PlanError
 from cluster.memory import estimate_memory
-from policies.settings import PolicySettings
 from recipe import Recipe
 from rewards.settings import ClipSettings, JudgeSettings
 
@@ -144,17 +143,19 @@ def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
         raise PlanError(f"{part}.gpus={gpus:g}: above one GPU only whole numbers can be reserved")
 
 
-def _images(policy: PolicySettings) -> str:
+def _images(recipe: Recipe) -> str:
+    policy, count = recipe.policy, recipe.images_per_prompt
     size = "{}x{} pixels".format(*policy.image_size) if policy.image_size else "the size of their files"
+    shown = f"{count} frames of one camera, " if recipe.data.source == "bdd_oia" else "six frames of "
     tiles = " in one grid" if policy.views == "stitched" else ""
     sweep = ", a LiDAR sweep" if policy.lidar else ""
     patches = f", each image in at most {policy.image_patches} patches" if policy.image_patches else ""
-    return f"a prompt: {policy.images_per_prompt} images (six frames of {size}{tiles}{sweep}{patches})"
+    return f"a prompt: {count} images ({shown}{size}{tiles}{sweep}{patches})"
 
 
 def _work(recipe: Recipe, roles: Collection[Role]) -> str:
     run, rollout, warm = recipe.run, recipe.rollout, recipe.warm_start
-    lines = [f"  {_images(recipe.policy)}"]
+    lines = [f"  {_images(recipe)}"]
     if "learner" in roles:
         lines.append(f"  warm start: {warm.steps:,} steps of {warm.batch_size} answers")
     if {"learner", "rollout"} <= set(roles):

@@ -6,12 +6,13 @@ import asyncio
 
 from actors.run_folder import run_folder
 from cluster.command import INTERRUPTED, parse_arguments
+from cluster.dry_run import dry_run
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
 from evaluation.pages.page import REPORT_FILE
 from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
-from recipe import Recipe, RecipeError, dump_recipe, load_stages
+from recipe import Recipe, RecipeError, load_stages
 
 
 def reinforcement(script: str, description: str, arguments: list[str], *, critic: bool) -> int:
@@ -26,15 +27,15 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
     Raises:
         RecipeError: as `load_stages`, or the algorithm belongs to the other script.
     """
-    options = parse_arguments(script, description, arguments)
-    recipes = load_stages([options.recipe, *options.overrides])
+    options = parse_arguments(script, description, arguments, example="tiny_a2c" if critic else "tiny")
+    recipes = load_stages(options.given)
     for recipe in recipes:
         if recipe.algorithm.has_critic != critic:
             other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
     for recipe in recipes:
         if options.dry_run:
-            print(dump_recipe(recipe), resource_plan(recipe).describe(), sep="\n")
+            print(dry_run(recipe))
         elif len(recipes) > 1 and recipe.run.resume and is_finished(recipe):
             print(f"{recipe.run.name} is finished: going on with the next stage", flush=True)
         elif not _run(recipe):

@@ -40,6 +40,6 @@ def run(options: argparse.Namespace) -> int:
     if first is None:
         raise DataError(f"{options.annotations} holds no usable question{first_note(faults)}")
     written = write_jsonl(options.target, itertools.chain([first], samples))
-    show_notes(Console(stderr=True), faults)
+    show_notes(Console(stderr=True), faults, options.faults)
     print(json.dumps({"target": str(options.target), "samples": written, **counts(faults)}))
     return 0

@@ -34,8 +34,8 @@ class Faults:
     """Collects what is wrong while a file is read; a note is kept once however many entries it concerns.
 
     `dropped` lists the ids of the entries that were left out, `kept` of those that were used in spite of a fault, each
-    by its reason; `notes` has one sentence per fault, naming the entry, file or object. They grow with the faults, not
-    with the file.
+    by its reason; `notes` has one sentence per fault, naming the entry, file or object, with its reason. They grow
+    with the faults, not with the file.
     """
 
     def __init__(self, strict: bool = False) -> None:
@@ -43,7 +43,7 @@ class Faults:
         self.strict = strict
         self.dropped: defaultdict[str, list[str]] = defaultdict(list)
         self.kept: defaultdict[str, list[str]] = defaultdict(list)
-        self.notes: dict[str, None] = {}
+        self.notes: dict[str, str] = {}
 
     def drop(self, reason: str, id: str, note: str) -> None:
         """Leave an entry out.
@@ -67,7 +67,7 @@ class Faults:
     def _note(self, reason: str, note: str) -> None:
         if self.strict:
             raise DataError(f"{note} ({reason}; without strict such entries are counted, and the rest is used)")
-        self.notes[note] = None
+        self.notes.setdefault(note, reason)
 
     def as_dict(self) -> dict[str, list[str]]:
         """Reason to ids, dropped and kept together."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import itertools
+import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,7 @@ from data.formats.bdd_oia import ReasonOrder, Reply
 from data.formats.driveaction import Language, Mode
 from data.settings import DataSettings
 
-SHOWN_FAULTS = 3
+_SETTING = re.compile(rf"(?<![\w/.-])(?:data|policy)\.({'|'.join([*DataSettings.model_fields, 'model'])})\b")
 
 
 def add_source_arguments(parser: argparse.ArgumentParser, clip_frames: str = "--frames") -> None:
@@ -26,6 +27,7 @@ def add_source_arguments(parser: argparse.ArgumentParser, clip_frames: str = "--
     """
     parser.add_argument("--image-root", type=Path, help="folder that images are looked for in")
     parser.add_argument("--strict", action="store_true", help="stop at the first faulty entry")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="write every faulty entry, by reason, as JSON")
     parser.add_argument("--reasons", type=Path, help="bdd_oia: the *_reasons.json file")
     parser.add_argument("--reason-order", choices=get_args(ReasonOrder), help="bdd_oia: order of its 21 reasons")
     parser.add_argument("--reply", choices=get_args(Reply), help="bdd_oia: what is asked for (default: decide)")
@@ -53,6 +55,13 @@ def source_settings(options: argparse.Namespace, clip_frames: str = "--frames") 
         raise DataError(f"{flag}: {first['msg']}") from None
 
 
+def as_flags(message: str) -> str:
+    """A complaint about settings in the words of a command line, which has flags for them, and FILE."""
+    message = message.replace("data.annotations (", "FILE (").replace("data.annotations ", "")
+    message = message.replace("data.source=", "--format ").replace("data.source", "--format")
+    return _SETTING.sub(lambda found: f"--{found[1].replace('_', '-')}", message)
+
+
 def counts(faults: Faults) -> dict[str, Any]:
     """How many entries were left out, and how many used in spite of a fault, by reason."""
     return {
@@ -61,9 +70,14 @@ def counts(faults: Faults) -> dict[str, Any]:
     }
 
 
-def show_notes(console: Console, faults: Faults) -> None:
-    """The first faults in words, and how many more there are."""
-    for note in itertools.islice(faults.notes, SHOWN_FAULTS):
-        console.print(note, markup=False, soft_wrap=True)
-    if len(faults.notes) > SHOWN_FAULTS:
-        console.print(f"and {len(faults.notes) - SHOWN_FAULTS} more")
+def show_notes(console: Console, faults: Faults, listed: Path | None) -> None:
+    """The first fault of each reason in words, how many more there are, and where all are: in the file `listed`."""
+    first = {reason: note for note, reason in reversed(faults.notes.items())}
+    for reason in dict.fromkeys(faults.notes.values()):
+        console.print(first[reason], markup=False, soft_wrap=True)
+    if listed is not None:
+        told = {"entries": faults.as_dict(), "notes": list(faults.notes)}
+        listed.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        console.print(f"all faults: {listed}", markup=False, soft_wrap=True)
+    elif len(faults.notes) > len(first):
+        console.print(f"and {len(faults.notes) - len(first)} more; --faults FILE lists them")

@@ -156,7 +156,7 @@ def _build(
     record = account(settings, inputs, samples, faults, made, scores, kept_out, sha256_of(out / SAMPLES_FILE))
     write_construction_report(out, record)
     write_construction(out, record)
-    show_notes(Console(stderr=True), faults)
+    show_notes(Console(stderr=True), faults, options.faults)
     for note in _notes(record):
         print(f"note: {note}", file=sys.stderr)
     print(made.summary)

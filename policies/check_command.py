@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             found = inventory_of(samples, faults, lengths, context)
     if not found.samples:
         raise DataError(f"{options.annotations} holds no usable question{first_note(faults)}")
-    _show(options.annotations, found, faults, context)
+    _show(options.annotations, found, faults, context, options.faults)
     told = {"file": str(options.annotations), **found.as_dict(), **counts(faults)}
     print(json.dumps(told | ({} if context is None else {"context": context})))
     return 0
@@ -70,7 +70,7 @@ def _prompt_lengths(
     return lengths, lengths.context
 
 
-def _show(file: Path, found: Inventory, faults: Faults, context: int | None) -> None:
+def _show(file: Path, found: Inventory, faults: Faults, context: int | None, listed: Path | None) -> None:
     console = Console()
     counts = Table(title=escape(f"{file}: {found.samples} samples of {len(found.scenes)} scenes"), title_justify="left")
     counts.add_column("task")
@@ -86,9 +86,9 @@ def _show(file: Path, found: Inventory, faults: Faults, context: int | None) -> 
     if not faults.notes:
         console.print("no faults")
         return
-    listed = Table("reason", "what happens", "entries", title="faults", title_justify="left")
+    table = Table("reason", "what happens", "entries", title="faults", title_justify="left")
     for happens, entries in (("left out", faults.dropped), ("used", faults.kept)):
         for reason, ids in entries.items():
-            listed.add_row(reason, happens, str(len(ids)))
-    console.print(listed)
-    show_notes(console, faults)
+            table.add_row(reason, happens, str(len(ids)))
+    console.print(table)
+    show_notes(console, faults, listed)

@@ -5,6 +5,7 @@ The key that every request must carry is taken from the environment variable tha
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -92,16 +93,22 @@ def read_key(recipe: Recipe, environment: Mapping[str, str]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; returns the exit status."""
-    if not arguments or arguments[0].startswith("-"):
-        print("usage: python -m serve.app RUN_FOLDER [part.key=value ...]", file=sys.stderr)
-        return 2
-    run_folder = Path(arguments[0])
-    if not run_folder.is_dir():
-        print(f"error: run folder {run_folder} does not exist", file=sys.stderr)
+    purpose = "Serve the policy of a finished run at an OpenAI-compatible address, until Ctrl-C."
+    parser = argparse.ArgumentParser(prog="python -m serve.app", description=purpose)
+    parser.add_argument("run_folder", type=Path, help="folder of the run, such as runs/tiny")
+    parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as serve.port=8001")
+    options = parser.parse_intermixed_args(arguments)
+    run_folder = options.run_folder
+    if not (run_folder / "recipe.yaml").is_file():
+        print(f"error: {run_folder} is not the folder of a run: it has no recipe.yaml", file=sys.stderr)
         return 2
     try:
-        recipe = load_recipe([str(run_folder / "recipe.yaml"), *arguments[1:]])
+        recipe = load_recipe([str(run_folder / "recipe.yaml"), *options.overrides])
         key = read_key(recipe, os.environ)
+    except ServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
         with session(recipe), policy_endpoint(run_folder, recipe, key) as url:
             print(f"serving {recipe.run.name} at {url} (key: ${recipe.serve.key_variable}); Ctrl-C ends it", flush=True)
             _wait_for_signal()

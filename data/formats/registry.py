@@ -107,6 +107,23 @@ FORMATS: dict[str, Format] = {
 }
 
 
+def check_given(settings: DataSettings) -> None:
+    """Check that every path is given that a format cannot do without.
+
+    Raises:
+        DataError: names those that are not.
+    """
+    if settings.source not in FORMATS:
+        return
+    format_ = FORMATS[settings.source]
+    needs = {"annotations": format_.annotations, **format_.needs}
+    if settings.source == "drivebench" and settings.without_images:
+        del needs["image_root"]
+    absent = [f"data.{name} ({what})" for name, what in needs.items() if getattr(settings, name) is None]
+    if absent:
+        raise DataError(f"data.source={settings.source} needs {' and '.join(absent)} as well")
+
+
 def read_source(settings: DataSettings, cache: Path, faults: Faults) -> Iterator[DrivingSample]:
     """The samples of a dataset's files, one after the other.
 
@@ -118,14 +135,8 @@ def read_source(settings: DataSettings, cache: Path, faults: Faults) -> Iterator
     Raises:
         DataError: a path that the format needs is not given, or as its reader raises.
     """
+    check_given(settings)
     format_ = FORMATS[settings.source]
-    needs = {"annotations": format_.annotations, **format_.needs}
-    if settings.source == "drivebench" and settings.without_images:
-        del needs["image_root"]
-    if any(getattr(settings, name) is None for name in needs):
-        wanted = " and ".join(f"data.{name} ({what})" for name, what in needs.items())
-        give = "it" if len(needs) == 1 else "both" if len(needs) == 2 else "all"
-        raise DataError(f"data.source={settings.source} needs {wanted}; give {give}")
     folder = settings.image_root or cache / f"{settings.source}-images"
     return format_.read(_Source(settings, _given(settings.annotations), settings.image_root, folder), faults)
 

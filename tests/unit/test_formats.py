@@ -101,10 +101,15 @@ def test_what_is_converted_and_loaded_equals_the_loaders_own_samples(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_source_without_its_paths_is_one_sentence_that_names_them(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=rf"^data.source={name} needs data.annotations \(.*; give ") as caught:
+    with pytest.raises(DataError, match=rf"^data.source={name} needs data.annotations \(.* as well$") as caught:
         load_data(DataSettings(source=name), tmp_path)
     for setting in FORMATS[name].needs:
         assert f"data.{setting} (" in str(caught.value)
+
+
+def test_what_was_given_is_not_asked_for_again(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data.source=drivelm needs data.image_root \([^)]*\) as well$"):
+        load_data(DataSettings(source="drivelm", annotations=tmp_path / "a.json"), tmp_path)
 
 
 def test_drivebench_can_be_asked_without_images(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,15 @@ def test_a_file_without_a_usable_line_or_none_at_all_is_one_sentence(folder: Pat
 def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.mktemp("bytes") / "x.jsonl"
     path.write_bytes(raw)
-    assert list(read_jsonl(path, Faults())) == []
+    with suppress(DataError):  # where it begins like one JSON document
+        assert list(read_jsonl(path, Faults())) == []
+
+
+@pytest.mark.parametrize("text", ["{\n", "[\n", '[{\n  "id": 1}]', "[ \n"])
+def test_one_json_document_is_no_jsonl(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=r"x\.json is one JSON document.*data\.source"):
+        read_jsonl(tmp_path / "x.json", Faults())
 
 
 def test_a_write_that_fails_leaves_no_file(folder: Path) -> None:

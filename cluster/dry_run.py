@@ -1,0 +1,32 @@
+"""What `--dry-run` shows, and what it can refuse without reading data or loading a model. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import get_args
+
+from actors.run_folder import check_paths
+from cluster.plan import Role, resource_plan
+from data.formats.registry import check_given
+from evaluation.suites.registry import options_of
+from recipe import Recipe, dump_recipe
+from rewards.route import Router
+
+
+def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> str:
+    """The resolved recipe, the placement of its processes, and an estimate of their memory.
+
+    Args:
+        recipe: what would be run.
+        roles: the kinds of processes that would be started.
+
+    Raises:
+        RunFolderError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be refused for a path,
+            a scorer, a benchmark, the model's name or the resources; what is in the data is seen when the run starts.
+    """
+    check_paths(recipe)
+    check_given(recipe.data)
+    Router(recipe.reward)
+    for name, given in recipe.evaluation.suites.items():
+        options_of(name, {key: value for key, value in given.items() if key != "limit"}, f"evaluation.suites.{name}")
+    return f"{dump_recipe(recipe)}\n{resource_plan(recipe, roles).describe()}"

@@ -1,0 +1,59 @@
+"""What `--dry-run` refuses: whatever a run would refuse without having read data or weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import train_grpo
+from cluster.command import guarded
+
+
+def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]:
+    code = guarded(lambda: train_grpo.main(["recipes/tiny.yaml", "--dry-run", *overrides]))
+    output = capsys.readouterr()
+    return code, output.err or output.out
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("policy.model=/nope", "policy.model=/nope is neither a folder nor"),
+        ("policy.model=../ckpt", "policy.model=../ckpt is neither a folder nor"),
+        ("reward.routes=[{kind: any, scorers: {rougel: 1}}]", "unknown scorer rougel (did you mean rouge_l?)"),
+        ("reward.routes=[{kind: any, scorers: {judge: 1}}]", "reward.judge is not set"),
+        ("reward.routes=[{kind: any, scorers: {'my_rewards:short': 1}}]", "my_rewards"),
+        ("evaluation.suites={drivelm_hrad: {answers: x}}", "unknown benchmark drivelm_hrad"),
+        ("evaluation.suites={drivelm_hard: {}}", "the following settings are required: answers"),
+        ("data.source=drivelm", "data.source=drivelm needs data.annotations"),
+    ],
+)
+def test_a_recipe_that_no_run_would_take_is_refused(
+    capsys: pytest.CaptureFixture[str], override: str, sentence: str
+) -> None:
+    code, said = told(capsys, override)
+    assert code == 2
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_folder_in_the_home_is_found(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ckpt").mkdir()
+    code, said = told(capsys, "policy.model=~/ckpt")
+    assert (code, "does not hold both config.json and safetensors weights" in said) == (0, True)
+
+
+def test_frames_of_one_camera_are_counted_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("data.source=bdd_oia", "data.annotations=a.json", "data.reasons=r.json", "data.image_root=i")
+    code, said = told(capsys, *given, "data.frames=8")
+    assert (code, "a prompt: 8 images (8 frames of one camera" in said) == (0, True)
+
+
+def test_without_a_recipe_the_recipes_that_are_here_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: train_grpo.main([])) == 2
+    assert "name a recipe file; recipes here: " in capsys.readouterr().err
