@@ -7,14 +7,14 @@ from typing import get_args
 
 from actors.run_folder import check_paths
 from cluster.plan import Role, resource_plan
-from data.formats.registry import check_given
+from data.formats.registry import absent_paths
 from evaluation.suites.registry import options_of
 from recipe import Recipe, dump_recipe
 from rewards.route import Router
 
 
 def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> str:
-    """The resolved recipe, the placement of its processes, and an estimate of their memory.
+    """The resolved recipe, the placement of its processes, an estimate of their memory, and what is still to be given.
 
     Args:
         recipe: what would be run.
@@ -25,8 +25,10 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> str:
             a scorer, a benchmark, the model's name or the resources; what is in the data is seen when the run starts.
     """
     check_paths(recipe)
-    check_given(recipe.data)
     Router(recipe.reward)
     for name, given in recipe.evaluation.suites.items():
         options_of(name, {key: value for key, value in given.items() if key != "limit"}, f"evaluation.suites.{name}")
-    return f"{dump_recipe(recipe)}\n{resource_plan(recipe, roles).describe()}"
+    shown = [dump_recipe(recipe), resource_plan(recipe, roles).describe()]
+    if absent := absent_paths(recipe.data):
+        shown.append(f"to be given before it runs: {', '.join(absent)}")
+    return "\n".join(shown)

@@ -107,21 +107,15 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def check_given(settings: DataSettings) -> None:
-    """Check that every path is given that a format cannot do without.
-
-    Raises:
-        DataError: names those that are not.
-    """
+def absent_paths(settings: DataSettings) -> list[str]:
+    """The settings that a format cannot do without and that name nothing, each with what it should name."""
     if settings.source not in FORMATS:
-        return
+        return []
     format_ = FORMATS[settings.source]
     needs = {"annotations": format_.annotations, **format_.needs}
     if settings.source == "drivebench" and settings.without_images:
         del needs["image_root"]
-    absent = [f"data.{name} ({what})" for name, what in needs.items() if getattr(settings, name) is None]
-    if absent:
-        raise DataError(f"data.source={settings.source} needs {' and '.join(absent)} as well")
+    return [f"data.{name} ({what})" for name, what in needs.items() if getattr(settings, name) is None]
 
 
 def read_source(settings: DataSettings, cache: Path, faults: Faults) -> Iterator[DrivingSample]:
@@ -135,7 +129,8 @@ def read_source(settings: DataSettings, cache: Path, faults: Faults) -> Iterator
     Raises:
         DataError: a path that the format needs is not given, or as its reader raises.
     """
-    check_given(settings)
+    if absent := absent_paths(settings):
+        raise DataError(f"data.source={settings.source} needs {' and '.join(absent)} as well")
     format_ = FORMATS[settings.source]
     folder = settings.image_root or cache / f"{settings.source}-images"
     return format_.read(_Source(settings, _given(settings.annotations), settings.image_root, folder), faults)

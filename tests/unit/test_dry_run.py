@@ -26,7 +26,6 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
         ("reward.routes=[{kind: any, scorers: {'my_rewards:short': 1}}]", "my_rewards"),
         ("evaluation.suites={drivelm_hrad: {answers: x}}", "unknown benchmark drivelm_hrad"),
         ("evaluation.suites={drivelm_hard: {}}", "the following settings are required: answers"),
-        ("data.source=drivelm", "data.source=drivelm needs data.annotations"),
     ],
 )
 def test_a_recipe_that_no_run_would_take_is_refused(
@@ -52,6 +51,12 @@ def test_frames_of_one_camera_are_counted_as_such(capsys: pytest.CaptureFixture[
     given = ("data.source=bdd_oia", "data.annotations=a.json", "data.reasons=r.json", "data.image_root=i")
     code, said = told(capsys, *given, "data.frames=8")
     assert (code, "a prompt: 8 images (8 frames of one camera" in said) == (0, True)
+
+
+def test_paths_that_are_still_to_be_given_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = told(capsys, "data.source=drivelm", "data.image_root=nuscenes")
+    assert code == 0
+    assert said.splitlines()[-1].startswith("to be given before it runs: data.annotations (")
 
 
 def test_without_a_recipe_the_recipes_that_are_here_are_named(capsys: pytest.CaptureFixture[str]) -> None:
