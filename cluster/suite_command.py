@@ -53,7 +53,9 @@ def run(name: str, options: argparse.Namespace) -> int:
     if options.repeats < 1:
         raise DataError(f"--repeats must be at least 1, got {options.repeats}")
     if options.model is not None and is_url(options.model) and not options.served_model:
-        raise DataError("--model is a URL: name what it calls its model with --served-model")
+        raise DataError(
+            "--model is a URL: name what it calls its model with --served-model (serve.app calls it by its run's name)"
+        )
     options.out = options.out or _folder(name, recipe, options)
     if getattr(options, "cache", options.out) is None:
         options.cache = Path(recipe.run.root).expanduser()

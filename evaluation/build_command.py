@@ -39,7 +39,7 @@ from evaluation.construction.record import (
     sha256_of,
     write_construction,
 )
-from evaluation.construction.score_table import ModelScores, read_scores
+from evaluation.construction.score_table import BY_RULES, ModelScores, judge_of, read_scores, scored_by
 from evaluation.pages.construction_report import write_construction_report
 from evaluation.pages.page import REPORT_FILE
 from evaluation.suites.record import ANSWERS_FILE, read_results
@@ -160,6 +160,8 @@ def _build(
     for note in _notes(record):
         print(f"note: {note}", file=sys.stderr)
     print(made.summary)
+    if record.scores:
+        print(f"scored by {_scorer(record)}")
     return record
 
 
@@ -270,13 +272,14 @@ def _inputs(options: argparse.Namespace, reader: DataSettings) -> tuple[InputFil
     """Every file that the set depends on; images are known by their paths alone.
 
     Raises:
-        DataError: one cannot be read.
+        DataError: one cannot be read, or some models were scored by others than the rest.
     """
     files: list[tuple[str, Path]] = [("SAMPLES", options.annotations)]
     files += [(f"--{name.replace('_', '-')}", path) for name in _READER_FILES if (path := getattr(reader, name))]
-    for name, folder in _scores(options):
-        read_results(folder)
-        files.append((f"--scores {name}", folder / ANSWERS_FILE))
+    judges = {name: judge_of(read_results(folder)) for name, folder in _scores(options)}
+    if judges:
+        scored_by(judges)
+    files += [(f"--scores {name}", folder / ANSWERS_FILE) for name, folder in _scores(options)]
     files += [("--exclude", path) for path in options.exclude]
     files += [("--training", options.training)] if options.which == "hard" else []
     return tuple(InputFile(role=role, name=path.name, sha256=sha256_of(path)) for role, path in files)
@@ -293,12 +296,18 @@ def _refuse_shared_images(made: Constructed, role: str, path: Path, frames: Name
             )
 
 
+def _scorer(record: Construction) -> str:
+    return scored_by({one.name: one.judge for one in record.scores})
+
+
 def _notes(record: Construction) -> list[str]:
     """What one should know before the set is used."""
     settings, found = record.settings, record.chosen
     notes = []
     if settings.which != "hard" and not any(one.role == "--exclude" for one in record.left_out):
         notes.append("no --exclude: frames of a benchmark, such as DriveBench's, may be trained on")
+    if record.scores and _scorer(record) == BY_RULES:
+        notes.append("no judge scored the answers: D is by rules, which is not the paper's D")
     notes += [
         f"{one.role} {one.name} names {one.frames} frames, none of which the samples have"
         for one in record.left_out

@@ -24,7 +24,8 @@ class EvaluationSettings(BaseModel):
     """Also ask every held-out question with the images of another scene: what remains was never seen."""
     canaries_per_task: int = Field(1, ge=0)
     """Held-out questions of each task on which the judge, where there is one, is tried with answers that deserve
-    nothing (48 judgements each): injections, and phrases that are known to please judges. 0 leaves it out."""
+    nothing: injections, and phrases that are known to please judges. Each costs a judgement for every answer of
+    `rewards/canaries.yaml` and one for the empty answer. 0 leaves it out."""
     every: int = Field(0, ge=0)
     """Steps between measurements of `suites` during training; 0 makes none."""
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -150,7 +150,8 @@ def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
 def _judge_scorer(name: str, setting: str, judge: JudgeSettings | None) -> JudgeScorer:
     if judge is None:
         raise RewardError(
-            f"{setting} names the scorer {name}, but reward.judge is not set: name its model or url there"
+            f"{setting} names the scorer {name}, but reward.judge is not set: name its model there, and its url "
+            "where an endpoint judges"
         )
     rubric = name.partition("/")[2]
     return JudgeScorer(load_rubric(rubric) if rubric else None, judge.sees)

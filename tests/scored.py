@@ -67,9 +67,10 @@ def scored(
     value: Value,
     repeats: int = 8,
     failed: Callable[[DrivingSample, int], bool] = lambda sample, repeat: False,
+    judge: str | None = None,
     **changed: Any,
 ) -> Path:
-    """The folder of a run in which each answer had that value."""
+    """The folder of a run in which each answer had that value, by rules or by a judge."""
     answers = [
         answer(
             sample.images,
@@ -88,7 +89,8 @@ def scored(
         for sample in samples
         for repeat in range(repeats)
     ]
-    write_record(folder, record(suite="drivelm_hard", model=f"models/{folder.name}"), answers)
+    made = record(suite="drivelm_hard", model=f"models/{folder.name}")
+    write_record(folder, made.model_copy(update={"sampling": made.sampling | {"judge": judge}}), answers)
     return folder
 
 

@@ -105,6 +105,7 @@ def _summary(one: ModelScores) -> ModelSummary:
     return ModelSummary(
         name=one.name,
         model=one.model,
+        judge=one.judge,
         answers=one.answers,
         failures=one.failures,
         of_other_samples=one.of_other_samples,

@@ -82,6 +82,8 @@ class ModelSummary(_Record):
     name: str
     model: str
     """What was measured, as its run names it."""
+    judge: str | None
+    """Who scored its answers; None where rules did."""
     answers: int
     failures: dict[str, int]
     """Reason to the number of answers without a score."""

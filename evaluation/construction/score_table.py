@@ -15,7 +15,10 @@ from data.difficulty import K
 from data.errors import DataError
 from data.sample import DrivingSample
 from evaluation.held_out import AnswerRecord, failure_name
-from evaluation.suites.record import read_answers, read_results
+from evaluation.suites.record import SuiteRecord, read_answers, read_results
+
+BY_RULES = "rules"
+"""What scored, where no judge did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class ModelScores:
     """What it is called here."""
     model: str
     """What was measured, as its run names it: a folder, a hub name, a URL."""
+    judge: str | None
+    """Who scored its answers; None where rules did."""
     scores: dict[str, tuple[float, ...]]
     """Sample id to the scores (0-100) of its answers; a sample without one is left out."""
     answers: int
@@ -49,7 +54,7 @@ def read_scores(name: str, folder: Path, samples: Mapping[str, DrivingSample], r
         DataError: the folder cannot be read, was asked other questions, holds an answer twice or under several
             settings, has fewer repeats than wanted, or has not one score.
     """
-    model = read_results(folder).model
+    record = read_results(folder)
     scores: dict[str, list[float]] = defaultdict(list)
     asked: Counter[str] = Counter()
     failures: Counter[str] = Counter()
@@ -71,9 +76,42 @@ def read_scores(name: str, folder: Path, samples: Mapping[str, DrivingSample], r
         else:
             failures[failure_name(answer.failure)] += 1
     found = {id_: tuple(values) for id_, values in scores.items()}
-    result = ModelScores(name, model, found, asked.total(), dict(sorted(failures.items())), others)
+    result = ModelScores(
+        name=name,
+        model=record.model,
+        judge=judge_of(record),
+        scores=found,
+        answers=asked.total(),
+        failures=dict(sorted(failures.items())),
+        of_other_samples=others,
+    )
     _check(result, folder, max(asked.values(), default=0), repeats, settings)
     return result
+
+
+def judge_of(record: SuiteRecord) -> str | None:
+    """What the judge of a run is called; None where rules scored."""
+    judge = record.sampling.get("judge")
+    return None if judge is None else str(judge)
+
+
+def scored_by(judges: Mapping[str, str | None]) -> str:
+    """Who scored every model: the judge's name, or `rules`.
+
+    Args:
+        judges: by the name of the model, one at least.
+
+    Raises:
+        DataError: not the same for all: a mean of such scores means nothing.
+    """
+    by = {name: judge or BY_RULES for name, judge in judges.items()}
+    if len(set(by.values())) > 1:
+        told = ", ".join(f"{name} by {judge}" for name, judge in by.items())
+        raise DataError(
+            f"scores of different scorers cannot be averaged ({told}): score every model by the same "
+            f"reward.judge.model, or all of them by rules"
+        )
+    return next(iter(by.values()))
 
 
 def _check_question(name: str, folder: Path, answer: AnswerRecord, sample: DrivingSample) -> None:

@@ -18,6 +18,7 @@ from data import faults, filtering
 from data.difficulty import NO_SCORE
 from data.sample import TASKS
 from evaluation.construction.record import Construction, Extent, FrameScores, TaskScores
+from evaluation.construction.score_table import scored_by
 from evaluation.numbers import counted_noun, fixed, percent
 from evaluation.pages.histogram import histogram
 from evaluation.pages.page import Tile, write_page
@@ -135,6 +136,8 @@ def _facts(record: Construction) -> list[tuple[str, str]]:
     settings = record.settings
     facts = [("Samples", f"{record.inputs[0].name} ({settings.format})")]
     facts += [("Scores of", ", ".join(settings.models))] if settings.models else []
+    by = {one.name: one.judge for one in record.scores}
+    facts += [("Scored by", scored_by(by))] if by else []
     facts += [("Answers to a question", str(settings.repeats))] if settings.repeats else []
     facts += [("Band of D", "{:g} to {:g}".format(*settings.band))] if settings.band else []
     facts += [("Frames to draw", f"{settings.frames:,}")] if settings.frames else []

@@ -88,6 +88,32 @@ def test_image_paths_resolve_from_the_folder_that_was_built(tmp_path: Path, samp
     assert all(sample.images == by_id[sample.id].images for sample in loaded.samples)
 
 
+@pytest.mark.parametrize(("judge", "said"), [(None, "rules"), ("Qwen/Qwen2.5-72B-Instruct",) * 2])
+def test_who_scored_is_told_and_recorded(
+    tmp_path: Path, samples: list[DrivingSample], capsys: pytest.CaptureFixture[str], judge: str | None, said: str
+) -> None:
+    scored(tmp_path / "align", samples, ten_each, judge=judge)
+    assert training(tmp_path, "out") == 0
+    told = capsys.readouterr()
+    assert f"scored by {said}\n" in told.out
+    assert ("no judge scored the answers" in told.err) == (judge is None)
+    assert read_construction(tmp_path / "out").scores[0].judge == judge
+    assert f"Scored by {said}" in Page((tmp_path / "out" / "report.html").read_text()).text
+
+
+def test_scores_by_rules_and_by_a_judge_are_not_mixed(
+    tmp_path: Path, samples: list[DrivingSample], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = ["--training", written(tmp_path / "trained.json", [{"frame_token": "elsewhere"}])]
+    for name, judge in (("a", None), ("b", "one-judge"), ("c", "other-judge")):
+        scored(tmp_path / name, samples, ten_each, judge=judge)
+    for pair, said in (("ab", "a by rules, b by one-judge"), ("bc", "b by one-judge, c by other-judge")):
+        both = [part for name in pair for part in ("--scores", f"{name}={tmp_path / name}")]
+        assert build("hard", tmp_path, "out", *both, *shown) == 2
+        assert f"error: scores of different scorers cannot be averaged ({said})" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 # --- the hard set -----------------------------------------------------------------------------------------------------
 
 

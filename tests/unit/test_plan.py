@@ -63,6 +63,14 @@ def test_judge_engines_and_clip_actors_are_bundles_and_an_endpoint_is_none() -> 
         resource_plan(recipe(reward={"judge": judge | {"gpus": 1}}))
 
 
+def test_a_judge_that_reserves_more_gpus_than_it_spreads_over_is_refused() -> None:
+    judge = {"model": "m", "gpus": 8}
+    with pytest.raises(PlanError, match=r"judge.gpus=8 .*tensor_parallel=1 uses: set reward.judge.tensor_parallel=8"):
+        resource_plan(recipe(reward={"judge": judge}))
+    for fits in ({"gpus": 8, "tensor_parallel": 8}, {"gpus": 1}, {"gpus": 0.5}, {"gpus": 0}):
+        assert resource_plan(recipe(reward={"judge": judge | fits})).of("judge")[0].gpus == fits["gpus"]
+
+
 def test_the_label_becomes_a_small_share_of_a_custom_resource() -> None:
     labelled = resource_plan(recipe(cluster={"learner_label": "a100"})).bundles[0]
     assert labelled.resources == {"CPU": 1.0, "a100": 0.001}

@@ -43,10 +43,12 @@ def test_no_argument_asks_for_a_recipe_file() -> None:
 def test_a_missing_file_is_named_with_the_recipes_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "tiny.yaml").write_text("run: {name: tiny}")
+    (tmp_path / "recipes" / "strategies").mkdir()
+    for name in ("joint", "sft"):
+        (tmp_path / "recipes" / "strategies" / f"{name}.yaml").write_text("run: {name: x}")
     monkeypatch.chdir(tmp_path)
     message = error_of("recipes/tyni.yaml")
-    assert "recipes/tyni.yaml does not exist" in message
-    assert "recipes/tiny.yaml" in message
+    assert message.endswith("tyni.yaml does not exist; recipes here: recipes/strategies/*.yaml, recipes/tiny.yaml")
 
 
 @pytest.mark.parametrize(

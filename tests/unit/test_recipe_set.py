@@ -7,13 +7,32 @@ from typing import Any
 
 import pytest
 
-from benchmarks.recipe_set import interval, of_specialists, run_once
+from benchmarks.recipe_set import interval, main, of_specialists, run_once
 from data.sample import TASKS
 
 
 def reached(**rewards: float) -> Any:
     tasks = {task: SimpleNamespace(reward=rewards.get(task, 50.0)) for task in TASKS}
     return SimpleNamespace(tasks=tasks, behavior_accuracy=0.25)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("nope", "nope holds no base.yaml: name a folder of recipes, such as recipes/strategies"),
+        ("broken", "base.yaml: unknown key rum (did you mean run?)"),
+    ],
+)
+def test_a_folder_that_is_no_set_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str, said: str
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "base.yaml").write_text("run: {name: x, steps: 1}\nrum: {}\n")
+    assert main([str(tmp_path / folder), "--root", str(tmp_path / "runs")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert said in told
+    assert told.count("\n") == 1
 
 
 def test_the_interval_of_three_seeds_is_student_s() -> None:

@@ -193,6 +193,7 @@ def test_a_failing_function_of_weight_0_is_logged_and_masks_nothing(own_reward: 
     ("name", "message"),
     [
         ("exact_mach", r"reward.routes\[1\]: unknown scorer exact_mach \(did you mean exact_match\?\)"),
+        ("judge", "reward.judge is not set: name its model there, and its url where an endpoint judges"),
         ("zzz", r"unknown scorer zzz \(scorers: exact_match, "),
         ("no_such_module:f", "cannot import no_such_module of scorer no_such_module:f: ModuleNotFoundError"),
         ("own_reward:god", r"own_reward has no function 'god'; did you mean good\?"),
