@@ -81,7 +81,8 @@ def _refused(error: Exception) -> int:
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What asking a model, and having answers judged, adds to a suite's options."""
     model = parser.add_argument_group("asking a model (instead of --predictions)")
-    model.add_argument("--model", help="checkpoint folder, hub name, folder of a finished run, or URL of an endpoint")
+    places = "checkpoint folder, hub name, folder of a finished run, or URL of an endpoint (key: OPENAI_API_KEY)"
+    model.add_argument("--model", help=places)
     model.add_argument("--served-model", help="what the endpoint at the URL calls its model")
     model.add_argument("--temperature", type=float, default=0.2, help="of sampling (default: 0.2)")
     model.add_argument("--repeats", type=int, default=3, help="times each question is asked; averaged (default: 3)")
