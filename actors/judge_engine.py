@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.waiting import as_they_end
 from rewards.settings import JudgeSettings
 
 
@@ -57,13 +58,8 @@ class JudgeEngine:
 
     async def replies(self, requests: Sequence[SheetRequest]) -> AsyncIterator[SheetReply]:
         """Yield one reply per request, in the order in which they end."""
-        running = [asyncio.ensure_future(self.reply(request)) for request in requests]
-        try:
-            for finished in asyncio.as_completed(running):
-                yield await finished
-        finally:
-            for task in running:
-                task.cancel()
+        async for reply in as_they_end(map(self.reply, requests)):
+            yield reply
 
     async def reply(self, request: SheetRequest) -> SheetReply:
         """One reply; a chat that the model cannot take is refused, and the engine lives on."""

@@ -16,6 +16,7 @@ from typing import Any
 from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.transport import Bucket, Meeting
+from actors.waiting import as_they_end
 from actors.weight_receiver import Receipt
 from policies.lora import adapter_config
 from policies.model import forbidden_ids, load_processor
@@ -110,13 +111,8 @@ class VllmEngine:
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
         """Yield one rollout per request, in the order in which they end."""
-        running = [asyncio.ensure_future(self._respond(request)) for request in requests]
-        try:
-            for finished in asyncio.as_completed(running):
-                yield await finished
-        finally:
-            for task in running:
-                task.cancel()
+        async for rollout in as_they_end(map(self._respond, requests)):
+            yield rollout
 
     async def _respond(self, request: GenerationRequest) -> Rollout:
         async with self._open:

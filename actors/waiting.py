@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -60,6 +60,17 @@ async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[A
         except StopAsyncIteration:
             return
         yield await within(timeout_s, what, reference)
+
+
+async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
+    """Do all at once and yield each result as it is there; who stops listening ends what still runs."""
+    running = [asyncio.ensure_future(one) for one in work]
+    try:
+        for finished in asyncio.as_completed(running):
+            yield await finished
+    finally:
+        for task in running:
+            task.cancel()
 
 
 async def _as_coroutine(answer: Awaitable[T]) -> T:

@@ -1,0 +1,66 @@
+"""Waiting: results come as they end, an actor's own complaint arrives as itself, and who leaves cancels the rest."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from ray.exceptions import RayTaskError
+
+from actors.errors import ActorTimeout
+from actors.waiting import as_they_end, within
+from policies.errors import PolicyError
+
+
+async def test_results_come_as_they_end() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+
+    async def wait_for(event: asyncio.Event, name: str) -> str:
+        await event.wait()
+        return name
+
+    second.set()
+    found = []
+    async for name in as_they_end([wait_for(first, "first"), wait_for(second, "second")]):
+        found.append(name)
+        first.set()
+    assert found == ["second", "first"]
+
+
+async def test_who_stops_listening_ends_what_still_runs() -> None:
+    ended = asyncio.Event()
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def at_once() -> None:
+        await asyncio.sleep(0)
+
+    results = as_they_end([never(), at_once()])
+    await anext(results)
+    await results.aclose()  # type: ignore[attr-defined]
+    await asyncio.wait_for(ended.wait(), 1)
+
+
+async def raising(error: Exception) -> None:
+    raise error
+
+
+async def test_a_complaint_of_an_actor_arrives_without_its_traceback() -> None:
+    complaint = PolicyError("policy.lora: vision matches no layer")
+    with pytest.raises(PolicyError) as caught:
+        await within(1, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", complaint)))
+    assert caught.value is complaint
+
+
+async def test_what_nobody_foresaw_keeps_its_traceback() -> None:
+    with pytest.raises(RayTaskError, match="a long traceback"):
+        await within(1, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", KeyError("x"))))
+
+
+async def test_an_answer_that_does_not_come_is_told_with_the_actor_s_name() -> None:
+    with pytest.raises(ActorTimeout, match=r"learner rank 0 \(start\) gave no answer within 0.01 s"):
+        await within(0.01, "learner rank 0 (start)", asyncio.Event().wait())
