@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.sample import DrivingSample
+from policies.advantages import has_zero_deviation
 from rewards.score import Score
 
 FinishReason = Literal["stop", "length"]
@@ -73,7 +74,7 @@ class Group:
     @property
     def has_equal_rewards(self) -> bool:
         """Whether the responses cannot be told apart, so that nothing can be learnt from comparing them."""
-        return len({reward for reward in self.shaped_rewards if reward is not None}) <= 1
+        return has_zero_deviation(self.shaped_rewards)
 
     @property
     def rewards(self) -> list[float]:

@@ -43,7 +43,7 @@ def step_panels(groups: Sequence[Group]) -> dict[str, float]:
     return {
         **{name: statistics.fmean(values) for name, values in means.items() if values},
         names.GROUPS: float(len(groups)),
-        names.ZERO_STD_GROUPS: float(sum(len(set(group.rewards)) == 1 for group in groups)),
+        names.ZERO_STD_GROUPS: float(sum(bool(group.rewards) and group.has_equal_rewards for group in groups)),
         names.MASKED_GROUPS: float(sum(not group.rewards for group in groups)),
         names.ROLLOUTS: float(len(scored)),
         names.MASKED_ROLLOUTS: float(sum(masked.values())),

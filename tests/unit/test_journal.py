@@ -68,7 +68,8 @@ def scored(
 
 
 def group(of: DrivingSample, *rollouts: ScoredRollout, advantages: Sequence[float | None] = ()) -> Group:
-    return Group(of, rollouts, tuple(advantages))
+    shaped = tuple(None if one.score.failure else one.score.value / 100.0 for one in rollouts)
+    return Group(of, rollouts, tuple(advantages), shaped)
 
 
 @pytest.fixture
