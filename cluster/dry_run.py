@@ -13,12 +13,13 @@ from recipe import Recipe, dump_recipe
 from rewards.route import Router
 
 
-def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> str:
+def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Recipe | None = None) -> str:
     """The resolved recipe, the placement of its processes, an estimate of their memory, and what is still to be given.
 
     Args:
         recipe: what would be run.
         roles: the kinds of processes that would be started.
+        first: the first of several stages, whose model is as large as those that the others begin with.
 
     Raises:
         RunFolderError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be refused for a path,
@@ -28,7 +29,12 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> str:
     Router(recipe.reward)
     for name, given in recipe.evaluation.suites.items():
         options_of(name, {key: value for key, value in given.items() if key != "limit"}, f"evaluation.suites.{name}")
-    shown = [dump_recipe(recipe), resource_plan(recipe, roles).describe()]
+    sized = recipe if first is None else _with_model(recipe, first.policy.model)
+    shown = [dump_recipe(recipe), resource_plan(sized, roles).describe()]
     if absent := absent_paths(recipe.data):
         shown.append(f"to be given before it runs: {', '.join(absent)}")
     return "\n".join(shown)
+
+
+def _with_model(recipe: Recipe, model: str) -> Recipe:
+    return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"model": model})})

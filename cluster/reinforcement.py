@@ -35,7 +35,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
     for recipe in recipes:
         if options.dry_run:
-            print(dry_run(recipe))
+            print(dry_run(recipe, first=recipes[0]))
         elif len(recipes) > 1 and recipe.run.resume and is_finished(recipe):
             print(f"{recipe.run.name} is finished: going on with the next stage", flush=True)
         elif not _run(recipe):

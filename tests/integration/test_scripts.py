@@ -43,7 +43,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
 def test_an_existing_run_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "kept").write_text("precious")
-    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=4")
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=20")
     assert f"{tmp_path / 'tiny'} already exists" in message
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["kept"]
 
@@ -57,7 +57,7 @@ def test_a_model_folder_without_a_processor_is_named(tmp_path: Path) -> None:
 
 
 def test_more_cpus_than_the_machine_has_names_the_bundle(tmp_path: Path) -> None:
-    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=4", "rollout.cpus=4096")
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=20", "rollout.cpus=4096")
     assert "rollout 0" in message
     assert "4096" in message
 
