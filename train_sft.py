@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 
+from actors.run_folder import run_folder
 from cluster.command import INTERRUPTED, command, parse_recipe
 from cluster.dry_run import dry_run
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
+from evaluation.run_record import POLICY_FOLDER
 from recipe import RecipeError
 
 
@@ -24,6 +26,9 @@ def main(arguments: list[str]) -> int:
         raise RecipeError("warm_start.steps is 0, so there is nothing to train: set warm_start.steps=200, for example")
     if only_shown:
         print(dry_run(recipe, roles=["learner"]))
+        return 0
+    if recipe.run.resume and (policy := run_folder(recipe) / POLICY_FOLDER).is_dir():
+        print(f"{recipe.run.name} is finished: {policy}")
         return 0
     plan = resource_plan(recipe, roles=["learner"])
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.

@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from actors.errors import ActorLost, ActorTimeout
 from actors.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.vllm_engine import VllmEngine, engine_environment
 from actors.waiting import ActorOptions, stream, within
-from data.errors import DataError
 from data.sample import DrivingSample
 from recipe import Recipe
 
@@ -91,10 +89,14 @@ class EnginePool:
 
         An engine that is lost, or does not answer in time, is ended all the same.
         """
-        for name, engine in self.engines.items():
+        await asyncio.gather(*(self._end(name, timeout_s) for name in self.engines))
+
+    async def _end(self, name: str, timeout_s: float) -> None:
+        try:
             with contextlib.suppress(ActorLost, ActorTimeout):
-                await within(timeout_s, f"{name} (stop)", engine.stop.remote())
-            ray.kill(engine)
+                await within(timeout_s, f"{name} (stop)", self.engines[name].stop.remote())
+        finally:
+            ray.kill(self.engines[name])
 
     def requests(
         self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings
@@ -123,17 +125,8 @@ class EnginePool:
 
     async def _drain(self, name: str, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
         generator = self.engines[name].generate.options(num_returns="streaming").remote(share)
-        what = f"{name} (generating {len(share)} responses)"
-        try:
-            async for rollout in stream(self.settings.timeout_s, what, generator):
-                finished(rollout)
-        except RayTaskError as error:
-            if not isinstance(error.cause, ValueError):
-                raise
-            # Of vLLM: a prompt is too long; nothing else in a request can be wrong.
-            raise DataError(
-                f"{name} refuses a question ({error.cause}): set rollout.max_model_len as it asks"
-            ) from error
+        async for rollout in stream(self.settings.timeout_s, f"{name} (generating {len(share)} responses)", generator):
+            finished(rollout)
 
 
 def engine_class_of(backend: str) -> type[Any]:

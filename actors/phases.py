@@ -26,5 +26,7 @@ class Phases:
         yield
         took = time.time() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + took
-        self._path.write_text(json.dumps(self.seconds, indent=1))
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(self.seconds, indent=1))
+        part.replace(self._path)  # whole or not at all: the next session reads it
         print(f"{name.replace('_', ' ')}: {took:.0f} s", flush=True)

@@ -18,6 +18,7 @@ from actors.settings import RolloutSettings
 from actors.transport import Bucket, Meeting
 from actors.waiting import as_they_end
 from actors.weight_receiver import Receipt
+from data.errors import DataError
 from policies.lora import adapter_config
 from policies.model import forbidden_ids, load_processor
 from policies.patches import patch_arguments
@@ -79,6 +80,7 @@ class VllmEngine:
         self._patches = patch_arguments(processor.image_processor, policy.image_patches)
         self._lora = policy.lora if settings.adapters == "apart" else None
         self._adapter: Any = None
+        self._llm: Any = None
         # Prompts are built, and hold their images, only when their turn is near.
         self._open = asyncio.Semaphore(PROMPTS_AHEAD * settings.max_concurrent)
         self._bias = dict.fromkeys(forbidden_ids(folder, policy), FORBID)
@@ -119,6 +121,8 @@ class VllmEngine:
             return await self._answer(request)
 
     async def _answer(self, request: GenerationRequest) -> Rollout:
+        from vllm.exceptions import VLLMClientError
+
         began = time.time()
         views = views_of(request.sample)
         prompt = {
@@ -129,8 +133,13 @@ class VllmEngine:
         }
         final: Any = None
         sampling, adapter = self._sampling(request.sampling), self._adapter
-        async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
-            final = output
+        try:
+            async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
+                final = output
+        except VLLMClientError as error:
+            raise DataError(
+                f"{self.name} refuses sample {request.sample.id}, see rollout.max_model_len: {error}"
+            ) from error
         response = final.outputs[0]
         return Rollout(
             request_id=request.request_id,
@@ -202,5 +211,6 @@ class VllmEngine:
         await self._llm.reset_mm_cache()
 
     async def stop(self) -> None:
-        """Shut the engine's processes down."""
-        self._llm.shutdown()
+        """Shut the engine's processes down, if they came up."""
+        if self._llm is not None:
+            self._llm.shutdown()

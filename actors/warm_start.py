@@ -21,6 +21,7 @@ from actors.settings import WarmStartSettings
 from data.errors import DataError
 from data.reasoning.reasoning import demonstration
 from data.sample import DrivingSample
+from evaluation.run_record import read_lines
 from policies.batch import TrainingGroup
 
 LOG = "warm_start.jsonl"
@@ -150,7 +151,10 @@ class WarmStart:
             self._draw()
         self._steps, best = newest, Best()
         log = self._folder / LOG
-        lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["step"] <= newest]
+        lines, broken = read_lines(log)
+        if broken:
+            print(f"{log}: {broken} line(s) were cut off and are left out", flush=True)
+        lines = [line for line in lines if line["step"] <= newest]
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
         for line in lines:
             if "held_out_loss" in line:

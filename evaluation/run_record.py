@@ -175,7 +175,7 @@ def read_run(folder: Path) -> RunRecord:
         raise FileNotFoundError(f"run folder {folder} does not exist")
     recipe, recipe_text = _read_recipe(folder / RECIPE_FILE)
     steps, broken_steps = _read_metrics(folder / METRICS_FILE)
-    alarms, broken_alarms = _read_lines(folder / ALARMS_FILE, "message")
+    alarms, broken_alarms = read_lines(folder / ALARMS_FILE, "message")
     broken = {METRICS_FILE: broken_steps, ALARMS_FILE: broken_alarms}
     evaluations = [read_evaluation(path) for path in sorted((folder / EVALUATION_FOLDER).glob("*.json"))]
     return RunRecord(
@@ -230,14 +230,14 @@ def _read_provenance(path: Path) -> dict[str, Any]:
 
 def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
     """The steps of `metrics.jsonl`, and how many lines are none."""
-    lines, broken = _read_lines(path)
+    lines, broken = read_lines(path)
     by_step: dict[int, dict[str, Any]] = {}
     for metrics in lines:
         by_step.setdefault(metrics["step"], {}).update(metrics)
     return tuple(by_step[step] for step in sorted(by_step)), broken
 
 
-def _read_lines(path: Path, *texts: str) -> tuple[list[dict[str, Any]], int]:
+def read_lines(path: Path, *texts: str) -> tuple[list[dict[str, Any]], int]:
     """The records of a step, with these texts, in a file of lines; and how many lines are none, as one cut off."""
     found: list[dict[str, Any]] = []
     lines = path.read_bytes().splitlines() if path.is_file() else []

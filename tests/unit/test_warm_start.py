@@ -123,6 +123,18 @@ async def test_steps_that_were_interrupted_go_on_with_the_questions_they_would_h
     assert not (tmp_path / "supervised").exists()
 
 
+async def test_a_line_that_was_cut_off_does_not_end_the_next_session(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await supervised(tmp_path, [4.0], stop=3)
+    with (tmp_path / "warm_start.jsonl").open("a") as log:
+        log.write('{"step": 4, "lo')
+    _, complete = await supervised(tmp_path, [3.0, 2.0, 1.0], resume=True)
+    assert complete
+    assert "1 line(s) were cut off" in capsys.readouterr().out
+    assert len((tmp_path / "warm_start.jsonl").read_text().splitlines()) == 8 + 4
+
+
 async def test_the_best_measurement_outlives_an_interruption(tmp_path: Path) -> None:
     await supervised(tmp_path, [1.0], stop=3)
     rest, _ = await supervised(tmp_path, [3.0, 3.0, 3.0], resume=True)
