@@ -29,7 +29,7 @@ from cluster.session import session
 from data.errors import DataError
 from evaluation.metrics.judging import judge_all
 from evaluation.pages.suite_report import write_suite_report
-from evaluation.suites.file_scoring import predictions_of, print_scored
+from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import SUITES, suite_of
 from policies.model import image_token_ids
@@ -144,10 +144,7 @@ async def _answerer(
     benchmark: Benchmark, source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
 ) -> Answerer:
     if options.model is None:
-        read = getattr(
-            suite_of(benchmark.name), "predictions", predictions_of
-        )  # a benchmark may have a form of its own
-        return FileAnswerer(read(options).texts)
+        return FileAnswerer(suite_of(benchmark.name).predictions(options).texts)
     if is_url(options.model):
         return ModelEndpoint(options.model, options.served_model or "", recipe.policy)
     assert actors is not None

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal
 import ijson
 
 from data.errors import DataError
+from data.json_file import unreadable
 
 Outermost = Literal["object", "list", "other"]
 
@@ -67,12 +68,8 @@ def small_value(path: Path) -> Any:
         raise DataError(f"{path} is larger than {_REREAD_BYTES >> 20} MiB, the most that is read as a whole")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand lists in each other
-        raise DataError(f"{path} is beyond what can be read: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
 
 
 def _streamed(path: Path, parse: Any) -> Iterator[Any]:

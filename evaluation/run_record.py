@@ -17,9 +17,9 @@ import yaml
 from pydantic import ValidationError
 
 from data.errors import DataError
+from data.json_file import unreadable
 from data.sample import Task
 from evaluation.held_out import EvaluationResult, failure_name
-from evaluation.json_file import unreadable
 from evaluation.suites.record import first_problem
 
 RECIPE_FILE = "recipe.yaml"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.errors import DataError
+from data.json_file import unreadable
 from data.sample import TASKS
-from evaluation.json_file import unreadable
 
 MISSING_KEY = "missing_key"
 WRONG_TYPE = "wrong_type"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from data.errors import DataError
-from evaluation.json_file import unreadable
+from data.json_file import unreadable
 
 NOT_A_RECORD = "not_a_record"
 NO_ID = "no_id"

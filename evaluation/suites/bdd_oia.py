@@ -29,6 +29,8 @@ from rewards.judge import JudgeRequest
 
 FIGURES = {"F1 all": "f1_all", "mF1": "mf1", "accuracy": "accuracy", "exact match": "exact_match"}
 
+predictions = predictions_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""

@@ -23,6 +23,8 @@ LEVELS: dict[Task, str] = {"perception": "Vision", "planning": "Language", "beha
 """The first level of the tree by the task that the loader tells, for a file whose columns do not say it."""
 ACTION = "Action"
 
+predictions = predictions_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""

@@ -20,11 +20,13 @@ from evaluation.metrics.drivelm import DriveLMResult, ScoredPair, score_files
 from evaluation.metrics.drivelm_answers import ACCURACY, JUDGE, MATCH
 from evaluation.metrics.judging import Judgements, failures, judged_value
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import add_image_root, add_predictions, needed_image_root
+from evaluation.suites.file_scoring import add_image_root, add_predictions, needed_image_root, predictions_of
 from evaluation.suites.suite import AnswerScore, Question, Scored, Table
 from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric
+
+predictions = predictions_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,8 @@ from evaluation.suites.suite import Question, Scored
 from evaluation.suites.task_scores import rubric_requests, score_by_task
 from rewards.judge import JudgeRequest
 
+predictions = predictions_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""

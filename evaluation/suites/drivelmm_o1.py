@@ -26,6 +26,8 @@ from evaluation.suites.published import DRIVELMM_O1, OTHER_JUDGE
 from evaluation.suites.suite import AnswerScore, Question, Scored, Table
 from rewards.judge import Judgement, JudgeRequest
 
+predictions = predictions_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""

@@ -38,6 +38,8 @@ FIGURES = tuple(f"{what}_{when}" for what in ("l2", "collision") for when in ("1
 COLUMNS = tuple(f"{what}, {when}" for what in ("L2 (m)", "collisions (%)") for when in ("1 s", "2 s", "3 s", "mean"))
 NOBODY: tuple[tuple[()], ...] = ((),) * STEPS
 
+predictions = predictions_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""

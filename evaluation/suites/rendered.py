@@ -18,6 +18,8 @@ from rewards.judge import JudgeRequest
 UNSEEN_SEED = 1_000_003
 """Far from any seed that a recipe draws its training scenes with."""
 
+predictions = predictions_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite's part of the command line."""

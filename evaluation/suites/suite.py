@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from data.faults import Faults
 from data.sample import DrivingSample
 from evaluation.metrics.judging import Judgements
+from evaluation.metrics.predictions import Predictions
 from evaluation.metrics.result import SuiteResult
 from rewards.judge import JudgeRequest
 
@@ -111,6 +112,13 @@ class Suite(Protocol):
 
         Raises:
             DataError: a file cannot be used, or, with `--strict`, has a fault.
+        """
+
+    def predictions(self, options: argparse.Namespace) -> Predictions:
+        """What the file `options.predictions` holds, by question; `predictions_of`, or a form of the benchmark's own.
+
+        Raises:
+            DataError: the file cannot be used, or, with `--strict`, has a fault.
         """
 
     def judge_requests(self, options: argparse.Namespace) -> Mapping[str, JudgeRequest]:

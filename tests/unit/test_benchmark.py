@@ -184,5 +184,5 @@ def test_an_unknown_benchmark_names_those_there_are() -> None:
 @pytest.mark.parametrize("name", SUITES)
 def test_every_benchmark_is_a_suite(name: str) -> None:
     suite = suite_of(name)
-    wanted = ["add_arguments", "score", *(["questions", "judge_requests"] if SUITES[name].asks else [])]
+    wanted = ["add_arguments", "score", *(["questions", "predictions", "judge_requests"] if SUITES[name].asks else [])]
     assert [function for function in wanted if not callable(getattr(suite, function, None))] == []

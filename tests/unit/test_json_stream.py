@@ -43,7 +43,7 @@ def test_a_file_is_read_as_json_reads_it(
         ("[1, NaN]", r"NaN and Infinity are no JSON"),
         ("[1, 123456789012345678901234567890]", r"a\.json holds a number of more than 64 bits: .*integer overflow"),
         ('["\xff"]', r"not UTF-8 text: byte 2"),
-        ("1" * 5000, r"a\.json is beyond what can be read: Exceeds the limit"),
+        ("1" * 5000, r"a\.json is not valid JSON: Exceeds the limit"),
     ],
 )
 def test_a_broken_file_is_one_sentence_with_the_place(tmp_path: Path, raw: str, message: str) -> None:
