@@ -90,6 +90,8 @@ def _timings(
         "sync_s": report.seconds,
         "sync_mib": report.mebibytes,
         "sync_gap": report.gap,
+        "sync_compared": float(report.compared),
+        "sync_incomparable": float(report.incomparable),
         "step_s": step_s,
         "tokens_per_s": batch.tokens / max(step_s, 1e-9),
         "staleness": float(staleness),

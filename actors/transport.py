@@ -27,6 +27,12 @@ class Bucket:
         """Elements of each tensor."""
         return [torch.Size(shape).numel() for shape in self.shapes]
 
+    @property
+    def bytes(self) -> int:
+        """Size on the way."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return sum(self.sizes) * dtype.itemsize
+
 
 @dataclass(frozen=True, slots=True)
 class Meeting:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,9 +28,11 @@ class Receipt:
     checksums: tuple[int, ...]
     """One per bucket, of the bytes that arrived."""
     compared: int
-    """Installed parameters that could be compared bit by bit with what arrived (fused or packed ones cannot)."""
+    """Installed parameters that could be compared with what arrived."""
+    incomparable: int
+    """Weights that arrived and have no plain counterpart: the engine fuses, packs, shards or quantises them."""
     differing: tuple[str, ...]
-    """Those of them that differ."""
+    """The compared ones that hold another value."""
 
 
 class WeightReceiver:
@@ -62,6 +65,48 @@ class WeightReceiver:
         return asdict(arrival.compared(written))
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What is remembered of one tensor after it was installed."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    checksum: int
+
+    def same_as(self, installed: Tensor) -> bool | None:
+        """Whether an installed tensor holds exactly the values that arrived; None where that cannot be said.
+
+        Engines may store the same values in another form, which is no difference: in a wider dtype (vLLM keeps the
+        bias of a packed layer in float32), as more rows than arrived (a padded vocabulary), or transposed. A narrower
+        dtype, other shapes and emptied tensors (their values were packed elsewhere) cannot be compared.
+        """
+        if installed.is_meta or not lossless(self.dtype, installed.dtype):
+            return None
+        shape = tuple(installed.shape)
+        if shape != self.shape:
+            padded = len(shape) == len(self.shape) > 0 and shape[0] > self.shape[0] and shape[1:] == self.shape[1:]
+            return self._equals(installed[: self.shape[0]]) if padded else None
+        square = len(shape) == 2 and shape[0] == shape[1]
+        return self._equals(installed) or (square and self._equals(installed.t()))
+
+    def _equals(self, installed: Tensor) -> bool:
+        if installed.dtype == self.dtype:
+            return checksum(installed) == self.checksum
+        travelled = installed.to(self.dtype)
+        exact = checksum(travelled.to(installed.dtype)) == checksum(installed)  # nothing was lost on the way back
+        return exact and checksum(travelled) == self.checksum
+
+
+def lossless(travelled: torch.dtype, installed: torch.dtype) -> bool:
+    """Whether `installed` can hold every value of `travelled`; a quantised dtype holds none but its own."""
+    if travelled == installed:
+        return True
+    floats = travelled.is_floating_point and installed.is_floating_point
+    if not floats or min(travelled.itemsize, installed.itemsize) < 2:  # torch promotes no float8
+        return False
+    return torch.promote_types(travelled, installed) == installed
+
+
 class Arrival:
     """The weights of one sync as they come in; remembers a checksum of every tensor."""
 
@@ -69,7 +114,7 @@ class Arrival:
         """Read `buckets` from `channel` when iterated."""
         self._channel, self._buckets = channel, buckets
         self._bucket_checksums: list[int] = []
-        self._expected: dict[str, tuple[tuple[int, ...], int]] = {}
+        self._arrived: dict[str, Arrived] = {}
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (on-disk name, tensor) of all buckets in order."""
@@ -77,24 +122,25 @@ class Arrival:
             tensors, received = self._channel.receive(bucket)
             self._bucket_checksums.append(received)
             for name, tensor in zip(bucket.names, tensors, strict=True):
-                self._expected[name] = (tuple(tensor.shape), checksum(tensor))
+                self._arrived[name] = Arrived(tuple(tensor.shape), tensor.dtype, checksum(tensor))
                 yield name, tensor
 
     def receipt(self, model: nn.Module, engine_name: Callable[[str], str | None] | None) -> Receipt:
-        """Compare the model's parameters with what arrived, where name and shape are the same on both sides."""
+        """Compare the model's parameters with what arrived, where name and form allow it."""
         return self.compared(dict(model.named_parameters()), engine_name)
 
     def compared(
         self, installed: Mapping[str, Tensor], engine_name: Callable[[str], str | None] | None = None
     ) -> Receipt:
-        """Compare tensors with what arrived, where name and shape are the same on both sides."""
+        """Compare tensors with what arrived, by value in the dtype that travelled, exactly."""
         compared, differing = 0, []
-        for name, (shape, expected) in self._expected.items():
+        for name, arrived in self._arrived.items():
             mapped = engine_name(name) if engine_name is not None else name
             parameter = installed.get(mapped) if mapped is not None else None
-            if parameter is None or tuple(parameter.shape) != shape:
+            same = arrived.same_as(parameter.detach()) if parameter is not None else None
+            if same is None:
                 continue
             compared += 1
-            if checksum(parameter) != expected:
+            if not same:
                 differing.append(name)
-        return Receipt(tuple(self._bucket_checksums), compared, tuple(differing))
+        return Receipt(tuple(self._bucket_checksums), compared, len(self._arrived) - compared, tuple(differing))

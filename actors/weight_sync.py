@@ -40,6 +40,10 @@ class SyncReport:
     mebibytes: float
     gap: float
     """Largest |engine - learner| log-probability on the probes' first tokens."""
+    compared: int
+    """Weights whose installed values were compared with what arrived, in the engine worker with the fewest."""
+    incomparable: int
+    """The others, which that worker fuses, packs, shards or quantises; the probes alone vouch for these."""
 
 
 class WeightSync:
@@ -103,8 +107,9 @@ class WeightSync:
                 f"log-probability (sync.max_logprob_gap is {self._settings.max_logprob_gap:g}); an engine holds stale "
                 "or damaged weights or activations"
             )
-        size = sum(sum(bucket.sizes) for bucket in self._buckets) * (2 if self._buckets[0].dtype == "bfloat16" else 4)
-        return SyncReport(version, time.time() - began, size / 2**20, gap)
+        size = sum(bucket.bytes for bucket in self._buckets)
+        least = min((receipt for receipts in received for receipt in receipts), key=lambda receipt: receipt.compared)
+        return SyncReport(version, time.time() - began, size / 2**20, gap, least.compared, least.incomparable)
 
     async def _gap(self) -> float:
         groups, engine_rows = [], []

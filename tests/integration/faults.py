@@ -73,6 +73,34 @@ class EngineWithStaleImages(VllmEngine):
         await self._llm.reset_prefix_cache()
 
 
+def widen_biases() -> None:
+    """Keep every bias in float32 from here on, as vLLM does with the layers that it packs for AMX."""
+    from vllm.model_executor.layers import utils
+
+    dispatch = utils.dispatch_cpu_unquantized_gemm
+
+    def widening(layer: Any, remove_weight: bool) -> None:
+        dispatch(layer, remove_weight)
+        linear = layer.cpu_linear
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.data = layer.bias.to(torch.float32)
+            layer.cpu_linear = lambda x, weight, bias: linear(x, weight, None if bias is None else bias.to(x.dtype))
+
+    utils.dispatch_cpu_unquantized_gemm = widening
+
+
+class WideBiasReceiver(WeightReceiver):
+    """No fault: what a processor with AMX does to a bfloat16 engine, on any processor."""
+
+    def join_weight_channel(self, meeting: dict[str, Any], first_rank: int) -> None:
+        widen_biases()
+        super().join_weight_channel(meeting, first_rank)
+
+
+class EngineWithWideBiases(VllmEngine):
+    worker_extension = "tests.integration.faults.WideBiasReceiver"
+
+
 class EngineThatDies(VllmEngine):
     """Its process is gone in the middle of the second generation."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from actors.errors import ActorLost, SyncError
 from actors.learner import Learner
@@ -32,11 +33,16 @@ def run(recipe: Recipe, **classes: Any) -> Path:
     return prepared.folder
 
 
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of every step."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_a_run_leaves_curves_rollouts_checkpoints_policy_and_report(small_recipe: MakeRecipe) -> None:
     recipe = small_recipe("run.steps=2", "run.checkpoint_every=1", "evaluation.control=true")
     folder = run(recipe)
 
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = steps_of(folder)
     assert [step["step"] for step in steps] == [1, 2]
     assert all(step["sync_gap"] < 1e-4 and step.get("logprob_gap_max", 0.0) < 1e-4 for step in steps)
     assert all(step["staleness"] == 0 for step in steps)
@@ -91,13 +97,13 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(small_recipe: MakeRecipe
     short = ("run.checkpoint_every=1", QUICK_ENGINE, "evaluation.before_and_after=false", "algorithm.kl_beta=0.01")
     folder = run(small_recipe("run.steps=1", *short))
     assert run(small_recipe("run.steps=3", "run.resume=true", *short)) == folder
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [step["step"] for step in steps_of(folder)]
     assert steps == [1, 2, 3]
 
 
 def test_generation_may_run_ahead_by_the_staleness_allowed(small_recipe: MakeRecipe) -> None:
     folder = run(small_recipe("run.steps=3", "rollout.max_staleness=1", "evaluation.before_and_after=false"))
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = steps_of(folder)
     assert steps[0]["staleness"] == 0
     assert max(step["staleness"] for step in steps) == 1
 
@@ -114,7 +120,7 @@ def test_several_updates_per_batch_clip_against_the_first_policy(small_recipe: M
             "evaluation.before_and_after=false",
         )
     )
-    (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (step,) = steps_of(folder)
     assert step["updates"] == 2
 
 
@@ -132,6 +138,15 @@ def test_a_damaged_sync_stops_the_run(small_recipe: MakeRecipe, classes: dict[st
     with pytest.raises(SyncError, match=message):
         run(recipe, **classes)
     assert not (Path(recipe.run.root) / recipe.run.name / "policy").exists()
+
+
+def test_biases_that_an_engine_keeps_in_float32_are_the_same_weights(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("policy.dtype=bfloat16", "sync.max_logprob_gap=0.2", "evaluation.before_and_after=false")
+    folder = run(recipe, engine_class=faults.EngineWithWideBiases)
+    (step,) = steps_of(folder)
+    biases = [name for name in load_file(folder / "policy/model.safetensors") if name.endswith("bias")]
+    assert step["sync_compared"] > len(biases), "norms and embeddings are compared too"
+    assert step["sync_incomparable"] > 0, "fused and packed weights are not"
 
 
 def test_a_dead_engine_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
@@ -157,7 +172,7 @@ def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> 
 def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_recipe: MakeRecipe) -> None:
     adapters = ("policy.lora={rank: 4, alpha: 32}", "rollout.adapters=apart", "warm_start.lr=1e-2", "learner.lr=1e-2")
     folder = run(small_recipe("run.steps=2", "evaluation.before_and_after=false", *adapters))
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = steps_of(folder)
     assert all(step["sync_gap"] < 1e-4 for step in steps)
     whole = (folder / "policy/model.safetensors").stat().st_size / 2**20
     assert 0 < steps[0]["sync_mib"] < whole / 5
@@ -165,6 +180,6 @@ def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_re
 
 def test_the_transformers_engine_trains_like_vllm(small_recipe: MakeRecipe) -> None:
     folder = run(small_recipe("rollout.backend=transformers"))
-    (step,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (step,) = steps_of(folder)
     assert step["sync_gap"] < 1e-4
     assert step.get("logprob_gap_max", 0.0) < 1e-4  # no group with unequal rewards, no update
