@@ -30,11 +30,11 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "check": Command("count what a data file holds, and what would be left out and why", "policies.check_command"),
-    "convert": Command("write a dataset as JSONL of samples", "data.convert_command"),
-    "corrupt": Command("write a corrupted copy of a nuScenes image tree", "data.corrupt_command"),
-    "build": Command("choose a training set, or a hard one, by difficulty", "evaluation.build_command"),
-    "distil": Command("ask a teacher model how answers come about", "data.distil_command"),
+    "check": Command("count what a data file holds, and what would be left out and why", "commands.check"),
+    "convert": Command("write a dataset as JSONL of samples", "commands.convert"),
+    "corrupt": Command("write a corrupted copy of a nuScenes image tree", "commands.corrupt"),
+    "build": Command("choose a training set, or a hard one, by difficulty", "commands.build"),
+    "distil": Command("ask a teacher model how answers come about", "commands.distil"),
 }
 
 

@@ -14,7 +14,7 @@ started=$SECONDS
 
 # Everything whose change asks for a new set-up; the path too, because a virtual environment cannot be moved.
 fingerprint() {
-    { echo "$PWD"; cat pyproject.toml constraints.txt overrides.txt setup.sh cluster/torchvision_cpu.py actors/deepspeed_op.py; } | sha256sum
+    { echo "$PWD"; cat pyproject.toml constraints.txt overrides.txt setup.sh cluster/torchvision_cpu.py actors/learning/deepspeed_op.py; } | sha256sum
 }
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ] && "$python" -c '' 2>/dev/null; then
@@ -124,7 +124,7 @@ stage "packages" "Check the network and the disk space, then run the command aga
 stage "torchvision" "Remove .venv and run the command again." env -u PYTHONDONTWRITEBYTECODE "$python" -m cluster.torchvision_cpu
 tail -n 1 "$log" | sed 's/^/    /'
 stage "DeepSpeed's shared-memory op" "Check that g++ works, then run the command again." \
-    env -u PYTHONDONTWRITEBYTECODE timeout 600 "$python" -m actors.deepspeed_op
+    env -u PYTHONDONTWRITEBYTECODE timeout 600 "$python" -m actors.learning.deepspeed_op
 stage "first imports" "Remove .venv and run the command again." import_the_stack
 echo $((SECONDS - started)) >"$venv/setup_seconds"
 fingerprint >"$stamp"

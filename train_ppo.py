@@ -6,8 +6,8 @@ ray job submit --working-dir . -- python train_ppo.py recipes/tiny_a2c.yaml run.
 
 from __future__ import annotations
 
-from cluster.command import command
-from cluster.reinforcement import reinforcement
+from commands.reinforce import reinforcement
+from commands.script import command
 
 
 def main(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
 from policies.advantages import generalised_advantages, incremental_rewards, returns_to_go, token_rewards, whitened
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.kl import AdaptiveKl, kl_estimate

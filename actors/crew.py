@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.engine_pool import EnginePool
 from actors.experience import collect_groups
-from actors.learner import Learner
-from actors.learner_group import LearnerGroup
-from actors.rollout import SamplingSettings
-from actors.scoring import Scorers
+from actors.learning.group import LearnerGroup
+from actors.learning.learner import Learner
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import SamplingSettings
+from actors.scoring.scorers import Scorers
 from actors.waiting import ActorOptions
 from actors.weight_sync import WeightSync
 from data.cascade import earlier_answers, first_answers, in_context

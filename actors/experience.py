@@ -12,10 +12,10 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from actors.engine_pool import EnginePool
 from actors.errors import TooManyMasked
-from actors.rollout import Group, Rollout, SamplingSettings, ScoredRollout
-from actors.scoring import Scorers
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import Group, Rollout, SamplingSettings, ScoredRollout
+from actors.scoring.scorers import Scorers
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import failure_name

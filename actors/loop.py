@@ -9,10 +9,10 @@ from actors.checkpoint import RunState, save_checkpoint
 from actors.credit import Credit
 from actors.crew import Crew
 from actors.experience import ExperienceBatch, experience
-from actors.in_loop import InLoop
 from actors.interruption import Interruption
-from actors.journal import Journal
-from actors.learner_group import LearnerGroup, with_old_logprobs
+from actors.learning.group import LearnerGroup, with_old_logprobs
+from actors.measuring.in_loop import InLoop
+from actors.record.journal import Journal
 from actors.weight_sync import SyncReport
 from data.split import TaskBalancedOrder
 from recipe import Recipe

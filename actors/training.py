@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.benchmark import Benchmark
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.crew import Crew
 from actors.crew import examine as examine_engines
-from actors.engine_pool import EnginePool
-from actors.in_loop import InLoop, load_benchmarks
 from actors.interruption import Interruption
-from actors.journal import Journal
-from actors.learner import Learner
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
+from actors.learning.learner import Learner
 from actors.loop import reinforce
-from actors.phases import Phases
-from actors.provenance import model_card, record_provenance
-from actors.run_folder import check_paths, create_run_folder, run_folder
-from actors.scoring import Scorers
+from actors.measuring.benchmark import Benchmark
+from actors.measuring.in_loop import InLoop, load_benchmarks
+from actors.record.journal import Journal
+from actors.record.phases import Phases
+from actors.record.provenance import model_card, record_provenance
+from actors.record.run_folder import check_paths, create_run_folder, run_folder
+from actors.rollout.pool import EnginePool
+from actors.scoring.scorers import Scorers
 from actors.waiting import ActorOptions
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 
 from actors.checkpoint import RunState, forget_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.interruption import Interruption
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
 from actors.settings import WarmStartSettings
 from data.errors import DataError
 from data.reasoning.reasoning import demonstration

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.engine_pool import EnginePool
 from actors.errors import SyncError
-from actors.learner_group import LearnerGroup
-from actors.rollout import Rollout, SamplingSettings
+from actors.learning.group import LearnerGroup
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import Rollout, SamplingSettings
 from actors.settings import RolloutSettings, SyncSettings
-from actors.transport import Backend, Meeting
+from actors.sync.receiver import Receipt
+from actors.sync.transport import Backend, Meeting
 from actors.waiting import stream, within
-from actors.weight_receiver import Receipt
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.views import views_of

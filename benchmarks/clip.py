@@ -26,7 +26,7 @@ import open_clip
 import torch
 from PIL import Image
 
-from actors.clip_pool import ClipPool
+from actors.scoring.clip_pool import ClipPool
 from benchmarks.priority import step_down_to
 from cluster.session import session
 from data.rendered.captions import caption_of

@@ -30,15 +30,15 @@ from typing import Any
 import httpx
 from transformers import AutoTokenizer
 
-from actors.engine_pool import EnginePool
-from actors.judge_cache import JudgeCache
-from actors.judge_endpoint import JudgeEndpoint
-from actors.judge_engine import JudgeEngine, SheetRequest
-from actors.judge_engines import JudgeEngines
-from actors.judge_pool import JudgePool
-from actors.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.scoring import Scorers
-from actors.vllm_engine import engine_environment
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.rollout.vllm_engine import engine_environment
+from actors.scoring.judge_cache import JudgeCache
+from actors.scoring.judge_endpoint import JudgeEndpoint
+from actors.scoring.judge_engine import JudgeEngine, SheetRequest
+from actors.scoring.judge_engines import JudgeEngines
+from actors.scoring.judge_pool import JudgePool
+from actors.scoring.scorers import Scorers
 from benchmarks.priority import step_down_to
 from cluster.session import session
 from data.rendered.samples import rendered_samples
@@ -145,12 +145,12 @@ def items(samples: list[DrivingSample], count: int, salt: str) -> list[JudgeRequ
 async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[str, Any]:
     """Alternating pairs of the same work through the pool and through AsyncLLM in one process."""
     source = judge_source(TINY.model, folder, rubric_texts())
-    home = await JudgeEngines.start(TINY, source, lambda role, index: {"num_cpus": 0})
-    pool = JudgePool(home, TINY)
-    niceness = await step_down_to(home.actors[0])
+    backend = await JudgeEngines.start(TINY, source, lambda role, index: {"num_cpus": 0})
+    pool = JudgePool(backend, TINY)
+    niceness = await step_down_to(backend.actors[0])
     first = items(samples, ENGINE_ITEMS, "cold")
     await asyncio.gather(*(pool.judge(request) for request in first))  # also warms everything that loads late
-    shared = home.usage["cached_tokens"] / cacheable_tokens(first, source)
+    shared = backend.usage["cached_tokens"] / cacheable_tokens(first, source)
     pairs = []
     with bare_engine(source) as raw:
         raw("warm")

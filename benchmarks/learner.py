@@ -41,7 +41,7 @@ from transformers import (
     LlavaProcessor,
 )
 
-from actors.learner import Learner, Step
+from actors.learning.learner import Learner, Step
 from actors.settings import LearnerSettings
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples

@@ -19,7 +19,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import t as student
 
-from cluster.command import guarded
+from commands.script import guarded
 from data.sample import TASKS
 from evaluation.held_out import EvaluationResult
 from evaluation.numbers import fixed

@@ -21,7 +21,7 @@ from typing import Literal
 
 import psutil
 
-from actors.deepspeed_op import OP, op_folder
+from actors.learning.deepspeed_op import OP, op_folder
 from cluster.torchvision_cpu import torchvision_state
 
 GIB = 2**30

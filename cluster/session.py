@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from actors.run_folder import in_submitted_job, run_folder
+from actors.record.run_folder import in_submitted_job, run_folder
 from cluster.errors import SessionError
 from recipe import Recipe
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import dataclass, field
 
 
@@ -38,7 +37,3 @@ class Score:
         """
         if not 0.0 <= self.value <= 100.0:  # also refuses NaN
             raise ValueError(f"a score must lie in [0, 100], got {self.value!r} (parts: {self.parts})")
-
-
-if __name__ == "__main__":  # `python -m rewards.score`: the command needs the judge's actors, which no scorer may know
-    runpy.run_module("score_answer", run_name="__main__")

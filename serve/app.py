@@ -22,9 +22,9 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve.schema import ApplicationStatus
 
-from actors.vllm_engine import engine_environment
-from cluster.command import command
+from actors.rollout.vllm_engine import engine_environment
 from cluster.session import session
+from commands.script import command
 from recipe import Recipe, load_recipe
 from serve.endpoint import PolicyEndpoint, key_digest
 

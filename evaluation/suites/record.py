@@ -1,6 +1,6 @@
 """The folder that a benchmark's run leaves: `results.json`, `answers.jsonl`, and their reader. No torch, no ray.
 
-The runner (`actors/benchmark.py`) writes them; the report and the comparison of runs read them.
+The runner (`actors/measuring/benchmark.py`) writes them; the report and the comparison of runs read them.
 """
 
 from __future__ import annotations

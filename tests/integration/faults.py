@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.learner import Learner
-from actors.transport import WeightChannel
-from actors.vllm_engine import VllmEngine
-from actors.weight_receiver import WeightReceiver
+from actors.learning.learner import Learner
+from actors.rollout.vllm_engine import VllmEngine
+from actors.sync.receiver import WeightReceiver
+from actors.sync.transport import WeightChannel
 
 
 class FlippingChannel(WeightChannel):

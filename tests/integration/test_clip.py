@@ -15,8 +15,8 @@ import ray
 import torch
 from PIL import Image
 
-from actors.clip_pool import ClipPool
-from actors.clip_scorer import ClipScorer, ScoredBatch, SimilarityRequest
+from actors.scoring.clip_pool import ClipPool
+from actors.scoring.clip_scorer import ClipScorer, ScoredBatch, SimilarityRequest
 from data.rendered.captions import caption_of
 from data.rendered.samples import rendered_samples
 from data.rendered.scene import build_scene

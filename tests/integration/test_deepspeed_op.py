@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.deepspeed_op import OP, op_folder
+from actors.learning.deepspeed_op import OP, op_folder
 
 
 def test_the_lock_that_a_killed_build_left_behind_blocks_nobody(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_the_lock_that_a_killed_build_left_behind_blocks_nobody(tmp_path: Path) 
     left_behind = tmp_path / OP / "lock"
     left_behind.touch()
     environ = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-m", "actors.deepspeed_op"], env=environ, check=True, timeout=300)
+    subprocess.run([sys.executable, "-m", "actors.learning.deepspeed_op"], env=environ, check=True, timeout=300)
     assert not left_behind.exists()
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.rollout.transformers_engine import TransformersEngine
+from actors.rollout.vllm_engine import VllmEngine, engine_environment
 from actors.settings import RolloutSettings
-from actors.transformers_engine import TransformersEngine
-from actors.vllm_engine import VllmEngine, engine_environment
 from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse, pack

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from actors.engine_pool import EnginePool
-from actors.rollout import SamplingSettings
-from actors.vllm_engine import VllmEngine
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import SamplingSettings
+from actors.rollout.vllm_engine import VllmEngine
 from data.errors import DataError
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples

@@ -13,8 +13,8 @@ import psutil
 import pytest
 import ray
 
-from actors.judge_engines import JudgeEngines
-from actors.judge_pool import JudgePool
+from actors.scoring.judge_engines import JudgeEngines
+from actors.scoring.judge_pool import JudgePool
 from data.sample import DrivingSample
 from rewards.judge import JudgeFailed
 from rewards.rubric import load_rubric, rubric_names
@@ -41,8 +41,8 @@ async def test_every_rubric_is_filled_validly_by_a_random_model_and_computed_onc
     judgements = await asyncio.gather(*(pool.judge(request) for request in requests))
     assert (len(judgements), pool.counts.judged, pool.counts.failed) == (4 * len(rubrics), 4 * len(rubrics), {})
     assert all(0 <= judgement.value <= 100 for judgement in judgements)
-    assert isinstance(pool.home, JudgeEngines)
-    usage = pool.home.usage
+    assert isinstance(pool.backend, JudgeEngines)
+    usage = pool.backend.usage
     assert usage["cached_tokens"] > 0.5 * usage["prompt_tokens"]  # three of four prompts of a rubric share its blocks
 
     with pytest.raises(JudgeFailed) as caught:
@@ -55,17 +55,17 @@ async def test_every_rubric_is_filled_validly_by_a_random_model_and_computed_onc
 async def test_a_judge_killed_while_judging_is_replaced_and_one_lost_too_often_is_given_up(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"timeout_s": 120.0, "restarts": 1, "attempts": 2, "backoff_s": 0.01})
     pool = await JudgePool.start(settings, tmp_path, anywhere)
-    assert isinstance(pool.home, JudgeEngines)
+    assert isinstance(pool.backend, JudgeEngines)
     rubric = load_rubric("planning_vqa")
     judging = [asyncio.create_task(pool.judge(rubric.request(sample(n), f"Slow down, {n}."))) for n in range(48)]
     while pool.counts.judged < 4:
         await asyncio.sleep(0.05)
-    kill(pool.home.actors[0])
+    kill(pool.backend.actors[0])
     assert len(await asyncio.gather(*judging)) == 48
-    assert (pool.home.lost, pool.counts.failed) == (1, {})
+    assert (pool.backend.lost, pool.counts.failed) == (1, {})
     assert pool.counts.retried > 0
 
-    kill(pool.home.actors[0])
+    kill(pool.backend.actors[0])
     with pytest.raises(JudgeFailed) as caught:
         await pool.judge(load_rubric("drivelm").request(sample(0), "Stop."))
     assert (caught.value.reason, pool.counts.failed) == ("actor_lost", {"actor_lost": 1})
@@ -75,12 +75,12 @@ async def test_a_judge_killed_while_judging_is_replaced_and_one_lost_too_often_i
 async def test_a_judge_that_hangs_is_replaced_after_its_timeout_and_the_answer_judged_after_all(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"timeout_s": 15.0, "restarts": 1, "attempts": 4, "backoff_s": 0.01})
     pool = await JudgePool.start(settings, tmp_path, anywhere)
-    assert isinstance(pool.home, JudgeEngines)
+    assert isinstance(pool.backend, JudgeEngines)
     await pool.judge(load_rubric("planning_vqa").request(sample(0), "Warmed up."))
-    hung = send(pool.home.actors[0], signal.SIGSTOP)
+    hung = send(pool.backend.actors[0], signal.SIGSTOP)
     judgement = await pool.judge(load_rubric("planning_vqa").request(sample(1), "Slow down."))
     assert 0 <= judgement.value <= 100
-    assert (pool.home.lost, pool.counts.failed) == (1, {})
+    assert (pool.backend.lost, pool.counts.failed) == (1, {})
     assert pool.counts.retried > 0
     assert not psutil.pid_exists(hung)
     await pool.stop()

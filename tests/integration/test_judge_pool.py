@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from actors.judge_cache import JudgeCache
-from actors.judge_endpoint import JudgeEndpoint
-from actors.judge_pool import JudgePool
+from actors.scoring.judge_cache import JudgeCache
+from actors.scoring.judge_endpoint import JudgeEndpoint
+from actors.scoring.judge_pool import JudgePool
 from benchmarks.judge_server import best_sheet, completion
 from rewards.errors import RewardError
 from rewards.judge import Criterion, JudgeFailed, JudgeRequest
@@ -295,5 +295,5 @@ async def test_the_key_of_the_endpoint_comes_from_the_environment(
 ) -> None:
     monkeypatch.setenv("MY_KEY", "a secret")
     judging = pool(judge.url, api_key_env="MY_KEY")
-    assert "a secret" not in judging.home.identity
+    assert "a secret" not in judging.backend.identity
     await judging.stop()

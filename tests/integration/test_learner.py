@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from actors.checkpoint import RunState, load_checkpoint, save_checkpoint
 from actors.errors import TooManySkipped
-from actors.learner import Learner
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
+from actors.learning.learner import Learner
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse

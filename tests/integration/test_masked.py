@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 from aiohttp import web
 
-from actors.engine_pool import EnginePool
 from actors.errors import TooManyMasked
 from actors.experience import ExperienceBatch, experience
-from actors.judge_endpoint import JudgeEndpoint
-from actors.judge_pool import JudgePool
-from actors.rollout import GenerationRequest, Rollout
-from actors.scoring import Scorers
+from actors.record.step_panels import step_panels
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import GenerationRequest, Rollout
+from actors.scoring.judge_endpoint import JudgeEndpoint
+from actors.scoring.judge_pool import JudgePool
+from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings, RunSettings
-from actors.step_panels import step_panels
 from benchmarks.judge_server import completion
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder

@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from PIL import Image
 
-from actors.answerer import Reply
-from actors.model_endpoint import ModelEndpoint
-from actors.rollout import SamplingSettings
+from actors.measuring.answerer import Reply
+from actors.measuring.model_endpoint import ModelEndpoint
+from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from data.sample import DrivingSample
 from evaluation.suites.suite import Question

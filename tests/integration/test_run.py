@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from actors.errors import ActorLost, SyncError
-from actors.learner import Learner
+from actors.learning.learner import Learner
 from actors.training import prepare, train_grpo
 from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult

@@ -109,7 +109,7 @@ def test_a_finished_run_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 def test_one_answer_is_scored_with_its_parts_before_any_run(tmp_path: Path) -> None:
-    given = ("-m", "rewards.score", "recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=8")
+    given = ("-m", "commands.score_answer", "recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=8")
     listed = script(*given)
     ids = [line.split()[0] for line in listed.stdout.splitlines() if "behavior / multiple_choice" in line]
     scored = script(*given, "--sample", ids[0], "--answer", "B")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from actors.answerer import Asked, Reply
-from actors.benchmark import Asking, Benchmark, measure
-from actors.rollout import SamplingSettings
+from actors.measuring.answerer import Asked, Reply
+from actors.measuring.benchmark import Asking, Benchmark, measure
+from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from evaluation.metrics.result import SuiteResult
 from evaluation.suites.record import Spread, combined_bars, combined_figures, combined_tables, read_record

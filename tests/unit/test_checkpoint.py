@@ -9,7 +9,7 @@ import pytest
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.errors import CheckpointError
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
 
 
 class Learners:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
 import prepare_data
-from cluster.command import guarded
+from commands import evaluate
+from commands.script import guarded
 from data.source_arguments import as_flags
 
 LINE = {"scene_id": "s", "task": "planning", "kind": "yes_no", "question": "Safe?", "answer": "Yes.", "images": {}}

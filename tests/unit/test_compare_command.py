@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from pydantic import BaseModel
 
-import evaluate
+from commands import evaluate
 from evaluation.comparison.compared_run import NOT_OF_THE_SCORE
 from evaluation.held_out import AnswerRecord, EvaluationResult
 from evaluation.numbers import probability
@@ -269,7 +269,7 @@ def test_a_response_may_hold_any_line_separator(tmp_path: Path) -> None:
 def test_comparing_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     run = training_run(tmp_path / "run", {"after": answers(1, 2)})
     check = (
-        "import evaluate, json, sys; code = evaluate.main(json.loads(sys.argv[1])); "
+        "import json, sys; from commands import evaluate; code = evaluate.main(json.loads(sys.argv[1])); "
         "sys.exit(code or bool({'torch', 'ray', 'transformers', 'vllm'} & set(sys.modules)))"
     )
     arguments = ["compare", str(run), str(run), "--out", str(tmp_path / "page.html")]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from actors.credit import Credit
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.settings import AlgorithmSettings
 

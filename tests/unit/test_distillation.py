@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.distil_command import add_arguments, summary
+from commands.distil import add_arguments, summary
 from data.errors import DataError
 from data.formats.drivelm import load_drivelm
 from data.reasoning import teacher

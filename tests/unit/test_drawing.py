@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from actors import experience as module
-from actors.engine_pool import EnginePool
 from actors.experience import experience
-from actors.rollout import Rollout, SamplingSettings, ScoredRollout
-from actors.scoring import Scorers
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import Rollout, SamplingSettings, ScoredRollout
+from actors.scoring.scorers import Scorers
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from recipe import load_recipe

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import evaluate
+from commands import evaluate
 from data.errors import DataError
 from evaluation.metrics.drivelm import DriveLMResult, score_files
 
@@ -296,7 +296,7 @@ def test_strict_faults_and_bad_paths_end_with_code_2_and_one_sentence(
 def test_scoring_from_files_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     arguments = write_files(tmp_path, perfect())
     check = (
-        "import evaluate, sys; code = evaluate.main(sys.argv[1:]); "
+        "import sys; from commands import evaluate; code = evaluate.main(sys.argv[1:]); "
         "sys.exit(code or bool({'torch', 'ray', 'transformers', 'vllm'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check, *arguments], cwd=ROOT, timeout=120).returncode == 0

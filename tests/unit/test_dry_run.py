@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import train_grpo
-from cluster.command import guarded
+from commands.script import guarded
 
 
 def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]:

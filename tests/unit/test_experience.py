@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.experience import ExperienceBatch, valued
-from actors.rollout import Group, Rollout, ScoredRollout
+from actors.rollout.rollout import Group, Rollout, ScoredRollout
 from data.sample import CAMERAS, DrivingSample
 from policies.batch import TrainingResponse
 from policies.settings import AlgorithmSettings

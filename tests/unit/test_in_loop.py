@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from actors.benchmark import Benchmark
-from actors.engine_pool import EnginePool
 from actors.errors import ActorTimeout, RunFolderError
-from actors.in_loop import InLoop, load_benchmarks
-from actors.journal import Journal
-from actors.learner_group import LearnerGroup
-from actors.run_folder import JOB_VARIABLE
+from actors.learning.group import LearnerGroup
+from actors.measuring.benchmark import Benchmark
+from actors.measuring.in_loop import InLoop, load_benchmarks
+from actors.record.journal import Journal
+from actors.record.run_folder import JOB_VARIABLE
+from actors.rollout.pool import EnginePool
 from evaluation.suites.registry import options_of
 from recipe import Recipe, load_recipe
 

@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from actors.journal import Journal
-from actors.rollout import FinishReason, Group, Rollout, ScoredRollout
-from actors.run_folder import create_run_folder
-from actors.step_panels import step_panels
-from actors.terminal import LiveTable, trend
+from actors.record.journal import Journal
+from actors.record.run_folder import create_run_folder
+from actors.record.step_panels import step_panels
+from actors.record.terminal import LiveTable, trend
+from actors.rollout.rollout import FinishReason, Group, Rollout, ScoredRollout
 from data.errors import DataError
 from data.sample import CAMERAS, DrivingSample, Task
 from evaluation import run_record as names

@@ -27,9 +27,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "recipe": (),  # every package's settings, and nothing else: see settings_only
     "actors": ("actors", *LOWER),
     "cluster": ("cluster", "actors", *LOWER),
-    "serve": ("serve", "cluster", "actors", *LOWER),
-    "scripts": ("cluster", "actors", *LOWER),
-    "benchmarks": ("benchmarks", "scripts", "serve", "cluster", "actors", *LOWER),
+    "commands": ("commands", "cluster", "actors", *LOWER),
+    "serve": ("serve", "commands", "cluster", "actors", *LOWER),
+    "scripts": ("commands", "cluster", "actors", *LOWER),
+    "benchmarks": ("benchmarks", "scripts", "serve", "commands", "cluster", "actors", *LOWER),
 }
 """Layer to the layers it may import. `scripts` are the modules at the top level other than the recipe."""
 
@@ -43,8 +44,17 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "evaluation.comparison": ("evaluation.suites",),
     "evaluation.construction": ("evaluation.suites",),
     "evaluation.pages": tuple(f"evaluation.{part}" for part in ("suites", "comparison", "construction")),
+    "actors.sync": (),
+    "actors.rollout": ("actors.sync",),
+    "actors.record": ("actors.rollout",),
+    "actors.learning": ("actors.sync", "actors.record"),
+    "actors.scoring": ("actors.rollout",),
+    "actors.measuring": tuple(f"actors.{part}" for part in ("rollout", "record", "learning", "scoring")),
 }
 """Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""
+
+FOUNDATION = {f"actors.{name}" for name in ("settings", "errors", "waiting", "interruption")}
+"""What lies directly in actors and below its rooms; everything else there is the story, which joins the rooms."""
 
 PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("recipe", "scripts"))
 NO_RAY = {"data", "rewards", "evaluation", "policies", "recipe"}
@@ -94,6 +104,10 @@ def part_of(name: str) -> str | None:
     return part if part in INSIDE else None
 
 
+def in_foundation(name: str) -> bool:
+    return ".".join(name.split(".")[:2]) in FOUNDATION
+
+
 def modules_of(root: Path) -> dict[str, Path]:
     """Dotted name to file, for the packages and for the modules at the top level."""
     paths = [*root.glob("*.py"), *(path for package in PACKAGES for path in (root / package).rglob("*.py"))]
@@ -138,6 +152,9 @@ def violation(found: Import, modules: dict[str, Path]) -> str | None:
     inside, part = part_of(found.module), part_of(found.target)
     if inside and part and inside.split(".")[0] == source == first and part not in (inside, *INSIDE[inside]):
         return f"{where}: {inside} lies below {part} or beside it"
+    story = found.target.split(".")[0] == "actors" and part is None and not in_foundation(found.target)
+    if inside is not None and inside.startswith("actors.") and story:
+        return f"{where}: {inside} lies below the story of actors"
     if first == "ray" and source in NO_RAY:
         return f"{where}: no ray in {source}"
     if first in BRINGS_TORCH and source in NO_TORCH:
@@ -175,6 +192,9 @@ def test_every_package_of_the_house_is_known_to_this_test() -> None:
         ("data/a.py", "from transformers import AutoProcessor", "no torch in data"),
         ("actors/a.py", "from cluster.plan import Plan", "actors lies below cluster"),
         ("actors/deep/a.py", "from ...cluster import plan", "actors lies below cluster"),
+        ("actors/sync/a.py", "from actors.rollout.pool import EnginePool", "actors.sync lies below actors.rollout"),
+        ("actors/record/a.py", "from actors.loop import reinforce", "actors.record lies below the story of actors"),
+        ("cluster/a.py", "from commands.script import command", "cluster lies below commands"),
         ("serve/a.py", "import train_grpo", "serve lies below scripts"),
         ("evaluation/metrics/a.py", "from evaluation.suites import suite", "metrics lies below evaluation.suites"),
         ("data/formats/a.py", "from data.rendered.scene import Scene", "data.formats lies below data.rendered or"),
@@ -205,6 +225,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, module: str, source: str, 
         ("rewards/a.py", "from data.sample import DrivingSample\nfrom rewards.score import Score"),
         ("policies/a.py", "import torch\nfrom data.sample import DrivingSample\nfrom . import losses"),
         ("actors/a.py", "import ray\nfrom recipe import Recipe\nfrom data.sample import DrivingSample"),
+        ("actors/record/a.py", "from actors.errors import SyncError\nfrom actors.rollout.rollout import Rollout"),
         ("train_grpo.py", "import ray\nfrom actors import loop\nfrom cluster import plan"),
         ("recipe.py", "import yaml\nfrom actors.settings import RunSettings"),
         ("data/settings.py", "from pathlib import Path\nfrom pydantic import BaseModel"),
@@ -214,6 +235,7 @@ def test_a_rightful_import_is_not_called_a_violation(tmp_path: Path, module: str
     for package in PACKAGES:
         (tmp_path / package).mkdir()
     (tmp_path / "recipe.py").touch()
+    (tmp_path / module).parent.mkdir(exist_ok=True)
     (tmp_path / module).write_text(source)
     assert violations(tmp_path) == []
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from actors.learner_group import LearnerGroup, with_old_logprobs
+from actors.learning.group import LearnerGroup, with_old_logprobs
 from policies.batch import TrainingGroup, TrainingResponse
 
 

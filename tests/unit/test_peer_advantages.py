@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from actors.credit import Credit
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
 from policies.advantages import group_advantages, overlong_share
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.kl import AdaptiveKl

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from actors.errors import ProvenanceError
-from actors.provenance import data_origin, model_card, record_provenance
+from actors.record.provenance import data_origin, model_card, record_provenance
 from data.sample import DrivingSample, KeyObject
 from recipe import Recipe
 

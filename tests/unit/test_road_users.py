@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import evaluate
+from commands import evaluate
 from data.errors import DataError
 from data.faults import Faults
 from data.formats.nuscenes_tables import read_ego_tables

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.errors import RunFolderError
-from actors.run_folder import JOB_VARIABLE, create_run_folder, keep_previous
+from actors.record.run_folder import JOB_VARIABLE, create_run_folder, keep_previous
 from recipe import Recipe, load_recipe
 
 

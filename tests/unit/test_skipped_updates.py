@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.errors import TooManySkipped
-from actors.skipped_updates import SkippedUpdates
+from actors.learning.skipped_updates import SkippedUpdates
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.views import View
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.reinforcement import is_finished
+from commands.reinforce import is_finished
 from recipe import load_recipe
 
 

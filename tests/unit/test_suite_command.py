@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.answerer import Reply
-from actors.rollout import SamplingSettings
-from cluster.model_recipe import recipe_arguments
-from cluster.suite_command import FileAnswerer, file_marks
+from actors.measuring.answerer import Reply
+from actors.rollout.rollout import SamplingSettings
+from commands.evaluate import main
+from commands.measure_suite import FileAnswerer, file_marks
+from commands.model_recipe import recipe_arguments
 from data.sample import DrivingSample
-from evaluate import main
 from evaluation.suites.record import read_record
 from evaluation.suites.suite import Question
 from recipe import RecipeError, load_recipe

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import evaluate
+from commands import evaluate
 from tests.drawn import written
 
 ROOT = Path(__file__).parents[2]
@@ -371,7 +371,7 @@ def test_scoring_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
         (tmp_path / files.__name__).mkdir()
     every = [files(tmp_path / files.__name__) for files in SUITES]
     check = (
-        "import evaluate, json, sys; codes = [evaluate.main(one) for one in json.loads(sys.argv[1])]; "
+        "import json, sys; from commands.evaluate import main; codes = [main(one) for one in json.loads(sys.argv[1])]; "
         "sys.exit(any(codes) or bool({'torch', 'ray', 'transformers', 'vllm'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", check, json.dumps(every)], cwd=ROOT, timeout=120).returncode == 0

@@ -10,7 +10,7 @@ import pytest
 
 from actors.checkpoint import newest_checkpoint
 from actors.interruption import Interruption
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
 from actors.settings import LearnerSettings, WarmStartSettings
 from actors.warm_start import Kept, WarmStart, learning_rate
 from data.reasoning.reasoning import Variant

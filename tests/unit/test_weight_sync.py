@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from actors.errors import SyncError
-from actors.transport import Bucket, Meeting, WeightChannel, checksum
-from actors.weight_receiver import Arrival, Arrived, Receipt
+from actors.sync.receiver import Arrival, Arrived, Receipt
+from actors.sync.transport import Bucket, Meeting, WeightChannel, checksum
 from actors.weight_sync import check_receipt
 
 

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from actors.answerer import Answerer, Asked, EngineAnswerer, Reply
-from actors.benchmark import Asking, Benchmark, measure
-from actors.engine_pool import EnginePool
 from actors.interruption import Interruption
-from actors.judge_pool import JudgePool
-from actors.model_endpoint import ModelEndpoint
-from actors.rollout import SamplingSettings
-from actors.run_folder import check_paths
+from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
+from actors.measuring.benchmark import Asking, Benchmark, measure
+from actors.measuring.model_endpoint import ModelEndpoint
+from actors.record.run_folder import check_paths
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import SamplingSettings
+from actors.scoring.judge_pool import JudgePool
 from actors.waiting import ActorOptions
-from cluster.model_recipe import is_url, recipe_arguments
 from cluster.placement import place
 from cluster.plan import Role, resource_plan
 from cluster.session import session
+from commands.model_recipe import is_url, recipe_arguments
 from data.errors import DataError
 from evaluation.metrics.judging import judge_all
 from evaluation.pages.suite_report import write_suite_report

@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from actors.answerer import Answerer, Reply
-from actors.rollout import SamplingSettings
+from actors.measuring.answerer import Answerer, Reply
+from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from data.faults import Faults, first_note
 from evaluation.held_out import AnswerRecord, asked_of

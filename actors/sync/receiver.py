@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from actors.transport import Bucket, Meeting, WeightChannel, checksum
+from actors.sync.transport import Bucket, Meeting, WeightChannel, checksum
 
 if TYPE_CHECKING:
     from torch import nn

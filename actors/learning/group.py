@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors.learner import Learner, Objective, Step, StepMetrics
-from actors.run_folder import run_folder
-from actors.skipped_updates import SkippedUpdates
-from actors.transport import Bucket
+from actors.learning.learner import Learner, Objective, Step, StepMetrics
+from actors.learning.skipped_updates import SkippedUpdates
+from actors.record.run_folder import run_folder
+from actors.sync.transport import Bucket
 from actors.waiting import ActorOptions, within
 from data.reasoning.reasoning import Variant
 from data.sample import DrivingSample

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from actors.rollout import Group
+from actors.rollout.rollout import Group
 from data.sample import TASKS
 from evaluation import run_record as names
 from rewards.format import valid_format

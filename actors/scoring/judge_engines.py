@@ -1,4 +1,4 @@
-"""`JudgeEngines`: the judge's own actors as one home of judgements. Spreads requests, and replaces a lost engine.
+"""`JudgeEngines`: the judge's own actors as one judge backend. Spreads requests, and replaces a lost engine.
 
 Lives in the driver. Each engine has a lane: requests that arrive within a few milliseconds travel in one call, and
 each reply comes back the moment it is there.
@@ -17,9 +17,9 @@ import ray
 from ray.exceptions import RayError
 
 from actors.errors import ActorLost, ActorTimeout
-from actors.judge_engine import JudgeEngine, SheetReply, SheetRequest
-from actors.judge_home import AttemptFailed, conversation
-from actors.vllm_engine import engine_environment
+from actors.rollout.vllm_engine import engine_environment
+from actors.scoring.judge_backend import AttemptFailed, conversation
+from actors.scoring.judge_engine import JudgeEngine, SheetReply, SheetRequest
 from actors.waiting import ActorOptions, stream, within
 from rewards.judge import JudgeFailed, JudgeRequest
 from rewards.settings import JudgeSettings
@@ -33,7 +33,7 @@ STOP_TIMEOUT_S = 30.0
 
 
 class JudgeEngines:
-    """A home of judgements (`JudgeHome`) on engines of our own."""
+    """A backend (`JudgeBackend`) on engines of our own."""
 
     def __init__(self, lanes: list[_Lane], settings: JudgeSettings, identity: str) -> None:
         """Use `start` instead."""

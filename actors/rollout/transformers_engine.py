@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from actors.rollout import GenerationRequest, Rollout
+from actors.rollout.rollout import GenerationRequest, Rollout
 from actors.settings import RolloutSettings
-from actors.transport import Bucket, Meeting, WeightChannel
-from actors.weight_receiver import Arrival, Receipt
+from actors.sync.receiver import Arrival, Receipt
+from actors.sync.transport import Bucket, Meeting, WeightChannel
 from policies.checkpoint import disk_name
 from policies.model import Policy, load_policy, load_processor
 from policies.prompt import PromptEncoder

@@ -24,7 +24,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from actors.errors import ProvenanceError
-from actors.run_folder import keep_previous
+from actors.record.run_folder import keep_previous
 from data.sample import DrivingSample
 from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE
 from recipe import Recipe

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.run_folder import run_folder
-from cluster.command import INTERRUPTED, parse_arguments
-from cluster.dry_run import dry_run
+from actors.record.run_folder import run_folder
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
+from commands.dry_run import dry_run
+from commands.script import INTERRUPTED, parse_arguments
 from evaluation.pages.page import REPORT_FILE
 from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
 from recipe import Recipe, RecipeError, load_stages

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.answerer import EngineAnswerer
-from actors.benchmark import Asking, Benchmark, measure
-from actors.engine_pool import EnginePool
-from actors.journal import Journal
-from actors.learner_group import LearnerGroup
-from actors.rollout import SamplingSettings
-from actors.run_folder import check_path
+from actors.learning.group import LearnerGroup
+from actors.measuring.answerer import EngineAnswerer
+from actors.measuring.benchmark import Asking, Benchmark, measure
+from actors.record.journal import Journal
+from actors.record.run_folder import check_path
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import SamplingSettings
 from actors.waiting import ActorOptions
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from actors.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
-from actors.transport import Bucket, Meeting
+from actors.sync.receiver import Receipt
+from actors.sync.transport import Bucket, Meeting
 from actors.waiting import as_they_end
-from actors.weight_receiver import Receipt
 from data.errors import DataError
 from policies.lora import adapter_config
 from policies.model import forbidden_ids, load_processor
@@ -61,7 +61,7 @@ PROMPTS_AHEAD = 2
 class VllmEngine:
     """One engine. Responses carry the version of the weights that produced them."""
 
-    worker_extension = "actors.weight_receiver.WeightReceiver"
+    worker_extension = "actors.sync.receiver.WeightReceiver"
 
     def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, seed: int) -> None:
         """Remember what to load; `start` loads it.

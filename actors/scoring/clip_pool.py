@@ -21,8 +21,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from actors.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
 from actors.errors import ActorLost, ActorTimeout
+from actors.scoring.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
 from actors.waiting import ActorOptions, within
 from rewards.clip import ClipFailed, ClipFailureReason
 from rewards.settings import ClipSettings

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from actors.clip_pool import ClipPool
-from actors.judge_pool import JudgePool
-from actors.rollout import Rollout, ScoredRollout
+from actors.rollout.rollout import Rollout, ScoredRollout
+from actors.scoring.clip_pool import ClipPool
+from actors.scoring.judge_pool import JudgePool
 from actors.waiting import ActorOptions
 from data.sample import DrivingSample
 from recipe import Recipe

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
-from actors.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
-from actors.deepspeed_op import load_shared_memory_op
 from actors.errors import LearnerError
+from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
+from actors.learning.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
-from actors.transport import Bucket, Meeting, WeightChannel
-from actors.weight_source import WeightSource
+from actors.sync.source import WeightSource
+from actors.sync.transport import Bucket, Meeting, WeightChannel
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack

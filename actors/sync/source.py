@@ -12,7 +12,7 @@ from typing import Any
 import deepspeed
 from torch import Tensor, nn
 
-from actors.transport import Bucket
+from actors.sync.transport import Bucket
 from policies.checkpoint import disk_name, plain_name
 from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.tensorboard import SummaryWriter
 
-from actors.rollout import Group
-from actors.step_panels import step_panels
-from actors.terminal import LiveTable
+from actors.record.step_panels import step_panels
+from actors.record.terminal import LiveTable
+from actors.rollout.rollout import Group
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult
 from recipe import Recipe
@@ -37,7 +37,7 @@ class Journal:
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
-        """Open the journal in an existing run folder (see `actors/run_folder.py`)."""
+        """Open the journal in an existing run folder (see `actors/record/run_folder.py`)."""
         self._folder = folder
         self._metrics_path = folder / names.METRICS_FILE
         self._watch = AlarmWatch(recipe.reward.alarm)

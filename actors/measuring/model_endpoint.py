@@ -10,8 +10,8 @@ from typing import Any
 
 import openai
 
-from actors.answerer import Asked, Reply
-from actors.rollout import SamplingSettings
+from actors.measuring.answerer import Asked, Reply
+from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from data.images import jpeg_data_uri
 from data.sample import DrivingSample

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from actors.errors import ActorLost, ActorTimeout
-from actors.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
+from actors.rollout.vllm_engine import VllmEngine, engine_environment
 from actors.settings import RolloutSettings
-from actors.vllm_engine import VllmEngine, engine_environment
 from actors.waiting import ActorOptions, stream, within
 from data.sample import DrivingSample
 from recipe import Recipe
@@ -116,10 +116,10 @@ class EnginePool:
             DataError: an engine refuses a request.
         """
         names = list(self.engines)
-        home = {sample_id: names[i % len(names)] for i, sample_id in enumerate({r.sample.id: None for r in requests})}
+        placed = {sample_id: names[i % len(names)] for i, sample_id in enumerate({r.sample.id: None for r in requests})}
         shares: dict[str, list[GenerationRequest]] = {}
         for request in requests:
-            shares.setdefault(home[request.sample.id], []).append(request)
+            shares.setdefault(placed[request.sample.id], []).append(request)
         async with self.busy:
             await asyncio.gather(*(self._drain(name, share, finished) for name, share in shares.items()))
 
@@ -133,6 +133,6 @@ def engine_class_of(backend: str) -> type[Any]:
     """The engine class of `rollout.backend`."""
     if backend == "vllm":
         return VllmEngine
-    from actors.transformers_engine import TransformersEngine
+    from actors.rollout.transformers_engine import TransformersEngine
 
     return TransformersEngine

@@ -1,6 +1,6 @@
 """What one answer is worth under a recipe, and why: the reward, debugged before GPUs are spent on it.
 
-python -m rewards.score recipes/tiny_judge.yaml --sample ID --answer "A. Going ahead."
+python -m commands.score_answer recipes/tiny_judge.yaml --sample ID --answer "A. Going ahead."
 
 Prints the question, what each judge was shown and replied, and every part of the score. Without --sample it lists
 some samples. A cluster is started, or joined, only when the recipe's reward needs actors.
@@ -14,13 +14,13 @@ import contextlib
 import difflib
 from pathlib import Path
 
-from actors.run_folder import check_paths
-from actors.scoring import Scorers
+from actors.record.run_folder import check_paths
+from actors.scoring.scorers import Scorers
 from actors.waiting import ActorOptions
-from cluster.command import command
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
+from commands.script import command
 from data.errors import DataError
 from data.load import load_data
 from data.sample import DrivingSample
@@ -49,7 +49,9 @@ class Witness:
 
 def main(arguments: list[str]) -> int:
     """Score one answer; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m rewards.score", description="What one answer is worth, and why.")
+    parser = argparse.ArgumentParser(
+        prog="python -m commands.score_answer", description="What one answer is worth, and why."
+    )
     parser.add_argument("recipe", help="YAML file, such as recipes/tiny_judge.yaml")
     parser.add_argument("overrides", nargs="*", metavar="part.key=value")
     parser.add_argument("--sample", help="id of a sample of the recipe's data; left out: some ids are listed")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from actors.engine_pool import EnginePool
-from actors.rollout import Rollout, SamplingSettings
+from actors.rollout.pool import EnginePool
+from actors.rollout.rollout import Rollout, SamplingSettings
 from evaluation.suites.suite import Question
 
 

@@ -1,4 +1,4 @@
-"""What a judge's home is: whoever turns one request into one reply. The pool above it retries, caches and counts."""
+"""`JudgeBackend`: what turns one request into one reply. The pool above it retries, caches and counts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rewards.untrusted import block
 
 
 class AttemptFailed(JudgeFailed):
-    """One attempt gave no reply; another may. `retry_after_s` is how long the home asked to be left alone."""
+    """One attempt gave no reply; another may. `retry_after_s` is how long the backend asked to be left alone."""
 
     def __init__(self, reason: FailureReason, detail: str, retry_after_s: float = 0.0) -> None:
-        """As `JudgeFailed`, with the wait that the home asked for in seconds."""
+        """As `JudgeFailed`, with the wait that the backend asked for in seconds."""
         super().__init__(reason, detail)
         self.retry_after_s = retry_after_s
 
 
-class JudgeHome(Protocol):
+class JudgeBackend(Protocol):
     """Where judgements come from."""
 
     identity: str

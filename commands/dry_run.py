@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import get_args
 
-from actors.run_folder import check_paths
+from actors.record.run_folder import check_paths
 from cluster.plan import Role, resource_plan
 from data.formats.registry import absent_paths
 from evaluation.suites.registry import options_of

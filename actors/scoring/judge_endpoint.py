@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import openai
 
-from actors.judge_home import AttemptFailed, conversation
+from actors.scoring.judge_backend import AttemptFailed, conversation
 from rewards.errors import RewardError
 from rewards.judge import FailureReason, JudgeFailed, JudgeRequest
 from rewards.settings import JudgeSettings
@@ -27,7 +27,7 @@ NO_KEY = "none"
 
 
 class JudgeEndpoint:
-    """A home of judgements (`JudgeHome`) that is reached over HTTP."""
+    """A backend (`JudgeBackend`) that is reached over HTTP."""
 
     def __init__(self, settings: JudgeSettings) -> None:
         """Open a client; the key is read from the environment variable `settings.api_key_env`, where that is set.
@@ -79,7 +79,7 @@ class JudgeEndpoint:
             return
 
     async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
-        """The content of the first choice; see `JudgeHome.reply`."""
+        """The content of the first choice; see `JudgeBackend.reply`."""
         await self._turn()
         body = {
             "model": self._settings.model,

@@ -20,10 +20,10 @@ from pathlib import Path
 from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from actors.judge_cache import JudgeCache
-from actors.judge_endpoint import JudgeEndpoint
-from actors.judge_engines import JudgeEngines
-from actors.judge_home import AttemptFailed, JudgeHome
+from actors.scoring.judge_backend import AttemptFailed, JudgeBackend
+from actors.scoring.judge_cache import JudgeCache
+from actors.scoring.judge_endpoint import JudgeEndpoint
+from actors.scoring.judge_engines import JudgeEngines
 from actors.waiting import ActorOptions
 from policies.source import judge_source
 from rewards.judge import InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
@@ -59,10 +59,10 @@ class JudgeCounts:
 class JudgePool:
     """A `Judge`: the one way in which answers reach a judge."""
 
-    def __init__(self, home: JudgeHome, settings: JudgeSettings, cache: JudgeCache | None = None) -> None:
-        """Judge at `home`, within the limits of `settings`; without a cache every answer is judged anew."""
-        self.home, self.settings, self.cache, self.counts = home, settings, cache, JudgeCounts()
-        self._slots = asyncio.Semaphore(home.slots)
+    def __init__(self, backend: JudgeBackend, settings: JudgeSettings, cache: JudgeCache | None = None) -> None:
+        """Judge at `backend`, within the limits of `settings`; without a cache every answer is judged anew."""
+        self.backend, self.settings, self.cache, self.counts = backend, settings, cache, JudgeCounts()
+        self._slots = asyncio.Semaphore(backend.slots)
         self._requests = _per_minute(settings.requests_per_minute)
         self._tokens = _per_minute(settings.tokens_per_minute)
         self._flying: dict[str, asyncio.Task[Judgement]] = {}
@@ -80,15 +80,15 @@ class JudgePool:
             RewardError: nobody answers at the endpoint, or the key is not accepted.
             ActorTimeout, ActorLost: an engine did not come up.
         """
-        home: JudgeHome
+        backend: JudgeBackend
         if settings.url is not None:
-            home = JudgeEndpoint(settings)
-            await home.check()
+            backend = JudgeEndpoint(settings)
+            await backend.check()
         else:
             source = judge_source(settings.model, folder, rubric_texts())
             anywhere = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}
-            home = await JudgeEngines.start(settings, source, options or (lambda role, index: anywhere))
-        return cls(home, settings, JudgeCache(folder / CACHE_FILE) if settings.cache else None)
+            backend = await JudgeEngines.start(settings, source, options or (lambda role, index: anywhere))
+        return cls(backend, settings, JudgeCache(folder / CACHE_FILE) if settings.cache else None)
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         """The judgement of a request; identical requests in flight are judged once.
@@ -97,7 +97,7 @@ class JudgePool:
             JudgeFailed: with the reason of the last attempt; counted in `counts.failed`.
         """
         self.counts.asked += 1
-        key = judge_key(self.home.identity, request)
+        key = judge_key(self.backend.identity, request)
         if (kept := self._kept(key, request)) is not None:
             self.counts.cached += 1
             return kept
@@ -115,7 +115,7 @@ class JudgePool:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, JudgeFailed):
                 await task
-        await self.home.stop()
+        await self.backend.stop()
         if self.cache is not None:
             self.cache.close()
 
@@ -142,7 +142,7 @@ class JudgePool:
             raise
         self.counts.judged += 1
         if self.cache is not None:
-            self.cache.put(key, request.rubric, self.home.identity, judgement.reply)
+            self.cache.put(key, request.rubric, self.backend.identity, judgement.reply)
         return judgement
 
     async def _valid(self, request: JudgeRequest) -> Judgement:
@@ -171,7 +171,7 @@ class JudgePool:
         raise AssertionError("tenacity either returns or raises")
 
     def _wait(self, state: RetryCallState) -> float:
-        """Back off at random, growing with every attempt; never shorter than the home asked for."""
+        """Back off at random, growing with every attempt; never shorter than the backend asked for."""
         backoff = wait_random_exponential(self.settings.backoff_s, self.settings.longest_backoff_s)(state)
         error = state.outcome.exception() if state.outcome is not None else None
         asked_for = error.retry_after_s if isinstance(error, AttemptFailed) else 0.0
@@ -184,7 +184,7 @@ class JudgePool:
             size = (len(request.system) + len(request.user)) / CHARACTERS_PER_TOKEN + self.settings.max_tokens
             await self._tokens.acquire(min(size, self._tokens.max_rate))
         try:
-            return await asyncio.wait_for(self.home.reply(request, complaint), self.settings.timeout_s)
+            return await asyncio.wait_for(self.backend.reply(request, complaint), self.settings.timeout_s)
         except TimeoutError:
             raise AttemptFailed("timeout", f"no reply within {self.settings.timeout_s:g} s") from None
 

@@ -1,0 +1,1 @@
+"""What a run leaves behind: its folder, journal, provenance and live table."""

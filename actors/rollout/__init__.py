@@ -1,0 +1,1 @@
+"""Engines that sample responses, and the pool that spreads requests over them."""

@@ -1,0 +1,1 @@
+"""Judges, CLIP and rules behind one call: a finished rollout gets its score."""

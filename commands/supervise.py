@@ -1,0 +1,37 @@
+"""What `train_sft.py` does: the supervised steps of a recipe, on the learners alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.record.run_folder import run_folder
+from cluster.placement import place
+from cluster.plan import resource_plan
+from cluster.session import session
+from commands.dry_run import dry_run
+from commands.script import INTERRUPTED, parse_recipe
+from evaluation.run_record import POLICY_FOLDER
+from recipe import RecipeError
+
+
+def supervise(arguments: list[str]) -> int:
+    """Run the recipe's supervised steps; the exit code."""
+    recipe, only_shown = parse_recipe("train_sft.py", "Supervised fine-tuning of a driving VLM.", arguments)
+    if recipe.warm_start.steps == 0:
+        raise RecipeError("warm_start.steps is 0, so there is nothing to train: set warm_start.steps=200, for example")
+    if only_shown:
+        print(dry_run(recipe, roles=["learner"]))
+        return 0
+    if recipe.run.resume and (policy := run_folder(recipe) / POLICY_FOLDER).is_dir():
+        print(f"{recipe.run.name} is finished: {policy}")
+        return 0
+    plan = resource_plan(recipe, roles=["learner"])
+    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
+    from actors.training import prepare, train_sft
+
+    run = prepare(recipe)
+    with session(recipe):
+        placement = place(plan, recipe.cluster.placement_timeout_s)
+        complete = asyncio.run(train_sft(run, placement.options))
+        placement.release()
+    return 0 if complete else INTERRUPTED
