@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import reprlib
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -18,6 +17,7 @@ from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncS
 from cluster.settings import ClusterSettings
 from data.settings import DataSettings
 from evaluation.settings import EvaluationSettings
+from extension import explain
 from policies.settings import AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
@@ -134,7 +134,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
         try:
             recipes.append(Recipe.model_validate(own))
         except ValidationError as error:
-            raise RecipeError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+            raise RecipeError(f"{path}: " + "; ".join(explain(item, Recipe) for item in error.errors())) from None
     return recipes
 
 
@@ -229,33 +229,3 @@ def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:
             raise RecipeError(f"{place}: {parent} holds a value, not a mapping")
         tree = child
     tree[leaf] = value
-
-
-def _explain(item: Any) -> str:
-    """One pydantic error as one sentence, with a did-you-mean for an unknown key."""
-    location = [str(part) for part in item["loc"]]
-    dotted = ".".join(location)
-    if item["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"unknown key {dotted} ({hint})"
-    if item["type"] == "missing":
-        return f"{dotted} is missing"
-    if item["type"] == "value_error":  # a rule over several fields, whose sentence names them
-        return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
-    return f"{dotted}: {item['msg']} (got {reprlib.repr(item['input'])})"
-
-
-def _keys_at(parents: list[str]) -> list[str]:
-    model: Any = Recipe
-    for parent in parents:
-        field = getattr(model, "model_fields", {}).get(parent)
-        if field is None:
-            continue  # an index into a list, or a member of a union
-        model = next((t for t in (field.annotation, *_leaves(field.annotation)) if hasattr(t, "model_fields")), None)
-    return sorted(getattr(model, "model_fields", {}))
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    return [leaf for part in get_args(annotation) for leaf in (part, *_leaves(part))]

@@ -18,13 +18,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-LOWER = ("data", "rewards", "evaluation", "policies", "recipe")
+LOWER = ("data", "rewards", "evaluation", "policies", "recipe", "extension")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "data": ("data",),
-    "rewards": ("rewards", "data"),
-    "evaluation": ("evaluation", "rewards", "data"),
-    "policies": ("policies", "data"),
-    "recipe": (),  # every package's settings, and nothing else: see settings_only
+    "extension": (),
+    "data": ("data", "extension"),
+    "rewards": ("rewards", "data", "extension"),
+    "evaluation": ("evaluation", "rewards", "data", "extension"),
+    "policies": ("policies", "data", "extension"),
+    "recipe": ("extension",),  # beside it every package's settings, and nothing else: see settings_only
     "actors": ("actors", *LOWER),
     "cluster": ("cluster", "actors", *LOWER),
     "commands": ("commands", "cluster", "actors", *LOWER),
@@ -32,7 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "scripts": ("commands", "cluster", "actors", *LOWER),
     "benchmarks": ("benchmarks", "scripts", "serve", "commands", "cluster", "actors", *LOWER),
 }
-"""Layer to the layers it may import. `scripts` are the modules at the top level other than the recipe."""
+"""Layer to the layers it may import. `scripts` are the other modules at the top level."""
 
 INSIDE: dict[str, tuple[str, ...]] = {
     "data.rendered": (),
@@ -56,9 +57,9 @@ INSIDE: dict[str, tuple[str, ...]] = {
 FOUNDATION = {f"actors.{name}" for name in ("settings", "errors", "waiting", "interruption")}
 """What lies directly in actors and below its rooms; everything else there is the story, which joins the rooms."""
 
-PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("recipe", "scripts"))
-NO_RAY = {"data", "rewards", "evaluation", "policies", "recipe"}
-NO_TORCH = {"data", "rewards", "evaluation", "recipe"}
+PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("extension", "recipe", "scripts"))
+NO_RAY = {"extension", "data", "rewards", "evaluation", "policies", "recipe"}
+NO_TORCH = {"extension", "data", "rewards", "evaluation", "recipe"}
 BRINGS_TORCH = {"torch", "torchvision", "transformers", "peft", "accelerate", "deepspeed", "vllm", "open_clip"}
 SETTINGS_MAY_IMPORT = {"pydantic"}
 
@@ -145,7 +146,7 @@ def violation(found: Import, modules: dict[str, Path]) -> str | None:
         return None
     if found.module in PACKAGES and first not in sys.stdlib_module_names:
         return f"{where}: a package's __init__ imports nothing, because importing its settings runs it"
-    if found.module == "recipe" and ours:
+    if found.module == "recipe" and ours and first != "extension":
         return None if found.target.split(".")[1:2] == ["settings"] else f"{where}: the recipe imports only settings"
     if ours and layer_of(found.target) not in MAY_IMPORT[source]:
         return f"{where}: {source} lies below {layer_of(found.target)} or beside it"
@@ -209,7 +210,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, module: str, source: str, 
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
-    for name in ("recipe.py", "train_grpo.py"):
+    for name in ("extension.py", "recipe.py", "train_grpo.py"):
         (tmp_path / name).touch()
     assert violations(tmp_path) == []
     (tmp_path / module).parent.mkdir(exist_ok=True)
@@ -227,14 +228,16 @@ def test_a_planted_violation_is_found(tmp_path: Path, module: str, source: str, 
         ("actors/a.py", "import ray\nfrom recipe import Recipe\nfrom data.sample import DrivingSample"),
         ("actors/record/a.py", "from actors.errors import SyncError\nfrom actors.rollout.rollout import Rollout"),
         ("train_grpo.py", "import ray\nfrom actors import loop\nfrom cluster import plan"),
-        ("recipe.py", "import yaml\nfrom actors.settings import RunSettings"),
+        ("recipe.py", "import yaml\nfrom actors.settings import RunSettings\nfrom extension import explain"),
+        ("data/a.py", "from extension import resolve"),
         ("data/settings.py", "from pathlib import Path\nfrom pydantic import BaseModel"),
     ],
 )
 def test_a_rightful_import_is_not_called_a_violation(tmp_path: Path, module: str, source: str) -> None:
     for package in PACKAGES:
         (tmp_path / package).mkdir()
-    (tmp_path / "recipe.py").touch()
+    for name in ("extension.py", "recipe.py"):
+        (tmp_path / name).touch()
     (tmp_path / module).parent.mkdir(exist_ok=True)
     (tmp_path / module).write_text(source)
     assert violations(tmp_path) == []
