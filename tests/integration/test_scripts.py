@@ -17,7 +17,7 @@ import pytest
 from policies.tiny import build_tiny_policy
 from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL
 
-DEADLINE_S = 240
+DEADLINE_S = 600
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
