@@ -35,7 +35,9 @@ SHORT_CLIP = 2
 LEAST_BIT_RATE = 1000
 """Bits a second; x265 counts in thousands of them."""
 
-_EXACT: Any = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_SAME_EVERYWHERE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_EXACT: Any = _SAME_EVERYWHERE | Interpolation.FULL_CHR_H_INT
+"""Without the last, pictures come back 1.7 levels darker than they were."""
 _X264 = {"x264-params": "asm=0"}
 _X265 = "pools=none:frame-threads=1:info=0:log-level=none"
 
