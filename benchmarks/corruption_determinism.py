@@ -4,9 +4,9 @@
 
 A camera tree of drawn scenes is corrupted `--times` times in this process, each time in another order and with other
 work in between, and once in each of `--times` fresh processes, two at a time, whose allocator fills memory with another
-byte each (`MALLOC_PERTURB_` of glibc). What is compared are hashes of all files written, manifests included. Prints,
-last, one JSON object: how many of the copies are equal, at the least and for each corruption, and a digest of them all,
-which is the same on any machine that gives the same bytes.
+byte each (`MALLOC_PERTURB_` of glibc). What is compared are hashes of all files written; of manifests, what they count.
+Prints, last, one JSON object: how many of the copies are equal, at the least and for each corruption, and a digest of
+them all, which is the same on any machine that gives the same bytes.
 """
 
 from __future__ import annotations
