@@ -16,7 +16,8 @@ from evaluation.suites.record import Spread, combined_bars, combined_figures, co
 from evaluation.suites.registry import suites_of
 from evaluation.suites.suite import Bars, Scored, Table
 from rewards.judge import Judgement, JudgeRequest
-from tests.drawn import six_cameras
+from tests.drawn import six_cameras, written
+from tests.suite_cases import CASES
 
 SAMPLING = SamplingSettings(0.2, 16, seed=3)
 
@@ -108,6 +109,20 @@ async def test_replies_to_other_questions_of_the_same_names_are_never_mixed_in(t
     other = loaded(file)
     with pytest.raises(DataError, match="holds the replies of another measurement"):
         await measure(other, Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
+
+
+async def test_replies_that_an_earlier_version_asked_for_are_taken(tmp_path: Path) -> None:
+    """It also told measurements apart by the folder that DriveAction's images are unpacked in."""
+    suite, options = suites_of({"driveaction": CASES["driveaction"](tmp_path).options})["driveaction"]
+    benchmark = Benchmark.load("driveaction", suite, options, 0, tmp_path)
+    await measure(benchmark, Says(lambda *_: "B"), None, asking(1), tmp_path / "out")
+    asked = tmp_path / "out" / "asked.json"
+    about = json.loads(asked.read_text())
+    assert about["options"] == {"answers": str(tmp_path / "a.parquet"), "mode": "None", "language": "en"}
+    written(asked, about | {"options": about["options"] | {"image_root": "None"}})
+    again = Says(lambda *_: "B")
+    await measure(benchmark, again, None, asking(1), tmp_path / "out")
+    assert again.asked == []
 
 
 async def test_more_questions_of_the_same_files_are_asked_beside_those_answered_before(tmp_path: Path) -> None:
