@@ -46,8 +46,8 @@ def compare_runs(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"evaluate.py {COMPARE}", description=purpose)
     compare.add_arguments(parser)
     try:
-        return compare.run(parser.parse_args(arguments))
-    except DataError as error:
+        return compare.run(from_flags(compare.Comparison, parser.parse_args(arguments)))
+    except (DataError, ExtensionError) as error:
         return _refused(error)
 
 
