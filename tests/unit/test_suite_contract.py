@@ -181,7 +181,7 @@ class PlainOptions(NoScore):
 class Clashing(PlainOptions):
     """A suite with an option that has the name of a flag of the command."""
 
-    class Options(SuiteOptions):  # type: ignore[assignment]
+    class Options(SuiteOptions):
         """The options."""
 
         seed: int = 0
