@@ -22,12 +22,14 @@ from actors.errors import (
 )
 from cluster.errors import PlacementError, PlanError, SessionError
 from data.errors import DataError
+from extension import ExtensionError
 from policies.errors import BudgetError, PolicyError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError
 
 UNUSABLE = (
     RecipeError,
+    ExtensionError,
     DataError,
     PolicyError,
     RewardError,

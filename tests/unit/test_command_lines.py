@@ -29,9 +29,7 @@ def test_settings_are_named_by_their_flags(setting: str, flag: str) -> None:
     assert as_flags(setting) == flag
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("rendred", "did you mean rendered?"), ("runs/nope", "benchmarks: drivelm,")]
-)
+@pytest.mark.parametrize(("name", "hint"), [("rendred", "did you mean rendered?"), ("runs/nope", "known: drivelm,")])
 def test_a_benchmark_or_run_that_is_not_there_is_named(
     capsys: pytest.CaptureFixture[str], name: str, hint: str
 ) -> None:

@@ -24,8 +24,11 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
         ("reward.routes=[{kind: any, scorers: {rougel: 1}}]", "unknown scorer rougel (did you mean rouge_l?)"),
         ("reward.routes=[{kind: any, scorers: {judge: 1}}]", "reward.judge is not set"),
         ("reward.routes=[{kind: any, scorers: {'my_rewards:short': 1}}]", "my_rewards"),
-        ("evaluation.suites={drivelm_hrad: {answers: x}}", "unknown benchmark drivelm_hrad"),
-        ("evaluation.suites={drivelm_hard: {}}", "the following settings are required: answers"),
+        (
+            "evaluation.suites={drivelm_hrad: {answers: x}}",
+            "evaluation.suites=drivelm_hrad is unknown (did you mean drivelm_hard?",
+        ),
+        ("evaluation.suites={drivelm_hard: {}}", "evaluation.suites.drivelm_hard.answers is missing"),
     ],
 )
 def test_a_recipe_that_no_run_would_take_is_refused(
