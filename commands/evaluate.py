@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from data.errors import DataError
-from data.source_arguments import as_flags
 from evaluation.held_out import EvaluationResult
 from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.registry import SUITES, suite_of
@@ -69,7 +68,7 @@ def run_suite(name: str, arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    print(f"error: {as_flags(str(error))}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     return 2
 
 

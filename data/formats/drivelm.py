@@ -18,12 +18,14 @@ from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, WrittenPaths, check_samples_folder, six_images, written_paths
+from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost, small_value
 from data.records import RecordError, expect, member, numbers, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
 
-Format = Literal["train", "challenge", "llama"]
+Variant = Literal["train", "challenge", "llama"]
 
 TAGS = (0, 1, 2, 3)
 """The challenge's metrics: accuracy, judge, language, match."""
@@ -80,10 +82,10 @@ def load_drivelm(annotations: Path, image_root: Path, strict: bool = False) -> L
     """
     tags, faults = _TagCount(), Faults(strict)
     loaded = collected(annotations, "train", _read(annotations, image_root, faults, tags), faults)
-    format_: Format = "llama" if outermost(annotations) == "list" else "challenge"
-    if format_ == "challenge" and (tags.untagged or not tags.tagged):
-        format_ = "train"
-    return LoadedSamples(format_, loaded.samples, loaded.dropped, loaded.kept_with_fault, loaded.notes)
+    variant: Variant = "llama" if outermost(annotations) == "list" else "challenge"
+    if variant == "challenge" and (tags.untagged or not tags.tagged):
+        variant = "train"
+    return LoadedSamples(variant, loaded.samples, loaded.dropped, loaded.kept_with_fault, loaded.notes)
 
 
 def read_drivelm(annotations: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
@@ -257,3 +259,43 @@ def _llama_question(entry: Any, place: str) -> _Question:
         raise RecordError(f"{place}.conversations has no turn from human")
     frame = _Frame(found["scene"], found["frame"], written_paths(paths), ())
     return _Question(id_, frame, None, texts["human"].replace("<image>", "").strip(), texts.get("gpt", ""))
+
+
+# --- the format -------------------------------------------------------------------------------------------------------
+
+
+class DriveLM(Format):
+    """DriveLM-nuScenes. Which of its three formats a file has is told by its content."""
+
+    class Settings(FormatSettings):
+        """Where it lies."""
+
+        annotations: Path
+        """The JSON file: train, challenge or llama format."""
+        image_root: Path
+        """The folder that holds `samples/CAM_FRONT/...`."""
+
+    licence = Licence(
+        name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
+        spdx="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        attribution="DriveLM (Sima et al. 2023, OpenDriveLab); nuScenes (Caesar et al. 2020, Motional)",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_drivelm`."""
+        return read_drivelm(self.settings.annotations, self.settings.image_root, faults)
+
+    def files(self) -> dict[str, Path]:
+        """The annotations."""
+        return {"annotations": self.settings.annotations}
+
+    @classmethod
+    def frames_in(cls, file: Path) -> NamedFrames:
+        """The key frames of scenes, or those that llama ids name."""
+        if outermost(file) == "object":
+            return frames_of_scenes(file)
+        return frames_of_entries(file, lambda entry: frame_in_id(entry.get("id")))

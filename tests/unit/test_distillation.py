@@ -238,7 +238,7 @@ async def test_the_first_fault_of_the_endpoint_stops_the_run_and_keeps_what_was_
 
 def test_the_command_knows_its_arguments() -> None:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_arguments(parser, [])
     line = "--annotations a.json --image-root n --out o.jsonl --url http://x/v1 --model m --no-images --limit 3"
     arguments = parser.parse_args(line.split())
     assert (arguments.out, arguments.limit, arguments.no_images) == (Path("o.jsonl"), 3, True)

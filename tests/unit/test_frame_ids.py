@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import DataError
 from data.formats.drivelm import load_drivelm
-from data.frame_ids import frames_of
+from data.formats.format import frames_of
 from tests.drawn import written
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
