@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise DataError(f"--{name} must be at least 1, got {value}")
     source, faults = given_format(arguments), Faults()
     images = arguments.out.parent / f"{arguments.out.stem}-images"
-    loaded = collected(file_of(source, arguments), arguments.source, source.read(faults, images, 0), faults)
+    loaded = collected(file_of(source, arguments), source.read(faults, images, 0), faults)
     print(loaded.summary, flush=True)
     teacher = TeacherSettings(
         url=arguments.url,

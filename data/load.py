@@ -77,6 +77,6 @@ def _cascaded(loaded: LoadedData) -> LoadedData:
 def _load(settings: DataSettings, cache: Path) -> LoadedData:
     source, faults = format_of(settings), Faults(settings.strict)
     file = next(iter(source.files().values()), Path(settings.source))
-    loaded = collected(file, settings.source, source.read(faults, cache, settings.seed), faults)
+    loaded = collected(file, source.read(faults, cache, settings.seed), faults)
     split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
     return LoadedData(split, faults.as_dict(), source.corpus(split.train))

@@ -32,4 +32,4 @@ def load_as(
     faults = Faults(strict)
     given = options | ({} if image_root is None else {"image_root": image_root})
     read = read_as(source, annotations.parent, faults, annotations=annotations, **given)
-    return collected(annotations, source, read, faults)
+    return collected(annotations, read, faults)
