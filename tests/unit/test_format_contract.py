@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def test_a_users_dataset_is_converted_checked_built_from_and_kept_out(
         "b.jpg",
         "c.jpg",
     }
+
+
+def test_the_class_that_the_documentation_shows_reads_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    shown = page.partition("This is a whole one:\n")[2].partition("\nSaved as")[0]
+    (tmp_path / "my_notes.py").write_text(textwrap.dedent(shown))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = {key: value for key, value in notes(tmp_path).items() if key != "polite"}
+    samples, faults = read("my_notes:Notes", tmp_path, given)
+    assert (len(samples), faults.as_dict()) == (3, {})
+    assert samples == read(NAME, tmp_path, given)[0]
 
 
 def test_a_recipe_names_a_users_dataset_and_what_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
