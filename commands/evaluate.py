@@ -99,6 +99,7 @@ def measure_policy(arguments: list[str]) -> int:
     from cluster.session import session
     from commands.dry_run import dry_run
     from commands.script import parse_recipe
+    from data.formats.format import format_of
 
     suites = "; ".join(f"{name}: {suite.title}" for name, suite in SUITES.items())
     description = (
@@ -111,6 +112,7 @@ def measure_policy(arguments: list[str]) -> int:
     if only_shown:
         print(dry_run(recipe, roles))
         return 0
+    format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
     from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
 
