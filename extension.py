@@ -71,20 +71,16 @@ def missing_members(candidate: type, protocol: type) -> list[str]:
 
 
 def _has(candidate: type, name: str) -> bool:
-    return hasattr(candidate, name) and not _is_abstract(getattr(candidate, name))
-
-
-def _is_abstract(member: Any) -> bool:
-    return bool(getattr(member, "__isabstractmethod__", False))
+    return hasattr(candidate, name) and not getattr(getattr(candidate, name), "__isabstractmethod__", False)
 
 
 def members(protocol: type) -> list[str]:
-    """The public methods and attributes that a protocol asks for, its bases' included, and whatever is abstract."""
-    found: dict[str, Any] = {}
+    """The public methods and attributes that a protocol asks for, its bases' included, in order."""
+    found: dict[str, None] = {}
     for base in reversed(protocol.__mro__):
         if getattr(base, "_is_protocol", False):
-            found |= dict.fromkeys(getattr(base, "__annotations__", {})) | dict(vars(base))
-    return [name for name, value in found.items() if not name.startswith("_") or _is_abstract(value)]
+            found |= dict.fromkeys([*getattr(base, "__annotations__", {}), *vars(base)])
+    return [name for name in found if not name.startswith("_")]
 
 
 def validated(model: type[M], options: Mapping[str, Any], place: str) -> M:

@@ -27,17 +27,12 @@ class Notes(Format):
         polite: bool = False
         """Ask with a please."""
 
+    settings: Settings
     licence = Licence(name="Notes licence", spdx="CC-BY-4.0", non_commercial=False, attribution="A user")
     images_per_prompt = 1
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         return admitted(self._samples(faults), faults)
-
-    def files(self) -> dict[str, Path]:
-        return {"annotations": self.settings.annotations}
 
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:

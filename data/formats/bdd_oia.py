@@ -249,6 +249,7 @@ class BddOia(Format):
         frames: int = Field(1, ge=1)
         """How many frames of the clip that leads to a question are shown; 1 is the last frame alone."""
 
+    settings: Settings
     licence = Licence(
         name="BDD100K licence: education, research and not-for-profit use; commercial use by members of Berkeley "
         "DeepDrive alone (BDD-OIA annotations, BDD100K images)",
@@ -257,9 +258,6 @@ class BddOia(Format):
         attribution="BDD-OIA (Xu et al. 2020); BDD100K (Yu et al. 2020), Copyright 2018 The Regents of the University "
         "of California",
     )
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
 
     @property
     def images_per_prompt(self) -> int:
@@ -270,7 +268,3 @@ class BddOia(Format):
         """As `read_bdd_oia`."""
         s = self.settings
         return read_bdd_oia(s.annotations, s.reasons, s.image_root, faults, s.frames, s.reason_order, s.reply)
-
-    def files(self) -> dict[str, Path]:
-        """Actions and reasons."""
-        return {"annotations": self.settings.annotations, "reasons": self.settings.reasons}

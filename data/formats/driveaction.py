@@ -283,6 +283,7 @@ class DriveAction(Format):
         language: Language = "en"
         """The language of its texts."""
 
+    settings: Settings
     licence = Licence(
         name="Creative Commons Attribution 4.0 (DriveAction, annotations and images)",
         spdx="CC-BY-4.0",
@@ -291,15 +292,8 @@ class DriveAction(Format):
     )
     images_per_prompt = len(IMAGES)
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_driveaction`."""
         given = self.settings
         images = given.image_root or cache / "driveaction-images"
         return read_driveaction(given.annotations, images, faults, given.context_mode, given.language)
-
-    def files(self) -> dict[str, Path]:
-        """The parquet files."""
-        return {"annotations": self.settings.annotations}

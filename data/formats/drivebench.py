@@ -197,6 +197,7 @@ class DriveBench(Format):
             no_folder = isinstance(given, dict) and given.get("without_images")
             return {"image_root": None, **given} if no_folder else given
 
+    settings: Settings
     licence = Licence(
         name="Creative Commons Attribution 4.0 (DriveBench questions, which derive from DriveLM), "
         "Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
@@ -205,20 +206,11 @@ class DriveBench(Format):
         attribution="DriveBench (Xie et al. 2025); DriveLM (Sima et al. 2023); nuScenes (Caesar et al. 2020, Motional)",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_drivebench`."""
         given = self.settings
         images = None if given.without_images else given.image_root
         return read_drivebench(given.annotations, images, faults, given.visual_descriptions)
-
-    def files(self) -> dict[str, Path]:
-        """The questions, and the descriptions where they are given."""
-        described = self.settings.visual_descriptions
-        more = {} if described is None else {"visual_descriptions": described}
-        return {"annotations": self.settings.annotations, **more}
 
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:

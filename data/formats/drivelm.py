@@ -241,6 +241,7 @@ class DriveLM(Format):
         image_root: Path
         """The folder that holds `samples/CAM_FRONT/...`."""
 
+    settings: Settings
     licence = Licence(
         name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
         spdx="CC-BY-NC-SA-4.0",
@@ -248,16 +249,9 @@ class DriveLM(Format):
         attribution="DriveLM (Sima et al. 2023, OpenDriveLab); nuScenes (Caesar et al. 2020, Motional)",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_drivelm`."""
         return read_drivelm(self.settings.annotations, self.settings.image_root, faults)
-
-    def files(self) -> dict[str, Path]:
-        """The annotations."""
-        return {"annotations": self.settings.annotations}
 
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:

@@ -179,6 +179,7 @@ class DriveLMCarla(Format):
         image_root: Path
         """The folder that image paths are relative to."""
 
+    settings: Settings
     licence = Licence(
         name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM-CARLA)",
         spdx="CC-BY-NC-SA-4.0",
@@ -187,13 +188,6 @@ class DriveLMCarla(Format):
     )
     images_per_prompt = 1
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_drivelm_carla`."""
         return read_drivelm_carla(self.settings.annotations, self.settings.image_root, faults)
-
-    def files(self) -> dict[str, Path]:
-        """The annotations."""
-        return {"annotations": self.settings.annotations}

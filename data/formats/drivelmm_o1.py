@@ -169,6 +169,7 @@ class DriveLMMo1(Format):
         name_cameras: bool = False
         """Let steps and answers name cameras instead of tiles of a stitched image."""
 
+    settings: Settings
     licence = Licence(
         name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (nuScenes images); the authors' repository "
         "states no licence for the DriveLMM-o1 annotations",
@@ -177,17 +178,10 @@ class DriveLMMo1(Format):
         attribution="DriveLMM-o1 (Ishaq et al. 2025, MBZUAI); nuScenes (Caesar et al. 2020, Motional)",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_drivelmm_o1`."""
         given = self.settings
         return read_drivelmm_o1(given.annotations, given.image_root, faults, given.name_cameras)
-
-    def files(self) -> dict[str, Path]:
-        """The annotations."""
-        return {"annotations": self.settings.annotations}
 
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:

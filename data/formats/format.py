@@ -60,7 +60,7 @@ class FormatSettings(BaseModel):
 
 
 class Format(Protocol):
-    """A dataset: its options, its reader, its licence. Inherit from it, and write what is abstract.
+    """A dataset: its options, its licence, its reader. Inherit from it, and write what is abstract.
 
         class MyDrives(Format):
             class Settings(FormatSettings):
@@ -69,16 +69,11 @@ class Format(Protocol):
                 image_root: Path
                 \"\"\"The folder that image paths are relative to.\"\"\"
 
+            settings: Settings
             licence = Licence(name="Mine", spdx="CC-BY-4.0", non_commercial=False, attribution="Me, 2025")
-
-            def __init__(self, settings: Settings) -> None:
-                self.settings = settings
 
             def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
                 ...
-
-            def files(self) -> dict[str, Path]:
-                return {"annotations": self.settings.annotations}
 
     An option without a default is one that the dataset cannot do without: who leaves it out is told its name and the
     first sentence of its documentation. `annotations` and `image_root` are the usual names of what is read; a command
@@ -87,10 +82,12 @@ class Format(Protocol):
 
     Settings: ClassVar[type[BaseModel]]
     """The model of the options, every field documented."""
+    settings: Any = None
+    """The options, an instance of `Settings`."""
 
-    @abstractmethod
     def __init__(self, settings: Any) -> None:
-        """Take the options, an instance of `Settings`; reads nothing yet."""
+        """Take the options; reads nothing yet."""
+        self.settings = settings
 
     @property
     @abstractmethod
@@ -112,9 +109,13 @@ class Format(Protocol):
             DataError: a file or folder is missing or is not of this format; the sentence names it.
         """
 
-    @abstractmethod
     def files(self) -> dict[str, Path]:
-        """The annotation files and folders that are read, by the option that names each. Runs keep their hashes."""
+        """The annotation files and folders that are read, by the option that names each. Runs keep their hashes.
+
+        Here: every path among the options but `image_root`.
+        """
+        given = {name: getattr(self.settings, name) for name in path_options(type(self.settings))}
+        return {name: path for name, path in given.items() if path is not None and name != "image_root"}
 
     @property
     def images_per_prompt(self) -> int | None:

@@ -37,8 +37,7 @@ class Jsonl(Format):
         attribution: str = ""
         """Who made the data, for the model card."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    settings: Settings
 
     @property
     def licence(self) -> Licence:
@@ -55,10 +54,6 @@ class Jsonl(Format):
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_jsonl`."""
         return read_jsonl(self.settings.annotations, faults, self.settings.image_root)
-
-    def files(self) -> dict[str, Path]:
-        """The file."""
-        return {"annotations": self.settings.annotations}
 
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:

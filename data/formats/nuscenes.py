@@ -210,6 +210,7 @@ class NuScenes(Format):
         image_root: Path
         """The folder that holds `samples/CAM_FRONT/...`."""
 
+    settings: Settings
     licence = Licence(
         name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (nuScenes, with its terms of use)",
         spdx="CC-BY-NC-SA-4.0",
@@ -217,13 +218,6 @@ class NuScenes(Format):
         attribution="nuScenes (Caesar et al. 2020, Motional)",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_trajectories`."""
         return read_trajectories(self.settings.annotations, self.settings.image_root, faults)
-
-    def files(self) -> dict[str, Path]:
-        """The tables, or the prepared trajectories."""
-        return {"annotations": self.settings.annotations}

@@ -28,6 +28,7 @@ class Rendered(Format):
         seed: int | None = None
         """Seed of the scenes; None: `data.seed`, which also draws the split and the order."""
 
+    settings: Settings
     licence = Licence(
         name="Apache License 2.0",
         spdx="Apache-2.0",
@@ -35,19 +36,12 @@ class Rendered(Format):
         attribution="AutoDriveRL, whose code draws the scenes",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `rendered_samples`; a folder of the cache that is complete is not drawn again."""
         given = self.settings
         seed = seed if given.seed is None else given.seed
         folder = cache / f"rendered-{given.scenes}-{seed}-v{FORMAT}"
         return iter(rendered_samples(folder, given.scenes, seed, given.questions))
-
-    def files(self) -> dict[str, Path]:
-        """Nothing: scenes are drawn."""
-        return {}
 
     def corpus(self, train: Sequence[DrivingSample]) -> tuple[str, ...]:
         """Every text that questions and answers are put together from, and the descriptions where those are asked."""

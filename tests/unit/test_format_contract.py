@@ -206,11 +206,6 @@ class Unread(Format):
 
     Settings = Notes.Settings
 
-    def __init__(self, settings: Any) -> None: ...
-
-    def files(self) -> dict[str, Path]:
-        return {}
-
 
 class Bare:
     """A class that knows nothing of `Format`."""
@@ -222,7 +217,7 @@ class Bare:
     ("name", "lacks"),
     [
         ("Unread", "Unread lacks licence, read of Format (data/formats/format.py)"),
-        ("Bare", "Bare lacks licence, read, files, images_per_prompt, frames_in, corpus of Format"),
+        ("Bare", "Bare lacks settings, licence, read, files, images_per_prompt, frames_in, corpus of Format"),
     ],
 )
 def test_a_class_that_lacks_something_is_told_what(name: str, lacks: str) -> None:
