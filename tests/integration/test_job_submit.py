@@ -20,7 +20,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 START_S, JOB_S = 600.0, 1200.0
-SMALL = ("run.steps=1", "warm_start.steps=2", "data.scenes=8", "evaluation.samples_per_task=2", "rollout.max_tokens=24")
+SMALL = (
+    "run.steps=1",
+    "warm_start.steps=2",
+    "data.options.scenes=8",
+    "evaluation.samples_per_task=2",
+    "rollout.max_tokens=24",
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(START_S + JOB_S + 600)]
 

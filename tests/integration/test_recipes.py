@@ -89,7 +89,11 @@ def test_with_tiny_models_and_counts_a_step_runs(name: str, small_recipe: MakeRe
         overrides.append(f"policy.model={build(tmp_path / 'model')}")
     if recipe.data.source == "drivelm":
         annotations, image_root = write_drivelm(tmp_path / "given")
-        overrides += [f"data.annotations={annotations}", f"data.image_root={image_root}", "data.held_out=0.25"]
+        overrides += [
+            f"data.options.annotations={annotations}",
+            f"data.options.image_root={image_root}",
+            "data.held_out=0.25",
+        ]
     if recipe.reward.judge is not None:
         overrides += TINY_JUDGE
     folder = run(small_recipe(*overrides, recipe=name))
