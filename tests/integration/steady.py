@@ -14,8 +14,8 @@ import torch
 from deepspeed.utils import safe_get_full_grad
 from torch import Tensor
 
-from actors.learner import Learner
-from actors.learner_group import LearnerGroup
+from actors.learning.group import LearnerGroup
+from actors.learning.learner import Learner
 from tests.rounding import GRADIENT_SHARE, UNIT
 
 EPSILON = 1e-4
