@@ -1,1 +1,1 @@
-"""The public datasets, a loader each, all giving `DrivingSample`; `format` lists them. May read reasoning and rendered."""
+"""The public datasets, a loader each, all giving `DrivingSample`; `format` lists them. May read `rendered`."""

@@ -46,10 +46,10 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "evaluation.construction": ("evaluation.suites",),
     "evaluation.pages": tuple(f"evaluation.{part}" for part in ("suites", "comparison", "construction")),
     "actors.sync": (),
-    "actors.rollout.rollout": ("actors.sync",),
-    "actors.record": ("actors.rollout.rollout",),
+    "actors.rollout": ("actors.sync",),
+    "actors.record": ("actors.rollout",),
     "actors.learning": ("actors.sync", "actors.record"),
-    "actors.scoring.scorers": ("actors.rollout.rollout",),
+    "actors.scoring": ("actors.rollout",),
     "actors.measuring": tuple(f"actors.{part}" for part in ("rollout", "record", "learning", "scoring")),
 }
 """Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""
