@@ -22,9 +22,9 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve.schema import ApplicationStatus
 
-from actors.rollout.vllm_engine import engine_environment
 from cluster.session import session
 from commands.script import command
+from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
 from serve.endpoint import PolicyEndpoint, key_digest
 
@@ -62,7 +62,7 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
         options = {
             "num_cpus": rollout.cpus,
             "num_gpus": rollout.gpus,
-            "runtime_env": {"env_vars": engine_environment(rollout)},
+            "runtime_env": {"env_vars": vllm_environment(rollout, rollout.memory_gib)},
         }
         deployment = serve.deployment(
             PolicyEndpoint, name="policy", max_ongoing_requests=ONGOING, ray_actor_options=options

@@ -12,11 +12,12 @@ import ray
 
 from actors.errors import ActorLost, ActorTimeout
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.rollout.vllm_engine import VllmEngine, engine_environment
+from actors.rollout.vllm_engine import VllmEngine
 from actors.settings import RolloutSettings
 from actors.waiting import ActorOptions, stream, within
 from data.formats.format import images_per_prompt
 from data.sample import DrivingSample
+from policies.vllm_environment import vllm_environment
 from recipe import Recipe
 
 SEEDS_APART = 1000
@@ -54,7 +55,7 @@ class EnginePool:
         most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
         settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
         chosen = engine_class or engine_class_of(settings.backend)
-        environment = {"env_vars": engine_environment(settings)}
+        environment = {"env_vars": vllm_environment(settings, settings.memory_gib)}
         engines = {
             f"{role} engine {i}": ray.remote(chosen)
             .options(**options(role, i), runtime_env=environment, max_concurrency=16)

@@ -25,25 +25,12 @@ from policies.patches import patch_arguments
 from policies.prompt import PromptEncoder
 from policies.settings import LoraSettings, PolicySettings
 from policies.views import views_of
-from rewards.settings import JudgeSettings
 
 FORBID = -100.0
 """Logit bias of ids that must not be sampled: the strongest vLLM takes, a probability of about e-100."""
 
 ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM makes room for."""
-
-
-def engine_environment(settings: RolloutSettings | JudgeSettings) -> dict[str, str]:
-    """The environment variables vLLM reads when it is imported in an engine's process."""
-    return {
-        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(settings.memory_gib))),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one worker runs inside the engine core: no third process that polls
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus))),
-    }
 
 
 def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:

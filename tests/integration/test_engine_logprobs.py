@@ -20,7 +20,7 @@ import torch
 
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.rollout.transformers_engine import TransformersEngine
-from actors.rollout.vllm_engine import VllmEngine, engine_environment
+from actors.rollout.vllm_engine import VllmEngine
 from actors.settings import RolloutSettings
 from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
@@ -29,6 +29,7 @@ from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 from policies.views import views_of
+from policies.vllm_environment import vllm_environment
 from tests import families
 
 SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, max_concurrent=8)
@@ -82,7 +83,7 @@ def compare(family: str, scratch: Path) -> float:
 
 @pytest.fixture(scope="module")
 def gaps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    environ = os.environ | engine_environment(SETTINGS) | {"OMP_NUM_THREADS": "1"}
+    environ = os.environ | vllm_environment(SETTINGS, SETTINGS.memory_gib) | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", str(tmp_path_factory.mktemp("models"))]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
