@@ -258,7 +258,7 @@ def imported() -> dict[str, str]:
     """Each third-party top-level module to one place that imports it, tests included."""
     modules = modules_of(ROOT)
     tests = {f"tests.{path.stem}": path for path in (ROOT / "tests").rglob("*.py")}
-    ours = {name.split(".")[0] for name in modules} | {"tests"}
+    ours = {name.split(".")[0] for name in modules} | {"tests", "docs"}
     found = {}
     for module, path in (modules | tests).items():
         for item in imports_of(module, path):
