@@ -71,8 +71,6 @@ class Recipe(BaseModel):
                 "rollout.adapters=apart needs policy.lora with the targets attention and mlp alone, since engines load "
                 "no other adapters: set rollout.adapters=merged"
             )
-        if self.rollout.backend != "vllm":
-            raise ValueError(f"rollout.adapters=apart needs rollout.backend=vllm, not {self.rollout.backend}")
         return self
 
     @model_validator(mode="after")

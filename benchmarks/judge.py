@@ -32,7 +32,7 @@ from transformers import AutoTokenizer
 
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.rollout.vllm_engine import engine_environment
+from actors.rollout.vllm_engine import vllm_environment
 from actors.scoring.judge_cache import JudgeCache
 from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_engine import JudgeEngine, SheetRequest
@@ -174,7 +174,7 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
 @contextlib.contextmanager
 def bare_engine(source: str) -> Iterator[Callable[[str], float]]:
     """A process that holds AsyncLLM; called with a salt it does the work once and tells the seconds."""
-    environment = os.environ | engine_environment(TINY)
+    environment = os.environ | vllm_environment(TINY, TINY.memory_gib)
     command = [sys.executable, "-m", "benchmarks.judge", "--raw", source]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -236,7 +236,7 @@ def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
 
 async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> dict[str, float]:
     """Generation alone, judging alone, and both as the training loop does them."""
-    rollout = recipe.rollout.model_copy(update={"max_concurrent": GENERATED_AT_ONCE, "threads": 1})
+    rollout = recipe.rollout.model_copy(update={"options": {"max_concurrent": GENERATED_AT_ONCE}, "threads": 1})
     recipe = recipe.model_copy(update={"rollout": rollout})
     source = policy_source(recipe.policy, folder, 0, [sample.question for sample in samples])
     engines = await EnginePool.start(recipe, source, lambda role, index: {"num_cpus": 0})

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from typing import get_args
 
 from actors.record.run_folder import check_paths
+from actors.rollout.engine import engine_of
+from actors.sync.transport import transport_of
 from cluster.plan import Role, resource_plan
 from data.formats.registry import absent_paths
 from evaluation.suites.registry import options_of
@@ -22,10 +24,13 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Rec
         first: the first of several stages, whose model is as large as those that the others begin with.
 
     Raises:
-        RunFolderError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be refused for a path,
-            a scorer, a benchmark, the model's name or the resources; what is in the data is seen when the run starts.
+        RunFolderError, ExtensionError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be
+            refused for a path, an engine or transport, a scorer, a benchmark, the model's name or the resources; what
+            is in the data is seen when the run starts.
     """
     check_paths(recipe)
+    engine_of(recipe.rollout)
+    transport_of(recipe.sync, recipe.learner, recipe.rollout)
     Router(recipe.reward)
     for name, given in recipe.evaluation.suites.items():
         options_of(name, {key: value for key, value in given.items() if key != "limit"}, f"evaluation.suites.{name}")

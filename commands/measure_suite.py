@@ -18,6 +18,7 @@ from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.measuring.model_endpoint import ModelEndpoint
 from actors.record.run_folder import check_paths
+from actors.rollout.engine import engine_of
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import SamplingSettings
 from actors.scoring.judge_pool import JudgePool
@@ -50,6 +51,7 @@ def run(name: str, options: argparse.Namespace) -> int:
     if options.model is None and options.out is None:
         return _judge_file(name, options, recipe)
     check_paths(recipe)
+    engine_of(recipe.rollout)
     if options.repeats < 1:
         raise DataError(f"--repeats must be at least 1, got {options.repeats}")
     if options.model is not None and is_url(options.model) and not options.served_model:

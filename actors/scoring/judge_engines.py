@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.errors import ActorLost, ActorTimeout
-from actors.rollout.vllm_engine import engine_environment
+from actors.rollout.vllm_engine import vllm_environment
 from actors.scoring.judge_backend import AttemptFailed, conversation
 from actors.scoring.judge_engine import JudgeEngine, SheetReply, SheetRequest
 from actors.waiting import ActorOptions, stream, within
@@ -47,7 +47,7 @@ class JudgeEngines:
         Raises:
             ActorTimeout, ActorLost: an engine did not come up.
         """
-        environment = {"env_vars": engine_environment(settings)}
+        environment = {"env_vars": vllm_environment(settings, settings.memory_gib)}
 
         def actor(index: int) -> Any:
             placed = options("judge", index) | {"runtime_env": environment, "max_concurrency": 1000}

@@ -95,7 +95,7 @@ def test_merge_keys_may_repeat_what_they_bring(tmp_path: Path) -> None:
             "reward.routes=[{scorers: {}, kindd: any}]",
             "unknown key reward.routes.0.kindd (did you mean kind?)",
         ),
-        ("sync.zzz=1", "known: backend, bucket_mib"),
+        ("sync.zzz=1", "known: bucket_mib, max_logprob_gap"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, override: str, said: str) -> None:
@@ -228,8 +228,15 @@ def test_adapters_travel_apart_only_where_an_engine_can_load_them(written: Path)
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart")
     lora = "policy.lora={rank: 4, targets: [vision]}"
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart", lora)
-    backend = ("policy.lora={rank: 4}", "rollout.backend=transformers")
-    assert "needs rollout.backend=vllm" in error_of(written, "rollout.adapters=apart", *backend)
+
+
+def test_engine_settings_of_before_are_options_of_vllm_and_none_of_others(written: Path) -> None:
+    old = ("rollout.compile=true", "rollout.memory_gib=2", "rollout.max_concurrent=9", "rollout.gpu_memory_share=0.5")
+    options = load_recipe([str(written), *old]).rollout.options
+    assert options == {"compile": True, "memory_gib": 2, "max_concurrent": 9, "gpu_memory_share": 0.5}
+    assert load_recipe([str(written), *old, "rollout.backend=transformers"]).rollout.options == {}
+    twice = error_of(written, "rollout.memory_gib=2", "rollout.options.memory_gib=3")
+    assert "rollout.memory_gib is called rollout.options.memory_gib now: give it once" in twice
 
 
 def test_every_key_of_a_written_recipe_is_present(written: Path) -> None:
