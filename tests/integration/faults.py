@@ -28,7 +28,8 @@ class LearnerWithFlippedByte(Learner):
 
     def send_weights(self) -> list[int]:
         if self.applied > 0:
-            self._channel.__class__ = FlippingTransport
+            channel: Any = self._channel
+            channel.__class__ = FlippingTransport
         return super().send_weights()
 
 
