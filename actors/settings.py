@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 VLLM_ONCE = ("compile", "max_concurrent", "memory_gib", "gpu_memory_share")
+"""vLLM's settings that stood beside `rollout.backend` once, where older recipes and run folders have them."""
 
 
-def moved(given: Any, table: Mapping[str, str], place: str) -> Any:
-    """A part of a recipe with old keys where they belong now.
+def with_engine_options(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of `rollout` in which vLLM's settings that stood beside `backend` once are among its options.
 
-    Args:
-        given: the part as a recipe holds it.
-        table: old key to new key, dotted where it lies deeper.
-        place: the part's name, for messages.
+    Other engines never read them: there they are left out.
 
     Raises:
-        ValueError: a key is given under both names, with two values.
+        ValueError: a setting is given in both places, with two values.
     """
-    if not isinstance(given, dict):
-        return given
-    kept = dict(given)
-    for old, new in table.items():
-        if old not in kept:
-            continue
-        value, target = kept.pop(old), kept
-        *parents, leaf = new.split(".")
-        for parent in parents:
-            target[parent] = target = dict(target.get(parent) or {})
-        if target.setdefault(leaf, value) != value:
-            raise ValueError(f"{place}.{old} is called {place}.{new} now: give it once")
-    return kept
+    own = {key: given[key] for key in VLLM_ONCE if key in given and given.get("backend", "vllm") == "vllm"}
+    rest = {key: value for key, value in given.items() if key not in VLLM_ONCE}
+    options = given.get("options", {})
+    if not (own and isinstance(options, dict)):
+        return rest
+    if twice := [key for key, value in own.items() if options.get(key, value) != value]:
+        raise ValueError(f"rollout.{twice[0]} and rollout.options.{twice[0]} differ: give the second alone")
+    return {**rest, "options": {**options, **own}}
+
+
+def with_transport(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of `sync` in which `transport` is not called `backend`, as it once was.
+
+    Raises:
+        ValueError: it is given under both names, with two values.
+    """
+    rest = dict(given)
+    if "backend" in rest and (old := rest.pop("backend")) != rest.setdefault("transport", old):
+        raise ValueError("sync.backend and sync.transport differ: give the second alone")
+    return rest
 
 
 class NoOptions(BaseModel):
@@ -107,10 +111,7 @@ class RolloutSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_old_keys(cls, given: Any) -> Any:
-        """vLLM's own settings stood beside the others once; other engines never read them."""
-        if isinstance(given, dict) and given.get("backend", "vllm") != "vllm":
-            return {key: value for key, value in given.items() if key not in VLLM_ONCE}
-        return moved(given, {key: f"options.{key}" for key in VLLM_ONCE}, "rollout")
+        return with_engine_options(given) if isinstance(given, dict) else given
 
 
 class LearnerSettings(BaseModel):
@@ -182,7 +183,7 @@ class SyncSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_old_keys(cls, given: Any) -> Any:
-        return moved(given, {"backend": "transport"}, "sync")
+        return with_transport(given) if isinstance(given, dict) else given
 
 
 class WarmStartSettings(BaseModel):

@@ -21,10 +21,8 @@ from actors.record.journal import Journal
 from actors.record.phases import Phases
 from actors.record.provenance import model_card, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder, run_folder
-from actors.rollout.engine import engine_of
 from actors.rollout.pool import EnginePool
 from actors.scoring.scorers import Scorers
-from actors.sync.transport import transport_of
 from actors.waiting import ActorOptions
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
@@ -75,8 +73,6 @@ def prepare(recipe: Recipe) -> Run:
             started.
     """
     check_paths(recipe)
-    engine_of(recipe.rollout)
-    transport_of(recipe.sync, recipe.learner, recipe.rollout)
     root = Path(recipe.run.root).expanduser()
     check_source(recipe.policy)
     data = load_data(recipe.data, root)
@@ -170,7 +166,6 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
         ActorLost, ActorTimeout: an engine stopped answering.
     """
     check_paths(recipe)
-    engine_of(recipe.rollout)
     root = Path(recipe.run.root).expanduser()
     check_source(recipe.policy)
     data = load_data(recipe.data, root)

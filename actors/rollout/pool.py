@@ -15,6 +15,7 @@ from actors.rollout.engine import Ability, engine_of
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.settings import RolloutSettings
 from actors.waiting import ActorOptions, stream, within
+from data.formats.format import images_per_prompt
 from data.sample import DrivingSample
 from recipe import Recipe
 
@@ -62,7 +63,7 @@ class EnginePool:
             ActorTimeout, ActorLost: an engine did not come up.
         """
         # Also what is measured beside the training may show six cameras.
-        most = max(recipe.images_per_prompt, recipe.policy.images_per_prompt)
+        most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
         settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
         chosen, own, abilities = engine_of(settings)
         chosen = engine_class or chosen

@@ -216,14 +216,14 @@ class Observed:
         cut = len(disk) // 2
         parts = [slice(0, cut), slice(cut, None)]
         buckets = [Bucket(tuple(disk[p]), tuple(tuple(t.shape) for t in tensors[p]), "float32") for p in parts]
-        meeting = Meeting("gloo", "127.0.0.1", free_port(), 2, 60.0)
+        meeting = Meeting("gloo", "127.0.0.1", free_port(), 2, 300.0)
         sender, _ = await asyncio.gather(
             asyncio.to_thread(join, meeting, 0), self.engine.join_weight_channel(meeting, 1)
         )
         self.facts["asleep"] = await self.refused_asleep()
         sent, receipts = await asyncio.gather(
             asyncio.to_thread(lambda: [sender.send(list(tensors[p]), "float32") for p in parts]),
-            self.engine.receive_weights(VERSION, buckets, 60.0),
+            self.engine.receive_weights(VERSION, buckets, 300.0),
         )
         after = await self.ask(self.requests(self.samples, SamplingSettings(1.3, 16)))
         self.facts |= {

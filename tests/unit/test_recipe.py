@@ -110,7 +110,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, overr
         ("learner.lr=fast", "learner.lr: Input should be a valid number"),
         ("rollout.engines=0", "rollout.engines: Input should be greater than or equal to 1"),
         ("run.steps=2.5", "run.steps: Input should be a valid integer"),
-        ("data.source=drivlm", "data.source: Input should be 'rendered', 'jsonl', 'drivelm', "),
+        ("data.source=[drivelm]", "data.source: Input should be a valid string"),
+        ("data.options=[a]", "data.options: Input should be a valid dictionary"),
+        ("data.anotations=a.json", "unknown key data.anotations (did you mean options?)"),
         ("run=3", "run: Input should be a valid dictionary"),
         ("reward.routes=[{}]", "reward.routes.0.scorers is missing"),
     ],
@@ -177,7 +179,7 @@ def test_a_stage_begins_with_the_policy_that_the_stage_before_it_left(tmp_path: 
     path.write_text(STAGED)
     first, second = load_stages([str(path), "rollout.group_size=4"])
     assert (first.run.name, second.run.name) == ("three-1-describe", "three-2-decide")
-    assert (first.data.questions, second.data.questions) == ("describe", "drivelm")
+    assert (first.data.options, second.data.options) == ({"questions": "describe"}, {})
     assert (first.run.steps, second.run.steps) == (5, 9)
     assert (first.policy.model, second.policy.model) == ("tiny", "/runs/three-1-describe/policy")
     assert first.rollout.group_size == second.rollout.group_size == 4
@@ -230,13 +232,32 @@ def test_adapters_travel_apart_only_where_an_engine_can_load_them(written: Path)
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart", lora)
 
 
-def test_engine_settings_of_before_are_options_of_vllm_and_none_of_others(written: Path) -> None:
-    old = ("rollout.compile=true", "rollout.memory_gib=2", "rollout.max_concurrent=9", "rollout.gpu_memory_share=0.5")
-    options = load_recipe([str(written), *old]).rollout.options
-    assert options == {"compile": True, "memory_gib": 2, "max_concurrent": 9, "gpu_memory_share": 0.5}
-    assert load_recipe([str(written), *old, "rollout.backend=transformers"]).rollout.options == {}
-    twice = error_of(written, "rollout.memory_gib=2", "rollout.options.memory_gib=3")
-    assert "rollout.memory_gib is called rollout.options.memory_gib now: give it once" in twice
+def test_engine_settings_of_before_are_options_of_vllm_and_none_of_others(tmp_path: Path) -> None:
+    old = "compile: true, memory_gib: 2, max_concurrent: 9, gpu_memory_share: 0.5"
+    path = tmp_path / "old.yaml"
+    path.write_text(f"run: {{name: x}}\nrollout: {{{old}}}\nsync: {{backend: gloo}}\n")
+    recipe = load_recipe([str(path)])
+    assert recipe.rollout.options == {"compile": True, "memory_gib": 2, "max_concurrent": 9, "gpu_memory_share": 0.5}
+    assert recipe.sync.transport == "gloo"
+    newer = load_recipe([str(path), "rollout.memory_gib=3", "rollout.options.compile=false", "sync.backend=nccl"])
+    assert (newer.rollout.options["memory_gib"], newer.rollout.options["compile"]) == (3, False)
+    assert newer.sync.transport == "nccl"
+    assert load_recipe([str(path), "rollout.backend=transformers"]).rollout.options == {}
+    path.write_text(f"run: {{name: x}}\nrollout: {{backend: transformers, {old}}}\n")
+    assert load_recipe([str(path)]).rollout.options == {}
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"),
+    [
+        ("rollout: {compile: true, options: {compile: false}}", "rollout.compile and rollout.options.compile differ"),
+        ("sync: {backend: nccl, transport: gloo}", "sync.backend and sync.transport differ: give the second alone"),
+    ],
+)
+def test_a_key_under_its_old_and_its_new_name_is_refused(tmp_path: Path, twice: str, said: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(f"run: {{name: x}}\n{twice}\n")
+    assert said in error_of(path)
 
 
 def test_every_key_of_a_written_recipe_is_present(written: Path) -> None:

@@ -17,10 +17,13 @@ from mypy.traverser import NameAndMemberCollector
 from mypy.types import Instance, Type, TypeVarType, UnionType, get_proper_type
 from pydantic import BaseModel
 
+from actors.rollout.vllm_engine import VllmSettings
+from data.formats.format import FORMATS, format_class
 from recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("data", "rewards", "evaluation", "policies", "actors", "cluster", "serve")
+WITH_SETTINGS = ("data", "rewards", "evaluation", "policies", "actors", "cluster", "serve")
+PACKAGES = (*WITH_SETTINGS, "commands")
 
 
 def settings_fields(model: type[BaseModel]) -> dict[str, set[str]]:
@@ -81,8 +84,14 @@ def read_of(model: str, reads: set[str]) -> set[str]:
     return {read.rpartition(".")[2] for read in reads if read.rpartition(".")[0] == model}
 
 
-def test_every_recipe_key_is_read_by_the_code() -> None:
-    missing = unread(settings_fields(Recipe), attribute_reads(ROOT))
+def models_of_formats() -> dict[str, set[str]]:
+    """The options of every dataset, which the recipe holds as a mapping."""
+    return {model: fields for name in FORMATS for model, fields in settings_fields(format_class(name).Settings).items()}
+
+
+def test_every_recipe_key_and_every_option_of_a_dataset_or_an_engine_is_read_by_the_code() -> None:
+    options = models_of_formats() | settings_fields(VllmSettings)
+    missing = unread(settings_fields(Recipe) | options, attribute_reads(ROOT))
     assert not missing, "no code reads:\n" + "\n".join(missing)
 
 
@@ -113,4 +122,4 @@ def test_a_field_counts_as_read_only_on_its_own_model(tmp_path: Path, code: str,
 
 
 def test_every_settings_model_of_the_house_is_part_of_the_recipe() -> None:
-    assert {name.partition(".")[0] for name in settings_fields(Recipe)} == {*PACKAGES, "recipe"}
+    assert {name.partition(".")[0] for name in settings_fields(Recipe)} == {*WITH_SETTINGS, "recipe"}

@@ -28,7 +28,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @pytest.fixture(params=TRANSPORTS)
 def meeting(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Meeting]:
-    def make(members: int = 3, timeout_s: float = 20.0) -> Meeting:
+    def make(members: int = 3, timeout_s: float = 300.0) -> Meeting:
         options = {"folder": str(tmp_path)} if request.param == OWN else {}
         return Meeting(request.param, "127.0.0.1", free_port(), members, timeout_s, options)
 
@@ -99,7 +99,7 @@ def test_a_byte_that_changes_on_the_way_changes_the_checksum(
         return joined.send(tensors, "float32") if member == 0 else joined.receive(bucket)[1]
 
     name = f"{transport.__module__}:{transport.__name__}"
-    sent, arrived = together(Meeting(name, "127.0.0.1", free_port(), 2, 20.0, {"folder": str(tmp_path)}), work)
+    sent, arrived = together(Meeting(name, "127.0.0.1", free_port(), 2, 300.0, {"folder": str(tmp_path)}), work)
     assert sent != arrived
 
 
@@ -114,7 +114,7 @@ def test_a_sender_that_sends_nothing_ends_in_an_error(meeting: Callable[..., Mee
 
     def work(member: int, transport: WeightTransport) -> None:
         if member == 0:
-            assert ended.wait(20)
+            assert ended.wait(300)
             return
         try:
             with pytest.raises((RuntimeError, TimeoutError), match=r"(?i)timed? ?out|did not appear within"):
@@ -122,7 +122,7 @@ def test_a_sender_that_sends_nothing_ends_in_an_error(meeting: Callable[..., Mee
         finally:
             ended.set()
 
-    together(meeting(members=2, timeout_s=1.0), work)
+    together(meeting(members=2, timeout_s=3.0), work)
 
 
 def chosen(rollout: dict[str, Any] | None = None, learner: dict[str, Any] | None = None, **sync: Any) -> str:
@@ -137,12 +137,6 @@ def test_auto_is_nccl_where_everybody_has_a_gpu_of_his_own_and_gloo_elsewhere() 
     assert chosen({"gpus": 0.5}, {"gpus": 0.5}) == "gloo"
     assert chosen(transport="gloo") == "gloo"
     assert chosen(transport=OWN, options={"folder": "/tmp"}) == OWN
-
-
-def test_what_the_key_was_called_before_is_read() -> None:
-    assert SyncSettings.model_validate({"backend": "nccl"}).transport == "nccl"
-    with pytest.raises(ValueError, match=r"sync\.backend is called sync\.transport now: give it once"):
-        SyncSettings.model_validate({"backend": "nccl", "transport": "gloo"})
 
 
 class NoSender:
