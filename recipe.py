@@ -13,7 +13,16 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncSettings, WarmStartSettings
+from actors.settings import (
+    VLLM_ONCE,
+    LearnerSettings,
+    RolloutSettings,
+    RunSettings,
+    SyncSettings,
+    WarmStartSettings,
+    with_engine_options,
+    with_transport,
+)
 from cluster.settings import ClusterSettings
 from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
@@ -22,10 +31,16 @@ from policies.settings import AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
 
-NAMED = {"data": "source"}
+NAMED = {"data": "source", "rollout": "backend", "sync": "transport"}
 """Part of the recipe to the key that names a class, whose options stand beside it as `options`."""
-MOVED = {f"data.{key}": f"data.options.{key}" for key in OLD_OPTIONS}
+MOVED = {
+    **{f"data.{key}": f"data.options.{key}" for key in OLD_OPTIONS},
+    **{f"rollout.{key}": f"rollout.options.{key}" for key in VLLM_ONCE},
+    "sync.backend": "sync.transport",
+}
 """Keys of older recipes, and where they are now."""
+READ_AS = {"data": with_moved_options, "rollout": with_engine_options, "sync": with_transport}
+"""Part of a recipe file to what reads it where it has keys of older recipes."""
 
 
 class RecipeError(ValueError):
@@ -71,8 +86,6 @@ class Recipe(BaseModel):
                 "rollout.adapters=apart needs policy.lora with the targets attention and mlp alone, since engines load "
                 "no other adapters: set rollout.adapters=merged"
             )
-        if self.rollout.backend != "vllm":
-            raise ValueError(f"rollout.adapters=apart needs rollout.backend=vllm, not {self.rollout.backend}")
         return self
 
     @model_validator(mode="after")
@@ -176,7 +189,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
     try:
-        return tree | ({"data": with_moved_options(tree["data"])} if isinstance(tree.get("data"), dict) else {})
+        return tree | {part: read(tree[part]) for part, read in READ_AS.items() if isinstance(tree.get(part), dict)}
     except ValueError as error:
         raise RecipeError(f"{path}: {error}") from None
 

@@ -41,3 +41,7 @@ class TooManySkipped(RuntimeError):
 
 class LearnerError(RuntimeError):
     """A step that must not be taken; the message says why."""
+
+
+class EngineError(RuntimeError):
+    """An engine was asked for something that its state or its options do not allow; the message names it and why."""

@@ -69,7 +69,8 @@ def prepare(recipe: Recipe) -> Run:
     """Load and check everything that can be wrong, then make the run folder.
 
     Raises:
-        DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was started.
+        ExtensionError, DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was
+            started.
     """
     check_paths(recipe)
     root = Path(recipe.run.root).expanduser()
@@ -161,7 +162,7 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     """Measure `policy.model` as it is on the recipe's held-out questions, with engines alone.
 
     Raises:
-        DataError, RewardError, PolicyError: one sentence on what to mend.
+        ExtensionError, DataError, RewardError, PolicyError: one sentence on what to mend.
         ActorLost, ActorTimeout: an engine stopped answering.
     """
     check_paths(recipe)

@@ -236,7 +236,7 @@ def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
 
 async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> dict[str, float]:
     """Generation alone, judging alone, and both as the training loop does them."""
-    rollout = recipe.rollout.model_copy(update={"max_concurrent": GENERATED_AT_ONCE, "threads": 1})
+    rollout = recipe.rollout.model_copy(update={"options": {"max_concurrent": GENERATED_AT_ONCE}, "threads": 1})
     recipe = recipe.model_copy(update={"rollout": rollout})
     source = policy_source(recipe.policy, folder, 0, [sample.question for sample in samples])
     engines = await EnginePool.start(recipe, source, lambda role, index: {"num_cpus": 0})

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from actors.rollout.engine import engine_of
+from actors.sync.transport import transport_of
 from cluster.errors import PlanError
 from cluster.memory import estimate_memory
 from data.formats.format import images_per_prompt
@@ -91,13 +93,26 @@ class Plan:
         return [*rows, f"  {'total':<9}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
 
 
+def check_named(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> None:
+    """Refuse engines, and a transport between them and the learners, that these processes could not have.
+
+    Raises:
+        ExtensionError: a class or an option is unknown, or cannot do what the recipe asks of it.
+    """
+    engine_of(recipe.rollout)
+    if {"learner", "rollout"} <= set(roles):
+        transport_of(recipe.sync, recipe.learner, recipe.rollout)
+
+
 def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> Plan:
     """The plan of a recipe, or of those of its processes that a script starts.
 
     Raises:
         PlanError: an engine reserves fewer GPUs than it spreads its model over, a judge more than that, or a process a
             GPU share that is no whole number above one.
+        ExtensionError: as `check_named`.
     """
+    check_named(recipe, roles)
     rollout, learner, label = recipe.rollout, recipe.learner, recipe.cluster.learner_label
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
     engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]

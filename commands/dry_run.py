@@ -23,8 +23,8 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Rec
 
     Raises:
         RunFolderError, ExtensionError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be
-            refused for a path, an option, a scorer, a benchmark, the model's name or the resources; what is in the data
-            is seen when the run starts.
+            refused for a path, an engine, a transport, an option, a scorer, a benchmark, the model or the resources;
+            what is in the data is seen when the run starts.
     """
     check_paths(recipe)
     Router(recipe.reward)

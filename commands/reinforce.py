@@ -6,7 +6,7 @@ import asyncio
 
 from actors.record.run_folder import run_folder
 from cluster.placement import place
-from cluster.plan import resource_plan
+from cluster.plan import check_named, resource_plan
 from cluster.session import session
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_arguments
@@ -27,7 +27,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
 
     Raises:
         RecipeError: as `load_stages`, or the algorithm belongs to the other script.
-        ExtensionError, DataError: a stage's dataset cannot be had with its options.
+        ExtensionError, DataError: a stage's dataset, engine or transport cannot be had with its options.
     """
     options = parse_arguments(script, description, arguments, example="tiny_a2c" if critic else "tiny")
     recipes = load_stages(options.given)
@@ -37,6 +37,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
         if not options.dry_run:
             format_of(recipe.data)  # that of a later stage too: what is wrong with it is said before the first starts
+            check_named(recipe)
     for recipe in recipes:
         if options.dry_run:
             print(dry_run(recipe, first=recipes[0]))

@@ -13,6 +13,7 @@ from actors.errors import (
     ActorLost,
     ActorTimeout,
     CheckpointError,
+    EngineError,
     LearnerError,
     RunFolderError,
     SyncError,
@@ -38,7 +39,17 @@ UNUSABLE = (
     SessionError,
 )
 """The input must be mended: exit code 2."""
-FAILED = (SyncError, TooManyMasked, TooManySkipped, BudgetError, ActorLost, ActorTimeout, LearnerError, CheckpointError)
+FAILED = (
+    SyncError,
+    TooManyMasked,
+    TooManySkipped,
+    BudgetError,
+    ActorLost,
+    ActorTimeout,
+    LearnerError,
+    EngineError,
+    CheckpointError,
+)
 """The run could not go on: exit code 1."""
 INTERRUPTED = 130
 

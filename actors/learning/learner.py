@@ -28,7 +28,7 @@ from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_
 from actors.learning.deepspeed_op import load_shared_memory_op
 from actors.settings import LearnerSettings
 from actors.sync.source import WeightSource
-from actors.sync.transport import Bucket, Meeting, WeightChannel
+from actors.sync.transport import Bucket, Meeting, join
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
@@ -323,8 +323,8 @@ class Learner:
         return self._source.buckets()
 
     def join_weight_channel(self, meeting: Meeting) -> None:
-        """Join the broadcast group as its sender (rank 0 of the learners only)."""
-        self._channel = WeightChannel(meeting, rank=0)
+        """Join the weight transport as its sender (rank 0 of the learners only)."""
+        self._channel = join(meeting, 0)
 
     def send_weights(self) -> list[int]:
         """Send every bucket (rank 0; the others help to gather); returns the checksums of what was sent."""

@@ -30,7 +30,7 @@ COUNTS = (
     "rollout.gpus=0",
     "rollout.cpus=1",
     "rollout.max_model_len=1024",
-    "rollout.max_concurrent=16",
+    "rollout.options.max_concurrent=16",
     "evaluation.before_and_after=false",
     "cluster.learner_label=null",
 )

@@ -26,6 +26,19 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
         ("reward.routes=[{kind: any, scorers: {rougel: 1}}]", "unknown scorer rougel (did you mean rouge_l?)"),
         ("reward.routes=[{kind: any, scorers: {judge: 1}}]", "reward.judge is not set"),
         ("reward.routes=[{kind: any, scorers: {'my_rewards:short': 1}}]", "my_rewards"),
+        ("rollout.backend=vlm", "rollout.backend=vlm is unknown (did you mean vllm?, or module:Class of your own)"),
+        ("rollout.backend=no_such:Engine", "rollout.backend=no_such:Engine: cannot import no_such"),
+        (
+            "rollout.backend=tests.file_transport:FileTransport",
+            "FileTransport lacks abilities, environment",
+        ),
+        (
+            "rollout.options={max_concurent: 4}",
+            "unknown key rollout.options.max_concurent (did you mean",
+        ),
+        ("rollout.options={memory_gib: -1}", "rollout.options.memory_gib: Input should be greater than 0"),
+        ("sync.transport=nccl", "sync.transport=nccl cannot serve this placement: it needs a whole GPU for every"),
+        ("sync.transport=glo", "sync.transport=glo is unknown (did you mean gloo?"),
         ("data.source=drivlm", "data.source=drivlm is unknown (did you mean drivelm?, or module:Class of your own)"),
         ("data.source=nowhere:Drives", "data.source=nowhere:Drives: cannot import nowhere"),
         ("data.options.scens=5", "unknown key data.options.scens (did you mean scenes?)"),
@@ -45,6 +58,23 @@ def test_a_recipe_that_no_run_would_take_is_refused(
     assert said.startswith("error: ")
     assert sentence in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("rollout.adapters=apart", "policy.lora={rank: 4}"), "rollout.adapters=apart needs an engine that loads"),
+        (
+            ("rollout.tensor_parallel=2", "rollout.gpus=2"),
+            "rollout.tensor_parallel=2 needs an engine that spreads",
+        ),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(
+    capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], sentence: str
+) -> None:
+    code, said = told(capsys, "rollout.backend=transformers", *overrides)
+    assert (code, sentence in said, said.endswith("rollout.backend=transformers does not\n")) == (2, True, True)
 
 
 def test_a_folder_in_the_home_is_found(
@@ -69,6 +99,7 @@ def test_paths_that_are_still_to_be_given_are_named(capsys: pytest.CaptureFixtur
 
 
 STAGES = "stages: [{name: a}, {name: b, data.source: drivlm}]\n"
+LATER_ENGINE = "stages: [{name: a}, {name: b, rollout.backend: transformer}]\n"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +108,10 @@ STAGES = "stages: [{name: a}, {name: b, data.source: drivlm}]\n"
         ("train_grpo:main", "", "data.source=drivelm", "needs data.options.annotations (the JSON file)"),
         ("train_grpo:main", "", "data.options.scens=5", "unknown key data.options.scens (did you mean scenes?)"),
         ("train_grpo:main", STAGES, "run.steps=1", "data.source=drivlm is unknown"),
+        ("train_grpo:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil (did you mean"),
+        ("train_grpo:main", LATER_ENGINE, "run.steps=1", "rollout.backend=transformer is unknown"),
+        ("train_grpo:main", "", "sync.transport=nccl", "sync.transport=nccl cannot serve this placement"),
+        ("commands.evaluate:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil"),
         ("commands.supervise:supervise", "", "data.options.scens=5", "unknown key data.options.scens"),
         ("commands.evaluate:main", "", "data.source=drivelm", "data.source=drivelm needs data.options.annotations"),
     ],

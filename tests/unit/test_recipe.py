@@ -95,7 +95,7 @@ def test_merge_keys_may_repeat_what_they_bring(tmp_path: Path) -> None:
             "reward.routes=[{scorers: {}, kindd: any}]",
             "unknown key reward.routes.0.kindd (did you mean kind?)",
         ),
-        ("sync.zzz=1", "known: backend, bucket_mib"),
+        ("sync.zzz=1", "known: bucket_mib, max_logprob_gap"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, override: str, said: str) -> None:
@@ -230,8 +230,34 @@ def test_adapters_travel_apart_only_where_an_engine_can_load_them(written: Path)
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart")
     lora = "policy.lora={rank: 4, targets: [vision]}"
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart", lora)
-    backend = ("policy.lora={rank: 4}", "rollout.backend=transformers")
-    assert "needs rollout.backend=vllm" in error_of(written, "rollout.adapters=apart", *backend)
+
+
+def test_engine_settings_of_before_are_options_of_vllm_and_none_of_others(tmp_path: Path) -> None:
+    old = "compile: true, memory_gib: 2, max_concurrent: 9, gpu_memory_share: 0.5"
+    path = tmp_path / "old.yaml"
+    path.write_text(f"run: {{name: x}}\nrollout: {{{old}}}\nsync: {{backend: gloo}}\n")
+    recipe = load_recipe([str(path)])
+    assert recipe.rollout.options == {"compile": True, "memory_gib": 2, "max_concurrent": 9, "gpu_memory_share": 0.5}
+    assert recipe.sync.transport == "gloo"
+    newer = load_recipe([str(path), "rollout.memory_gib=3", "rollout.options.compile=false", "sync.backend=nccl"])
+    assert (newer.rollout.options["memory_gib"], newer.rollout.options["compile"]) == (3, False)
+    assert newer.sync.transport == "nccl"
+    assert load_recipe([str(path), "rollout.backend=transformers"]).rollout.options == {}
+    path.write_text(f"run: {{name: x}}\nrollout: {{backend: transformers, {old}}}\n")
+    assert load_recipe([str(path)]).rollout.options == {}
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"),
+    [
+        ("rollout: {compile: true, options: {compile: false}}", "rollout.compile and rollout.options.compile differ"),
+        ("sync: {backend: nccl, transport: gloo}", "sync.backend and sync.transport differ: give the second alone"),
+    ],
+)
+def test_a_key_under_its_old_and_its_new_name_is_refused(tmp_path: Path, twice: str, said: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(f"run: {{name: x}}\n{twice}\n")
+    assert said in error_of(path)
 
 
 def test_every_key_of_a_written_recipe_is_present(written: Path) -> None:

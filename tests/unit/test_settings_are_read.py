@@ -17,6 +17,7 @@ from mypy.traverser import NameAndMemberCollector
 from mypy.types import Instance, Type, TypeVarType, UnionType, get_proper_type
 from pydantic import BaseModel
 
+from actors.rollout.vllm_engine import VllmSettings
 from data.formats.format import FORMATS, format_class
 from recipe import Recipe
 
@@ -88,8 +89,9 @@ def models_of_formats() -> dict[str, set[str]]:
     return {model: fields for name in FORMATS for model, fields in settings_fields(format_class(name).Settings).items()}
 
 
-def test_every_recipe_key_and_every_option_of_a_dataset_is_read_by_the_code() -> None:
-    missing = unread(settings_fields(Recipe) | models_of_formats(), attribute_reads(ROOT))
+def test_every_recipe_key_and_every_option_of_a_dataset_or_an_engine_is_read_by_the_code() -> None:
+    options = models_of_formats() | settings_fields(VllmSettings)
+    missing = unread(settings_fields(Recipe) | options, attribute_reads(ROOT))
     assert not missing, "no code reads:\n" + "\n".join(missing)
 
 
