@@ -141,14 +141,14 @@ class Supervised:
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[list[Any]]:
-        """The actors, for one piece of work; if it fails through them, they are lost.
+        """The actors, for one piece of work that awaits nobody else; if it fails through them, they are lost.
 
         Raises:
             ActorLost, ActorTimeout: the work failed so, or there was nobody to do it. What an actor raises that a
                 person can act on (`actors.waiting.TOLD`) is no loss and arrives as itself.
         """
         if self.state is not State.HEALTHY:
-            raise ActorLost(f"{self.name} is {self.state}{self.why and f' ({self.why})'}")
+            raise ActorLost(f"{self.name} is {self.state}: {self.why}")
         generation = self.generation
         self.calls += 1
         try:
@@ -217,7 +217,7 @@ class Supervised:
         self.why = one_line(error)
         self._pool.counts.lost += 1
         self._kill()
-        again = self._restarts < self._pool.care.restarts
+        again = self.state is not State.STOPPED and self._restarts < self._pool.care.restarts
         self._become(State.DEAD if again else State.GIVEN_UP)
         return again
 
@@ -226,8 +226,9 @@ class Supervised:
             ray.kill(actor)
 
     def _become(self, state: State) -> None:
-        self.state = state
-        self._pool.tell()
+        if self.state is not State.STOPPED:
+            self.state = state
+            self._pool.tell()
 
 
 async def _start_all(member: Supervised) -> None:
@@ -329,7 +330,7 @@ class Supervisor:
         """End the actors; whoever waits for one, or for an answer, gets `ActorLost`."""
         well = self.healthy
         for member in self.members:
-            member.state, member.why = State.STOPPED, f"{member.name} was stopped"
+            member.state, member.why = State.STOPPED, "stopped"
         self.tell()
         for task in self._tasks:
             task.cancel()
@@ -349,8 +350,8 @@ class Supervisor:
 
     def _best(self, key: str | None) -> Supervised | None:
         if self.exhausted:
-            fate = f"no {self.name} is left, and {self.care.budget} ({self.care.restarts}) allows no more restarts"
-            raise ActorLost(f"{fate}: {'; '.join(member.why for member in self.members)}")
+            fates = "; ".join(f"{member.name}: {member.why}" for member in self.members)
+            raise ActorLost(f"no {self.name} is left ({self.care.budget}: {self.care.restarts}; {fates})")
         if key is None:
             return min(self.healthy, key=lambda member: (member.load, member.calls), default=None)
         first = zlib.crc32(key.encode()) % len(self.members)

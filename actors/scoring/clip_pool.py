@@ -122,7 +122,7 @@ class ClipPool:
         """The reply of the scene's own actor, or of another while that one is away."""
         ask = self.supervisor.attempts(self.settings.attempts).wraps(self._gatherer.ask)
         try:
-            return await ask(request, self.settings.start_timeout_s, key="\n".join(request.frames))
+            return await ask(request, "\n".join(request.frames))
         except LOSSES as error:
             raise ClipFailed(error.reason, str(error)) from error
 

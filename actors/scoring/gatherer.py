@@ -39,14 +39,14 @@ class Gatherer(Generic[Asked, Reply]):
         self._lanes: list[_Lane[Asked, Reply]] = [_Lane(member, calls) for member in pool.members]
         self._open: set[asyncio.Future[Reply]] = set()
 
-    async def ask(self, request: Asked, timeout_s: float, key: str | None = None) -> Reply:
-        """The reply of one member (see `Supervisor.choose`); `timeout_s` bounds the wait for a member, `call` the rest.
+    async def ask(self, request: Asked, key: str | None = None) -> Reply:
+        """The reply of one member, chosen as `Supervisor.choose` does; waits for one that is being started again.
 
         Raises:
             ActorLost, ActorTimeout: it did not answer; another may, unless the pool is exhausted.
             Exception: what `call` raised.
         """
-        member = await self.pool.choose(timeout_s, key)
+        member = await self.pool.choose(self.pool.care.start_timeout_s, key)
         lane = self._lanes[member.index]
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._open.add(future)

@@ -32,7 +32,7 @@ class JudgeEngines:
     def __init__(self, settings: JudgeSettings, folder: str, options: ActorOptions, counts: Counts) -> None:
         """Use `start` instead."""
         decisive = settings.model_dump(include={"model", "revision", "temperature", "seed", "max_tokens", "dtype"})
-        self.identity, self._timeout_s = json.dumps({"vllm": folder} | decisive), settings.timeout_s
+        self.identity, self.timeout_s = json.dumps({"vllm": folder} | decisive), settings.timeout_s
         self.slots = math.ceil(settings.max_concurrent * settings.engines * (1.0 + QUEUED))
         self.prompt_tokens = self.cached_tokens = 0
         """Tokens of all prompts so far, and how many of them the prefix caches served."""
@@ -70,7 +70,7 @@ class JudgeEngines:
     async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
         """The reply of the engine with the least to do; waits for one to come back when all are lost."""
         try:
-            reply = await self._gatherer.ask(SheetRequest(request.messages(complaint), request.schema), self._timeout_s)
+            reply = await self._gatherer.ask(SheetRequest(request.messages(complaint), request.schema))
         except LOSSES as error:
             failed = JudgeFailed if self.engines.exhausted else AttemptFailed
             raise failed("actor_lost", str(error)) from error
@@ -83,7 +83,7 @@ class JudgeEngines:
         await self._gatherer.close()
 
     async def _call(self, engine: Supervised, requests: list[SheetRequest]) -> AsyncIterator[tuple[int, SheetReply]]:
-        async for position, reply in engine.stream(self._timeout_s, "replies", requests):
+        async for position, reply in engine.stream(self.timeout_s, "replies", requests):
             self.prompt_tokens += reply.prompt_tokens
             self.cached_tokens += reply.cached_tokens
             yield position, reply
