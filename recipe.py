@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncSettings, WarmStartSettings
 from cluster.settings import ClusterSettings
 from data.settings import DataSettings
 from evaluation.settings import EvaluationSettings
-from extension import explain
-from policies.settings import AlgorithmSettings, PolicySettings
+from extension import explain, made
+from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
 
@@ -38,8 +38,8 @@ class Recipe(BaseModel):
     """The driving questions."""
     policy: PolicySettings = PolicySettings()
     """The model that learns."""
-    algorithm: AlgorithmSettings = AlgorithmSettings()
-    """The loss."""
+    algorithm: AlgorithmSettings = Field(AlgorithmSettings(), validate_default=True)
+    """What rewards become, and the loss."""
     rollout: RolloutSettings = RolloutSettings()
     """The engines that sample."""
     reward: RewardSettings = RewardSettings()
@@ -62,6 +62,13 @@ class Recipe(BaseModel):
         """The most images of a prompt: those of six cameras, or BDD-OIA's frames of one."""
         return self.data.frames if self.data.source == "bdd_oia" else self.policy.images_per_prompt
 
+    @field_validator("algorithm")
+    @classmethod
+    def _complete_options(cls, given: AlgorithmSettings) -> AlgorithmSettings:
+        """The same with every option of its class, so that the recipe that is kept says what was trained with."""
+        algorithm = _algorithm(given)
+        return AlgorithmSettings(name=given.name, options=algorithm.settings.model_dump(mode="json"))
+
     @model_validator(mode="after")
     def _check_adapters(self) -> Self:
         if self.rollout.adapters == "merged":
@@ -77,12 +84,18 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        if self.rollout.group_size == 1 and self.algorithm.compares_group:
+        if self.rollout.group_size == 1 and _algorithm(self.algorithm).compares_group:
             raise ValueError(
-                f"rollout.group_size=1 leaves algorithm.advantage={self.algorithm.advantage} nothing to compare: set "
+                f"rollout.group_size=1 leaves algorithm.name={self.algorithm.name} nothing to compare: set "
                 "rollout.group_size to 2 or more, or algorithm.name to ppo or reinforce_pp"
             )
         return self
+
+
+def _algorithm(settings: AlgorithmSettings) -> Any:
+    """As `policies.algorithms.registry.make_algorithm`, without its import."""
+    name, options = settings.name, settings.options
+    return made(name, options, ALGORITHMS, ALGORITHM, "algorithm.name", "algorithm.options")
 
 
 def load_recipe(arguments: list[str]) -> Recipe:

@@ -12,6 +12,7 @@ from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_arguments
 from evaluation.pages.page import REPORT_FILE
 from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
+from policies.algorithms.registry import make_algorithm
 from recipe import Recipe, RecipeError, load_stages
 
 
@@ -30,7 +31,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
     options = parse_arguments(script, description, arguments, example="tiny_a2c" if critic else "tiny")
     recipes = load_stages(options.given)
     for recipe in recipes:
-        if recipe.algorithm.has_critic != critic:
+        if make_algorithm(recipe.algorithm).has_critic != critic:
             other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
     for recipe in recipes:
@@ -46,13 +47,13 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
 def _run(recipe: Recipe) -> bool:
     """Whether all steps were taken."""
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
-    from actors.training import prepare, train_grpo
+    from actors.training import prepare, run_reinforcement
 
     plan = resource_plan(recipe)
     run = prepare(recipe)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
-        complete = asyncio.run(train_grpo(run, placement.options))
+        complete = asyncio.run(run_reinforcement(run, placement.options))
         placement.release()
     return complete
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,17 @@ from safetensors.torch import load_file
 
 from actors.checkpoint import RunState, load_checkpoint, save_checkpoint
 from actors.errors import TooManySkipped
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
-from actors.learning.learner import Learner
+from actors.warm_start import demonstrations
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse
+from policies.model import load_processor
+from policies.prompt import PromptEncoder
 from policies.source import policy_source
+from recipe import Recipe
+from tests.algorithms import algorithm
 from tests.integration.conftest import MakeRecipe, any_node
 
 CORPUS = list(driving_text())
@@ -31,15 +37,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("learner")
 
 
-async def some_groups(learners: LearnerGroup, cache: Path) -> list[TrainingGroup]:
+def encoder(recipe: Recipe, source: str) -> PromptEncoder:
+    return PromptEncoder(load_processor(source, recipe.policy), recipe.policy)
+
+
+async def update(
+    learners: LearnerGroup, groups: list[TrainingGroup], lr: float = 1e-3, **options: Any
+) -> dict[str, float]:
+    """One step by GRPO, without a KL where none is asked for."""
+    (portion,) = learners.portions(groups)
+    return await learners.update(portion, algorithm(**{"kl_beta": 0.0, **options}), lr)
+
+
+def some_groups(recipe: Recipe, source: str, cache: Path) -> list[TrainingGroup]:
     """Three groups, so that two ranks get unequal shares; two responses each with opposite advantages."""
     samples = rendered_samples(cache / "scenes", 3, seed=0)[:3]
-    groups = await learners.demonstrations(samples)
+    groups = demonstrations(encoder(recipe, source), samples)
     made = []
     for group in groups:
         answer = group.responses[0].token_ids
-        good = TrainingResponse(answer, (-1.0,) * len(answer), advantages=(1.0,) * len(answer))
-        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), advantages=(-1.0,) * len(answer))
+        good = TrainingResponse(answer, (-1.0,) * len(answer), credits=(1.0,) * len(answer))
+        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), credits=(-1.0,) * len(answer))
         made.append(TrainingGroup(group.images, group.prompt_ids, (good, bad)))
     return made
 
@@ -47,13 +65,15 @@ async def some_groups(learners: LearnerGroup, cache: Path) -> list[TrainingGroup
 def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides: str) -> dict[str, torch.Tensor]:
     recipe = make("learner.lr=1e-3", "algorithm.kl_beta=0.05", "learner.threads=1", *overrides)
 
+    source = policy_source(recipe.policy, cache, 0, CORPUS)
+
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        groups = await some_groups(learners, cache)
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        groups = some_groups(recipe, source, cache)
         await learners.all("freeze_reference")
         first = torch.tensor(sum(await learners.log_probs(groups), []))
         for _ in range(2):
-            metrics = await learners.update(groups, "policy", lr=1e-3)
+            metrics = await update(learners, groups, kl_beta=0.05)
         assert metrics["kl"] > 0
         assert metrics["grad_norm"] > 0
         now, reference = await learners.log_probs(groups), await learners.log_probs(groups, reference=True)
@@ -67,14 +87,14 @@ def weights_after_two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides
     return load_file(out / "model.safetensors")
 
 
-def shared_memory_files(learner: Learner) -> list[str]:
+def shared_memory_files(learner: DeepSpeedLearner) -> list[str]:
     """What DeepSpeed keeps under a name in shared memory for this learner; it would outlive the processes."""
     return [file.name for file in Path("/dev/shm").glob(f"deepspeed_*_{os.environ['MASTER_PORT']}_*")]
 
 
 @pytest.fixture(scope="module")
 def one_rank(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, torch.Tensor]:
-    from recipe import Recipe, load_recipe
+    from recipe import load_recipe
     from tests.integration.conftest import ROOT, SMALL
 
     def make(*overrides: str) -> Recipe:
@@ -111,13 +131,15 @@ def test_two_steps_lead_to_the_same_weights(
 def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) -> None:
     recipe = small_recipe()
 
+    source = policy_source(recipe.policy, cache, 0, CORPUS)
+
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        groups = await some_groups(learners, cache)
-        await learners.update(groups, "policy", lr=1e-3)
-        learners.sequence -= 1
-        with pytest.raises(Exception, match="step 1 was already applied"):
-            await learners.update(groups, "policy", lr=1e-3)
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        groups = some_groups(recipe, source, cache)
+        await update(learners, groups)
+        learners.sequence -= 2
+        with pytest.raises(Exception, match="call 1 was already applied"):
+            await update(learners, groups)
         learners.stop()
 
     asyncio.run(run())
@@ -129,27 +151,29 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_on_any_rank_and_its_bat
 ) -> None:
     recipe = small_recipe("learner.max_skipped=2", *overrides)
 
+    source = policy_source(recipe.policy, cache, 0, CORPUS)
+
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        good = await some_groups(learners, cache)
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        good = some_groups(recipe, source, cache)
         before = await learners.log_probs(good)
         token_ids = good[0].responses[0].token_ids
-        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), advantages=(float("nan"),) * len(token_ids))
+        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), credits=(float("nan"),) * len(token_ids))
         groups = [TrainingGroup(good[0].images, good[0].prompt_ids, (poisoned,)), *good[1:]]
-        metrics = await learners.update(groups, "policy", lr=1e-3)
+        metrics = await update(learners, groups)
         assert metrics["skipped"] == 1.0
         assert await learners.log_probs(good) == before
         folder = Path(recipe.run.root) / recipe.run.name / "skipped"
-        assert [path.name for path in folder.iterdir()] == ["update_000001.json"]
+        assert [path.name for path in folder.iterdir()] == ["update_000002.json"]
         with pytest.raises(TooManySkipped, match="2 updates in a row"):
-            await learners.update(groups, "policy", lr=1e-3)
+            await update(learners, groups)
         learners.stop()
 
-        again = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        await again.update(groups, "policy", lr=1e-3)
-        await again.update(good, "policy", lr=1e-3)
-        clean = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        await clean.update(good, "policy", lr=1e-3)
+        again = await LearnerGroup.start(recipe, source, any_node)
+        await update(again, groups)
+        await update(again, good)
+        clean = await LearnerGroup.start(recipe, source, any_node)
+        await update(clean, good)
         for ours, theirs in zip(await again.log_probs(good), await clean.log_probs(good), strict=True):
             assert ours == pytest.approx(theirs, abs=1e-6)
         again.stop()
@@ -164,19 +188,21 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
 ) -> None:
     recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", "learner.threads=1", f"policy.lora={lora}")
 
+    source = policy_source(recipe.policy, cache, 0, CORPUS)
+
     async def run() -> None:
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        groups = await some_groups(learners, cache)
-        await learners.update(groups, "policy", lr=1e-3)
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        groups = some_groups(recipe, source, cache)
+        await update(learners, groups)
         (tmp_path / "saved").mkdir()
         await learners.save(tmp_path / "saved")
-        await learners.update(groups, "policy", lr=1e-3)
+        await update(learners, groups)
         expected = await learners.log_probs(groups)
         learners.stop()
 
-        resumed = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
+        resumed = await LearnerGroup.start(recipe, source, any_node)
         await resumed.load(tmp_path / "saved")
-        await resumed.update(groups, "policy", lr=1e-3)
+        await update(resumed, groups)
         found = await resumed.log_probs(groups)
         resumed.stop()
         for ours, theirs in zip(found, expected, strict=True):
@@ -193,13 +219,14 @@ def test_a_rank_without_images_keeps_step_with_one_that_has_some(
 
     async def after_an_update(ranks: int) -> list[list[float]]:
         recipe = small_recipe(f"learner.ranks={ranks}", f"learner.zero_stage={stage}", "learner.threads=1")
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        seeing = (await some_groups(learners, cache))[0]
+        source = policy_source(recipe.policy, cache, 0, CORPUS)
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        seeing = some_groups(recipe, source, cache)[0]
         (sample,) = rendered_samples(cache / "scenes", 3, seed=0)[:1]
-        (blind,) = await learners.demonstrations([replace(sample, images={})])
+        (blind,) = demonstrations(encoder(recipe, source), [replace(sample, images={})])
         assert blind.images == ()
         groups = [seeing, replace(blind, responses=seeing.responses)]
-        await learners.update(groups, "policy", lr=1e-3)
+        await update(learners, groups)
         found = await learners.log_probs(groups)
         learners.stop()
         return found
@@ -225,17 +252,17 @@ def test_a_checkpoint_goes_on_under_another_number_of_ranks(
         writers = small_recipe(f"learner.ranks={wrote}", *overrides)
         source = policy_source(writers.policy, cache, 0, CORPUS)
         learners = await LearnerGroup.start(writers, source, any_node)
-        groups = await some_groups(learners, cache)
-        await learners.update(groups, "policy", lr=1e-3)
+        groups = some_groups(writers, source, cache)
+        await update(learners, groups)
         await save_checkpoint(tmp_path, RunState(1, 5, wrote), learners)
-        await learners.update(groups, "policy", lr=1e-3)
+        await update(learners, groups)
         expected = await learners.log_probs(groups)
         learners.stop()
 
         readers = small_recipe(f"learner.ranks={reads}", *overrides)
         resumed = await LearnerGroup.start(readers, source, any_node)
         assert await load_checkpoint(tmp_path, 1, resumed) == RunState(1, 5, reads)
-        await resumed.update(groups, "policy", lr=1e-3)
+        await update(resumed, groups)
         found = await resumed.log_probs(groups)
         resumed.stop()
         for ours, theirs in zip(found, expected, strict=True):
@@ -251,9 +278,10 @@ def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
     async def after_an_update(micro_batch_groups: int) -> list[list[float]]:
         precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}", "learner.threads=1")
         recipe = small_recipe(f"learner.micro_batch_groups={micro_batch_groups}", *precision)
-        learners = await LearnerGroup.start(recipe, policy_source(recipe.policy, cache, 0, CORPUS), any_node)
-        groups = await some_groups(learners, cache)
-        metrics = await learners.update(groups, "policy", lr=1e-3)
+        source = policy_source(recipe.policy, cache, 0, CORPUS)
+        learners = await LearnerGroup.start(recipe, source, any_node)
+        groups = some_groups(recipe, source, cache)
+        metrics = await update(learners, groups)
         assert metrics["grad_norm"] > 0
         found = await learners.log_probs(groups)
         learners.stop()
@@ -273,10 +301,10 @@ def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, 
 
     async def run() -> tuple[list[list[float]], list[list[float]]]:
         learners = await LearnerGroup.start(recipe, source, any_node)
-        groups = await some_groups(learners, cache)
+        groups = some_groups(recipe, source, cache)
         await learners.all("freeze_reference")
         for _ in range(3):
-            await learners.update(groups, "policy", lr=1e-2)
+            await update(learners, groups, lr=1e-2, kl_beta=0.05)
         await learners.export(tmp_path / "merged")
         adapted = await learners.log_probs(groups)
         learners.stop()
