@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format doctor
+.PHONY: help setup demo test test-processors lint format doctor
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with everything pinned; does nothing when it is up to date.
 	@./setup.sh
@@ -21,6 +21,9 @@ lint: setup ## Check style and types.
 
 test: lint ## Check style and types, then run every test (about half an hour on two cores).
 	@$(PYTHON_IN_VENV) -m pytest
+
+test-processors: setup ## Run the numerical and engine tests under every kernel path of this processor (hours).
+	@$(PYTHON_IN_VENV) -m tests.processors
 
 format: setup ## Rewrite the code in the house style.
 	@$(PYTHON_IN_VENV) -m ruff check --fix .

@@ -15,12 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncSettings, WarmStartSettings
 from cluster.settings import ClusterSettings
-from data.settings import DataSettings
+from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
 from extension import explain, made
 from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
+
+NAMED = {"data": "source", "algorithm": "name"}
+"""Part of the recipe to the key that names a class, whose options stand beside it as `options`."""
+MOVED = {f"data.{key}": f"data.options.{key}" for key in OLD_OPTIONS}
+"""Keys of older recipes, and where they are now."""
 
 
 class RecipeError(ValueError):
@@ -56,11 +61,6 @@ class Recipe(BaseModel):
     """The Ray cluster."""
     serve: ServeSettings = ServeSettings()
     """The policy endpoint."""
-
-    @property
-    def images_per_prompt(self) -> int:
-        """The most images of a prompt: those of six cameras, or BDD-OIA's frames of one."""
-        return self.data.frames if self.data.source == "bdd_oia" else self.policy.images_per_prompt
 
     @field_validator("algorithm")
     @classmethod
@@ -134,11 +134,14 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
     recipes: list[Recipe] = []
     for number, stage in enumerate(stages, start=1):
         own = copy.deepcopy(tree)
+        _forget_options(own, stage)
         for dotted, value in stage.items():
             if dotted != "name":
                 _set(own, dotted, value, f"{path}: stage {number}")
-        for override in arguments[1:]:
-            _apply_override(own, override)
+        overrides = [(override, *_parsed(override)) for override in arguments[1:]]
+        _forget_options(own, {dotted: value for _, dotted, value in overrides})
+        for override, dotted, value in overrides:
+            _set(own, dotted, value, f"override {override!r}")
         if "name" in stage and isinstance(own.get("run"), dict):
             own["run"]["name"] = f"{own['run'].get('name')}-{number}-{stage['name']}"
         if recipes:
@@ -185,7 +188,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
-    return tree
+    try:
+        return tree | ({"data": with_moved_options(tree["data"])} if isinstance(tree.get("data"), dict) else {})
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
 
 
 def _with_base(path: Path, tree: dict[str, Any], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -200,7 +206,9 @@ def _with_base(path: Path, tree: dict[str, Any], seen: tuple[Path, ...] = ()) ->
         raise RecipeError(f"{path}: base {name} leads back to itself")
     if not base.is_file():
         raise RecipeError(f"{path}: base {name} does not exist (looked for {base})")
-    return _laid_over(_with_base(base, _read_yaml(base), (*seen, path.resolve())), tree)
+    below = _with_base(base, _read_yaml(base), (*seen, path.resolve()))
+    _forget_options(below, {f"{part}.{key}": value for part, held in tree.items() for key, value in _members(held)})
+    return _laid_over(below, tree)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -221,19 +229,31 @@ def _stages(path: Path, stages: Any) -> list[dict[str, Any]]:
     return stages
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _members(held: Any) -> list[tuple[str, Any]]:
+    return list(held.items()) if isinstance(held, dict) else []
+
+
+def _forget_options(tree: dict[str, Any], above: dict[str, Any]) -> None:
+    """Options belong to the class that is named beside them: where what comes above names another, they go."""
+    for part, key in NAMED.items():
+        own, default = tree.get(part), getattr(Recipe.model_fields[part].default, key)
+        if isinstance(own, dict) and above.get(f"{part}.{key}", own.get(key, default)) != own.get(key, default):
+            own.pop("options", None)
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    """The dotted key of an override and its value."""
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
         raise RecipeError(f"override {override!r} must look like part.key=value")
     try:
-        value = yaml.load(text, _UniqueKeyLoader)
+        return dotted, yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError:
         raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
-    _set(tree, dotted, value, f"override {override!r}")
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:
-    *parents, leaf = dotted.split(".")
+    *parents, leaf = MOVED.get(dotted, dotted).split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
         if child is None:

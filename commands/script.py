@@ -14,7 +14,6 @@ from actors.errors import (
     ActorTimeout,
     CheckpointError,
     LearnerError,
-    ProvenanceError,
     RunFolderError,
     SyncError,
     TooManyMasked,
@@ -22,17 +21,18 @@ from actors.errors import (
 )
 from cluster.errors import PlacementError, PlanError, SessionError
 from data.errors import DataError
+from extension import ExtensionError
 from policies.errors import BudgetError, PolicyError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError
 
 UNUSABLE = (
     RecipeError,
+    ExtensionError,
     DataError,
     PolicyError,
     RewardError,
     RunFolderError,
-    ProvenanceError,
     PlanError,
     PlacementError,
     SessionError,

@@ -14,11 +14,7 @@ VALUE_HEAD = "value_head"
 
 
 def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
-    """DeepSpeed's configuration; a step comes when the learner says so.
-
-    Without ZeRO the learner gathers the ranks' gradients itself before it, since DeepSpeed would apply one that is not
-    finite.
-    """
+    """DeepSpeed's configuration; the learner says itself when what was accumulated is whole."""
     zero: dict[str, Any] = {"stage": settings.zero_stage}
     if settings.zero_stage == 3:
         zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}
@@ -27,7 +23,6 @@ def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": settings.zero_stage == 0,
         "gradient_clipping": settings.max_grad_norm,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,

@@ -189,6 +189,7 @@ class DeepSpeedLearner:
         self._take(sequence)
         share, known = self._held[batch.index] if isinstance(batch, Held) else (batch, [])
         self.engine.train()
+        self.engine.set_gradient_accumulation_boundary(False)
         gathered = Gathered()
         real = len(share.micro_batches) - share.filler
         for index, groups in enumerate(share.micro_batches):
@@ -208,6 +209,7 @@ class DeepSpeedLearner:
         for group in self.engine.optimizer.param_groups:
             head = group.get("name") == VALUE_HEAD and self.settings.value_lr is not None
             group["lr"] = self.settings.value_lr if head else optimizer.lr
+        self._gather()
         norm = self._step()
         self._waiting = False
         return Stepped(norm, math.isfinite(norm))
@@ -217,26 +219,26 @@ class DeepSpeedLearner:
             raise LearnerError(f"call {sequence} was already applied (the last one was {self.applied})")
         self.applied = sequence
 
+    def _gather(self) -> None:
+        """Make the gradient that the ranks have accumulated that of all of them."""
+        self.engine.set_gradient_accumulation_boundary(True)
+        if self.settings.zero_stage >= 2:  # which reduce with every backward pass
+            self.engine.optimizer.finalize_gradient_accumulation_boundary()
+        else:
+            self.engine.allreduce_gradients()
+
     def _step(self) -> float:
         """Apply the gathered gradient if it is finite; its norm before clipping (infinite: nothing was applied)."""
-        if self.settings.zero_stage > 0:
+        if self.settings.zero_stage > 0 or self.policy_settings.dtype == "bfloat16":
             self.engine.step()  # DeepSpeed's own optimizers look before they step
             return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.inf
-        self.engine.set_gradient_accumulation_boundary(True)
-        self.engine.allreduce_gradients()
-        norm = math.nan
-        if self.policy_settings.dtype == "float32":  # here DeepSpeed would clip by a norm that is not finite
-            gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
-            norm = float(torch.nn.utils.get_total_norm(gradients))
-            if not math.isfinite(norm):
-                self.engine.zero_grad()
-                self.engine.set_gradient_accumulation_boundary(False)
-                return math.inf
+        # Here DeepSpeed would clip by a norm that is not finite, and does not tell it.
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.policy.parameters() if p.grad is not None]))
+        if not math.isfinite(norm):
+            self.engine.zero_grad()
+            return math.inf
         self.engine.step()
-        self.engine.set_gradient_accumulation_boundary(False)
-        if self.policy_settings.dtype == "float32":
-            return norm
-        return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.inf
+        return norm
 
     def _loss(self, groups: list[TrainingGroup], known: Known | None, loss: Loss, counts: GlobalCounts) -> LossResult:
         batch = self.packed(groups)

@@ -15,6 +15,7 @@ from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
 from actors.rollout.vllm_engine import VllmEngine, engine_environment
 from actors.settings import RolloutSettings
 from actors.waiting import ActorOptions, stream, within
+from data.formats.format import images_per_prompt
 from data.sample import DrivingSample
 from recipe import Recipe
 
@@ -50,7 +51,7 @@ class EnginePool:
             ActorTimeout, ActorLost: an engine did not come up.
         """
         # Also what is measured beside the training may show six cameras.
-        most = max(recipe.images_per_prompt, recipe.policy.images_per_prompt)
+        most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
         settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
         chosen = engine_class or engine_class_of(settings.backend)
         environment = {"env_vars": engine_environment(settings)}

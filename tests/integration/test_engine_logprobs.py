@@ -84,13 +84,12 @@ def compare(family: str, scratch: Path) -> float:
 def gaps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     environ = os.environ | engine_environment(SETTINGS) | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", str(tmp_path_factory.mktemp("models"))]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=540)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", BUILDERS)
 def test_engine_and_learner_agree(gaps: dict[str, float], family: str) -> None:
     assert gaps[family] < 1e-4

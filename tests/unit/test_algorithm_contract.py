@@ -142,8 +142,8 @@ def test_it_reads_what_it_declares_and_nothing_else_of_the_model(name: str) -> N
     method.advantages(needed, 0.1, alone)
     for field, declared in (("reference_logprobs_R_T", in_reward), ("values_R_T", method.has_critic)):
         if declared:
+            lacking: dict[str, Any] = {field: None}
             with pytest.raises((AssertionError, TypeError)):
-                lacking: dict[str, Any] = {field: None}
                 method.advantages(replace(needed, **lacking), 0.1, alone)
     if not method.over_batch:
         assert torch.equal(method.advantages(rows, 0.1, alone).advantages_R_T, rows.credits_R_T)

@@ -13,6 +13,7 @@ import pytest
 
 from cluster import doctor, torchvision_cpu
 from cluster.doctor import GIB, Finding
+from tests.processors import ROOT, TESTS, paths
 
 
 def nowhere(name: str) -> None:
@@ -45,6 +46,41 @@ def test_a_compiler_needs_both_its_names() -> None:
     only_gpp = doctor.check_compiler(lambda name: "/usr/bin/g++" if name == "g++" else None)
     assert (only_gpp.state, only_gpp.found) == ("missing", "no c++ on the PATH")
     assert doctor.check_compiler(lambda name: f"/usr/bin/{name}").state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("features", "state", "said"),
+    [
+        ({"avx2": True}, "ok", "float32 by AVX2, bfloat16 by conversion to float32"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": True}, "ok", "AVX-512, bfloat16 by AVX512-BF16 instructions"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": True, "amx_tile": True}, "ok", "bfloat16 by AMX tiles"),
+        ({"sse4_2": True}, "missing", "without AVX2"),
+    ],
+)
+def test_the_kernels_of_the_processor_are_named(features: dict[str, bool], state: str, said: str) -> None:
+    finding = doctor.check_processor("x86_64", features, {})
+    assert finding.state == state
+    assert said in finding.found
+
+
+def test_kernels_that_a_variable_chooses_are_noted() -> None:
+    finding = doctor.check_processor("x86_64", {"avx2": True}, {"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    assert (finding.state, finding.advice.split()[0]) == ("note", "ONEDNN_MAX_CPU_ISA=AVX2")
+
+
+def test_another_architecture_is_noted_as_untested() -> None:
+    assert doctor.check_processor("aarch64", {}, {}).state == "note"
+
+
+def test_every_kernel_path_of_the_processor_is_tested_and_no_other() -> None:
+    amx = {"avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16", "amx_tile", "amx_bf16"}
+    assert len(paths(amx)) == 12
+    assert len(paths(amx - {"amx_tile"})) == 9
+    assert paths({"avx2"}) == [
+        {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    ]
+    assert all((ROOT / name).is_file() for name in TESTS)
 
 
 def test_a_missing_make_is_only_a_note() -> None:
@@ -163,7 +199,7 @@ def imports_with_hook(folder: Path) -> subprocess.CompletedProcess[str]:
     )
     # -S: without this environment's own .pth files, one of which may have installed the hook already.
     command = [sys.executable, "-S", "-c", "; ".join(lines)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def test_the_hook_declares_the_operators_of_a_cuda_torchvision_beside_a_cpu_torch(tmp_path: Path) -> None:

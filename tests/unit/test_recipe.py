@@ -110,7 +110,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, overr
         ("learner.lr=fast", "learner.lr: Input should be a valid number"),
         ("rollout.engines=0", "rollout.engines: Input should be greater than or equal to 1"),
         ("run.steps=2.5", "run.steps: Input should be a valid integer"),
-        ("data.source=drivlm", "data.source: Input should be 'rendered', 'jsonl', 'drivelm', "),
+        ("data.source=[drivelm]", "data.source: Input should be a valid string"),
+        ("data.options=[a]", "data.options: Input should be a valid dictionary"),
+        ("data.anotations=a.json", "unknown key data.anotations (did you mean options?)"),
         ("run=3", "run: Input should be a valid dictionary"),
         ("reward.routes=[{}]", "reward.routes.0.scorers is missing"),
     ],
@@ -177,7 +179,7 @@ def test_a_stage_begins_with_the_policy_that_the_stage_before_it_left(tmp_path: 
     path.write_text(STAGED)
     first, second = load_stages([str(path), "rollout.group_size=4"])
     assert (first.run.name, second.run.name) == ("three-1-describe", "three-2-decide")
-    assert (first.data.questions, second.data.questions) == ("describe", "drivelm")
+    assert (first.data.options, second.data.options) == ({"questions": "describe"}, {})
     assert (first.run.steps, second.run.steps) == (5, 9)
     assert (first.policy.model, second.policy.model) == ("tiny", "/runs/three-1-describe/policy")
     assert first.rollout.group_size == second.rollout.group_size == 4

@@ -17,12 +17,14 @@ from mypy.traverser import NameAndMemberCollector
 from mypy.types import Instance, Type, TypeVarType, UnionType, get_proper_type
 from pydantic import BaseModel
 
+from data.formats.format import FORMATS, format_class
 from policies.settings import ALGORITHMS
 from recipe import Recipe
 from tests.algorithms import algorithm
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("data", "rewards", "evaluation", "policies", "actors", "cluster", "serve")
+WITH_SETTINGS = ("data", "rewards", "evaluation", "policies", "actors", "cluster", "serve")
+PACKAGES = (*WITH_SETTINGS, "commands")
 
 
 def settings_fields(model: type[BaseModel]) -> dict[str, set[str]]:
@@ -83,14 +85,14 @@ def read_of(model: str, reads: set[str]) -> set[str]:
     return {read.rpartition(".")[2] for read in reads if read.rpartition(".")[0] == model}
 
 
+def models_of_formats() -> dict[str, set[str]]:
+    """The options of every dataset, which the recipe holds as a mapping."""
+    return {model: fields for name in FORMATS for model, fields in settings_fields(format_class(name).Settings).items()}
+
+
 @pytest.fixture(scope="module")
 def reads() -> set[str]:
     return attribute_reads(ROOT)
-
-
-def test_every_recipe_key_is_read_by_the_code(reads: set[str]) -> None:
-    missing = unread(settings_fields(Recipe), reads)
-    assert not missing, "no code reads:\n" + "\n".join(missing)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -99,6 +101,11 @@ def test_every_option_of_an_algorithm_is_read_by_the_code(reads: set[str], name:
     model = algorithm(name).Settings
     found = {field for base in model.__mro__ for field in read_of(f"{base.__module__}.{base.__qualname__}", reads)}
     assert not model.model_fields.keys() - found
+
+
+def test_every_recipe_key_and_every_option_of_a_dataset_is_read_by_the_code(reads: set[str]) -> None:
+    missing = unread(settings_fields(Recipe) | models_of_formats(), reads)
+    assert not missing, "no code reads:\n" + "\n".join(missing)
 
 
 @pytest.mark.parametrize(
@@ -128,4 +135,4 @@ def test_a_field_counts_as_read_only_on_its_own_model(tmp_path: Path, code: str,
 
 
 def test_every_settings_model_of_the_house_is_part_of_the_recipe() -> None:
-    assert {name.partition(".")[0] for name in settings_fields(Recipe)} == {*PACKAGES, "recipe"}
+    assert {name.partition(".")[0] for name in settings_fields(Recipe)} == {*WITH_SETTINGS, "recipe"}
