@@ -110,7 +110,7 @@ async def test_one_killed_in_a_call_fails_that_call_and_what_is_asked_again_goes
     async def ask() -> Any:
         return await (await pool.choose(LONG_S, key)).call(LONG_S, next(calls))
 
-    asking = asyncio.create_task(pool.attempts(2)(ask))
+    asking: asyncio.Task[Any] = asyncio.ensure_future(pool.attempts(2)(ask))
     await until((tmp_path / "held").exists)
     doomed.kill()
     assert await asking != doomed.pid

@@ -45,6 +45,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "evaluation.comparison": ("evaluation.suites",),
     "evaluation.construction": ("evaluation.suites",),
     "evaluation.pages": tuple(f"evaluation.{part}" for part in ("suites", "comparison", "construction")),
+    "policies.algorithms": (),
     "actors.sync": (),
     "actors.rollout": ("actors.sync",),
     "actors.record": ("actors.rollout",),
