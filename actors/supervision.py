@@ -24,7 +24,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_any
+from tenacity import AsyncRetrying, retry_if_exception_type
 
 from actors.errors import ActorLost, ActorTimeout
 from actors.waiting import ActorOptions, one_line, stream, within
@@ -321,7 +321,7 @@ class Supervisor:
 
         return AsyncRetrying(
             retry=retry_if_exception_type(LOSSES),
-            stop=stop_any(stop_after_attempt(count), lambda _: self.exhausted),
+            stop=lambda state: state.attempt_number >= count or self.exhausted,
             before_sleep=count_one,
             reraise=True,
         )
