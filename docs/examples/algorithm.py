@@ -1,4 +1,4 @@
-"""An algorithm of a user's, written against the protocol alone: a reward above its group's best half is learnt."""
+"""An algorithm of one's own, from the protocol alone: REINFORCE with the group's median as a baseline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BestHalfSettings(BaseModel):
 
 
 class BestHalf:
-    """REINFORCE with the group's median as a baseline."""
+    """A response of the better half of its group is made likelier, one of the other half less likely."""
 
     Settings = BestHalfSettings
     settings: BestHalfSettings
@@ -39,15 +39,19 @@ class BestHalf:
         self.settings = settings
 
     def reward(self, score: float, length: int, cap: int) -> float:
+        """The score itself."""
         return score
 
     def wants_refill(self, rewards: Sequence[float | None]) -> bool:
+        """Groups stay as they were drawn."""
         return False
 
     def keeps(self, rewards: Sequence[float | None]) -> bool:
+        """Every group is learnt from."""
         return True
 
     def credits(self, group: Sequence[Scored]) -> list[tuple[float, ...] | None]:
+        """Each token of a response has what the response has over the median."""
         known = [one.reward for one in group if one.reward is not None]
         if not known:
             return [None] * len(group)
@@ -55,11 +59,14 @@ class BestHalf:
         return [None if one.reward is None else (strength * (one.reward - middle),) * one.length for one in group]
 
     def advantages(self, rows: Rows, kl_beta: float, total: Total) -> Advantages:
+        """The credits are the advantages already."""
         return Advantages(rows.credits_R_T, metrics={})
 
     def next_kl_beta(self, kl_beta: float, kl: float, responses: int) -> float:
+        """There is no KL."""
         return kl_beta
 
     def loss(self, seen: PolicyLossInput, counts: GlobalCounts) -> LossResult:
+        """-A log pi, the mean over the responses of the mean over their tokens."""
         loss = aggregate(-seen.advantages_R_T * seen.logprobs_R_T, seen.mask_R_T, "seq-mean", counts)
         return LossResult(loss, token_sums={}, maxima={})
