@@ -25,13 +25,14 @@ class ExtensionError(ValueError):
     """A name or an option that no class answers to; one sentence with the setting, the known names and the nearest."""
 
 
-def resolve(name: str, built_in: Mapping[str, str], protocol: type, setting: str) -> type[Any]:
+def resolve(name: str, built_in: Mapping[str, str], protocol: type | str, setting: str) -> type[Any]:
     """The class of a name.
 
     Args:
         name: a key of `built_in`, or `module:Class`, which is imported.
         built_in: name to `module:Class`; a module is imported only when its name is asked for.
-        protocol: what the class must have: every public method and attribute of this `typing.Protocol`.
+        protocol: what the class must have: every public method and attribute of this `typing.Protocol`, which may be
+            named as `module:Class`, for callers that must not import it.
         setting: the recipe key or flag that holds the name, for messages.
 
     Raises:
@@ -52,12 +53,28 @@ def resolve(name: str, built_in: Mapping[str, str], protocol: type, setting: str
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         hint = nearest(class_name, classes)
         raise ExtensionError(f"{setting}={name}: {module_name} has no class {class_name!r} ({hint})")
-    if lacking := missing_members(found, protocol):
-        where = f"{protocol.__module__.replace('.', '/')}.py"
-        raise ExtensionError(
-            f"{setting}={name}: {class_name} lacks {', '.join(lacking)} of {protocol.__name__} ({where})"
-        )
+    asked = _imported(protocol) if isinstance(protocol, str) else protocol
+    if lacking := missing_members(found, asked):
+        where = f"{asked.__module__.replace('.', '/')}.py"
+        raise ExtensionError(f"{setting}={name}: {class_name} lacks {', '.join(lacking)} of {asked.__name__} ({where})")
     return found
+
+
+def made(
+    name: str,
+    options: Mapping[str, Any],
+    built_in: Mapping[str, str],
+    protocol: type | str,
+    setting: str,
+    place: str,
+) -> Any:
+    """An object of a name's class, made of its `Settings`; the arguments are those of `resolve` and `validated`.
+
+    Raises:
+        ExtensionError: as these.
+    """
+    found: Any = resolve(name, built_in, protocol, setting)
+    return found(validated(found.Settings, options, place))
 
 
 def missing_members(candidate: type, protocol: type) -> list[str]:
@@ -115,6 +132,8 @@ def explain(item: Any, model: type[BaseModel], place: str = "") -> str:
     if item["type"] == "missing":
         return f"{dotted} is missing"
     if item["type"] == "value_error":  # a rule over several fields, whose sentence names them
+        if isinstance(item["ctx"]["error"], ExtensionError):
+            return str(item["ctx"]["error"])  # which names its key itself
         return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
     return f"{dotted}: {item['msg']} (got {reprlib.repr(item['input'])})"
 
@@ -201,6 +220,11 @@ def _without_none(annotation: Any) -> Any:
     """`Path | None` as `Path`; anything else as it is."""
     rest = [part for part in get_args(annotation) if part is not type(None)]
     return rest[0] if type(None) in get_args(annotation) and len(rest) == 1 else annotation
+
+
+def _imported(name: str) -> Any:
+    module, _, member = name.partition(":")
+    return getattr(importlib.import_module(module), member)
 
 
 def _keys_at(model: Any, parents: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from actors.settings import (
     VLLM_ONCE,
@@ -26,12 +26,12 @@ from actors.settings import (
 from cluster.settings import ClusterSettings
 from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
-from extension import explain
-from policies.settings import AlgorithmSettings, PolicySettings
+from extension import explain, made
+from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
 
-NAMED = {"data": "source", "rollout": "backend", "sync": "transport"}
+NAMED = {"data": "source", "algorithm": "name", "rollout": "backend", "sync": "transport"}
 """Part of the recipe to the key that names a class, whose options stand beside it as `options`."""
 MOVED = {
     **{f"data.{key}": f"data.options.{key}" for key in OLD_OPTIONS},
@@ -58,8 +58,8 @@ class Recipe(BaseModel):
     """The driving questions."""
     policy: PolicySettings = PolicySettings()
     """The model that learns."""
-    algorithm: AlgorithmSettings = AlgorithmSettings()
-    """The loss."""
+    algorithm: AlgorithmSettings = Field(AlgorithmSettings(), validate_default=True)
+    """What rewards become, and the loss."""
     rollout: RolloutSettings = RolloutSettings()
     """The engines that sample."""
     reward: RewardSettings = RewardSettings()
@@ -77,6 +77,13 @@ class Recipe(BaseModel):
     serve: ServeSettings = ServeSettings()
     """The policy endpoint."""
 
+    @field_validator("algorithm")
+    @classmethod
+    def _complete_options(cls, given: AlgorithmSettings) -> AlgorithmSettings:
+        """The same with every option of its class, so that the recipe that is kept says what was trained with."""
+        algorithm = _algorithm(given)
+        return AlgorithmSettings(name=given.name, options=algorithm.settings.model_dump(mode="json"))
+
     @model_validator(mode="after")
     def _check_adapters(self) -> Self:
         if self.rollout.adapters == "merged":
@@ -90,12 +97,18 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        if self.rollout.group_size == 1 and self.algorithm.compares_group:
+        if self.rollout.group_size == 1 and _algorithm(self.algorithm).compares_group:
             raise ValueError(
-                f"rollout.group_size=1 leaves algorithm.advantage={self.algorithm.advantage} nothing to compare: set "
+                f"rollout.group_size=1 leaves algorithm.name={self.algorithm.name} nothing to compare: set "
                 "rollout.group_size to 2 or more, or algorithm.name to ppo or reinforce_pp"
             )
         return self
+
+
+def _algorithm(settings: AlgorithmSettings) -> Any:
+    """As `policies.algorithms.registry.make_algorithm`, without its import."""
+    name, options = settings.name, settings.options
+    return made(name, options, ALGORITHMS, ALGORITHM, "algorithm.name", "algorithm.options")
 
 
 def load_recipe(arguments: list[str]) -> Recipe:

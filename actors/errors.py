@@ -1,6 +1,8 @@
-"""What can go wrong with a run, its actors and its folders; told by the scripts as one sentence. Imports nothing."""
+"""What can go wrong with a run, its actors and its folders; told by the scripts as one sentence."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class TooManyMasked(RuntimeError):
@@ -22,9 +24,15 @@ class CheckpointError(RuntimeError):
 class ActorLost(RuntimeError):
     """An actor died; the message names it and what it was doing."""
 
+    reason: Literal["actor_lost"] = "actor_lost"
+    """The name under which it is counted."""
+
 
 class ActorTimeout(RuntimeError):
     """An actor gave no answer in time; the message names it and what it was doing."""
+
+    reason: Literal["timeout"] = "timeout"
+    """The name under which it is counted."""
 
 
 class TooManySkipped(RuntimeError):

@@ -44,7 +44,7 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
             raise error.cause from None
         raise
     except RayActorError as error:
-        raise ActorLost(f"{what}: the actor died ({' '.join(str(error).split())[:500]})") from error
+        raise ActorLost(f"{what}: the actor died ({one_line(error)})") from error
 
 
 async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[Any]:
@@ -71,6 +71,11 @@ async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
     finally:
         for task in running:
             task.cancel()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, short enough to stand inside a sentence."""
+    return " ".join(str(error).split())[:500]
 
 
 async def _as_coroutine(answer: Awaitable[T]) -> T:

@@ -13,6 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from actors.rollout.engine import engine_of
+from policies.algorithms.registry import make_algorithm
 from policies.errors import PolicyError
 from policies.parts import LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.settings import TINY
@@ -119,7 +120,8 @@ def _learner_line(recipe: Recipe, shape: ModelShape) -> str:
     # AdamW keeps two moments, and below float32 a float32 master copy of what it trains.
     moments = 2 if learner.optimizer == "adamw_8bit" else 8
     optimizer = trained * (moments if policy.dtype == "float32" else moments + 4)
-    copies = 2 if recipe.algorithm.kl_beta > 0 and policy.lora is None else 1  # the reference policy is a full copy
+    reads_reference = make_algorithm(recipe.algorithm).reference != "none"
+    copies = 2 if reads_reference and policy.lora is None else 1  # the reference policy is a full copy
     sharded = {stage: learner.ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     parts = {
         "weights": size * shape.parameters / sharded[3] * copies,

@@ -13,6 +13,7 @@ from commands.script import INTERRUPTED, parse_arguments
 from data.formats.format import format_of
 from evaluation.pages.page import REPORT_FILE
 from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
+from policies.algorithms.registry import make_algorithm
 from recipe import Recipe, RecipeError, load_stages
 
 
@@ -32,7 +33,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
     options = parse_arguments(script, description, arguments, example="tiny_a2c" if critic else "tiny")
     recipes = load_stages(options.given)
     for recipe in recipes:
-        if recipe.algorithm.has_critic != critic:
+        if make_algorithm(recipe.algorithm).has_critic != critic:
             other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
         if not options.dry_run:
@@ -52,12 +53,12 @@ def _run(recipe: Recipe) -> bool:
     """Whether all steps were taken."""
     plan = resource_plan(recipe)
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
-    from actors.training import prepare, train_grpo
+    from actors.training import prepare, run_reinforcement
 
     run = prepare(recipe)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
-        complete = asyncio.run(train_grpo(run, placement.options))
+        complete = asyncio.run(run_reinforcement(run, placement.options))
         placement.release()
     return complete
 

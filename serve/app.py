@@ -22,9 +22,10 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve.schema import ApplicationStatus
 
-from actors.rollout.vllm_engine import vllm_environment, vllm_settings
+from actors.rollout.vllm_engine import vllm_settings
 from cluster.session import session
 from commands.script import command
+from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
 from serve.endpoint import PolicyEndpoint, key_digest
 

@@ -34,7 +34,7 @@ class PolicyEngine:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         """Load the policy; takes seconds for the tiny one, minutes for a large one.
 
-        The process must have been started with `actors.rollout.vllm_engine.vllm_environment`.
+        The process must have been started with `policies.vllm_environment`.
         """
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

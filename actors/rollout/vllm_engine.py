@@ -23,7 +23,7 @@ from actors.waiting import as_they_end
 from data.errors import DataError
 from policies.settings import LoraSettings, PolicySettings
 from policies.views import views_of
-from rewards.settings import JudgeSettings
+from policies.vllm_environment import vllm_environment
 
 if TYPE_CHECKING:  # a recipe is checked without torch
     from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
@@ -63,18 +63,6 @@ def vllm_settings(settings: RolloutSettings) -> VllmSettings:
     """
     options = engine_of(settings).options
     return options if isinstance(options, VllmSettings) else VllmSettings()
-
-
-def vllm_environment(settings: RolloutSettings | JudgeSettings, memory_gib: float) -> dict[str, str]:
-    """The environment variables vLLM reads when it is imported; `memory_gib` is the size of its KV cache on CPU."""
-    return {
-        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(memory_gib))),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one worker runs inside the engine core: no third process that polls
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus))),
-    }
 
 
 def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.learning.learner import Learner
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.rollout.vllm_engine import VllmEngine
 from actors.sync.collective import GlooTransport
 from actors.sync.receiver import WeightReceiver
@@ -23,7 +23,7 @@ class FlippingTransport(GlooTransport):
         super()._broadcast(buffer)
 
 
-class LearnerWithFlippedByte(Learner):
+class LearnerWithFlippedByte(DeepSpeedLearner):
     """A byte of the second sync is damaged in transit."""
 
     def send_weights(self) -> list[int]:

@@ -14,14 +14,14 @@ import torch
 from deepspeed.utils import safe_get_full_grad
 from torch import Tensor
 
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
-from actors.learning.learner import Learner
 from tests.rounding import GRADIENT_SHARE, UNIT
 
 EPSILON = 1e-4
 
 
-class SteadyLearner(Learner):
+class SteadyLearner(DeepSpeedLearner):
     """Keeps the whole gradient of every update as one vector, before it is clipped, whatever the ranks share out."""
 
     def __init__(self, *arguments: Any) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from actors.training import prepare, train_grpo
+from actors.training import prepare, run_reinforcement
 from data.sample import CAMERAS
 from evaluation.run_record import read_run
 from evaluation.suites.record import read_record
@@ -56,7 +56,7 @@ def test_a_run_measures_a_benchmark_on_its_way(ray_session: None, small_recipe: 
         QUICK_ENGINE, "run.steps=2", "evaluation.every=1", suites, "evaluation.before_and_after=false"
     )
     run = prepare(recipe)
-    assert asyncio.run(train_grpo(run, any_node))
+    assert asyncio.run(run_reinforcement(run, any_node))
     record = read_run(run.folder)
     measured = record.series("benchmark/rendered/mean")
     left_out = [alarm["step"] for alarm in record.alarms if alarm["kind"] == "benchmark_left_out"]

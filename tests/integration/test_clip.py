@@ -180,7 +180,7 @@ async def test_what_a_killed_actor_had_to_do_is_done_elsewhere(
     calls = pool.counts.calls
     while pool.counts.calls < calls + 2:
         await asyncio.sleep(0.01)
-    ray.kill(pool.actors[0])
+    ray.kill(pool.supervisor.members[0].actor)
     (model / RELEASED).touch()
     found = await asyncio.gather(*tasks)
     assert [cosine for (cosine,) in found[:2]] == pytest.approx(

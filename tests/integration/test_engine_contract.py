@@ -36,7 +36,7 @@ from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
 from tests.learner_gap import largest_gap
 
-BACKENDS = ("vllm", "transformers", "tests.own_engine:OwnEngine")
+BACKENDS = ("vllm", "transformers", "docs.examples.engine:OwnEngine")
 POLICY = PolicySettings(image_size=(32, 32))
 SETTINGS = RolloutSettings(temperature=1.3, max_model_len=512, threads=1)
 VERSION = 7

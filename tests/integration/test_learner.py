@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,17 @@ from safetensors.torch import load_file
 
 from actors.checkpoint import RunState, load_checkpoint, save_checkpoint
 from actors.errors import TooManySkipped
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
-from actors.learning.learner import Learner
+from actors.warm_start import demonstrations
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
 from policies.batch import TrainingGroup, TrainingResponse
+from policies.model import load_processor
+from policies.prompt import PromptEncoder
 from policies.source import policy_source
 from recipe import Recipe
+from tests.algorithms import algorithm
 from tests.integration.conftest import MakeRecipe, any_node
 from tests.integration.steady import SteadyLearner, gradients, weights_may_differ_by
 from tests.rounding import assert_same_gradient, assert_same_values
@@ -35,6 +40,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("learner")
 
 
+def encoder(recipe: Recipe, cache: Path) -> PromptEncoder:
+    source = policy_source(recipe.policy, cache, 0, CORPUS)
+    return PromptEncoder(load_processor(source, recipe.policy), recipe.policy)
+
+
+async def learn(
+    learners: LearnerGroup, groups: list[TrainingGroup], lr: float = LR, **options: Any
+) -> dict[str, float]:
+    """One step by GRPO, without a KL where none is asked for."""
+    (portion,) = learners.portions(groups)
+    return await learners.update(portion, algorithm(**{"kl_beta": 0.0, **options}), lr)
+
+
 async def started(recipe: Recipe, cache: Path, folder: str | None = None) -> LearnerGroup:
     """Learners that hold the tiny policy, or the one in a folder."""
     source = folder or policy_source(recipe.policy, cache, 0, CORPUS)
@@ -46,15 +64,15 @@ def same_logprobs(ours: list[list[float]], theirs: list[list[float]]) -> None:
         assert_same_values(torch.tensor(mine), torch.tensor(expected))
 
 
-async def some_groups(learners: LearnerGroup, cache: Path) -> list[TrainingGroup]:
+def some_groups(recipe: Recipe, cache: Path) -> list[TrainingGroup]:
     """Three groups, so that two ranks get unequal shares; two responses each with opposite advantages."""
     samples = rendered_samples(cache / "scenes", 3, seed=0)[:3]
-    groups = await learners.demonstrations(samples)
+    groups = demonstrations(encoder(recipe, cache), samples)
     made = []
     for group in groups:
         answer = group.responses[0].token_ids
-        good = TrainingResponse(answer, (-1.0,) * len(answer), advantages=(1.0,) * len(answer))
-        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), advantages=(-1.0,) * len(answer))
+        good = TrainingResponse(answer, (-1.0,) * len(answer), credits=(1.0,) * len(answer))
+        bad = TrainingResponse(answer[::-1], (-2.0,) * len(answer), credits=(-1.0,) * len(answer))
         made.append(TrainingGroup(group.images, group.prompt_ids, (good, bad)))
     return made
 
@@ -73,12 +91,12 @@ def two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides: str) -> Trai
 
     async def run() -> tuple[list[torch.Tensor], list[float]]:
         learners = await started(recipe, cache)
-        groups = await some_groups(learners, cache)
+        groups = some_groups(recipe, cache)
         await learners.all("freeze_reference")
         first = await learners.log_probs(groups)
         norms = []
         for _ in range(2):
-            metrics = await learners.update(groups, "policy", lr=LR)
+            metrics = await learn(learners, groups, kl_beta=0.05)
             norms.append(metrics["grad_norm"])
         assert metrics["kl"] > 0
         now, reference = await learners.log_probs(groups), await learners.log_probs(groups, reference=True)
@@ -94,7 +112,7 @@ def two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides: str) -> Trai
     return Training(found, norms, load_file(out / "model.safetensors"))
 
 
-def shared_memory_files(learner: Learner) -> list[str]:
+def shared_memory_files(learner: DeepSpeedLearner) -> list[str]:
     """What DeepSpeed keeps under a name in shared memory for this learner; it would outlive the processes."""
     return [file.name for file in Path("/dev/shm").glob(f"deepspeed_*_{os.environ['MASTER_PORT']}_*")]
 
@@ -143,11 +161,11 @@ def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) ->
 
     async def run() -> None:
         learners = await started(recipe, cache)
-        groups = await some_groups(learners, cache)
-        await learners.update(groups, "policy", lr=LR)
-        learners.sequence -= 1
-        with pytest.raises(Exception, match="step 1 was already applied"):
-            await learners.update(groups, "policy", lr=LR)
+        groups = some_groups(recipe, cache)
+        await learn(learners, groups)
+        learners.sequence -= 2
+        with pytest.raises(Exception, match="call 1 was already applied"):
+            await learn(learners, groups)
         learners.stop()
 
     asyncio.run(run())
@@ -161,25 +179,25 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_on_any_rank_and_its_bat
 
     async def run() -> None:
         learners = await started(recipe, cache)
-        good = await some_groups(learners, cache)
+        good = some_groups(recipe, cache)
         before = await learners.log_probs(good)
         token_ids = good[0].responses[0].token_ids
-        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), advantages=(float("nan"),) * len(token_ids))
+        poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), credits=(float("nan"),) * len(token_ids))
         groups = [TrainingGroup(good[0].images, good[0].prompt_ids, (poisoned,)), *good[1:]]
-        metrics = await learners.update(groups, "policy", lr=LR)
+        metrics = await learn(learners, groups)
         assert metrics["skipped"] == 1.0
         assert await learners.log_probs(good) == before
         folder = Path(recipe.run.root) / recipe.run.name / "skipped"
-        assert [path.name for path in folder.iterdir()] == ["update_000001.json"]
+        assert [path.name for path in folder.iterdir()] == ["update_000002.json"]
         with pytest.raises(TooManySkipped, match="2 updates in a row"):
-            await learners.update(groups, "policy", lr=LR)
+            await learn(learners, groups)
         learners.stop()
 
         again = await started(recipe, cache)
-        await again.update(groups, "policy", lr=LR)
-        await again.update(good, "policy", lr=LR)
+        await learn(again, groups)
+        await learn(again, good)
         clean = await started(recipe, cache)
-        await clean.update(good, "policy", lr=LR)
+        await learn(clean, good)
         same_logprobs(await again.log_probs(good), await clean.log_probs(good))
         again.stop()
         clean.stop()
@@ -195,17 +213,17 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
 
     async def run() -> None:
         learners = await started(recipe, cache)
-        groups = await some_groups(learners, cache)
-        await learners.update(groups, "policy", lr=LR)
+        groups = some_groups(recipe, cache)
+        await learn(learners, groups)
         (tmp_path / "saved").mkdir()
         await learners.save(tmp_path / "saved")
-        await learners.update(groups, "policy", lr=LR)
+        await learn(learners, groups)
         expected = await learners.log_probs(groups)
         learners.stop()
 
         resumed = await started(recipe, cache)
         await resumed.load(tmp_path / "saved")
-        await resumed.update(groups, "policy", lr=LR)
+        await learn(resumed, groups)
         found = await resumed.log_probs(groups)
         resumed.stop()
         same_logprobs(found, expected)
@@ -222,12 +240,12 @@ def test_a_rank_without_images_keeps_step_with_one_that_has_some(
     async def after_an_update(ranks: int) -> tuple[torch.Tensor, list[list[float]]]:
         recipe = small_recipe(f"learner.ranks={ranks}", f"learner.zero_stage={stage}", "learner.threads=1")
         learners = await started(recipe, cache)
-        seeing = (await some_groups(learners, cache))[0]
+        seeing = some_groups(recipe, cache)[0]
         (sample,) = rendered_samples(cache / "scenes", 3, seed=0)[:1]
-        (blind,) = await learners.demonstrations([replace(sample, images={})])
+        (blind,) = demonstrations(encoder(recipe, cache), [replace(sample, images={})])
         assert blind.images == ()
         groups = [seeing, replace(blind, responses=seeing.responses)]
-        await learners.update(groups, "policy", lr=LR)
+        await learn(learners, groups)
         found = gradients(learners)[0], await learners.log_probs(groups)
         learners.stop()
         return found
@@ -252,17 +270,17 @@ def test_a_checkpoint_goes_on_under_another_number_of_ranks(
     async def run() -> None:
         writers = small_recipe(f"learner.ranks={wrote}", *overrides)
         learners = await started(writers, cache)
-        groups = await some_groups(learners, cache)
-        await learners.update(groups, "policy", lr=LR)
+        groups = some_groups(writers, cache)
+        await learn(learners, groups)
         await save_checkpoint(tmp_path, RunState(1, 5, wrote), learners)
-        await learners.update(groups, "policy", lr=LR)
+        await learn(learners, groups)
         expected = await learners.log_probs(groups)
         learners.stop()
 
         readers = small_recipe(f"learner.ranks={reads}", *overrides)
         resumed = await started(readers, cache)
         assert await load_checkpoint(tmp_path, 1, resumed) == RunState(1, 5, reads)
-        await resumed.update(groups, "policy", lr=LR)
+        await learn(resumed, groups)
         found = await resumed.log_probs(groups)
         resumed.stop()
         same_logprobs(found, expected)
@@ -280,9 +298,9 @@ def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
         precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}", "learner.threads=1")
         recipe = small_recipe(f"learner.micro_batch_groups={micro_batch_groups}", *precision)
         learners = await started(recipe, cache)
-        groups = await some_groups(learners, cache)
+        groups = some_groups(recipe, cache)
         before = torch.tensor(sum(await learners.log_probs(groups), []))
-        await learners.update(groups, "policy", lr=LR)
+        await learn(learners, groups)
         after = torch.tensor(sum(await learners.log_probs(groups), []))
         (gradient,) = gradients(learners)
         learners.stop()
@@ -302,10 +320,10 @@ def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, 
 
     async def run() -> tuple[list[list[float]], list[list[float]]]:
         learners = await started(recipe, cache)
-        groups = await some_groups(learners, cache)
+        groups = some_groups(recipe, cache)
         await learners.all("freeze_reference")
         for _ in range(3):
-            await learners.update(groups, "policy", lr=1e-2)
+            await learn(learners, groups, lr=1e-2, kl_beta=0.05)
         await learners.export(tmp_path / "merged")
         adapted = await learners.log_probs(groups)
         learners.stop()

@@ -22,7 +22,7 @@ IMAGE = {"pixel_values": torch.zeros(6, 3, 8, 8)}
 
 def group(prompt: int, lengths: list[int]) -> TrainingGroup:
     responses = tuple(
-        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantages=(float(n),) * n)
+        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), credits=(float(n),) * n)
         for n in lengths
     )
     return TrainingGroup((View("CAM_FRONT", "a.jpg"),), tuple(range(prompt)), responses)
@@ -129,7 +129,7 @@ def logprobs_and_gradient(policy: Policy, shared: bool) -> tuple[torch.Tensor, t
     batch = pack(real_groups(policy), lambda views: frames[views[0].path], pad_id=0, shared_prefix=shared)
     policy.zero_grad()
     logprobs, _ = policy(batch)
-    (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
+    (logprobs * batch.mask_R_T * batch.credits_R_T).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     return (logprobs * batch.mask_R_T).detach(), gradient
 

@@ -29,7 +29,7 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
         ("rollout.backend=vlm", "rollout.backend=vlm is unknown (did you mean vllm?, or module:Class of your own)"),
         ("rollout.backend=no_such:Engine", "rollout.backend=no_such:Engine: cannot import no_such"),
         (
-            "rollout.backend=tests.file_transport:FileTransport",
+            "rollout.backend=docs.examples.transport:FileTransport",
             "FileTransport lacks abilities, environment",
         ),
         (

@@ -69,13 +69,13 @@ def groups(encoder: PromptEncoder, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def learnt(policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup], shared: bool) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the groups' responses, and the gradient of their sum weighted by the advantages."""
+    """Log-probabilities of the groups' responses, and the gradient of their sum weighted by the credits."""
     batch = pack(
         groups, encoder.image_tensors, pad_id=0, shared_prefix=shared, prompt_positions=policy.prompt_positions
     )
     policy.zero_grad()
     logprobs, _ = policy(batch)
-    (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
+    (logprobs * batch.mask_R_T * batch.credits_R_T).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     return (logprobs * batch.mask_R_T).detach(), gradient
 
@@ -224,7 +224,7 @@ def test_kept_features_stand_for_the_pixels_of_frozen_towers(
         batch = pack(groups, features, pad_id=0, shared_prefix=True, prompt_positions=frozen.prompt_positions)
         frozen.zero_grad()
         logprobs, _ = frozen(batch)
-        (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
+        (logprobs * batch.mask_R_T * batch.credits_R_T).sum().backward()
         gradient = torch.cat([p.grad.flatten() for p in frozen.parameters() if p.grad is not None])
         assert_same_values(logprobs.detach() * batch.mask_R_T, expected)
         assert_same_gradient(gradient, expected_gradient)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from data.load import load_data
 from data.sample import DrivingSample
 from data.settings import DataSettings
 from data.source_arguments import add_format_arguments, given_settings
+from docs.examples.notes import NAME, Notes
 from extension import ExtensionError
 from prepare_data import main
 from tests.drawn import draw
 from tests.loaded import load_as, read_as
-from tests.own_format import NAME, Notes
 from tests.unit.test_formats import DRAWN
 
 FILE_ONLY = {"jsonl", "driveaction"}
@@ -176,17 +175,6 @@ def test_a_users_dataset_is_converted_checked_built_from_and_kept_out(
         "b.jpg",
         "c.jpg",
     }
-
-
-def test_the_class_that_the_documentation_shows_reads_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    shown = page.partition("This is a whole one:\n")[2].partition("\nSaved as")[0]
-    (tmp_path / "my_notes.py").write_text(textwrap.dedent(shown))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    given = {key: value for key, value in notes(tmp_path).items() if key != "polite"}
-    samples, faults = read("my_notes:Notes", tmp_path, given)
-    assert (len(samples), faults.as_dict()) == (3, {})
-    assert samples == read(NAME, tmp_path, given)[0]
 
 
 def test_a_recipe_names_a_users_dataset_and_what_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:

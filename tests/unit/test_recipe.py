@@ -221,9 +221,44 @@ def test_a_base_that_cannot_be_used_is_named(tmp_path: Path, base: str, sentence
 
 def test_responses_of_a_group_of_one_have_nothing_to_be_compared_with(written: Path) -> None:
     said = error_of(written, "rollout.group_size=1")
-    assert "rollout.group_size=1 leaves algorithm.advantage=normalised nothing to compare" in said
+    assert "rollout.group_size=1 leaves algorithm.name=grpo nothing to compare" in said
     assert "nothing to compare" in error_of(written, "rollout.group_size=1", "algorithm.name=reinforce_pp_baseline")
-    assert load_recipe([str(written), "rollout.group_size=1", "algorithm.name=ppo"]).algorithm.has_critic
+    assert load_recipe([str(written), "rollout.group_size=1", "algorithm.name=ppo"]).rollout.group_size == 1
+
+
+def test_the_options_of_an_algorithm_are_checked_by_its_class_and_kept_complete(written: Path) -> None:
+    written.write_text("run: {name: mine}\nalgorithm: {name: dapo, options: {clip_high: 0.3}}\n")
+    options = load_recipe([str(written), "algorithm.options.refills=2"]).algorithm.options
+    assert (options["clip_high"], options["refills"], options["aggregation"]) == (0.3, 2, "token-mean")
+    assert "unknown key algorithm.options.clip_hihg (did you mean clip_high?)" in error_of(
+        written, "algorithm.options.clip_hihg=1"
+    )
+
+
+OF_BEFORE = {
+    "grpo": "kl_beta: 0.05, advantage: normalised, ratio: token, objective: clipped-ratio, kl_in: loss, trace: 1.0",
+    "gspo": "clip_low: 0.0003, ratio: sequence, value_weight: 0.5, whiten: false, kl_target: null",
+    "ppo": "trace: 1.0, advantage: critic, kl_in: reward, kl_target: 3.0, whiten: true, dual_clip: null",
+    "cispo": "objective: clipped-weight, dual_clip: null, advantage_epsilon: 1.0e-4",
+}
+
+
+@pytest.mark.parametrize("name", OF_BEFORE)
+def test_a_recipe_of_before_held_the_options_beside_the_name(written: Path, name: str) -> None:
+    """As an old run folder has them: every key that any algorithm knew."""
+    written.write_text(f"run: {{name: mine}}\nalgorithm: {{name: {name}, {OF_BEFORE[name]}}}\n")
+    options = load_recipe([str(written)]).algorithm.options
+    given = yaml.safe_load(f"{{{OF_BEFORE[name]}}}")
+    assert {key: options[key] for key in given if key in options} == {k: v for k, v in given.items() if k in options}
+    assert options.keys().isdisjoint({"advantage", "ratio", "objective"})
+    assert load_recipe([str(written), "algorithm.kl_beta=0.7"]).algorithm.options["kl_beta"] == 0.7
+
+
+def test_a_key_of_before_that_contradicts_the_name_says_which_name_it_stands_for(written: Path) -> None:
+    said = error_of(written, "algorithm.ratio=sequence")
+    assert "algorithm.ratio=sequence is not what grpo does: set algorithm.name to gspo" in said
+    assert "set algorithm.name to ppo or a2c" in error_of(written, "algorithm.advantage=critic")
+    assert "unknown key algorithm.options.trace" in error_of(written, "algorithm.trace=0.9")
 
 
 def test_adapters_travel_apart_only_where_an_engine_can_load_them(written: Path) -> None:

@@ -19,7 +19,9 @@ from pydantic import BaseModel
 
 from actors.rollout.vllm_engine import VllmSettings
 from data.formats.format import FORMATS, format_class
+from policies.settings import ALGORITHMS
 from recipe import Recipe
+from tests.algorithms import algorithm
 
 ROOT = Path(__file__).parents[2]
 WITH_SETTINGS = ("data", "rewards", "evaluation", "policies", "actors", "cluster", "serve")
@@ -89,9 +91,22 @@ def models_of_formats() -> dict[str, set[str]]:
     return {model: fields for name in FORMATS for model, fields in settings_fields(format_class(name).Settings).items()}
 
 
-def test_every_recipe_key_and_every_option_of_a_dataset_or_an_engine_is_read_by_the_code() -> None:
+@pytest.fixture(scope="module")
+def reads() -> set[str]:
+    return attribute_reads(ROOT)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_option_of_an_algorithm_is_read_by_the_code(reads: set[str], name: str) -> None:
+    """On its own model or on one that it derives from."""
+    model = algorithm(name).Settings
+    found = {field for base in model.__mro__ for field in read_of(f"{base.__module__}.{base.__qualname__}", reads)}
+    assert not model.model_fields.keys() - found
+
+
+def test_every_recipe_key_and_every_option_of_a_dataset_or_an_engine_is_read_by_the_code(reads: set[str]) -> None:
     options = models_of_formats() | settings_fields(VllmSettings)
-    missing = unread(settings_fields(Recipe) | options, attribute_reads(ROOT))
+    missing = unread(settings_fields(Recipe) | options, reads)
     assert not missing, "no code reads:\n" + "\n".join(missing)
 
 

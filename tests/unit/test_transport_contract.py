@@ -16,10 +16,10 @@ from torch import Tensor
 from actors.settings import LearnerSettings, RolloutSettings, SyncSettings
 from actors.sync.collective import GlooTransport
 from actors.sync.transport import Bucket, Meeting, WeightTransport, checksum, join, packed, transport_of
+from docs.examples.transport import FileTransport
 from extension import ExtensionError
-from tests.file_transport import FileTransport
 
-OWN = "tests.file_transport:FileTransport"
+OWN = "docs.examples.transport:FileTransport"
 TRANSPORTS = ("gloo", OWN)
 """NCCL, which is the same broadcast, needs GPUs."""
 LEARNER, ROLLOUT = LearnerSettings(), RolloutSettings()

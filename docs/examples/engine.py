@@ -25,9 +25,10 @@ from policies.settings import PolicySettings
 class OwnSettings(BaseModel):
     """`rollout.options` of this engine."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     threads: int = Field(1, ge=1)
+    """Compute threads."""
 
 
 class OwnEngine:
@@ -37,10 +38,12 @@ class OwnEngine:
 
     @staticmethod
     def abilities(settings: RolloutSettings) -> frozenset[Ability]:
+        """It draws a request by its seed, and does no more."""
         return frozenset({"seeds"})
 
     @staticmethod
     def environment(settings: RolloutSettings, options: OwnSettings) -> dict[str, str]:
+        """Read before the process imports torch."""
         return {"OMP_NUM_THREADS": str(options.threads)}
 
     def __init__(
@@ -54,6 +57,7 @@ class OwnEngine:
         """Held by a token that is computed, and by a pause."""
 
     async def start(self) -> float:
+        """Load model and processor."""
         began = time.time()
         policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
         self._body, self._forbidden = policy.body, list(policy.forbidden_ids)
@@ -64,6 +68,7 @@ class OwnEngine:
         return time.time() - began
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
+        """One request after another."""
         unfinished = len(requests)
         self.running += unfinished
         try:
@@ -117,20 +122,24 @@ class OwnEngine:
         return int(token), float(logprobs_V[int(token)])
 
     async def pause(self) -> None:
+        """No token is begun from here on."""
         if self.state == "generating":
             await self._step.acquire()
             self.state = "paused"
 
     async def resume(self) -> None:
+        """Go on."""
         if self.state == "paused":
             self._go_on()
 
     async def sleep(self) -> None:
+        """There is no memory to give up on CPU: it pauses."""
         await self.pause()
         if self.state == "paused":
             self.state = "asleep"
 
     async def wake(self) -> None:
+        """Go on."""
         if self.state == "asleep":
             self._go_on()
 
@@ -139,9 +148,11 @@ class OwnEngine:
         self.state = "generating"
 
     async def join_weight_channel(self, meeting: Meeting, first_member: int) -> None:
+        """It has one worker, so it is one member."""
         self._channel = await asyncio.to_thread(join, meeting, first_member)
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
+        """Install in place; the receipt says what arrived and what was installed."""
         refuse_mixed(self.name, self.state, self.running)
         receipt = await asyncio.wait_for(asyncio.to_thread(self._install, buckets), timeout_s)
         self.version = version
@@ -158,7 +169,9 @@ class OwnEngine:
         """It has none."""
 
     async def health(self) -> Health:
+        """What it is at."""
         return Health(self.state, self.version, self.running)
 
     async def stop(self) -> None:
+        """Nothing runs beside this actor."""
         self.state = "stopped"

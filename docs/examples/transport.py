@@ -20,9 +20,10 @@ POLL_S = 0.01
 class FileSettings(BaseModel):
     """`sync.options` of this transport."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     folder: str
+    """A folder that the learner and the engine see."""
 
 
 class FileTransport:
@@ -32,6 +33,7 @@ class FileTransport:
 
     @staticmethod
     def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+        """Files are seen by one node, so it serves one engine there."""
         return "one engine on the learner's node" if rollout.engines > 1 else None
 
     def __init__(self, meeting: Meeting, member: int) -> None:
@@ -44,12 +46,14 @@ class FileTransport:
             self._wait_for(self._folder / f"member-{other}")
 
     def send(self, tensors: Sequence[Tensor], dtype: str) -> int:
+        """Write the next bucket."""
         buffer = packed(tensors, dtype)
         sent = checksum(buffer)
         self._write(buffer)
         return sent
 
     def receive(self, bucket: Bucket) -> tuple[list[Tensor], int]:
+        """Read the next bucket, as soon as its file is whole."""
         path = self._next()
         self._wait_for(path)
         buffer = torch.from_file(str(path), size=sum(bucket.sizes), dtype=getattr(torch, bucket.dtype))

@@ -1,4 +1,4 @@
-"""A dataset of a user's: one file, named by its import path, that no other file of the project knows of."""
+"""A dataset of one's own, whole: `data.source=docs.examples.notes:Notes`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data.formats.format import Format, FormatSettings, Licence
 from data.frame_ids import NamedFrames
 from data.sample import DrivingSample
 
-NAME = "tests.own_format:Notes"
+NAME = "docs.examples.notes:Notes"
 
 
 class Notes(Format):
@@ -32,10 +32,12 @@ class Notes(Format):
     images_per_prompt = 1
 
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """One sample for each line."""
         return admitted(self._samples(faults), faults)
 
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:
+        """The images that the lines name; with this, `prepare_data.py build --exclude` can keep them out."""
         return NamedFrames(frozenset(line.split("|")[1] for line in file.read_text().splitlines()))
 
     def _samples(self, faults: Faults) -> Iterator[DrivingSample]:
