@@ -179,8 +179,18 @@ def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_re
     assert 0 < steps[0]["sync_mib"] < whole / 5
 
 
-def test_the_transformers_engine_trains_like_vllm(small_recipe: MakeRecipe) -> None:
-    folder = run(small_recipe("rollout.backend=transformers"))
+OWN = (
+    "rollout.backend=tests.own_engine:OwnEngine",
+    "rollout.options.threads=1",
+    "sync.transport=tests.file_transport:FileTransport",
+)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["transformers", "engine and transport of one's own"])
+def test_another_engine_trains_like_vllm(small_recipe: MakeRecipe, tmp_path: Path, own: bool) -> None:
+    other = (*OWN, f"sync.options.folder={tmp_path / 'buckets'}") if own else (QUICK_ENGINE,)
+    folder = run(small_recipe(*other, "evaluation.before_and_after=false"))
+    assert any((tmp_path / "buckets").glob("*/bucket-*")) == own
     (step,) = steps_of(folder)
     assert step["sync_gap"] < 1e-4
     assert step.get("logprob_gap_max", 0.0) < 1e-4  # no group with unequal rewards, no update
