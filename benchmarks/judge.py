@@ -174,7 +174,7 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
 @contextlib.contextmanager
 def bare_engine(source: str) -> Iterator[Callable[[str], float]]:
     """A process that holds AsyncLLM; called with a salt it does the work once and tells the seconds."""
-    environment = os.environ | vllm_environment(TINY, TINY.memory_gib)
+    environment = os.environ | vllm_environment(TINY.threads, TINY.cpus, TINY.memory_gib)
     command = [sys.executable, "-m", "benchmarks.judge", "--raw", source]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

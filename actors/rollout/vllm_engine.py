@@ -88,7 +88,7 @@ class VllmEngine:
     @staticmethod
     def environment(settings: RolloutSettings, options: VllmSettings) -> dict[str, str]:
         """See `vllm_environment`."""
-        return vllm_environment(settings, options.memory_gib)
+        return vllm_environment(settings.threads, settings.cpus, options.memory_gib)
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class JudgeEngines:
         self.slots = math.ceil(settings.max_concurrent * settings.engines * (1.0 + QUEUED))
         self.prompt_tokens = self.cached_tokens = 0
         """Tokens of all prompts so far, and how many of them the prefix caches served."""
-        environment = {"env_vars": vllm_environment(settings, settings.memory_gib)}
+        environment = {"env_vars": vllm_environment(settings.threads, settings.cpus, settings.memory_gib)}
 
         def make(index: int) -> list[Any]:
             placed = options("judge", index) | {"runtime_env": environment, "max_concurrency": 1000}
