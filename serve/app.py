@@ -65,9 +65,7 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
         options = {
             "num_cpus": rollout.cpus,
             "num_gpus": rollout.gpus,
-            "runtime_env": {
-                "env_vars": vllm_environment(rollout.threads, rollout.cpus, vllm_settings(rollout).memory_gib)
-            },
+            "runtime_env": {"env_vars": environment},
         }
         deployment = serve.deployment(
             PolicyEndpoint, name="policy", max_ongoing_requests=ONGOING, ray_actor_options=options
