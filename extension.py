@@ -60,9 +60,16 @@ def resolve(name: str, built_in: Mapping[str, str], protocol: type, setting: str
 
 
 def missing_members(candidate: type, protocol: type) -> list[str]:
-    """The public members of a protocol that a class has neither defined nor annotated."""
-    declared = {key for base in candidate.__mro__ for key in getattr(base, "__annotations__", {})}
-    return [name for name in members(protocol) if not hasattr(candidate, name) and name not in declared]
+    """The public members of a protocol that a class has neither defined nor annotated, nor inherits from it.
+
+    A class may inherit from the protocol; what is abstract or only annotated there, it must have itself.
+    """
+    own = [base for base in candidate.__mro__ if not getattr(base, "_is_protocol", False)]
+    declared = {key for base in own for key in getattr(base, "__annotations__", {})}
+    abstract: frozenset[str] = getattr(candidate, "__abstractmethods__", frozenset())
+    return [
+        name for name in members(protocol) if name in abstract or not (hasattr(candidate, name) or name in declared)
+    ]
 
 
 def members(protocol: type) -> list[str]:
