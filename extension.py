@@ -134,7 +134,8 @@ def add_flags(parser: argparse._ActionsContainer, model: type[BaseModel], skip: 
             continue
         flag, arguments = f"--{name.replace('_', '-')}", dict[str, Any](dest=name, default=None)
         plain = _without_none(field.annotation)
-        default = "" if field.is_required() or field.default is None else f" (default: {_shown(field.default)})"
+        default = "" if field.default is None else f" (default: {_shown(field.default)})"
+        default = " (required)" if field.is_required() else default
         arguments["help"] = (" ".join((field.description or "").split()) + default).replace("%", "%%")
         if plain is bool:
             arguments["action"] = argparse.BooleanOptionalAction if field.default else "store_const"

@@ -160,4 +160,5 @@ def test_the_help_of_a_flag_is_its_documentation() -> None:
     add_flags(parser, Options, skip=["sizes"])
     text = " ".join(parser.format_help().split())
     assert "Language of the texts; 50% of both is none. (default: en)" in text
+    assert "Folder of the images. (required)" in text
     assert "--sizes" not in text
