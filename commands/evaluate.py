@@ -12,7 +12,6 @@ from pathlib import Path
 
 from commands.suite_run import SuiteRun
 from data.errors import DataError
-from data.source_arguments import as_flags
 from evaluation.held_out import EvaluationResult
 from evaluation.metrics.predictions import NO_PREDICTIONS, PredictionsFile
 from evaluation.suites.file_scoring import print_scored
@@ -79,7 +78,7 @@ def run_suite(name: str, arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    print(f"error: {as_flags(str(error))}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     return 2
 
 
@@ -125,6 +124,7 @@ def measure_policy(arguments: list[str]) -> int:
     from cluster.session import session
     from commands.dry_run import dry_run
     from commands.script import parse_recipe
+    from data.formats.format import format_of
 
     suites = "; ".join(f"{name}: {suite_class(name).title}" for name in SUITES)
     description = (
@@ -137,6 +137,7 @@ def measure_policy(arguments: list[str]) -> int:
     if only_shown:
         print(dry_run(recipe, roles))
         return 0
+    format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
     from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
 

@@ -23,7 +23,7 @@ from actors.rollout.rollout import SamplingSettings
 from actors.scoring.judge_pool import JudgePool
 from actors.waiting import ActorOptions
 from cluster.placement import place
-from cluster.plan import Role, resource_plan
+from cluster.plan import Role, check_named, resource_plan
 from cluster.session import session
 from commands.model_recipe import is_url, recipe_arguments
 from commands.suite_run import SuiteRun
@@ -60,6 +60,7 @@ def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, fil
     if file is not None and how.out is None:
         return _judge_file(suite(options), recipe, how, file)
     check_paths(recipe)
+    check_named(recipe, [])
     if how.model is not None and is_url(how.model) and not how.served_model:
         raise DataError(
             "--model is a URL: name what it calls its model with --served-model (serve.app calls it by its run's name)"

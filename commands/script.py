@@ -13,8 +13,8 @@ from actors.errors import (
     ActorLost,
     ActorTimeout,
     CheckpointError,
+    EngineError,
     LearnerError,
-    ProvenanceError,
     RunFolderError,
     SyncError,
     TooManyMasked,
@@ -34,13 +34,22 @@ UNUSABLE = (
     PolicyError,
     RewardError,
     RunFolderError,
-    ProvenanceError,
     PlanError,
     PlacementError,
     SessionError,
 )
 """The input must be mended: exit code 2."""
-FAILED = (SyncError, TooManyMasked, TooManySkipped, BudgetError, ActorLost, ActorTimeout, LearnerError, CheckpointError)
+FAILED = (
+    SyncError,
+    TooManyMasked,
+    TooManySkipped,
+    BudgetError,
+    ActorLost,
+    ActorTimeout,
+    LearnerError,
+    EngineError,
+    CheckpointError,
+)
 """The run could not go on: exit code 1."""
 INTERRUPTED = 130
 

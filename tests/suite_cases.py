@@ -16,7 +16,7 @@ from data.rendered.scene import build_scene
 from data.sample import CAMERAS, GRID
 from tests.drawn import draw, picture, six_cameras, written
 
-OWN = "tests.own_suite:Signs"
+OWN = "docs.examples.signs:Signs"
 IMAGES = {camera: f"samples/{camera}/one.jpg" for camera in CAMERAS}
 
 

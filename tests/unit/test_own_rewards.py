@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,28 @@ def group_of(scorers: dict[str, float], texts: list[str]) -> list[Score]:
     router = Router(settings(scorers))
     scores = [asyncio.run(router.score(sample(), text, "stop")) for text in texts]
     return router.complete(sample(), texts, scores)
+
+
+class Sees:
+    """A CLIP to which every text is 0.3 like every frame."""
+
+    async def similarities(self, frames: Sequence[str], texts: Sequence[str]) -> list[float]:
+        return [0.3] * len(texts)
+
+
+def test_the_rewards_that_the_documentation_shows_score_an_answer() -> None:
+    names = ("brief", "justified", "seen", "Novel")
+    given = settings(
+        {f"docs.examples.rewards:{name}": 1.0 for name in names}, judge={"model": "tiny"}, clip={"model": "tiny"}
+    )
+    shown = replace(sample(), images={"CAM_FRONT": "front.jpg"})
+    router = Router(given, Generous(), Sees())
+    texts = ["<think>Green.</think><answer>Going ahead because it is green.</answer>", "Going ahead.", "going ahead."]
+    scores = [asyncio.run(router.score(shown, text, "stop")) for text in texts]
+    found = router.complete(shown, texts, scores)
+    parts = [{name: round(one.parts[f"docs.examples.rewards:{name}"]) for name in names} for one in found]
+    assert parts[0] == {"brief": 100, "justified": 80, "seen": 30, "Novel": 100}
+    assert parts[1] == {"brief": 100, "justified": 40, "seen": 30, "Novel": 50}
 
 
 def test_a_coroutine_is_awaited() -> None:

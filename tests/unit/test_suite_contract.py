@@ -206,7 +206,7 @@ HERE = "tests.unit.test_suite_contract"
         (f"{HERE}:NoTitle", "NoTitle lacks title, headline, questions of Suite (evaluation/suites/suite.py)"),
         (f"{HERE}:PlainOptions", "its Options are no subclass of evaluation.suites.suite.SuiteOptions"),
         (f"{HERE}:Clashing", "its option seed is a flag of evaluate.py: call it otherwise"),
-        ("tests.own_suite:Sings", "has no class 'Sings' (did you mean Signs?)"),
+        ("docs.examples.signs:Sings", "has no class 'Sings' (did you mean Signs?)"),
         ("nowhere:Signs", "cannot import nowhere"),
     ],
 )

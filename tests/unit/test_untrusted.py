@@ -109,7 +109,7 @@ def test_structure_is_taken_out_and_words_are_kept(text: str, cleaned: str) -> N
 
 
 def test_nested_tokens_do_not_make_cleaning_slow() -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: a busy machine is no slow pattern
     clean("<|" * 20_000 + "|>" * 20_000)
     clean("<s" * 20_000 + ">" * 20_000)
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0

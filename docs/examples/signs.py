@@ -1,4 +1,4 @@
-"""A benchmark of one's own, whole: `evaluate.py tests.own_suite:Signs --answers signs.json --predictions said.json`."""
+"""A benchmark of one's own, whole: `evaluate.py docs.examples.signs:Signs --answers signs.json ...`."""
 
 from __future__ import annotations
 
