@@ -164,7 +164,8 @@ def add_flags(
         names[name] = f"{prefix}_{name}" if taken else name
         flag, arguments = _flag(names[name]), dict[str, Any](dest=names[name], default=None)
         plain = _without_none(field.annotation)
-        default = "" if field.is_required() or field.default is None else f" (default: {_shown(field.default)})"
+        default = "" if field.default is None else f" (default: {_shown(field.default)})"
+        default = " (required)" if field.is_required() else default
         arguments["help"] = (" ".join((field.description or "").split()) + default).replace("%", "%%")
         if plain is bool:
             arguments["action"] = argparse.BooleanOptionalAction if field.default else "store_const"

@@ -67,8 +67,7 @@ def run_suite(name: str, arguments: list[str]) -> int:
             raise DataError("name either --model, which is asked, or --predictions, which are scored")
         file = None if given.predictions is None else from_flags(PredictionsFile, given)
         if file is not None and run.from_file_alone:
-            scored = suite(options)
-            print_scored(scored.score(scored.predictions(file)))
+            print_scored(suite(options).score(suite(options).predictions(file)))
             return 0
     except (DataError, RewardError, ExtensionError) as error:
         return _refused(error)
@@ -97,7 +96,7 @@ def _suite_parser(name: str, suite: type[Suite]) -> argparse.ArgumentParser:
     if twice := _own_flags().intersection(suite.Options.model_fields):
         raise ExtensionError(f"SUITE={name}: its option {min(twice)} is a flag of evaluate.py: call it otherwise")
     add_flags(parser, suite.Options)
-    add_flags(parser.add_argument_group("scoring a predictions file"), PredictionsFile)
+    add_flags(parser.add_argument_group("scoring a predictions file"), PredictionsFile, skip=["strict"])
     model = parser.add_argument_group("asking a model (instead of --predictions)")
     add_flags(model, SuiteRun, skip=["overrides"])
     help_ = SuiteRun.model_fields["overrides"].description
@@ -106,7 +105,8 @@ def _suite_parser(name: str, suite: type[Suite]) -> argparse.ArgumentParser:
 
 
 def _own_flags() -> set[str]:
-    return {*PredictionsFile.model_fields, *SuiteRun.model_fields}
+    """What no option of a suite may be called; `strict` is the suite's and the file's."""
+    return {*PredictionsFile.model_fields, *SuiteRun.model_fields} - {"strict"}
 
 
 def _unknown(argument: str, suite: type[Suite]) -> str:

@@ -14,12 +14,11 @@ from data.errors import DataError
 from data.faults import Faults
 from data.sample import DrivingSample
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import Predictions, PredictionsFile, match
+from evaluation.metrics.predictions import Predictions, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.suites.file_scoring import fault_counts, fault_notes, needed_folder
-from evaluation.suites.suite import AnswerScore, Question, Scored, SuiteOptions
+from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions
 from rewards.answer import answer_part
-from rewards.judge import JudgeRequest
 
 
 class SignsOptions(SuiteOptions):
@@ -36,28 +35,18 @@ class SignsOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class Signs:
+class Signs(Suite):
     """The share of signs that are read letter by letter. A predictions file calls a question by its image's name."""
 
     options: SignsOptions
     Options: ClassVar[type[SuiteOptions]] = SignsOptions
     title: ClassVar[str] = "Signs: share of them that are read"
     headline: ClassVar[tuple[str, ...]] = ("read",)
-    judged: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """One about each image."""
         images = needed_folder("image_root", self.options.image_root).resolve()
         return [Question(self._sample(name, says, images)) for name, says in self._signs().items()]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
-
-    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
-        """Nothing: letters are compared."""
-        return {}
 
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """Compare the part of each response behind its thinking."""

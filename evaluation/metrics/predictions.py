@@ -51,7 +51,7 @@ NO_PREDICTIONS = Predictions({}, {})
 
 
 class PredictionsFile(BaseModel):
-    """A predictions file and what its records call things. The fields are flags of `evaluate.py`."""
+    """A predictions file and how it is read. The fields are flags of `evaluate.py`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -61,13 +61,11 @@ class PredictionsFile(BaseModel):
     """The member of a record that holds the id (default: what the benchmark calls it, id for most)."""
     answer_key: str = "answer"
     """The member of a record that holds the answer."""
+    strict: bool = False
+    """A fault ends the reading."""
 
     def read(
-        self,
-        *,
-        id_key: str = "id",
-        strict: bool = False,
-        as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        self, *, id_key: str = "id", as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     ) -> Predictions:
         """What it holds; `id_key` is what the benchmark calls the id, the rest as for `read_predictions`.
 
@@ -78,7 +76,7 @@ class PredictionsFile(BaseModel):
             self.predictions,
             id_key=self.id_key or id_key,
             answer_key=self.answer_key,
-            strict=strict,
+            strict=self.strict,
             as_record=as_record,
         )
 

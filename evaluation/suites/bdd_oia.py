@@ -12,12 +12,11 @@ from data.formats.bdd_oia import ReasonOrder, Reply, read_bdd_oia, read_labels
 from data.formats.bdd_oia_words import ACTIONS
 from evaluation.metrics.bdd_oia import BddOiaResult, Labels, LabelScores, sample_f1, score_labels
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import BDD_OIA, OTHER_JUDGE
-from evaluation.suites.suite import AnswerScore, Bars, Question, Scored, SuiteOptions, Table
-from rewards.judge import JudgeRequest
+from evaluation.suites.suite import AnswerScore, Bars, Question, Scored, Suite, SuiteOptions, Table
 
 FIGURES = {"F1 all": "f1_all", "mF1": "mf1", "accuracy": "accuracy", "exact match": "exact_match"}
 
@@ -40,7 +39,7 @@ class BddOiaOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class BddOia:
+class BddOia(Suite):
     """A frame without a reason, or without an action, is scored as the empty set that it is.
 
     Frames that confused the annotators are left out on both sides, also with `strict`. A predictions file calls a
@@ -51,8 +50,6 @@ class BddOia:
     Options: ClassVar[type[SuiteOptions]] = BddOiaOptions
     title: ClassVar[str] = "BDD-OIA: F1 of actions and of reasons"
     headline: ClassVar[tuple[str, ...]] = ("actions/f1_all", "reasons/f1_all")
-    judged: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """One question for each frame that did not confuse the annotators."""
@@ -68,14 +65,6 @@ class BddOia:
             unlabelled=True,
         )
         return [Question(sample) for sample in samples]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
-
-    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
-        """Nothing: labels are compared by rule."""
-        return {}
 
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """Score the labels that the outputs name."""

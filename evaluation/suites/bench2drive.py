@@ -17,12 +17,11 @@ from data.json_stream import outermost, small_value
 from evaluation.metrics import bench2drive
 from evaluation.metrics.bench2drive import ROUTES, Motion, read_motion
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import NO_PREDICTIONS, Predictions, PredictionsFile
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes
 from evaluation.suites.published import BENCH2DRIVE
-from evaluation.suites.suite import OptionError, Question, Scored, SuiteOptions, Table
-from rewards.judge import JudgeRequest
+from evaluation.suites.suite import OptionError, Question, Scored, Suite, SuiteOptions, Table
 
 _RECORD_NAME = re.compile(r"RouteScenario_(?P<id>.+)_rep\d+")
 """What the leaderboard calls a route of the list in its records."""
@@ -48,27 +47,18 @@ class Bench2DriveOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class Bench2Drive:
+class Bench2Drive(Suite):
     """Scores what the leaderboard has measured. Routes without a record count as failed."""
 
     options: Bench2DriveOptions
     Options: ClassVar[type[SuiteOptions]] = Bench2DriveOptions
     title: ClassVar[str] = "Bench2Drive: the leaderboard's four figures"
     headline: ClassVar[tuple[str, ...]] = ()
-    judged: ClassVar[bool] = False
     asks: ClassVar[bool] = False
 
     def questions(self, faults: Faults, folder: Path) -> tuple[Question, ...]:
         """None: the leaderboard drives."""
         return ()
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """None: the result has all."""
-        return NO_PREDICTIONS
-
-    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
-        """None."""
-        return {}
 
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """Score the leaderboard's result."""

@@ -15,12 +15,11 @@ from data.sample import Task
 from evaluation.metrics import driveaction
 from evaluation.metrics.driveaction import MODES, ActionTruth, is_right
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out
 from evaluation.suites.published import DRIVEACTION, OTHER_JUDGE
-from evaluation.suites.suite import AnswerScore, Question, Scored, SuiteOptions, Table
-from rewards.judge import JudgeRequest
+from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions, Table
 
 LEVELS: dict[Task, str] = {"perception": "Vision", "planning": "Language", "behavior": "Action"}
 """The first level of the tree by the task that the loader tells, for a file whose columns do not say it."""
@@ -41,7 +40,7 @@ class DriveActionOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class DriveAction:
+class DriveAction(Suite):
     """Scored by rule, on every level of the tree that the files name.
 
     A predictions file calls a question slice_n, n counting the rows of a slice from 0.
@@ -51,8 +50,6 @@ class DriveAction:
     Options: ClassVar[type[SuiteOptions]] = DriveActionOptions
     title: ClassVar[str] = "DriveAction: accuracy per level"
     headline: ClassVar[tuple[str, ...]] = ("accuracy",)
-    judged: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """Every question of the file; in the modes with context, the action questions with what leads to them."""
@@ -60,14 +57,6 @@ class DriveAction:
         root = options.image_root or folder / "driveaction-images"
         samples = read_driveaction(options.answers, root, faults, options.mode or "A", options.language)
         return [Question(sample) for sample in samples]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
-
-    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
-        """Nothing: answers are read by rule."""
-        return {}
 
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """Score by rule."""

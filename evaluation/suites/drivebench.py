@@ -34,7 +34,7 @@ from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import DRIVEBENCH_CLEAN_CORRUPTED, OTHER_JUDGE
-from evaluation.suites.suite import AnswerScore, Bars, OptionError, Question, Scored, SuiteOptions, Table
+from evaluation.suites.suite import AnswerScore, Bars, OptionError, Question, Scored, Suite, SuiteOptions, Table
 from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric, rubric_for
@@ -71,7 +71,7 @@ class DriveBenchOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class DriveBench:
+class DriveBench(Suite):
     """The same questions with clean images, under corruptions and with black images; each time is a setting.
 
     A predictions file calls a question setting/scene_frame_i, or scene_frame_i for clean images; what the benchmark's
@@ -83,7 +83,6 @@ class DriveBench:
     title: ClassVar[str] = "DriveBench: clean images, corruptions and no image"
     headline: ClassVar[tuple[str, ...]] = tuple(f"{by}/clean/{task}" for by in ("judge", "accuracy") for task in TASKS)
     judged: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """Every question in every setting.
@@ -132,7 +131,7 @@ class DriveBench:
                 )
             return {id_key: _name(setting, id_), answer_key: record.get(pred)}
 
-        return file.read(strict=options.strict, as_record=as_record)
+        return file.read(as_record=as_record)
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """Every answer, by the rubric for its task and kind."""

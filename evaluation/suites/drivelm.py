@@ -16,10 +16,10 @@ from data.sample import DrivingSample
 from evaluation.metrics.drivelm import DriveLMResult, ScoredPair, score_predictions
 from evaluation.metrics.drivelm_answers import ACCURACY, JUDGE, MATCH
 from evaluation.metrics.judging import Judgements, failures, judged_value
-from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import needed_folder
-from evaluation.suites.suite import AnswerScore, OptionError, Question, Scored, SuiteOptions, Table
+from evaluation.suites.suite import AnswerScore, OptionError, Question, Scored, Suite, SuiteOptions, Table
 from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric
@@ -39,7 +39,7 @@ class DriveLMOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class DriveLM:
+class DriveLM(Suite):
     """A predictions file is scored as it stands, as officially.
 
     Of what a model says here, the answer alone counts, not the thinking before it.
@@ -50,16 +50,11 @@ class DriveLM:
     title: ClassVar[str] = "the DriveLM challenge: accuracy, language, match and final score"
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "language", "final_score")
     judged: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """Every question of the answer file, in its order."""
         images = needed_folder("image_root", self.options.image_root)
         return [Question(sample) for sample in read_drivelm(self.options.answers, images, faults)]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """The pairs whose agreement a judge rates: those tagged for it, and those of the match part."""

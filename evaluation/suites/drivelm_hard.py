@@ -11,9 +11,9 @@ from data.faults import Faults, first_note
 from data.jsonl import read_jsonl
 from data.sample import TASKS, DrivingSample
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.metrics.predictions import Predictions
 from evaluation.suites.published import DRIVELM_HARD
-from evaluation.suites.suite import Question, Scored, SuiteOptions
+from evaluation.suites.suite import Question, Scored, Suite, SuiteOptions
 from evaluation.suites.task_scores import rubric_requests, score_by_task
 from rewards.judge import JudgeRequest
 
@@ -28,7 +28,7 @@ class DriveLMHardOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class DriveLMHard:
+class DriveLMHard(Suite):
     """The rubrics are AutoDriveRL's; `prepare_data.py build` makes the set and reads the scores back as difficulty."""
 
     options: DriveLMHardOptions
@@ -36,15 +36,10 @@ class DriveLMHard:
     title: ClassVar[str] = "DriveLM-Hard, or any samples of yours, by task"
     headline: ClassVar[tuple[str, ...]] = tuple(TASKS)
     judged: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """Every sample of the file, in its order."""
         return [Question(sample) for sample in self._samples(faults, to_show=True).values()]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """Every answer."""

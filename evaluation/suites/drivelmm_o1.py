@@ -16,7 +16,7 @@ from evaluation.metrics.predictions import Predictions, PredictionsFile
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import DRIVELMM_O1, OTHER_JUDGE
-from evaluation.suites.suite import AnswerScore, Question, Scored, SuiteOptions, Table
+from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions, Table
 from rewards.judge import Judgement, JudgeRequest
 
 
@@ -30,7 +30,7 @@ class DriveLMMo1Options(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class DriveLMMo1:
+class DriveLMMo1(Suite):
     """Multiple choice is scored by rule, reasoning by a judge's twelve marks.
 
     A predictions file has a question's id under idx.
@@ -41,7 +41,6 @@ class DriveLMMo1:
     title: ClassVar[str] = "DriveLMM-o1: reasoning marks, accuracy on multiple choice"
     headline: ClassVar[tuple[str, ...]] = ("reasoning", "mcq_accuracy")
     judged: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """Every question of the test file, in its order."""
@@ -50,7 +49,7 @@ class DriveLMMo1:
 
     def predictions(self, file: PredictionsFile) -> Predictions:
         """The usual form, with ids under `idx`."""
-        return file.read(id_key="idx", strict=self.options.strict)
+        return file.read(id_key="idx")
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """Every output, for its reasoning."""

@@ -15,12 +15,11 @@ from data.formats.road_users import read_road_users
 from evaluation.metrics import open_loop
 from evaluation.metrics.judging import Judgements
 from evaluation.metrics.open_loop import STEPS, OpenLoopResult, PlanningTruth, ProtocolScore
-from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import OPEN_LOOP, OTHER_JUDGE
-from evaluation.suites.suite import Question, Row, Scored, SuiteOptions, Table
-from rewards.judge import JudgeRequest
+from evaluation.suites.suite import Question, Row, Scored, Suite, SuiteOptions, Table
 
 FIGURES = tuple(f"{what}_{when}" for what in ("l2", "collision") for when in ("1s", "2s", "3s", "mean"))
 COLUMNS = tuple(f"{what}, {when}" for what in ("L2 (m)", "collisions (%)") for when in ("1 s", "2 s", "3 s", "mean"))
@@ -37,7 +36,7 @@ class OpenLoopOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class OpenLoop:
+class OpenLoop(Suite):
     """Collisions are scored where the files say who else was there.
 
     Where they do not, these figures are null and the output says why. A predictions file calls a question by its key
@@ -48,22 +47,12 @@ class OpenLoop:
     Options: ClassVar[type[SuiteOptions]] = OpenLoopOptions
     title: ClassVar[str] = "open-loop planning on nuScenes: displacement and collisions"
     headline: ClassVar[tuple[str, ...]] = ("uniad/l2_mean", "vad_stp3/l2_mean")
-    judged: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """One question for each key frame with enough past and future."""
         images = needed_folder("image_root", self.options.image_root)
         samples = read_trajectories(self.options.answers, images, faults)
         return [Question(sample, file_ids=(sample.frame_id,)) for sample in samples]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
-
-    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
-        """Nothing: trajectories are measured."""
-        return {}
 
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """Measure displacement, and collisions with those who were there."""

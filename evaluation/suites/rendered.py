@@ -14,8 +14,8 @@ from data.rendered.samples import FORMAT, rendered_samples
 from data.rendered.scene import build_scene
 from data.sample import TASKS, DrivingSample
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import Predictions, PredictionsFile
-from evaluation.suites.suite import Question, Scored, SuiteOptions
+from evaluation.metrics.predictions import Predictions
+from evaluation.suites.suite import Question, Scored, Suite, SuiteOptions
 from evaluation.suites.task_scores import rubric_requests, score_by_task
 from rewards.judge import JudgeRequest
 
@@ -33,7 +33,7 @@ class RenderedOptions(SuiteOptions):
 
 
 @dataclass(frozen=True)
-class Rendered:
+class Rendered(Suite):
     """Scenes are drawn once, and kept for all runs. Scoring draws none."""
 
     options: RenderedOptions
@@ -41,17 +41,12 @@ class Rendered:
     title: ClassVar[str] = "rendered scenes with exact ground truth, by task"
     headline: ClassVar[tuple[str, ...]] = tuple(TASKS)
     judged: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
 
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """Seven questions about each scene."""
         scenes, seed = self.options.scenes, self.options.scene_seed
         images = folder / f"rendered-{scenes}-{seed}-v{FORMAT}"
         return [Question(sample) for sample in rendered_samples(images, scenes, seed)]
-
-    def predictions(self, file: PredictionsFile) -> Predictions:
-        """The usual form."""
-        return file.read(strict=self.options.strict)
 
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """Every answer."""

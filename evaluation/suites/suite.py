@@ -6,6 +6,7 @@ answers (engines, an endpoint, a file) and who judges is decided elsewhere.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,7 @@ class OptionError(DataError):
 
 
 class Suite(Protocol):
-    """A benchmark: a class in a file of its own, and nothing else to change.
+    """A benchmark: a class in a file of its own, and nothing else to change. Inherit from it, for what most share.
 
     Built-in ones stand in `registry.SUITES`; yours is named `module:Class` where those have a name, in
     `evaluate.py my_package.signs:Signs` and in `evaluation.suites` of a recipe alike. It is built from its options. It
@@ -157,14 +158,15 @@ class Suite(Protocol):
     """What it measures, in a few words."""
     headline: ClassVar[tuple[str, ...]]
     """The figures that stand first in its report, and that a training run draws as curves."""
-    judged: ClassVar[bool]
+    judged: ClassVar[bool] = False
     """Whether a judge has something to say of its answers."""
-    asks: ClassVar[bool]
+    asks: ClassVar[bool] = True
     """Whether a model can be asked its questions; the result of a leaderboard is only scored."""
 
     def __init__(self, options: Any) -> None:
-        """From an instance of `Options`; reads no file yet."""
+        """From an instance of `Options`; reads no file yet. A dataclass with the one field `options` has it."""
 
+    @abstractmethod
     def questions(self, faults: Faults, folder: Path) -> Sequence[Question]:
         """What a model is asked, images and all, each under a key of its own.
 
@@ -175,24 +177,23 @@ class Suite(Protocol):
         Raises:
             DataError: a file cannot be used, or, where `faults` are strict, has a fault.
         """
-        ...
 
     def predictions(self, file: PredictionsFile) -> Predictions:
-        """What a predictions file holds, by question key: `file.read(strict=...)`, or a form of the benchmark's own.
+        """What a predictions file holds, by question key: the usual form, or one of the benchmark's own.
 
         Raises:
-            DataError: the file cannot be used, or, with the option `strict`, has a fault.
+            DataError: the file cannot be used, or has a fault and is read strictly.
         """
-        ...
+        return file.read()
 
     def judge_requests(self, predictions: Predictions) -> Mapping[str, JudgeRequest]:
         """What a judge is asked about the predictions, by question key; empty where none is needed."""
-        ...
+        return {}
 
+    @abstractmethod
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """What the predictions are worth; without judgements, what needs them has no value.
 
         Raises:
             DataError: as `questions`, or no question is answered.
         """
-        ...

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from commands import evaluate
 from data.faults import Faults
 from data.sample import TASKS
-from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.metrics.predictions import NO_PREDICTIONS, Predictions, PredictionsFile
 from evaluation.suites.record import read_record
 from evaluation.suites.registry import SUITES, suite_class, suites_of
-from evaluation.suites.suite import SuiteOptions
+from evaluation.suites.suite import Suite, SuiteOptions
 from extension import ExtensionError, add_flags, from_flags, validated
 from tests.drawn import written
 from tests.suite_cases import CASES, OWN, Case
@@ -88,8 +88,8 @@ def test_questions_have_keys_of_their_own_and_images_that_are_there(name: str, c
 @every_suite
 def test_perfect_predictions_have_the_best_value(name: str, case: Case, tmp_path: Path) -> None:
     suite = suite_class(name)(options_of(name, case.options | {"strict": True}))
-    file = PredictionsFile(predictions=written(tmp_path / "said.json", case.perfect))
-    scored = suite.score(suite.predictions(file))
+    file = PredictionsFile(predictions=written(tmp_path / "said.json", case.perfect), strict=True)
+    scored = suite.score(suite.predictions(file) if suite.asks else NO_PREDICTIONS)
     assert {figure: scored.figures[figure] for figure in case.best} == pytest.approx(case.best)
     assert scored.faults == {}
     absent = set(suite.headline) - set(scored.figures)
@@ -170,6 +170,14 @@ class NoScore:
         return {}
 
 
+class NoTitle(Suite):
+    """A suite that inherits what most share, and forgot what it must have itself."""
+
+    Options = SuiteOptions
+
+    def score(self, predictions: Predictions, judgements: Any = None) -> Any: ...
+
+
 class PlainOptions(NoScore):
     """A suite whose options do not say which of them are about questions."""
 
@@ -195,6 +203,7 @@ HERE = "tests.unit.test_suite_contract"
     ("name", "sentence"),
     [
         (f"{HERE}:NoScore", "NoScore lacks score of Suite (evaluation/suites/suite.py)"),
+        (f"{HERE}:NoTitle", "NoTitle lacks title, headline, questions of Suite (evaluation/suites/suite.py)"),
         (f"{HERE}:PlainOptions", "its Options are no subclass of evaluation.suites.suite.SuiteOptions"),
         (f"{HERE}:Clashing", "its option seed is a flag of evaluate.py: call it otherwise"),
         ("docs.examples.signs:Sings", "has no class 'Sings' (did you mean Signs?)"),
