@@ -19,6 +19,7 @@ from data.errors import DataError
 from data.sample import TASKS, DrivingSample, Kind, Task
 from rewards.canaries import CanaryReport
 from rewards.format import is_right, valid_format
+from rewards.rules import extract_yes_no
 from rewards.score import Score
 
 FULL_SCORE = 100.0
@@ -237,7 +238,8 @@ def _majority(samples: Sequence[DrivingSample]) -> tuple[int, str | None]:
     lettered = [sample for sample in samples if sample.kind == "multiple_choice"]
     letters = Counter(sample.answer for sample in lettered)
     texts = Counter(sample.choices[sample.answer] for sample in lettered if sample.answer in sample.choices)
-    closed = Counter(sample.answer.split(",")[0].strip(" .").lower() for sample in samples if sample.kind == "yes_no")
+    verdicts = (extract_yes_no(sample.answer) for sample in samples if sample.kind == "yes_no")
+    closed = Counter("yes" if verdict else "no" for verdict in verdicts if verdict is not None)
     best_of_lettered = max([*_most_common(letters), *_most_common(texts)], key=lambda item: item[1], default=None)
     best_of_closed = next(iter(_most_common(closed)), None)
     best = best_of_lettered or best_of_closed

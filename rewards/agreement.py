@@ -13,6 +13,7 @@ from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Score
 from rewards.text import bleu
+from rewards.words import folded
 
 AGREES_FROM = 50.0
 """BLEU-4 (0-100) from which a pair counts as agreeing: the paper's threshold of 0.5."""
@@ -46,7 +47,7 @@ def pair_text(text: str) -> str:
         action, reason = (found[0].get(name, "") for name in ("action", "justification"))
         words = [*(action if isinstance(action, list) else [action]), reason]
         return _joined([word for word in words if isinstance(word, str)])
-    answer = answer_part(text)
+    answer = folded(answer_part(text))
     labelled = _LABELLED.search(answer)
     return _joined([labelled["action"], labelled["reason"]] if labelled else [answer])
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
+
+import regex
 
 from data.sample import LIDAR, DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Increment, Score
+from rewards.words import CLAUSE_END, SENTENCE_END, UNSPACED
 
 ClipFailureReason = Literal["timeout", "actor_lost", "unreadable_frame", "invalid_value"]
 CLIP_FAILURE_REASONS: tuple[ClipFailureReason, ...] = get_args(ClipFailureReason)
@@ -25,10 +27,10 @@ CLIP_FAILURE_REASONS: tuple[ClipFailureReason, ...] = get_args(ClipFailureReason
 Reads = Literal["answer", "description", "justification"]
 Span = Literal["sentence", "clause", "word"]
 
-_SPAN_ENDS: dict[Span, re.Pattern[str]] = {
-    "sentence": re.compile(r"[.!?]+(?:\s+|$)"),
-    "clause": re.compile(r"[.!?,;:]+(?:\s+|$)"),
-    "word": re.compile(r"(?<=\S)(?:\s+|$)"),
+_SPAN_ENDS: dict[Span, regex.Pattern[str]] = {
+    "sentence": regex.compile(rf"{SENTENCE_END}\s*"),
+    "clause": regex.compile(rf"{CLAUSE_END}\s*"),
+    "word": regex.compile(rf"{UNSPACED}\p{{M}}*[^\s\p{{L}}\p{{N}}]*\s*|(?<=\S)(?:\s+|$)", regex.V1),
 }
 
 
@@ -112,7 +114,8 @@ def caption_in(text: str, reads: Reads) -> str:
 def prefix_ends(caption: str, by: Span) -> tuple[int, ...]:
     """Where the spans of a caption end, in characters, rising; the last is its length. Empty for an empty caption.
 
-    White space behind a span belongs to it. A full stop or comma inside a word or number ends nothing ("0.5").
+    White space behind a span belongs to it. A full stop or comma inside a word or number ends nothing ("0.5"). Words
+    and sentences are those of `rewards.words`.
     """
     ends = {match.end() for match in _SPAN_ENDS[by].finditer(caption)} | {len(caption)}
     return tuple(sorted(ends - {0}))

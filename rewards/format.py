@@ -11,8 +11,8 @@ from rewards.rules import extract_option, extract_yes_no, option_of
 def valid_format(sample: DrivingSample, text: str) -> bool:
     """Whether a response can be read as an answer of its question's kind.
 
-    Multiple choice needs one option letter, yes/no a yes or no, coordinates and structured at least one coordinate
-    pair, open-ended any text. Read is the answer part of the response.
+    Multiple choice needs one option letter, yes/no a verdict (yes, true, no, false), coordinates and structured at
+    least one coordinate pair, open-ended any text. Read is the answer part of the response.
     """
     answer = answer_part(text)
     if sample.kind == "multiple_choice":

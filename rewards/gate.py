@@ -5,17 +5,21 @@ AutoDriveRL scores in two stages; this is the first, and it keeps worthless answ
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
+import regex
+
 from rewards.settings import GateSettings
+from rewards.words import SENTENCE_END, words
 
 OVERLONG = "overlong"
 REPEATED_NGRAMS = "repeated_ngrams"
 REPEATED_SENTENCE = "repeated_sentence"
 
-_WORD = re.compile(r"-?\d+(?:\.\d+)?|\w+")
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n+")
+LONGEST_WORD = 40
+"""A longer run of letters is no word of any language ("gogogo..."): its characters are counted in its place."""
+
+_SENTENCE_END = regex.compile(rf"{SENTENCE_END}|\n+")
 
 
 def gate_reason(text: str, finish_reason: str, settings: GateSettings) -> str | None:
@@ -47,4 +51,5 @@ def most_repeated_sentence(text: str) -> int:
 
 def _words(text: str) -> list[str]:
     """Words and numbers; a pixel coordinate is one word, so a list of many objects is no repetition."""
-    return _WORD.findall(text.casefold())
+    found = words(text, whole_numbers=True)
+    return [part for word in found for part in ([word] if len(word) <= LONGEST_WORD else word)]

@@ -117,7 +117,9 @@ def _has_answer(sample: DrivingSample) -> bool:
 BUILT_IN: dict[str, BuiltIn] = {
     "exact_match": BuiltIn(_exact_match, _has_answer, "an answer"),
     "option": BuiltIn(_closed, lambda sample: sample.answer in sample.choices, "choices, and an answer that is one"),
-    "yes_no": BuiltIn(_closed, lambda sample: extract_yes_no(sample.answer) is not None, "an answer of yes or no"),
+    "yes_no": BuiltIn(
+        _closed, lambda sample: extract_yes_no(sample.answer) is not None, "an answer of yes or no, or true or false"
+    ),
     "hybrid_coordinate_f1": BuiltIn(
         lambda sample, answer: hybrid_coordinate_f1(answer, sample.answer),
         _has_pairs,

@@ -6,7 +6,6 @@ words, never with the ground truth. The seed leaves the form of R3 open; weights
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from data.formats.bdd_oia_words import Action, action_of, actions_in, objects_in
 from data.sample import DrivingSample
 from rewards.json_answer import json_answer
 from rewards.score import Score
+from rewards.words import words
 
 FIELDS = ("description", "action", "justification")
 
@@ -149,4 +149,4 @@ def _consistency(answer: _Answer) -> float:
 
 
 def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold()))
+    return set(words(text))

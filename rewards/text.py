@@ -1,4 +1,4 @@
-"""BLEU and ROUGE_L of one answer against its ground truth, from sacrebleu and rouge-score.
+"""BLEU and ROUGE_L of one answer against its ground truth, from sacrebleu and rouge-score, on words of every script.
 
 Not the figures of the DriveLM challenge: those come from pycocoevalcap and are a matter of `evaluation`.
 """
@@ -8,19 +8,33 @@ from __future__ import annotations
 from functools import cache
 
 import sacrebleu
-from rouge_score import rouge_scorer
+from rouge_score import rouge_scorer, tokenizers
+
+from rewards.words import spaced, words
+
+
+class _Words(tokenizers.Tokenizer):
+    """Hands rouge-score our words; its own are runs of a to z and digits alone."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of `rewards.words`."""
+        return words(text)
 
 
 def bleu(text: str, truth: str) -> float:
-    """sacrebleu's sentence BLEU, 0-100: 13a tokens, exponential smoothing, effective order (short answers)."""
-    return min(100.0, float(sacrebleu.sentence_bleu(text, [truth]).score))  # rounding can exceed 100 by 1e-14
+    """sacrebleu's sentence BLEU, 0-100: 13a tokens, exponential smoothing, effective order (short answers).
+
+    Scripts without spaces are cut into characters first, as by sacrebleu's `zh` tokens.
+    """
+    found = sacrebleu.sentence_bleu(spaced(text), [spaced(truth)])
+    return min(100.0, float(found.score))  # rounding can exceed 100 by 1e-14
 
 
 def rouge_l(text: str, truth: str) -> float:
-    """rouge-score's ROUGE-L F-measure, 0-100, without stemming."""
+    """rouge-score's ROUGE-L F-measure, 0-100, on the words of `rewards.words`: for ASCII text its own, unstemmed."""
     return min(100.0, 100.0 * float(_rouge().score(truth, text)["rougeL"].fmeasure))
 
 
 @cache
 def _rouge() -> rouge_scorer.RougeScorer:
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())

@@ -6,7 +6,6 @@ modes is what AutoDriveRL's Table 16 reports. Read by rule: one option letter, o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
@@ -20,9 +19,6 @@ from rewards.rules import extract_yes_no, option_of
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 UNUSABLE_TRUTH = "unusable_truth"
-
-_TRUE = re.compile(r"\btrue\b", re.IGNORECASE)
-_FALSE = re.compile(r"\bfalse\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +68,10 @@ def is_right(text: str, truth: ActionTruth) -> bool | None:
             raise ValueError(f"the true answer {truth.answer!r} is none of the options {', '.join(truth.choices)}")
         letter = option_of(answer, truth.choices)
         return None if letter is None else letter == true_letter
-    true = _verdict(truth.answer)
+    true = extract_yes_no(truth.answer)
     if true is None:
         raise ValueError(f"the true answer {truth.answer!r} is neither true nor false, and there are no options")
-    said = _verdict(answer)
+    said = extract_yes_no(answer)
     return None if said is None else said == true
 
 
@@ -129,8 +125,3 @@ def score(
 
 def _level_score(questions: int, right: int, unreadable: int) -> LevelScore:
     return LevelScore(questions, right, unreadable, 100.0 * right / questions)
-
-
-def _verdict(text: str) -> bool | None:
-    """True or false, said in these words or as yes and no; None when neither or both."""
-    return extract_yes_no(_FALSE.sub("no", _TRUE.sub("yes", text)))

@@ -1,17 +1,16 @@
 """DriveLMM-o1's metrics: twelve marks of a judge on the reasoning, and accuracy on multiple choice. No torch, no ray.
 
-Who judges is an argument; what it is told is the rubric `drivelmm_o1`. The letter of a choice is read after the last
-"final answer", in every spelling: the official script knows "A)" alone, in upper case.
+Who judges is an argument; what it is told is the rubric `drivelmm_o1`. The option is read in every spelling, or
+by its text: the official script knows "A)" alone, in upper case.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from data.formats.drivelmm_o1 import CHOICE_NUMBERS
+from data.formats.drivelmm_o1 import CHOICE_NUMBERS, lettered_options
 from data.sample import DrivingSample
 from evaluation.metrics.judging import NOT_JUDGED
 from evaluation.metrics.predictions import match
@@ -19,7 +18,7 @@ from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest
 from rewards.rubric import load_rubric
-from rewards.rules import extract_option
+from rewards.rules import extract_option, option_of
 
 METRICS: dict[str, str] = {
     "faithfulness_step": "Faithfulness-Step",
@@ -40,9 +39,6 @@ OVERALL = "overall_score"
 LETTERS = "ABCDEF"
 
 NO_TRUE_LETTER = "no_true_letter"
-
-_FINAL = re.compile(r"\bfinal\s+answer\b(?:[\s*_:=#\"`]|\bis\b)*", re.IGNORECASE)
-_BARE = re.compile(r"^\s*\**\(?([A-F])\)(?=\s|$|\*)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +76,13 @@ def is_choice(id_: str) -> bool:
     return number.isdecimal() and int(number) in CHOICE_NUMBERS
 
 
-def final_letter(text: str) -> str | None:
-    """The option an output settles on: the letter after its last "final answer", else the one "A) ..." it holds.
+def final_letter(text: str, question: str = "") -> str | None:
+    """The option an output settles on, read as everywhere (`rewards.rules.option_of`); the options are the question's.
 
-    "Final Answer: b.", "**Final Answer**: (B)" and a bare "B) Slow down." are B; "A or B" is none.
+    "Final Answer: b.", "**Final Answer**: (B)", a bare "B) Slow down." and the text of B are B; "A or B" is none.
     """
-    answer = answer_part(text)
-    marks = list(_FINAL.finditer(answer))
-    if marks:
-        tail = answer[marks[-1].end() :]
-        return extract_option(f"final answer: {tail}", LETTERS) or extract_option(tail, LETTERS)
-    bare = {letter.upper() for letter in _BARE.findall(answer)}
-    return bare.pop() if len(bare) == 1 else extract_option(answer, LETTERS)
+    answer, choices = answer_part(text), lettered_options(question)
+    return option_of(answer, choices) if choices else extract_option(answer, LETTERS)
 
 
 def reasoning_request(id_: str, truth: ReasoningTruth, text: str) -> JudgeRequest:
@@ -112,8 +103,8 @@ def reasoning_request(id_: str, truth: ReasoningTruth, text: str) -> JudgeReques
 
 def choice_verdict(id_: str, truth: ReasoningTruth, text: str) -> bool | None:
     """Whether an output picks the true option; None where the question has none, or its truth names no letter."""
-    true = final_letter(truth.final_answer) if is_choice(id_) else None
-    return None if true is None else final_letter(text) == true
+    true = final_letter(truth.final_answer, truth.question) if is_choice(id_) else None
+    return None if true is None else final_letter(text, truth.question) == true
 
 
 def score(
@@ -141,11 +132,12 @@ def score(
     right: list[bool] = []
     unreadable = 0
     for id_ in filter(is_choice, matched.ids):
-        true = final_letter(answers[id_].final_answer)
+        question = answers[id_].question
+        true = final_letter(answers[id_].final_answer, question)
         if true is None:
             faults.setdefault(NO_TRUE_LETTER, []).append(id_)
             continue
-        said = final_letter(predictions[id_])
+        said = final_letter(predictions[id_], question)
         unreadable += said is None
         right.append(said == true)
     judged: list[Judgement] = []

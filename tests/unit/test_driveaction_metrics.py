@@ -33,7 +33,9 @@ def test_an_option_is_read_by_letter_or_text(text: str, right: bool | None) -> N
 @pytest.mark.parametrize(
     ("text", "right"),
     [("True", True), ("true.", True), ("The answer is True.", True), ("Yes, it is.", True), ("False", False),
-     ("No.", False), ("True or False", None), ("Perhaps.", None)],
+     ("No.", False), ("True or False", None), ("Perhaps.", None), ("The statement is true.", True),
+     ("The claim that we may go is false because the light is green.", False), ("Not true.", False), ("正确。", True),
+     ("该说法是错误的，因为绿灯亮着。", False)],
 )  # fmt: skip
 def test_true_or_false_is_read_in_these_words_or_as_yes_or_no(text: str, right: bool | None) -> None:
     assert is_right(text, ActionTruth("True", ())) is right

@@ -11,6 +11,7 @@ from data.errors import DataError
 from evaluation.metrics.drivelmm_o1 import (
     METRICS,
     ReasoningTruth,
+    choice_verdict,
     final_letter,
     is_choice,
     reasoning_request,
@@ -52,6 +53,17 @@ def test_the_letter_is_read_in_every_spelling(text: str, letter: str | None) -> 
 def test_whatever_stands_before_the_last_marker_does_not_count(text: str, letter: str, form: str, lower: bool) -> None:
     said = form.format(letter.lower() if lower else letter)
     assert final_letter(f"{text.replace('<', '')}\nFinal Answer: {said}") == letter
+
+
+def test_an_option_is_known_by_its_text_and_read_as_everywhere() -> None:
+    question = "Is it safe? A) Yes B) No C) Slow down D) Stop E) Keep going F) None of the options."
+    truth = ReasoningTruth(question, "", "None of the options.")
+    assert final_letter("None of the options.", question) == "F"
+    assert final_letter("**Final Answer**: none of the options", question) == "F"
+    assert choice_verdict("s_f_2", truth, "F") is True
+    assert choice_verdict("s_f_2", truth, "Slow down.") is False
+    assert score({"s_f_2": "None of the options."}, {"s_f_2": truth}).mcq_accuracy == 100.0
+    assert final_letter("A\nB\nC\nD", question) is None
 
 
 def test_the_number_in_an_id_says_what_is_multiple_choice() -> None:
