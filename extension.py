@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -24,13 +25,14 @@ class ExtensionError(ValueError):
     """A name or an option that no class answers to; one sentence with the setting, the known names and the nearest."""
 
 
-def resolve(name: str, built_in: Mapping[str, str], protocol: type, setting: str) -> type[Any]:
+def resolve(name: str, built_in: Mapping[str, str], protocol: type | str, setting: str) -> type[Any]:
     """The class of a name.
 
     Args:
         name: a key of `built_in`, or `module:Class`, which is imported.
         built_in: name to `module:Class`; a module is imported only when its name is asked for.
-        protocol: what the class must have: every public method and attribute of this `typing.Protocol`.
+        protocol: what the class must have: every public method and attribute of this `typing.Protocol`, which may be
+            named as `module:Class`, for callers that must not import it.
         setting: the recipe key or flag that holds the name, for messages.
 
     Raises:
@@ -51,18 +53,42 @@ def resolve(name: str, built_in: Mapping[str, str], protocol: type, setting: str
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         hint = nearest(class_name, classes)
         raise ExtensionError(f"{setting}={name}: {module_name} has no class {class_name!r} ({hint})")
-    if lacking := missing_members(found, protocol):
-        where = f"{protocol.__module__.replace('.', '/')}.py"
-        raise ExtensionError(
-            f"{setting}={name}: {class_name} lacks {', '.join(lacking)} of {protocol.__name__} ({where})"
-        )
+    asked = _imported(protocol) if isinstance(protocol, str) else protocol
+    if lacking := missing_members(found, asked):
+        where = f"{asked.__module__.replace('.', '/')}.py"
+        raise ExtensionError(f"{setting}={name}: {class_name} lacks {', '.join(lacking)} of {asked.__name__} ({where})")
     return found
 
 
+def made(
+    name: str,
+    options: Mapping[str, Any],
+    built_in: Mapping[str, str],
+    protocol: type | str,
+    setting: str,
+    place: str,
+) -> Any:
+    """An object of a name's class, made of its `Settings`; the arguments are those of `resolve` and `validated`.
+
+    Raises:
+        ExtensionError: as these.
+    """
+    found: Any = resolve(name, built_in, protocol, setting)
+    return found(validated(found.Settings, options, place))
+
+
 def missing_members(candidate: type, protocol: type) -> list[str]:
-    """The public members of a protocol that a class has neither defined nor annotated."""
-    declared = {key for base in candidate.__mro__ for key in getattr(base, "__annotations__", {})}
-    return [name for name in members(protocol) if not hasattr(candidate, name) and name not in declared]
+    """The public members of a protocol that a class has neither defined nor annotated.
+
+    A class may inherit from the protocol: it then has the members that the protocol defines, but for abstract ones.
+    """
+    own = [base for base in candidate.__mro__ if not getattr(base, "_is_protocol", False)]
+    declared = {key for base in own for key in getattr(base, "__annotations__", {})}
+    return [name for name in members(protocol) if name not in declared and not _has(candidate, name)]
+
+
+def _has(candidate: type, name: str) -> bool:
+    return hasattr(candidate, name) and not getattr(getattr(candidate, name), "__isabstractmethod__", False)
 
 
 def members(protocol: type) -> list[str]:
@@ -106,6 +132,8 @@ def explain(item: Any, model: type[BaseModel], place: str = "") -> str:
     if item["type"] == "missing":
         return f"{dotted} is missing"
     if item["type"] == "value_error":  # a rule over several fields, whose sentence names them
+        if isinstance(item["ctx"]["error"], ExtensionError):
+            return str(item["ctx"]["error"])  # which names its key itself
         return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
     return f"{dotted}: {item['msg']} (got {reprlib.repr(item['input'])})"
 
@@ -117,17 +145,27 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
 
 
-def add_flags(parser: argparse._ActionsContainer, model: type[BaseModel], skip: Collection[str] = ()) -> None:
+def add_flags(
+    parser: argparse._ActionsContainer, model: type[BaseModel], skip: Collection[str] = (), prefix: str = "own"
+) -> dict[str, str]:
     """A flag for every field of a model, in its words: `image_root` is --image-root, its docstring the help.
 
-    No flag has a default of its own: what is not given is left to the model.
+    No flag has a default of its own: what is not given is left to the model. Where the parser has a flag of that name
+    already, the field's is `--<prefix>-<name>`.
+
+    Returns:
+        Each field's name in the parsed options, for `from_flags`.
     """
+    names: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if name in skip:
             continue
-        flag, arguments = f"--{name.replace('_', '-')}", dict[str, Any](dest=name, default=None)
+        taken = _flag(name) in parser._option_string_actions
+        names[name] = f"{prefix}_{name}" if taken else name
+        flag, arguments = _flag(names[name]), dict[str, Any](dest=names[name], default=None)
         plain = _without_none(field.annotation)
-        default = "" if field.is_required() or field.default is None else f" (default: {_shown(field.default)})"
+        default = "" if field.default is None else f" (default: {_shown(field.default)})"
+        default = " (required)" if field.is_required() else default
         arguments["help"] = (" ".join((field.description or "").split()) + default).replace("%", "%%")
         if plain is bool:
             arguments["action"] = argparse.BooleanOptionalAction if field.default else "store_const"
@@ -139,24 +177,40 @@ def add_flags(parser: argparse._ActionsContainer, model: type[BaseModel], skip: 
         else:
             arguments["metavar"] = {Path: "PATH", int: "N", float: "X"}.get(plain, name.upper())
         parser.add_argument(flag, **arguments)
+    return names
 
 
-def from_flags(model: type[M], options: argparse.Namespace) -> M:
-    """The settings that a command line gives.
+def from_flags(model: type[M], options: argparse.Namespace, names: Mapping[str, str] | None = None) -> M:
+    """The settings that a command line gives; `names` as `add_flags` returned them.
 
     Raises:
-        ExtensionError: a value does not fit; the flag is named.
+        ExtensionError: a value is missing or does not fit; the flag is named.
     """
-    given = {name: getattr(options, name, None) for name in model.model_fields}
+    names = {name: name for name in model.model_fields} | dict(names or {})
+    given = {name: getattr(options, dest, None) for name, dest in names.items()}
     try:
         return model.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise ExtensionError("; ".join(_as_flag(explain(item, model), item) for item in error.errors())) from None
+        raise ExtensionError("; ".join(_as_flag(item, model, names) for item in error.errors())) from None
 
 
-def _as_flag(sentence: str, item: Any) -> str:
+def first_sentence(model: type[BaseModel], name: str) -> str:
+    """What a field should be: the first sentence of its documentation, as part of another one."""
+    said = " ".join((model.model_fields[name].description or "").split())
+    first = re.split(r"[.:;](?:\s|$)", said, maxsplit=1)[0]
+    return first[:1].lower() + first[1:]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _as_flag(item: Any, model: type[BaseModel], names: Mapping[str, str]) -> str:
+    """One pydantic error in the words of a command line."""
     name = str(item["loc"][0]) if item["loc"] else ""
-    return f"--{name.replace('_', '-')}{sentence.removeprefix(name)}" if name else sentence
+    said = explain(item, model).removeprefix(name)
+    what = f" ({first_sentence(model, name)})" if item["type"] == "missing" else ""
+    return f"{_flag(names.get(name, name))}{said}{what}" if name else said
 
 
 def _shown(value: Any) -> str:
@@ -167,6 +221,11 @@ def _without_none(annotation: Any) -> Any:
     """`Path | None` as `Path`; anything else as it is."""
     rest = [part for part in get_args(annotation) if part is not type(None)]
     return rest[0] if type(None) in get_args(annotation) and len(rest) == 1 else annotation
+
+
+def _imported(name: str) -> Any:
+    module, _, member = name.partition(":")
+    return getattr(importlib.import_module(module), member)
 
 
 def _keys_at(model: Any, parents: list[str]) -> list[str]:

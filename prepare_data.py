@@ -15,13 +15,13 @@ import sys
 from typing import NamedTuple
 
 from data.errors import DataError
-from data.source_arguments import as_flags
-from policies.errors import PolicyError
+from extension import ExtensionError
 
 
 class Command(NamedTuple):
-    """One command: what it is for, and the module with its `add_arguments(parser)` and `run(options) -> exit code`.
+    """One command: what it is for, and the module with its `add_arguments(parser, arguments)` and its `run(options)`.
 
+    `arguments` are those that follow the command: they may decide which options there are. `run` returns the exit code.
     The module is imported when its command is asked for; none of them needs Ray.
     """
 
@@ -43,15 +43,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="prepare_data.py", description="Prepare driving data.")
     names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
-    for name, command in COMMANDS.items():
-        subparser = names.add_parser(name, help=command.purpose, description=command.purpose)
-        if name == chosen:
-            importlib.import_module(command.module).add_arguments(subparser)
-    options = parser.parse_args(arguments)
     try:
+        for name, command in COMMANDS.items():
+            subparser = names.add_parser(name, help=command.purpose, description=command.purpose)
+            if name == chosen:
+                importlib.import_module(command.module).add_arguments(subparser, arguments[1:])
+        options = parser.parse_args(arguments)
         return int(importlib.import_module(COMMANDS[options.command].module).run(options))
-    except (DataError, PolicyError) as error:
-        print(f"error: {as_flags(str(error))}", file=sys.stderr)
+    except (DataError, ExtensionError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
 
 

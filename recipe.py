@@ -11,16 +11,36 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from actors.settings import LearnerSettings, RolloutSettings, RunSettings, SyncSettings, WarmStartSettings
+from actors.settings import (
+    VLLM_ONCE,
+    LearnerSettings,
+    RolloutSettings,
+    RunSettings,
+    SyncSettings,
+    WarmStartSettings,
+    with_engine_options,
+    with_transport,
+)
 from cluster.settings import ClusterSettings
-from data.settings import DataSettings
+from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
-from extension import explain
-from policies.settings import AlgorithmSettings, PolicySettings
+from extension import explain, made
+from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
+
+NAMED = {"data": "source", "algorithm": "name", "rollout": "backend", "sync": "transport"}
+"""Part of the recipe to the key that names a class, whose options stand beside it as `options`."""
+MOVED = {
+    **{f"data.{key}": f"data.options.{key}" for key in OLD_OPTIONS},
+    **{f"rollout.{key}": f"rollout.options.{key}" for key in VLLM_ONCE},
+    "sync.backend": "sync.transport",
+}
+"""Keys of older recipes, and where they are now."""
+READ_AS = {"data": with_moved_options, "rollout": with_engine_options, "sync": with_transport}
+"""Part of a recipe file to what reads it where it has keys of older recipes."""
 
 
 class RecipeError(ValueError):
@@ -38,8 +58,8 @@ class Recipe(BaseModel):
     """The driving questions."""
     policy: PolicySettings = PolicySettings()
     """The model that learns."""
-    algorithm: AlgorithmSettings = AlgorithmSettings()
-    """The loss."""
+    algorithm: AlgorithmSettings = Field(AlgorithmSettings(), validate_default=True)
+    """What rewards become, and the loss."""
     rollout: RolloutSettings = RolloutSettings()
     """The engines that sample."""
     reward: RewardSettings = RewardSettings()
@@ -57,10 +77,12 @@ class Recipe(BaseModel):
     serve: ServeSettings = ServeSettings()
     """The policy endpoint."""
 
-    @property
-    def images_per_prompt(self) -> int:
-        """The most images of a prompt: those of six cameras, or BDD-OIA's frames of one."""
-        return self.data.frames if self.data.source == "bdd_oia" else self.policy.images_per_prompt
+    @field_validator("algorithm")
+    @classmethod
+    def _complete_options(cls, given: AlgorithmSettings) -> AlgorithmSettings:
+        """The same with every option of its class, so that the recipe that is kept says what was trained with."""
+        algorithm = _algorithm(given)
+        return AlgorithmSettings(name=given.name, options=algorithm.settings.model_dump(mode="json"))
 
     @model_validator(mode="after")
     def _check_adapters(self) -> Self:
@@ -71,18 +93,22 @@ class Recipe(BaseModel):
                 "rollout.adapters=apart needs policy.lora with the targets attention and mlp alone, since engines load "
                 "no other adapters: set rollout.adapters=merged"
             )
-        if self.rollout.backend != "vllm":
-            raise ValueError(f"rollout.adapters=apart needs rollout.backend=vllm, not {self.rollout.backend}")
         return self
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        if self.rollout.group_size == 1 and self.algorithm.compares_group:
+        if self.rollout.group_size == 1 and _algorithm(self.algorithm).compares_group:
             raise ValueError(
-                f"rollout.group_size=1 leaves algorithm.advantage={self.algorithm.advantage} nothing to compare: set "
+                f"rollout.group_size=1 leaves algorithm.name={self.algorithm.name} nothing to compare: set "
                 "rollout.group_size to 2 or more, or algorithm.name to ppo or reinforce_pp"
             )
         return self
+
+
+def _algorithm(settings: AlgorithmSettings) -> Any:
+    """As `policies.algorithms.registry.make_algorithm`, without its import."""
+    name, options = settings.name, settings.options
+    return made(name, options, ALGORITHMS, ALGORITHM, "algorithm.name", "algorithm.options")
 
 
 def load_recipe(arguments: list[str]) -> Recipe:
@@ -121,11 +147,14 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
     recipes: list[Recipe] = []
     for number, stage in enumerate(stages, start=1):
         own = copy.deepcopy(tree)
+        _forget_options(own, stage)
         for dotted, value in stage.items():
             if dotted != "name":
                 _set(own, dotted, value, f"{path}: stage {number}")
-        for override in arguments[1:]:
-            _apply_override(own, override)
+        overrides = [(override, *_parsed(override)) for override in arguments[1:]]
+        _forget_options(own, {dotted: value for _, dotted, value in overrides})
+        for override, dotted, value in overrides:
+            _set(own, dotted, value, f"override {override!r}")
         if "name" in stage and isinstance(own.get("run"), dict):
             own["run"]["name"] = f"{own['run'].get('name')}-{number}-{stage['name']}"
         if recipes:
@@ -172,7 +201,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
-    return tree
+    try:
+        return tree | {part: read(tree[part]) for part, read in READ_AS.items() if isinstance(tree.get(part), dict)}
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
 
 
 def _with_base(path: Path, tree: dict[str, Any], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -187,7 +219,9 @@ def _with_base(path: Path, tree: dict[str, Any], seen: tuple[Path, ...] = ()) ->
         raise RecipeError(f"{path}: base {name} leads back to itself")
     if not base.is_file():
         raise RecipeError(f"{path}: base {name} does not exist (looked for {base})")
-    return _laid_over(_with_base(base, _read_yaml(base), (*seen, path.resolve())), tree)
+    below = _with_base(base, _read_yaml(base), (*seen, path.resolve()))
+    _forget_options(below, {f"{part}.{key}": value for part, held in tree.items() for key, value in _members(held)})
+    return _laid_over(below, tree)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -208,19 +242,31 @@ def _stages(path: Path, stages: Any) -> list[dict[str, Any]]:
     return stages
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def _members(held: Any) -> list[tuple[str, Any]]:
+    return list(held.items()) if isinstance(held, dict) else []
+
+
+def _forget_options(tree: dict[str, Any], above: dict[str, Any]) -> None:
+    """Options belong to the class that is named beside them: where what comes above names another, they go."""
+    for part, key in NAMED.items():
+        own, default = tree.get(part), getattr(Recipe.model_fields[part].default, key)
+        if isinstance(own, dict) and above.get(f"{part}.{key}", own.get(key, default)) != own.get(key, default):
+            own.pop("options", None)
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    """The dotted key of an override and its value."""
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
         raise RecipeError(f"override {override!r} must look like part.key=value")
     try:
-        value = yaml.load(text, _UniqueKeyLoader)
+        return dotted, yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError:
         raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
-    _set(tree, dotted, value, f"override {override!r}")
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:
-    *parents, leaf = dotted.split(".")
+    *parents, leaf = MOVED.get(dotted, dotted).split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
         if child is None:

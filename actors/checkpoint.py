@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import CheckpointError
+from actors.learning.deepspeed_learner import CHECKPOINT_TAG
 from actors.learning.group import LearnerGroup
-from actors.learning.learner import CHECKPOINT_TAG
 from evaluation.run_record import CHECKPOINTS_FOLDER, checkpoint_folder
 
 MANIFEST = "manifest.json"

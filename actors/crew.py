@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.experience import collect_groups
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
-from actors.learning.learner import Learner
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import SamplingSettings
 from actors.scoring.scorers import Scorers
@@ -18,6 +18,7 @@ from actors.weight_sync import WeightSync
 from data.cascade import earlier_answers, first_answers, in_context
 from data.sample import TASKS, DrivingSample
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
+from policies.prompt import PromptEncoder
 from recipe import Recipe
 from rewards.answer import answer_part
 from rewards.canaries import run_canaries
@@ -32,6 +33,7 @@ class Crew:
     engines: EnginePool
     sync: WeightSync
     scorers: Scorers
+    encoder: PromptEncoder
 
     @classmethod
     async def start(
@@ -40,8 +42,9 @@ class Crew:
         folder: str,
         options: ActorOptions,
         probes: Sequence[DrivingSample],
+        encoder: PromptEncoder,
         *,
-        learner_class: type[Learner] = Learner,
+        learner_class: type[Any] = DeepSpeedLearner,
         engine_class: type[Any] | None = None,
     ) -> Crew:
         """Start learners and engines at once from the checkpoint in `folder`, and connect the weight sync.
@@ -49,6 +52,7 @@ class Crew:
         Args:
             options: places each actor (see `cluster.placement`).
             probes: samples whose first tokens are compared after every sync.
+            encoder: the policy's, for what needs no model.
             learner_class, engine_class: what runs as actors; the recipe's own unless a test puts a fault there.
 
         Raises:
@@ -61,11 +65,11 @@ class Crew:
         )
         sync = WeightSync(learners, engines, recipe.sync, recipe.rollout, probes)
         await sync.connect()
-        return cls(recipe, learners, engines, sync, scorers)
+        return cls(recipe, learners, engines, sync, scorers, encoder)
 
-    async def examine(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
+    async def evaluate(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
         """Ask the engines every sample once and sum up the scores."""
-        return await examine(name, samples, self.engines, self.scorers, self.recipe, self.sync.version)
+        return await ask_all(name, samples, self.engines, self.scorers, self.recipe, self.sync.version)
 
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
@@ -73,7 +77,7 @@ class Crew:
         await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)
 
 
-async def examine(
+async def ask_all(
     name: str, samples: list[DrivingSample], engines: EnginePool, scorers: Scorers, recipe: Recipe, version: int
 ) -> EvaluationResult:
     """Ask engines that hold weight version `version` every sample once and sum up the scores."""

@@ -1,6 +1,8 @@
-"""What can go wrong with a run, its actors and its folders; told by the scripts as one sentence. Imports nothing."""
+"""What can go wrong with a run, its actors and its folders; told by the scripts as one sentence."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class TooManyMasked(RuntimeError):
@@ -19,16 +21,18 @@ class CheckpointError(RuntimeError):
     """No checkpoint could be used; the message names the folder and why."""
 
 
-class ProvenanceError(ValueError):
-    """Data whose origin cannot be recorded; the message names the file and the recipe key."""
-
-
 class ActorLost(RuntimeError):
     """An actor died; the message names it and what it was doing."""
+
+    reason: Literal["actor_lost"] = "actor_lost"
+    """The name under which it is counted."""
 
 
 class ActorTimeout(RuntimeError):
     """An actor gave no answer in time; the message names it and what it was doing."""
+
+    reason: Literal["timeout"] = "timeout"
+    """The name under which it is counted."""
 
 
 class TooManySkipped(RuntimeError):
@@ -37,3 +41,7 @@ class TooManySkipped(RuntimeError):
 
 class LearnerError(RuntimeError):
     """A step that must not be taken; the message says why."""
+
+
+class EngineError(RuntimeError):
+    """An engine was asked for something that its state or its options do not allow; the message names it and why."""

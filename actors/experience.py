@@ -10,8 +10,9 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from actors.credit import Credit
 from actors.errors import TooManyMasked
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import Group, Rollout, SamplingSettings, ScoredRollout
@@ -19,9 +20,8 @@ from actors.scoring.scorers import Scorers
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import failure_name
-from policies.advantages import group_advantages, overlong_share
+from policies.algorithms.algorithm import Algorithm
 from policies.batch import TrainingGroup, TrainingResponse
-from policies.settings import AlgorithmSettings
 from policies.views import views_of
 from recipe import Recipe
 
@@ -49,38 +49,29 @@ class ExperienceBatch:
         """Generated tokens."""
         return sum(len(scored.rollout.token_ids) for group in self.groups for scored in group.rollouts)
 
-    def training_groups(self, *, keep_equal: bool) -> list[TrainingGroup]:
-        """What the learner sees: masked responses left out, groups with nothing to compare too.
-
-        Args:
-            keep_equal: keep groups whose rewards are all equal; their own responses say nothing, but a KL term or a
-                comparison over the whole batch wants them.
-        """
+    def training_groups(self, algorithm: Algorithm) -> list[TrainingGroup]:
+        """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing."""
         kept = []
         for group in self.groups:
-            if group.has_equal_rewards and not keep_equal:
-                continue
             responses = tuple(
-                TrainingResponse(
-                    scored.rollout.token_ids,
-                    scored.rollout.logprobs,
-                    (advantage,) * len(scored.rollout.token_ids),
-                    reward=advantage,
-                    gains=tuple(one.gain / 100.0 for one in scored.score.increments or ()),
-                    gain_ends=tuple(one.end for one in scored.score.increments or ()),
-                )
-                for scored, advantage in zip(group.rollouts, group.advantages, strict=True)
-                if advantage is not None
+                TrainingResponse(scored.rollout.token_ids, scored.rollout.logprobs, credits)
+                for scored, credits in zip(group.rollouts, group.credits, strict=True)
+                if credits is not None
             )
-            if not responses:
-                continue
-            prompt_ids = group.rollouts[0].rollout.prompt_ids
-            kept.append(TrainingGroup(views_of(group.sample), prompt_ids, responses))
+            if responses and algorithm.keeps(group.shaped_rewards):
+                prompt_ids = group.rollouts[0].rollout.prompt_ids
+                kept.append(TrainingGroup(views_of(group.sample), prompt_ids, responses))
         return kept
 
 
 async def experience(
-    order: TaskBalancedOrder, engines: EnginePool, scorers: Scorers, recipe: Recipe, *, steps: Sequence[int]
+    order: TaskBalancedOrder,
+    engines: EnginePool,
+    scorers: Scorers,
+    credit: Credit,
+    recipe: Recipe,
+    *,
+    steps: Sequence[int],
 ) -> AsyncIterator[ExperienceBatch]:
     """Yield one batch per step, in order.
 
@@ -94,7 +85,7 @@ async def experience(
         while waiting or ahead:
             while waiting and len(ahead) <= recipe.rollout.max_staleness:
                 samples = order.take(recipe.rollout.prompts_per_step)
-                work = _batch(waiting.popleft(), samples, order.position, order, engines, scorers, recipe)
+                work = _batch(waiting.popleft(), samples, order.position, order, engines, scorers, credit, recipe)
                 ahead.append(asyncio.create_task(work))
             batch = await ahead.popleft()
             _check_masked(batch, recipe.reward.max_masked_share)
@@ -129,24 +120,21 @@ async def _batch(
     order: TaskBalancedOrder,
     engines: EnginePool,
     scorers: Scorers,
+    credit: Credit,
     recipe: Recipe,
 ) -> ExperienceBatch:
-    """The groups of `samples`; with `algorithm.refills`, those with equal rewards give way to groups of the next.
+    """The groups of `samples`; those that the algorithm wants refilled give way to groups of the next.
 
     A run that goes on from this batch draws from `position` on. Where later batches have drawn already, refills do not
     move it: their questions may then be asked again, but none is passed over.
     """
-    began, rollout, algorithm = time.time(), recipe.rollout, recipe.algorithm
+    began, rollout, algorithm = time.time(), recipe.rollout, credit.algorithm
     sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
     kept, replaced = list[Group](), 0
     for refill in range(algorithm.refills + 1):
         scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers)
-        fresh = [
-            valued(Group(sample, tuple(group)), algorithm, rollout.max_tokens)
-            for sample, group in zip(samples, scored, strict=True)
-        ]
-        # A group with a failed score stays whatever it teaches: failures are counted, and too many stop the run.
-        useful = [group for group in fresh if not group.has_equal_rewards or None in group.shaped_rewards]
+        fresh = [credit.assigned(Group(sample, tuple(group))) for sample, group in zip(samples, scored, strict=True)]
+        useful = [group for group in fresh if not algorithm.wants_refill(group.shaped_rewards)]
         if refill == algorithm.refills or len(useful) == len(fresh):
             kept += fresh
             break
@@ -155,22 +143,6 @@ async def _batch(
         samples = order.take(len(fresh) - len(useful))
         position = order.position if nobody_drew else position
     return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
-
-
-def valued(group: Group, algorithm: AlgorithmSettings, cap: int) -> Group:
-    """The group with what its responses are worth to the algorithm."""
-    shaped = [
-        None
-        if scored.score.failure is not None
-        else scored.score.value / 100.0 - overlong_share(len(scored.rollout.token_ids), cap, algorithm.overlong_buffer)
-        for scored in group.rollouts
-    ]
-    how = algorithm.advantage
-    if how == "batch-normalised" or how == "critic":
-        return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(shaped))
-    within = "centred" if how == "centred-batch-normalised" else how
-    advantages = group_advantages(shaped, within, algorithm.advantage_epsilon)
-    return replace(group, shaped_rewards=tuple(shaped), advantages=tuple(advantages))
 
 
 def _check_masked(batch: ExperienceBatch, limit: float) -> None:

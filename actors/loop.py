@@ -10,12 +10,14 @@ from actors.credit import Credit
 from actors.crew import Crew
 from actors.experience import ExperienceBatch, experience
 from actors.interruption import Interruption
-from actors.learning.group import LearnerGroup, with_old_logprobs
+from actors.learning.group import LearnerGroup
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
+from actors.settings import LearnerSettings
 from actors.weight_sync import SyncReport
 from data.split import TaskBalancedOrder
-from recipe import Recipe
+from policies.algorithms.algorithm import Algorithm
+from policies.algorithms.registry import make_algorithm
 
 
 async def reinforce(
@@ -34,23 +36,20 @@ async def reinforce(
     """
     run = crew.recipe.run
     state, began = start, time.time()
-    credit = Credit(crew.recipe.algorithm, start.kl_beta)
-    async for batch in experience(
-        order,
-        crew.engines,
-        crew.scorers,
-        crew.recipe,
-        steps=range(start.step + 1, run.steps + 1),
-    ):
+    algorithm = make_algorithm(crew.recipe.algorithm)
+    credit = Credit(algorithm, crew.recipe.rollout.max_tokens, crew.encoder)
+    kl_beta = algorithm.kl_beta if start.kl_beta is None else start.kl_beta
+    steps = range(start.step + 1, run.steps + 1)
+    async for batch in experience(order, crew.engines, crew.scorers, credit, crew.recipe, steps=steps):
         staleness = crew.sync.version - batch.oldest_version
         learning = time.time()
-        metrics = await learn(crew.learners, batch, crew.recipe, credit)
+        metrics, kl_beta = await learn(crew.learners, batch, crew.recipe.learner, algorithm, kl_beta)
         learn_s = time.time() - learning
         report = await crew.sync.publish(version=batch.step)
         metrics |= _timings(batch, report, learn_s, time.time() - began, staleness) | crew.scorers.metrics
         journal.record(batch.step, batch.groups, metrics)
 
-        state, began = RunState(batch.step, batch.position, start.ranks, credit.kl.beta), time.time()
+        state, began = RunState(batch.step, batch.position, start.ranks, kl_beta), time.time()
         due = run.checkpoint_every and batch.step % run.checkpoint_every == 0
         if due or interruption.requested or batch.step == run.steps:
             await save_checkpoint(folder, state, crew.learners)
@@ -60,24 +59,29 @@ async def reinforce(
     return state
 
 
-async def learn(learners: LearnerGroup, batch: ExperienceBatch, recipe: Recipe, credit: Credit) -> dict[str, float]:
-    """Update the policy on one batch: `algorithm.updates_per_batch` steps, each on an equal share of its groups."""
-    algorithm, settings = recipe.algorithm, recipe.learner
+async def learn(
+    learners: LearnerGroup, batch: ExperienceBatch, settings: LearnerSettings, algorithm: Algorithm, kl_beta: float
+) -> tuple[dict[str, float], float]:
+    """Update the policy on one batch: `updates_per_batch` steps, each on an equal share of its groups.
+
+    Returns:
+        The metrics, and the weight of a KL in the reward for the next batch.
+    """
     lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
-    groups = batch.training_groups(keep_equal=algorithm.credits_tokens or algorithm.kl_beta > 0)
+    groups = batch.training_groups(algorithm)
     if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
-        return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
-    credited: dict[str, float] = {}
-    if algorithm.credits_tokens:
-        groups, credited = await credit.assign(groups, learners)
-    if algorithm.updates_per_batch > 1:
-        groups = await with_old_logprobs(groups, learners)
-    shares = [groups[i :: algorithm.updates_per_batch] for i in range(algorithm.updates_per_batch)]
-    updates = [await learners.update(share, "policy", lr) for share in shares if share]
+        return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}, kl_beta
+    portions, assessed = learners.portions(groups, algorithm.updates_per_batch), dict[str, float]()
+    if algorithm.over_batch or len(portions) > 1:
+        portions, assessed = await learners.assess(portions, kl_beta)
+    updates = [await learners.update(portion, algorithm, lr) for portion in portions]
     means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
-    means["logprob_gap_max"] = max(update["logprob_gap_max"] for update in updates)
+    means |= {name: max(update[name] for update in updates) for name in means if name.endswith("_max")}
     applied = sum(1.0 - update["skipped"] for update in updates)
-    return means | credited | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
+    metrics = means | assessed | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
+    responses = sum(portion.counts.responses for portion in portions)
+    strayed = metrics.get("kl", 0.0) * sum(portion.counts.tokens for portion in portions) / responses
+    return metrics, algorithm.next_kl_beta(kl_beta, strayed, responses)
 
 
 def _timings(

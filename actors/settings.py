@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+VLLM_ONCE = ("compile", "max_concurrent", "memory_gib", "gpu_memory_share")
+"""vLLM's settings that stood beside `rollout.backend` once, where older recipes and run folders have them."""
+
+
+def with_engine_options(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of `rollout` in which vLLM's settings that stood beside `backend` once are among its options.
+
+    Other engines never read them: there they are left out.
+
+    Raises:
+        ValueError: a setting is given in both places, with two values.
+    """
+    own = {key: given[key] for key in VLLM_ONCE if key in given and given.get("backend", "vllm") == "vllm"}
+    rest = {key: value for key, value in given.items() if key not in VLLM_ONCE}
+    options = given.get("options", {})
+    if not (own and isinstance(options, dict)):
+        return rest
+    if twice := [key for key, value in own.items() if options.get(key, value) != value]:
+        raise ValueError(f"rollout.{twice[0]} and rollout.options.{twice[0]} differ: give the second alone")
+    return {**rest, "options": {**options, **own}}
+
+
+def with_transport(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of `sync` in which `transport` is not called `backend`, as it once was.
+
+    Raises:
+        ValueError: it is given under both names, with two values.
+    """
+    rest = dict(given)
+    if "backend" in rest and (old := rest.pop("backend")) != rest.setdefault("transport", old):
+        raise ValueError("sync.backend and sync.transport differ: give the second alone")
+    return rest
+
+
+class NoOptions(BaseModel):
+    """The `Settings` of an engine or a transport that takes nothing of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RunSettings(BaseModel):
@@ -31,8 +70,12 @@ class RolloutSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    backend: Literal["vllm", "transformers"] = "vllm"
-    """`vllm`: AsyncLLM, streaming; `transformers`: plain generate, slow and simple, for debugging."""
+    backend: str = "vllm"
+    """`vllm`: AsyncLLM, streaming; `transformers`: plain generate, slow and simple, for debugging; or `module:Class` of
+    your own (`actors/rollout/engine.py`)."""
+    options: dict[str, Any] = {}
+    """What the engine of that name takes of its own: for vLLM `compile`, `max_concurrent`, `memory_gib`,
+    `gpu_memory_share` and `sleep_mode` (`actors/rollout/vllm_engine.py`)."""
     engines: int = Field(1, ge=1)
     """How many engine actors."""
     tensor_parallel: int = Field(1, ge=1)
@@ -53,25 +96,22 @@ class RolloutSettings(BaseModel):
     """Response cap in tokens; a response cut off here is over-long."""
     max_model_len: int = 1024
     """Longest prompt plus response in tokens that an engine accepts."""
-    max_concurrent: int = Field(256, ge=1)
-    """Sequences an engine decodes at once."""
     max_images: int | None = Field(None, ge=1)
     """Most images in one prompt that an engine accepts; None: as many as `policy.views` and `policy.lidar` make."""
-    compile: bool = False
-    """Let vLLM compile the model: faster decoding for a slower start."""
     adapters: Literal["merged", "apart"] = "merged"
-    """How `policy.lora` reaches the engines: `merged` into full weights, or `apart`, as adapters of vLLM's own: little
-    travels, and the base weights stay as they are. Only the language model's adapters (attention, mlp) can."""
-    memory_gib: float = Field(1.0, gt=0)
-    """KV cache of an engine on CPU, in GiB."""
-    gpu_memory_share: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that an engine may take."""
+    """How `policy.lora` reaches the engines: `merged` into full weights, or `apart`, as adapters of the engine's own:
+    little travels, and the base weights stay as they are. Only the language model's (attention, mlp) can, and vLLM."""
     max_staleness: int = Field(0, ge=0)
     """0: generation waits for the weight sync (on-policy); k: it may run ahead by at most k weight versions."""
     timeout_s: float = Field(600.0, gt=0)
     """Longest wait for the next finished response."""
     start_timeout_s: float = Field(900.0, gt=0)
     """Longest wait for an engine to start."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_keys(cls, given: Any) -> Any:
+        return with_engine_options(given) if isinstance(given, dict) else given
 
 
 class LearnerSettings(BaseModel):
@@ -125,17 +165,25 @@ class SyncSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    backend: Literal["auto", "gloo", "nccl"] = "auto"
-    """Collective library of the broadcast; `auto`: NCCL where every learner and engine holds whole GPUs, else gloo."""
+    transport: str = "auto"
+    """How weights travel: `nccl`, from GPU to GPU; `gloo`, through host memory; `auto`: NCCL where every learner and
+    engine holds whole GPUs, else gloo; or `module:Class` of your own (`actors/sync/transport.py`)."""
+    options: dict[str, Any] = {}
+    """What a transport of your own takes; gloo and NCCL take nothing."""
     bucket_mib: float = Field(64.0, gt=0)
-    """Weights are broadcast in buckets of about this size."""
+    """Weights travel in buckets of about this size."""
     max_logprob_gap: float = Field(1e-4, gt=0)
     """Largest allowed gap between the engine's and the learner's log-probabilities of the probes' first tokens;
     above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
     probe_tokens: int = Field(8, ge=1)
     """First tokens compared after every sync."""
     timeout_s: float = Field(300.0, gt=0)
-    """Longest wait for one collective, and for the sync as a whole."""
+    """Longest wait for one bucket, and for the sync as a whole."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_keys(cls, given: Any) -> Any:
+        return with_transport(given) if isinstance(given, dict) else given
 
 
 class WarmStartSettings(BaseModel):

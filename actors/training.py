@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
-from actors.crew import Crew
-from actors.crew import examine as examine_engines
+from actors.crew import Crew, ask_all
 from actors.interruption import Interruption
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
-from actors.learning.learner import Learner
 from actors.loop import reinforce
 from actors.measuring.benchmark import Benchmark
 from actors.measuring.in_loop import InLoop, load_benchmarks
@@ -31,6 +30,8 @@ from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
 from evaluation.run_record import POLICY_FOLDER, read_run
+from policies.model import load_processor
+from policies.prompt import PromptEncoder
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import Recipe
@@ -49,6 +50,8 @@ class Run:
     warm_start: WarmStart
     benchmarks: tuple[Benchmark, ...]
     """What is measured beside the training."""
+    encoder: PromptEncoder
+    """Makes prompts and answers into tokens."""
 
     def order(self, position: int) -> TaskBalancedOrder:
         """The training order from `position` on."""
@@ -69,7 +72,8 @@ def prepare(recipe: Recipe) -> Run:
     """Load and check everything that can be wrong, then make the run folder.
 
     Raises:
-        DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was started.
+        ExtensionError, DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was
+            started.
     """
     check_paths(recipe)
     root = Path(recipe.run.root).expanduser()
@@ -94,14 +98,15 @@ def prepare(recipe: Recipe) -> Run:
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
-    return Run(recipe, folder, data, source, warm_start, benchmarks)
+    encoder = PromptEncoder(load_processor(source, recipe.policy), recipe.policy)
+    return Run(recipe, folder, data, source, warm_start, benchmarks, encoder)
 
 
-async def train_grpo(
+async def run_reinforcement(
     run: Run,
     options: ActorOptions,
     *,
-    learner_class: type[Learner] = Learner,
+    learner_class: type[Any] = DeepSpeedLearner,
     engine_class: type[Any] | None = None,
 ) -> bool:
     """Warm start, measure, reinforce, measure again, export and report; returns whether all steps were taken.
@@ -113,13 +118,19 @@ async def train_grpo(
     with interruption.listen(), Journal(recipe, run.folder) as journal:
         with phases.phase("start"):
             crew = await Crew.start(
-                recipe, run.source, options, run.probes, learner_class=learner_class, engine_class=engine_class
+                recipe,
+                run.source,
+                options,
+                run.probes,
+                run.encoder,
+                learner_class=learner_class,
+                engine_class=engine_class,
             )
         with phases.phase("warm_start"):
             state = await begin(run, crew)
         with phases.phase("evaluation_before"):
             if state.step == 0:
-                await examine(run, crew, journal, "before")
+                await record_evaluation(run, crew, journal, "before")
         in_loop = InLoop(recipe, run.benchmarks, run.folder, options, journal, crew.scorers.judge)
         with phases.phase("reinforcement"), interruption.deferred():
             order = run.order(state.position)
@@ -129,7 +140,7 @@ async def train_grpo(
             await in_loop.finish(wait=complete)
         with phases.phase("evaluation_after"):
             if complete:
-                await examine(run, crew, journal, "after")
+                await record_evaluation(run, crew, journal, "after")
         await export_policy(run, crew.learners)
         if complete and recipe.evaluation.control:
             with phases.phase("control"):
@@ -150,7 +161,7 @@ async def train_sft(run: Run, options: ActorOptions) -> bool:
             learners = await LearnerGroup.start(recipe, run.source, options)
         with phases.phase("warm_start"), interruption.deferred():
             kept = Kept(recipe.run.checkpoint_every, recipe.run.resume, interruption)
-            complete = await run.warm_start.steps(learners, recipe.warm_start.steps, kept)
+            complete = await run.warm_start.steps(learners, run.encoder, recipe.warm_start.steps, kept)
         if complete:
             await export_policy(run, learners)
             print(f"policy: {run.folder / POLICY_FOLDER}", flush=True)
@@ -161,7 +172,7 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     """Measure `policy.model` as it is on the recipe's held-out questions, with engines alone.
 
     Raises:
-        DataError, RewardError, PolicyError: one sentence on what to mend.
+        ExtensionError, DataError, RewardError, PolicyError: one sentence on what to mend.
         ActorLost, ActorTimeout: an engine stopped answering.
     """
     check_paths(recipe)
@@ -175,7 +186,7 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
         engines, scorers = await asyncio.gather(
             EnginePool.start(recipe, source, options), Scorers.start(recipe, options)
         )
-        result = await examine_engines("evaluate", asked, engines, scorers, recipe, version=0)
+        result = await ask_all("evaluate", asked, engines, scorers, recipe, version=0)
         await scorers.stop()
         await engines.all("stop", timeout_s=recipe.sync.timeout_s)
     return result
@@ -191,7 +202,7 @@ async def begin(run: Run, crew: Crew) -> RunState:
     newest = newest_checkpoint(run.folder) if run.recipe.run.resume else None
     first = RunState(0, 0, ranks)
     if newest is None:
-        await run.warm_start.steps(crew.learners, run.recipe.warm_start.steps)
+        await run.warm_start.steps(crew.learners, run.encoder, run.recipe.warm_start.steps)
         await save_checkpoint(run.folder, first, crew.learners)
     else:
         await load_checkpoint(run.folder, 0, crew.learners)
@@ -201,13 +212,13 @@ async def begin(run: Run, crew: Crew) -> RunState:
     return state
 
 
-async def examine(run: Run, crew: Crew, journal: Journal, name: str) -> None:
+async def record_evaluation(run: Run, crew: Crew, journal: Journal, name: str) -> None:
     """Measure the published policy on the held-out questions, and on swapped images when the recipe asks for it."""
     if not run.recipe.evaluation.before_and_after:
         return
-    journal.record_evaluation(await crew.examine(name, run.held_out))
+    journal.record_evaluation(await crew.evaluate(name, run.held_out))
     if run.recipe.evaluation.swapped_images and name == "after":
-        journal.record_evaluation(await crew.examine("swapped", with_swapped_images(run.held_out)))
+        journal.record_evaluation(await crew.evaluate("swapped", with_swapped_images(run.held_out)))
 
 
 async def control(run: Run, crew: Crew, journal: Journal) -> None:
@@ -217,9 +228,9 @@ async def control(run: Run, crew: Crew, journal: Journal) -> None:
     """
     seconds = sum(took for _, took in read_run(run.folder).series("step_s"))
     await load_checkpoint(run.folder, 0, crew.learners)
-    await run.warm_start.for_seconds(crew.learners, seconds)
+    await run.warm_start.for_seconds(crew.learners, run.encoder, seconds)
     await crew.sync.publish(run.recipe.run.steps + 1)
-    await examine(run, crew, journal, "continued_warm_start")
+    await record_evaluation(run, crew, journal, "continued_warm_start")
 
 
 async def export_policy(run: Run, learners: LearnerGroup) -> None:

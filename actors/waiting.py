@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.errors import ActorLost, ActorTimeout, LearnerError
+from actors.errors import ActorLost, ActorTimeout, EngineError, LearnerError
 from data.errors import DataError
 from policies.errors import BudgetError, PolicyError
 from rewards.errors import RewardError
 
 T = TypeVar("T")
 
-TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError)
+TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError)
 """What an actor may raise that a person can act on: it arrives as itself."""
 
 ActorOptions = Callable[[str, int], dict[str, Any]]
@@ -33,7 +33,7 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
     Raises:
         ActorTimeout: no answer in time.
         ActorLost: the actor's process died.
-        PolicyError, DataError, RewardError, BudgetError, LearnerError: what the actor raised, without its traceback.
+        one of `TOLD`: what the actor raised, without its traceback.
     """
     try:
         return await asyncio.wait_for(asyncio.ensure_future(_as_coroutine(answer)), timeout_s)
@@ -44,7 +44,7 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
             raise error.cause from None
         raise
     except RayActorError as error:
-        raise ActorLost(f"{what}: the actor died ({' '.join(str(error).split())[:500]})") from error
+        raise ActorLost(f"{what}: the actor died ({one_line(error)})") from error
 
 
 async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[Any]:
@@ -71,6 +71,11 @@ async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
     finally:
         for task in running:
             task.cancel()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, short enough to stand inside a sentence."""
+    return " ".join(str(error).split())[:500]
 
 
 async def _as_coroutine(answer: Awaitable[T]) -> T:

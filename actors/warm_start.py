@@ -19,10 +19,13 @@ from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
 from actors.settings import WarmStartSettings
 from data.errors import DataError
-from data.reasoning.reasoning import demonstration
+from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from evaluation.run_record import read_lines
-from policies.batch import TrainingGroup
+from policies.algorithms.supervised import Supervised
+from policies.batch import TrainingGroup, TrainingResponse
+from policies.prompt import PromptEncoder
+from policies.views import views_of
 
 LOG = "warm_start.jsonl"
 BEST = "warm_start_best"
@@ -108,7 +111,7 @@ class WarmStart:
         self._tests: list[TrainingGroup] = []
         self._steps = 0
 
-    async def steps(self, learners: LearnerGroup, count: int, kept: Kept | None = None) -> bool:
+    async def steps(self, learners: LearnerGroup, encoder: PromptEncoder, count: int, kept: Kept | None = None) -> bool:
         """Take `count` supervised steps, or fewer where the loss on held-out answers stops falling.
 
         With `evaluate_every` the learners end with the weights of its lowest measurement. With `kept` the steps can be
@@ -121,11 +124,11 @@ class WarmStart:
         if kept is not None and kept.resume:
             best = await self._go_on(learners, kept)
         for done in range(self._steps + 1, count + 1) if kept is not None else range(1, count + 1):
-            metrics = await self._step(learners, learning_rate(self._settings, done, count))
+            metrics = await self._step(learners, encoder, learning_rate(self._settings, done, count))
             if done % max(1, count // LINES) == 0:
                 print(f"warm start {done}/{count}  loss {metrics['loss']:.3f}  {time.time() - began:.0f} s", flush=True)
             if every and (done % every == 0 or done == count):
-                await self._measure(learners, done, best)
+                await self._measure(learners, encoder, done, best)
                 if best.since == self._settings.patience:
                     print(f"warm start stops: no lower held-out loss since step {best.step}", flush=True)
                     break
@@ -165,23 +168,23 @@ class WarmStart:
         shutil.rmtree(self._folder / BEST, ignore_errors=True)  # of a step that is lost
         return Best()
 
-    async def for_seconds(self, learners: LearnerGroup, seconds: float) -> int:
+    async def for_seconds(self, learners: LearnerGroup, encoder: PromptEncoder, seconds: float) -> int:
         """Take supervised steps for about this long; returns how many."""
         began, count = time.time(), 0
         while time.time() - began < seconds:
-            await self._step(learners, self._settings.lr)
+            await self._step(learners, encoder, self._settings.lr)
             count += 1
         return count
 
-    async def held_out_loss(self, learners: LearnerGroup) -> float:
+    async def held_out_loss(self, learners: LearnerGroup, encoder: PromptEncoder) -> float:
         """Mean cross-entropy of a token of the held-out answers, in nats."""
         if not self._tests:
-            self._tests = await learners.demonstrations(self._held_out, self._settings.variant)
+            self._tests = demonstrations(encoder, self._held_out, self._settings.variant)
         logprobs = [one for row in await learners.log_probs(self._tests, 1.0) for one in row]
         return -statistics.fmean(logprobs)
 
-    async def _measure(self, learners: LearnerGroup, step: int, best: Best) -> None:
-        loss = await self.held_out_loss(learners)
+    async def _measure(self, learners: LearnerGroup, encoder: PromptEncoder, step: int, best: Best) -> None:
+        loss = await self.held_out_loss(learners, encoder)
         self._write({"step": self._steps, "held_out_loss": loss})
         print(f"warm start {step}  held-out loss {loss:.4f}", flush=True)
         if best.measured(step, loss):
@@ -190,14 +193,16 @@ class WarmStart:
             await learners.save(self._folder / BEST)
             (self._folder / BEST / SAVED_AT).write_text(str(step))
 
-    async def _step(self, learners: LearnerGroup, lr: float) -> dict[str, float]:
+    async def _step(self, learners: LearnerGroup, encoder: PromptEncoder, lr: float) -> dict[str, float]:
         drawn = self._draw()
         absent = [sample for sample in {sample.id: sample for sample in drawn}.values() if sample.id not in self._made]
-        made = dict(zip((sample.id for sample in absent), await self._demonstrations(learners, absent), strict=True))
+        encoded = demonstrations(encoder, absent, self._settings.variant)
+        made = dict(zip((sample.id for sample in absent), encoded, strict=True))
         known = made | {sample.id: self._made[sample.id] for sample in drawn if sample.id not in made}
         batch = [known[sample.id] for sample in drawn]
         self._made.update(made)
-        metrics = await learners.update(batch, "supervised", lr)
+        (portion,) = learners.portions(batch)
+        metrics = await learners.update(portion, Supervised(), lr)
         self._steps += 1
         self._write({"step": self._steps, "lr": lr, **metrics})
         return metrics
@@ -210,12 +215,26 @@ class WarmStart:
         drawn, self._queue = self._queue[:size], self._queue[size:]
         return drawn
 
-    async def _demonstrations(self, learners: LearnerGroup, samples: Sequence[DrivingSample]) -> list[TrainingGroup]:
-        return await learners.demonstrations(samples, self._settings.variant) if samples else []
-
     def _write(self, entry: dict[str, float]) -> None:
         with (self._folder / LOG).open("a") as file:
             file.write(json.dumps({"time": time.time(), **entry}) + "\n")
+
+
+def demonstrations(
+    encoder: PromptEncoder, samples: Sequence[DrivingSample], variant: Variant = "simple"
+) -> list[TrainingGroup]:
+    """Samples with their true answers as groups of one response; no engine sampled them, so ids are made here.
+
+    A sample without the reasoning that the variant demonstrates gives no group.
+    """
+    groups = []
+    for sample in samples:
+        if (text := demonstration(sample, variant)) is None:
+            continue
+        answer = encoder.answer_ids(text)
+        response = TrainingResponse(answer, rollout_logprobs=(0.0,) * len(answer), credits=(1.0,) * len(answer))
+        groups.append(TrainingGroup(views_of(sample), encoder.prompt_ids(sample), (response,)))
+    return groups
 
 
 def learning_rate(settings: WarmStartSettings, step: int, steps: int) -> float:

@@ -19,8 +19,7 @@ from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import Rollout, SamplingSettings
 from actors.settings import RolloutSettings, SyncSettings
-from actors.sync.receiver import Receipt
-from actors.sync.transport import Backend, Meeting
+from actors.sync.transport import Meeting, Receipt, transport_of
 from actors.waiting import stream, within
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse
@@ -47,7 +46,7 @@ class SyncReport:
 
 
 class WeightSync:
-    """The coordinator; the process groups live in the learner and engine processes."""
+    """The coordinator; the transport's members live in the learner and engine processes."""
 
     def __init__(
         self,
@@ -62,21 +61,19 @@ class WeightSync:
         self._probes = list(probes)
         self._workers = rollout.tensor_parallel
         self._adapters_only = rollout.adapters == "apart"
-        whole_gpus = rollout.gpus >= 1 and learners.settings.gpus >= 1  # NCCL refuses two members on one GPU
-        self._backend: Backend = settings.backend if settings.backend != "auto" else "nccl" if whole_gpus else "gloo"
+        self._transport = transport_of(settings, learners.settings, rollout)
         self.version = -1
 
     async def connect(self) -> None:
-        """Build the broadcast group and show every engine the probes' images once."""
+        """Let learner and engines meet, and show every engine the probes' images once."""
         timeout = self._settings.timeout_s
         sender = self._learners.ranks[0]
         host, port = await within(timeout, "learner rank 0 (finding an address)", sender.address.remote())
-        world = 1 + self._workers * len(self._engines.engines)
-        meeting = Meeting(host, port, world, self._backend, timeout)
+        members = 1 + self._workers * len(self._engines.engines)
+        meeting = Meeting(self._transport, host, port, members, timeout, self._settings.options)
         joining = [within(timeout, "learner rank 0 (joining the sync)", sender.join_weight_channel.remote(meeting))]
         for i, (name, engine) in enumerate(self._engines.engines.items()):
-            first_rank = 1 + i * self._workers
-            call = engine.join_weight_channel.remote(meeting, first_rank)
+            call = engine.join_weight_channel.remote(meeting, 1 + i * self._workers)
             joining.append(within(timeout, f"{name} (joining the sync)", call))
         await asyncio.gather(*joining)
         bucket_bytes = self._settings.bucket_mib * 2**20

@@ -127,7 +127,7 @@ def _speed(folder: Path, scenes: int, pairs: int, threads: int) -> dict[str, Any
 
 async def _race(settings: ClipSettings, folder: Path, frames: list[list[str]], pairs: int) -> dict[str, Any]:
     pool = await ClipPool.start(settings, folder, lambda role, index: {"num_cpus": 0})
-    priorities = await step_down_to(pool.actors[0])
+    priorities = await step_down_to(pool.supervisor.members[0].actor)
     direct, images, scored = Direct(Path(settings.model)), Rates(), Rates()
     await _pair(direct, pool, frames, 0, Rates(), with_text=True)  # warm both sides up
     gaps = []

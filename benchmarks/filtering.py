@@ -67,7 +67,10 @@ def experiment(folder: Path, seed: int, options: argparse.Namespace) -> dict[str
         out = folder / f"{which}-set"
         run_once(out / "samples.jsonl", "prepare_data.py", "build", which, str(samples), "--out", str(out), *arguments)
     for model, which in (("filtered", "training"), ("unfiltered", "unfiltered")):
-        overrides = [f"data.annotations={folder}/{which}-set/samples.jsonl", f"policy.model={folder}/base/policy"]
+        overrides = [
+            f"data.options.annotations={folder}/{which}-set/samples.jsonl",
+            f"policy.model={folder}/base/policy",
+        ]
         run_once(folder / model / "policy", "train_grpo.py", f"{RECIPES}/{model}.yaml", *common, *overrides)
     return {model: measured(folder, model, options.questions) for model in MODELS}
 

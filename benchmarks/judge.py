@@ -32,7 +32,6 @@ from transformers import AutoTokenizer
 
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.rollout.vllm_engine import engine_environment
 from actors.scoring.judge_cache import JudgeCache
 from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_engine import JudgeEngine, SheetRequest
@@ -44,6 +43,7 @@ from cluster.session import session
 from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
 from policies.source import judge_source, policy_source
+from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric, rubric_for, rubric_texts
@@ -147,10 +147,10 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
     source = judge_source(TINY.model, folder, rubric_texts())
     backend = await JudgeEngines.start(TINY, source, lambda role, index: {"num_cpus": 0})
     pool = JudgePool(backend, TINY)
-    niceness = await step_down_to(backend.actors[0])
+    niceness = await step_down_to(backend.engines.members[0].actor)
     first = items(samples, ENGINE_ITEMS, "cold")
     await asyncio.gather(*(pool.judge(request) for request in first))  # also warms everything that loads late
-    shared = backend.usage["cached_tokens"] / cacheable_tokens(first, source)
+    shared = backend.cached_tokens / cacheable_tokens(first, source)
     pairs = []
     with bare_engine(source) as raw:
         raw("warm")
@@ -174,7 +174,7 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
 @contextlib.contextmanager
 def bare_engine(source: str) -> Iterator[Callable[[str], float]]:
     """A process that holds AsyncLLM; called with a salt it does the work once and tells the seconds."""
-    environment = os.environ | engine_environment(TINY)
+    environment = os.environ | vllm_environment(TINY.threads, TINY.cpus, TINY.memory_gib)
     command = [sys.executable, "-m", "benchmarks.judge", "--raw", source]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -205,14 +205,14 @@ async def raw_engine(source: str) -> None:
         samples = rendered_samples(Path(folder), 8, seed=0)
     slots = asyncio.Semaphore(TINY.max_concurrent)
 
-    async def one(number: int, request: JudgeRequest) -> None:
+    async def one(request: JudgeRequest) -> None:
         async with slots:
-            await engine.reply(SheetRequest(number, request.messages, request.schema))
+            await engine.reply(SheetRequest(request.messages(), request.schema))
 
     while line := await asyncio.to_thread(sys.stdin.readline):
         requests = items(samples, ENGINE_ITEMS, line.strip())
         began = time.perf_counter()
-        await asyncio.gather(*(one(number, request) for number, request in enumerate(requests)))
+        await asyncio.gather(*(one(request) for request in requests))
         print(f"seconds {time.perf_counter() - began}", flush=True)
     await engine.stop()
 
@@ -223,7 +223,7 @@ def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
     seen: set[tuple[int, ...]] = set()
     total = 0
     for request in requests:
-        chat = tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        chat = tokenizer.apply_chat_template(request.messages(), tokenize=False, add_generation_prompt=True)
         ids = tokenizer(chat, add_special_tokens=False).input_ids
         prefixes = [tuple(ids[:end]) for end in range(BLOCK, len(ids), BLOCK)]
         total += BLOCK * sum(prefix in seen for prefix in prefixes)
@@ -236,7 +236,7 @@ def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
 
 async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> dict[str, float]:
     """Generation alone, judging alone, and both as the training loop does them."""
-    rollout = recipe.rollout.model_copy(update={"max_concurrent": GENERATED_AT_ONCE, "threads": 1})
+    rollout = recipe.rollout.model_copy(update={"options": {"max_concurrent": GENERATED_AT_ONCE}, "threads": 1})
     recipe = recipe.model_copy(update={"rollout": rollout})
     source = policy_source(recipe.policy, folder, 0, [sample.question for sample in samples])
     engines = await EnginePool.start(recipe, source, lambda role, index: {"num_cpus": 0})

@@ -5,7 +5,7 @@ tokens, 8 responses of 48 tokens. Four ways of learning from it take turns; figu
 
 - plain: transformers forward and backward over 8 rows, each with its own copy of prompt and images.
 - bare: transformers forward and backward over the packed row, ready-made, with the same mask and positions.
-- learner: `Learner.update`: packing, forward, GRPO loss, backward, clipping, AdamW, all of it.
+- learner: `accumulate` and `step`: packing, forward, GRPO loss, backward, clipping, AdamW, all of it.
 - shared: the learner's forward and backward alone.
 
 Prints, last, one JSON object: `shared_prefix_speedup` (plain / shared), the same with a frozen tower whose features the
@@ -41,13 +41,16 @@ from transformers import (
     LlavaProcessor,
 )
 
-from actors.learning.learner import Learner, Step
+from actors.learning.deepspeed_learner import DeepSpeedLearner
+from actors.learning.learner import OWN, OptimizerSettings
 from actors.settings import LearnerSettings
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
+from policies.algorithms.registry import make_algorithm
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts
+from policies.micro_batches import Share
 from policies.model import Policy
 from policies.settings import AlgorithmSettings, PolicySettings
 from policies.tokenizer import IMAGE_TOKEN, train_tokenizer
@@ -94,13 +97,14 @@ class Bench:
         """Load the model into a learner; `frozen` fixes tower and projector."""
         policy = PolicySettings(model=str(folder), freeze_vision=frozen, freeze_projector=frozen)
         settings = LearnerSettings(threads=THREADS, lr=1e-9, micro_batch_groups=1)
-        self.learner = Learner(0, str(folder), policy, AlgorithmSettings(kl_beta=0.0), settings, 1.0, seed=0)
+        self.algorithm = make_algorithm(AlgorithmSettings(options={"kl_beta": 0.0}))
+        self.learner = DeepSpeedLearner(0, str(folder), policy, self.algorithm, settings, 1.0, seed=0)
         self.learner.start(*self.learner.address())
         samples = rendered_samples(folder.parent / "scenes", 1, seed=0)
         self.group = _group(views_of(samples[0]), self.learner.policy)
         self.batch = self.learner.packed([self.group])
         self.pixels = self.learner.encoder.image_tensors(self.group.images)["pixel_values"]
-        self._steps = 0
+        self._calls = 0
 
     def plain(self) -> Tensor:
         """Forward and backward over one row for each response; the log-probabilities."""
@@ -128,8 +132,9 @@ class Bench:
 
     def update(self) -> None:
         """A whole step of the learner."""
-        self._steps += 1
-        self.learner.update(Step(self._steps, "policy", [[self.group]], COUNTS, lr=1e-9))
+        self._calls += 2
+        self.learner.accumulate(OWN, Share([[self.group]], COUNTS), self.algorithm, self._calls - 1)
+        self.learner.step(OWN, OptimizerSettings(lr=1e-9), self._calls)
 
     def gradient(self, way: Callable[[], Tensor]) -> Tensor:
         """The gradient that a way leaves."""
@@ -149,7 +154,7 @@ class Bench:
 
     def _weighted(self, logprobs: Tensor) -> Tensor:
         """On the first update of a batch this has the gradient of the GRPO loss."""
-        return -(logprobs * self.batch.advantages_R_T).mean()
+        return -(logprobs * self.batch.credits_R_T).mean()
 
 
 def race(bench: Bench, steps: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from actors.rollout.engine import engine_of
+from policies.algorithms.registry import make_algorithm
 from policies.errors import PolicyError
 from policies.parts import LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.settings import TINY
@@ -118,7 +120,8 @@ def _learner_line(recipe: Recipe, shape: ModelShape) -> str:
     # AdamW keeps two moments, and below float32 a float32 master copy of what it trains.
     moments = 2 if learner.optimizer == "adamw_8bit" else 8
     optimizer = trained * (moments if policy.dtype == "float32" else moments + 4)
-    copies = 2 if recipe.algorithm.kl_beta > 0 and policy.lora is None else 1  # the reference policy is a full copy
+    reads_reference = make_algorithm(recipe.algorithm).reference != "none"
+    copies = 2 if reads_reference and policy.lora is None else 1  # the reference policy is a full copy
     sharded = {stage: learner.ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     parts = {
         "weights": size * shape.parameters / sharded[3] * copies,
@@ -134,10 +137,14 @@ def _engine_line(recipe: Recipe, shape: ModelShape) -> str:
     rollout = recipe.rollout
     size = BYTES[recipe.policy.dtype]
     weights = {"weights": size * shape.parameters / rollout.tensor_parallel}
-    if rollout.gpus:
-        return f"  rollout: {_listed(weights)} per GPU, KV cache up to {rollout.gpu_memory_share:.0%} of its memory"
-    tokens = int(rollout.memory_gib * GIB // (size * shape.cache_per_token))
-    cache = f"KV cache {rollout.memory_gib:g} GiB = {tokens:,} tokens"
+    options = engine_of(rollout).options
+    share, reserved = getattr(options, "gpu_memory_share", None), getattr(options, "memory_gib", None)
+    if rollout.gpus and share is not None:
+        return f"  rollout: {_listed(weights)} per GPU, KV cache up to {share:.0%} of its memory"
+    if rollout.gpus or reserved is None:
+        return f"  rollout: {_listed(weights)}"
+    tokens = int(reserved * GIB // (size * shape.cache_per_token))
+    cache = f"KV cache {reserved:g} GiB = {tokens:,} tokens"
     return f"  rollout: {_listed(weights)}, {cache} = {tokens // rollout.max_model_len:,} prompts of full length"
 
 

@@ -9,8 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from actors.rollout.engine import engine_of
+from actors.sync.transport import transport_of
 from cluster.errors import PlanError
 from cluster.memory import estimate_memory
+from data.formats.format import images_per_prompt
 from recipe import Recipe
 from rewards.settings import ClipSettings, JudgeSettings
 
@@ -90,13 +93,26 @@ class Plan:
         return [*rows, f"  {'total':<9}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
 
 
+def check_named(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> None:
+    """Refuse engines, and a transport between them and the learners, that these processes could not have.
+
+    Raises:
+        ExtensionError: a class or an option is unknown, or cannot do what the recipe asks of it.
+    """
+    engine_of(recipe.rollout)
+    if {"learner", "rollout"} <= set(roles):
+        transport_of(recipe.sync, recipe.learner, recipe.rollout)
+
+
 def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> Plan:
     """The plan of a recipe, or of those of its processes that a script starts.
 
     Raises:
         PlanError: an engine reserves fewer GPUs than it spreads its model over, a judge more than that, or a process a
             GPU share that is no whole number above one.
+        ExtensionError: as `check_named`.
     """
+    check_named(recipe, roles)
     rollout, learner, label = recipe.rollout, recipe.learner, recipe.cluster.learner_label
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
     engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
@@ -150,9 +166,10 @@ def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
 
 
 def _images(recipe: Recipe) -> str:
-    policy, count = recipe.policy, recipe.images_per_prompt
+    policy, own = recipe.policy, images_per_prompt(recipe.data)
+    count = policy.images_per_prompt if own is None else own
     size = "{}x{} pixels".format(*policy.image_size) if policy.image_size else "the size of their files"
-    shown = f"{count} frames of one camera, " if recipe.data.source == "bdd_oia" else "six frames of "
+    shown = "six frames of " if own is None else f"as {recipe.data.source} has them, "
     tiles = " in one grid" if policy.views == "stitched" else ""
     sweep = ", a LiDAR sweep" if policy.lidar else ""
     patches = f", each image in at most {policy.image_patches} patches" if policy.image_patches else ""

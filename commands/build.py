@@ -21,12 +21,20 @@ from data.difficulty import HARD_BAND, TRAINING_BAND, TRAINING_FRAMES, K
 from data.errors import DataError
 from data.faults import Faults, first_note
 from data.filtering import Constructed, hard_set, training_set, unfiltered_set
-from data.formats.registry import FORMATS, read_source
-from data.frame_ids import NamedFrames, frames_of
+from data.formats.format import FORMATS, Format, frames_of, path_options
+from data.frame_ids import NamedFrames
 from data.jsonl import write_jsonl
 from data.sample import DrivingSample
-from data.settings import DataSettings
-from data.source_arguments import add_source_arguments, show_notes, source_settings
+from data.source_arguments import (
+    add_fault_arguments,
+    add_format_arguments,
+    add_format_choice,
+    chosen_format,
+    file_of,
+    given_format,
+    given_settings,
+    show_notes,
+)
 from evaluation.construction.account import account
 from evaluation.construction.record import (
     CONSTRUCTION_FILE,
@@ -45,42 +53,33 @@ from evaluation.pages.page import REPORT_FILE
 from evaluation.suites.record import ANSWERS_FILE, read_results
 
 NamedFolder = tuple[str, Path]
+FramesFile = tuple[Path, str | None]
+"""A file and the name of its format; None: its content tells."""
 
 _SETS = {
     "training": "frames of middling difficulty by one model, so many drawn, rare actions repeated (AutoDriveRL-Train)",
     "hard": "frames that several models find hard, none of them trained on (DriveLM-Hard)",
     "unfiltered": "frames and questions drawn from all, whatever their difficulty: what filtering is compared with",
 }
-_CLIP_FRAMES = "--clip-frames"
-"""The reader's own `frames`; `--frames` is how many are drawn."""
-_READER_FILES = ("reasons", "visual_descriptions")
-"""Settings of a reader that name a file."""
-_READER_FLAGS = {
-    "strict",
-    "reason_order",
-    "reply",
-    "frames",
-    "without_images",
-    "context_mode",
-    "language",
-    "name_cameras",
-}
-"""Settings of a reader that say how to read."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command: one subcommand for each set."""
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """The arguments of the command: one subcommand for each set.
+
+    Raises:
+        ExtensionError: there is no format of that name.
+    """
+    kind = chosen_format(arguments, "jsonl")
     sets = parser.add_subparsers(dest="which", required=True, metavar="SET")
     for which, purpose in _SETS.items():
         one = sets.add_parser(which, help=purpose, description=purpose)
-        one.add_argument("annotations", type=Path, metavar="SAMPLES", help="the samples that were scored")
-        one.add_argument("--format", default="jsonl", choices=list(FORMATS), dest="source", help="of SAMPLES")
+        add_format_choice(one, "jsonl", "SAMPLES, the samples that were scored")
         one.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
         one.add_argument("--overwrite", action="store_true", help="replace what FOLDER holds")
-        files = "JSONL, or DriveLM's, DriveBench's or DriveLMM-o1's JSON"
+        files = "JSONL, DriveLM's, DriveBench's or DriveLMM-o1's JSON, or FORMAT=FILE of any that names frames"
         one.add_argument(
             "--exclude",
-            type=Path,
+            type=_frames_file,
             nargs="+",
             action="extend",
             default=[],
@@ -88,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"keep its frames out: {files}",
         )
         if which == "hard":
-            one.add_argument("--training", type=Path, required=True, metavar="FILE", help="what is trained on")
+            one.add_argument("--training", type=_frames_file, required=True, metavar="FILE", help="what is trained on")
         if which != "unfiltered":
             _add_difficulty(one, HARD_BAND if which == "hard" else TRAINING_BAND)
         if which != "hard":
@@ -105,7 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 metavar="SHARE",
                 help="repeat questions until every action occurs at least SHARE times as often as the most frequent",
             )
-        add_source_arguments(one, clip_frames=_CLIP_FRAMES)
+        add_fault_arguments(one)
+        add_format_arguments(one, kind, "SAMPLES")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -117,16 +117,16 @@ def run(options: argparse.Namespace) -> int:
     out: Path = options.out.resolve()
     if out.exists() and not out.is_dir():
         raise DataError(f"--out {options.out} is a file: name a folder")
-    reader = source_settings(options, _CLIP_FRAMES)
-    settings = _settings(options, reader, out)
-    inputs = _inputs(options, reader)
+    source = given_format(options)
+    settings = _settings(options, source, out)
+    inputs = _inputs(options, source)
     if not options.overwrite and is_up_to_date(out, settings, inputs):
         record = read_construction(out)
         if not (out / REPORT_FILE).exists():
             write_construction_report(out, record)
         print(f"{out} is up to date: the same inputs and settings built it")
     else:
-        record = _build(options, reader, settings, inputs, out)
+        record = _build(options, source, settings, inputs, out)
     chosen = {"samples": record.result.samples, "frames": record.result.frames, "repeated": record.repeated}
     print(json.dumps({"folder": str(out), **chosen, "dropped": record.dropped}))
     return 0
@@ -134,18 +134,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _build(
     options: argparse.Namespace,
-    reader: DataSettings,
+    source: Format,
     settings: ConstructionSettings,
     inputs: Sequence[InputFile],
     out: Path,
 ) -> Construction:
-    kept_out = [("--exclude", path, frames_of(path)) for path in options.exclude]
-    if settings.which == "hard":
-        kept_out.append(("--training", options.training, frames_of(options.training)))
+    kept_out = [(role, path, frames_of(path, format_)) for role, (path, format_) in _left_out(options)]
     faults = Faults(options.strict)
-    samples = tuple(read_source(reader, out.parent / f"{out.name}-images", faults))
+    samples = tuple(source.read(faults, _made_images(out), 0))
     if not samples:
-        raise DataError(f"{options.annotations} holds no usable question{first_note(faults)}")
+        raise DataError(f"{file_of(source, options)} holds no usable question{first_note(faults)}")
     by_id = {sample.id: sample for sample in samples}
     scores = [read_scores(name, folder, by_id, settings.repeats or K) for name, folder in _scores(options)]
     made = _choose(settings, samples, scores, kept_out)
@@ -225,6 +223,17 @@ def _named_folder(text: str) -> NamedFolder:
     return name.strip(), Path(folder)
 
 
+def _frames_file(text: str) -> FramesFile:
+    name, equals, file = text.partition("=")
+    return (Path(file), name) if equals and (name in FORMATS or ":" in name) else (Path(text), None)
+
+
+def _left_out(options: argparse.Namespace) -> list[tuple[str, FramesFile]]:
+    """The files whose frames are kept out, each with the option that names it."""
+    training = [("--training", options.training)] if options.which == "hard" else []
+    return [*(("--exclude", file) for file in options.exclude), *training]
+
+
 def _scores(options: argparse.Namespace) -> list[NamedFolder]:
     """The models and their folders, as given.
 
@@ -240,20 +249,27 @@ def _scores(options: argparse.Namespace) -> list[NamedFolder]:
     return given
 
 
-def _settings(options: argparse.Namespace, reader: DataSettings, out: Path) -> ConstructionSettings:
+def _made_images(out: Path) -> Path:
+    """Where images are that the format makes."""
+    return out.parent / f"{out.name}-images"
+
+
+def _settings(options: argparse.Namespace, source: Format, out: Path) -> ConstructionSettings:
     """What was asked for.
 
     Raises:
         DataError: a value does not fit; the option is named.
     """
     given = vars(options)
-    annotations: Path = options.annotations
-    root = reader.image_root or (annotations if annotations.is_dir() else annotations.parent)
+    own = given_settings(options)
+    file = source.files().get("annotations", _made_images(out))
+    root = getattr(own, "image_root", None) or (file.parent if file.is_file() else file)
+    reader = own.model_dump(mode="json", exclude=set(path_options(type(own))), exclude_defaults=True)
     try:
         return ConstructionSettings(
             which=options.which,
-            format=reader.source,
-            reader=reader.model_dump(mode="json", include=_READER_FLAGS, exclude_defaults=True),
+            format=options.source,
+            reader=reader | ({"strict": True} if options.strict else {}),
             images=Path(os.path.relpath(root.resolve(), out)).as_posix(),
             models=tuple(name for name, _ in _scores(options)),
             band=given.get("band"),
@@ -268,20 +284,21 @@ def _settings(options: argparse.Namespace, reader: DataSettings, out: Path) -> C
         raise DataError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']}") from None
 
 
-def _inputs(options: argparse.Namespace, reader: DataSettings) -> tuple[InputFile, ...]:
+def _inputs(options: argparse.Namespace, source: Format) -> tuple[InputFile, ...]:
     """Every file that the set depends on; images are known by their paths alone.
 
     Raises:
         DataError: one cannot be read, or some models were scored by others than the rest.
     """
-    files: list[tuple[str, Path]] = [("SAMPLES", options.annotations)]
-    files += [(f"--{name.replace('_', '-')}", path) for name in _READER_FILES if (path := getattr(reader, name))]
+    files: list[tuple[str, Path]] = [
+        ("SAMPLES" if name == "annotations" else f"--{name.replace('_', '-')}", path)
+        for name, path in source.files().items()
+    ]
     judges = {name: judge_of(read_results(folder)) for name, folder in _scores(options)}
     if judges:
         scored_by(judges)
     files += [(f"--scores {name}", folder / ANSWERS_FILE) for name, folder in _scores(options)]
-    files += [("--exclude", path) for path in options.exclude]
-    files += [("--training", options.training)] if options.which == "hard" else []
+    files += [(role, path) for role, (path, _) in _left_out(options)]
     return tuple(InputFile(role=role, name=path.name, sha256=sha256_of(path)) for role, path in files)
 
 

@@ -9,36 +9,51 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from data.errors import DataError
 from evaluation.comparison.compared_run import ComparedRun, read_both, scored_differently
 from evaluation.comparison.differences import Difference, Differences, differences
 from evaluation.comparison.paired import IN_WORDS, Pairing, pair_answers
 from evaluation.numbers import counted_noun, fixed, probability, signed
 from evaluation.pages.compare_page import write_comparison
+from extension import add_flags
 
-PAGE_FILE = "compare.html"
 HEADER = ("", "questions", "A", "B", "B − A", "95 % interval", "p", "better", "worse", "same", "flips", "drawn anew")
+
+
+class Comparison(BaseModel):
+    """Which runs are compared, and how; each field is a part of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    a: Path
+    """A training run's folder, one file of its evaluation/, or the folder of a benchmark's run."""
+    b: Path
+    """Likewise; differences are B less A."""
+    out: Path = Path("compare.html")
+    """The page to write."""
+    resamples: int = Field(10_000, ge=1)
+    """Bootstrap resamples."""
+    seed: int = Field(0, ge=0)
+    """Seed of the resampling."""
+    evaluation: str | None = None
+    """Of training runs: which one (default: after, or the only one there is)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    a_side = "a training run's folder, one file of its evaluation/, or the folder of a benchmark's run"
-    parser.add_argument("a", metavar="A", type=Path, help=a_side)
-    parser.add_argument("b", metavar="B", type=Path, help="likewise; differences are B less A")
-    parser.add_argument("--out", type=Path, default=Path(PAGE_FILE), help="the page to write (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=10_000, help="bootstrap resamples (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default: %(default)s)")
-    parser.add_argument("--evaluation", help="of training runs: which one (default: after, or the only one there is)")
+    for side in ("a", "b"):
+        parser.add_argument(side, metavar=side.upper(), help=Comparison.model_fields[side].description)
+    add_flags(parser, Comparison, skip=("a", "b"))
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Comparison) -> int:
     """Compare; prints a table and, last, one JSON object, and writes the page. The exit code.
 
     Raises:
         DataError: a side cannot be read, no question is common to both, or the page cannot be written.
     """
-    if options.resamples < 1 or options.seed < 0:
-        raise DataError("--resamples must be at least 1 and --seed at least 0")
     a, b = read_both(options.a, options.b, options.evaluation)
     pairing = pair_answers(a.answers, b.answers)
     if not pairing.pairs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from data.corruptions.corruption import CORRUPTION_NAMES, CORRUPTIONS, corruptio
 SHOWN_FAULTS = 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """The arguments of the command."""
     parser.add_argument("source", type=Path, help="folder with samples/CAM_*/*.jpg, or with CAM_*/*.jpg")
     parser.add_argument("target", type=Path, help="folder to write NAME/CAM_*/*.jpg and NAME/manifest.json to")

@@ -1,4 +1,4 @@
-"""`prepare_data.py distil`: reasoning for DriveLM's answers, asked of a teacher model.
+"""`prepare_data.py distil`: reasoning for the answers of DriveLM or other data, asked of a teacher model.
 
 prepare_data.py distil --annotations FILE --image-root FOLDER --out reasoning.jsonl --url URL --model NAME
 """
@@ -12,17 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import DataError
-from data.formats.drivelm import load_drivelm
+from data.faults import Faults, collected
 from data.reasoning.reasoning import ReasoningFile
 from data.reasoning.teacher import FRAME_SIZE, TeacherSettings, distil
 from data.sample import DrivingSample
+from data.source_arguments import add_format_arguments, add_format_choice, chosen_format, file_of, given_format
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `prepare_data.py distil`."""
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """The arguments of `prepare_data.py distil`.
+
+    Raises:
+        ExtensionError: there is no format of that name.
+    """
     default = TeacherSettings("", "")
-    parser.add_argument("--annotations", type=Path, required=True, help="DriveLM annotation file")
-    parser.add_argument("--image-root", type=Path, required=True, help="folder that holds samples/CAM_FRONT/...")
+    add_format_choice(parser, "drivelm", "the data")
     parser.add_argument("--out", type=Path, required=True, help="JSONL of records; an existing one is gone on with")
     parser.add_argument("--url", required=True, help="OpenAI-compatible endpoint, such as http://host:8000/v1")
     parser.add_argument("--model", required=True, help="name of the teacher model")
@@ -33,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=None, help="only the first so many samples")
     parser.add_argument("--no-images", action="store_true", help="send the text alone")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a sample is left without reasoning")
+    add_format_arguments(parser, chosen_format(arguments, "drivelm"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,12 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         DataError: a number is not positive, the data cannot be read, or the teacher does not answer.
+        ExtensionError: an option of the data is absent or does not fit.
     """
     for name in ("attempts", "concurrent", "limit"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise DataError(f"--{name} must be at least 1, got {value}")
-    loaded = load_drivelm(arguments.annotations, arguments.image_root)
+    source, faults = given_format(arguments), Faults()
+    images = arguments.out.parent / f"{arguments.out.stem}-images"
+    loaded = collected(file_of(source, arguments), source.read(faults, images, 0), faults)
     print(loaded.summary, flush=True)
     teacher = TeacherSettings(
         url=arguments.url,

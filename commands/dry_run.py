@@ -7,8 +7,8 @@ from typing import get_args
 
 from actors.record.run_folder import check_paths
 from cluster.plan import Role, resource_plan
-from data.formats.registry import absent_paths
-from evaluation.suites.registry import options_of
+from data.formats.format import absent_options
+from evaluation.suites.registry import suites_of
 from recipe import Recipe, dump_recipe
 from rewards.route import Router
 
@@ -22,16 +22,16 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Rec
         first: the first of several stages, whose model is as large as those that the others begin with.
 
     Raises:
-        RunFolderError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be refused for a path,
-            a scorer, a benchmark, the model's name or the resources; what is in the data is seen when the run starts.
+        RunFolderError, ExtensionError, DataError, RewardError, PolicyError, PlanError: a run of the recipe would be
+            refused for a path, an engine, a transport, an option, a scorer, a benchmark, the model or the resources;
+            what is in the data is seen when the run starts.
     """
     check_paths(recipe)
     Router(recipe.reward)
-    for name, given in recipe.evaluation.suites.items():
-        options_of(name, {key: value for key, value in given.items() if key != "limit"}, f"evaluation.suites.{name}")
+    suites_of(recipe.evaluation.suites)
     sized = recipe if first is None else _with_model(recipe, first.policy.model)
     shown = [dump_recipe(recipe), resource_plan(sized, roles).describe()]
-    if absent := absent_paths(recipe.data):
+    if absent := absent_options(recipe.data):
         shown.append(f"to be given before it runs: {', '.join(absent)}")
     return "\n".join(shown)
 

@@ -6,16 +6,18 @@ What needs torch, Ray or a cluster is imported only when it is asked for: scorin
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import sys
 from pathlib import Path
 
+from commands.suite_run import SuiteRun
 from data.errors import DataError
-from data.source_arguments import as_flags
 from evaluation.held_out import EvaluationResult
+from evaluation.metrics.predictions import NO_PREDICTIONS, PredictionsFile
 from evaluation.suites.file_scoring import print_scored
-from evaluation.suites.registry import SUITES, suite_of
+from evaluation.suites.registry import SUITES, suite_class
+from evaluation.suites.suite import Suite
+from extension import ExtensionError, add_flags, from_flags, nearest
 from rewards.errors import RewardError
 
 COMPARE = "compare"
@@ -23,11 +25,16 @@ COMPARE = "compare"
 
 def main(arguments: list[str]) -> int:
     """Evaluate; the exit code."""
-    if arguments and arguments[0] in SUITES:
+    if arguments and _is_suite(arguments[0]):
         return run_suite(arguments[0], arguments[1:])
     if arguments and arguments[0] == COMPARE:
         return compare_runs(arguments[1:])
     return measure_policy(arguments)
+
+
+def _is_suite(name: str) -> bool:
+    """A built-in benchmark, or a `module:Class`."""
+    return name in SUITES or (":" in name and not name.startswith("-") and not Path(name).exists())
 
 
 def compare_runs(arguments: list[str]) -> int:
@@ -38,57 +45,74 @@ def compare_runs(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"evaluate.py {COMPARE}", description=purpose)
     compare.add_arguments(parser)
     try:
-        return compare.run(parser.parse_args(arguments))
-    except DataError as error:
+        return compare.run(from_flags(compare.Comparison, parser.parse_args(arguments)))
+    except (DataError, ExtensionError) as error:
         return _refused(error)
 
 
 def run_suite(name: str, arguments: list[str]) -> int:
     """Run a benchmark; the exit code. Input that must be mended is one sentence and exit code 2."""
-    suite, entry = suite_of(name), SUITES[name]
-    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=entry.title)
-    suite.add_arguments(parser)
-    if entry.asks:
-        _add_model_arguments(parser)
-    options = parser.parse_intermixed_args(arguments)
     try:
-        if not entry.asks:
-            print_scored(suite.score(options))
+        suite = suite_class(name, "SUITE")
+        parser = _suite_parser(name, suite)
+        given, rest = parser.parse_known_intermixed_args(arguments)
+        if rest:
+            raise ExtensionError(_unknown(rest[0], suite))
+        options = from_flags(suite.Options, given)
+        if not suite.asks:
+            print_scored(suite(options).score(NO_PREDICTIONS))
             return 0
-        if (options.model is None) == (options.predictions is None):
+        run = from_flags(SuiteRun, given)
+        if (run.model is None) == (given.predictions is None):
             raise DataError("name either --model, which is asked, or --predictions, which are scored")
-        if options.model is None and options.out is None and options.recipe is None and not options.overrides:
-            print_scored(suite.score(options))
+        file = None if given.predictions is None else from_flags(PredictionsFile, given)
+        if file is not None and run.from_file_alone:
+            print_scored(suite(options).score(suite(options).predictions(file)))
             return 0
-    except (DataError, RewardError) as error:
+    except (DataError, RewardError, ExtensionError) as error:
         return _refused(error)
     from commands import measure_suite
     from commands.script import guarded
 
-    return guarded(lambda: measure_suite.run(name, options))
+    return guarded(lambda: measure_suite.run(name, suite, options, run, file))
 
 
 def _refused(error: Exception) -> int:
-    print(f"error: {as_flags(str(error))}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     return 2
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """What asking a model, and having answers judged, adds to a suite's options."""
+def _suite_parser(name: str, suite: type[Suite]) -> argparse.ArgumentParser:
+    """The flags of a suite, and of what asks its questions, where they can be asked.
+
+    Raises:
+        ExtensionError: an option of the suite has the name of one of the command's own flags.
+    """
+    told = [f"{suite.title}.", *(suite.__doc__ or "").split()]
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=" ".join(told).replace("%", "%%"))
+    if not suite.asks:
+        add_flags(parser, suite.Options, skip=["limit"])
+        return parser
+    if twice := _own_flags().intersection(suite.Options.model_fields):
+        raise ExtensionError(f"SUITE={name}: its option {min(twice)} is a flag of evaluate.py: call it otherwise")
+    add_flags(parser, suite.Options)
+    add_flags(parser.add_argument_group("scoring a predictions file"), PredictionsFile, skip=["strict"])
     model = parser.add_argument_group("asking a model (instead of --predictions)")
-    places = "checkpoint folder, hub name, folder of a finished run, or URL of an endpoint (key: OPENAI_API_KEY)"
-    model.add_argument("--model", help=places)
-    model.add_argument("--served-model", help="what the endpoint at the URL calls its model")
-    model.add_argument("--temperature", type=float, default=0.2, help="of sampling (default: 0.2)")
-    model.add_argument("--repeats", type=int, default=3, help="times each question is asked; averaged (default: 3)")
-    model.add_argument("--limit", type=int, help="ask so many questions or a few more: whole frames, drawn by the seed")
-    model.add_argument(
-        "--seed", type=int, default=0, help="of sampling (GPU engines, endpoints) and of --limit (default: 0)"
-    )
-    model.add_argument("--out", type=Path, help="folder of answers, results.json and report (default: in run.root)")
-    model.add_argument("--recipe", type=Path, help="engines, images and judge (default: recipes/evaluate.yaml)")
-    what = "of the recipe; reward.judge.model=NAME has answers judged"
-    model.add_argument("overrides", nargs="*", metavar="part.key=value", help=what)
+    add_flags(model, SuiteRun, skip=["overrides"])
+    help_ = SuiteRun.model_fields["overrides"].description
+    model.add_argument("overrides", nargs="*", metavar="part.key=value", help=help_)
+    return parser
+
+
+def _own_flags() -> set[str]:
+    """What no option of a suite may be called; `strict` is the suite's and the file's."""
+    return {*PredictionsFile.model_fields, *SuiteRun.model_fields} - {"strict"}
+
+
+def _unknown(argument: str, suite: type[Suite]) -> str:
+    fields = [*suite.Options.model_fields, *(sorted(_own_flags() - {"overrides"}) if suite.asks else ())]
+    flag, known = argument.partition("=")[0], [f"--{field.replace('_', '-')}" for field in fields]
+    return f"unknown option {flag} ({nearest(flag, known)})"
 
 
 def measure_policy(arguments: list[str]) -> int:
@@ -100,8 +124,9 @@ def measure_policy(arguments: list[str]) -> int:
     from cluster.session import session
     from commands.dry_run import dry_run
     from commands.script import parse_recipe
+    from data.formats.format import format_of
 
-    suites = "; ".join(f"{name}: {suite.title}" for name, suite in SUITES.items())
+    suites = "; ".join(f"{name}: {suite_class(name).title}" for name in SUITES)
     description = (
         "Per-task scores on held-out scenes, of a recipe's policy, or of the policy of a run folder that stands in the "
         f"recipe's place. With a benchmark's name instead of a recipe: {suites}. `evaluate.py {COMPARE}` sets two runs "
@@ -112,6 +137,7 @@ def measure_policy(arguments: list[str]) -> int:
     if only_shown:
         print(dry_run(recipe, roles))
         return 0
+    format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
     from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
 
@@ -135,9 +161,7 @@ def _of_run_folder(arguments: list[str]) -> list[str]:
     if not arguments or arguments[0].startswith("-") or Path(arguments[0]).is_file():
         return arguments
     if not Path(arguments[0]).is_dir():
-        names = [*SUITES, COMPARE]
-        close = difflib.get_close_matches(arguments[0], names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"benchmarks: {', '.join(SUITES)}"
+        hint = nearest(arguments[0], [*SUITES, COMPARE])
         raise RecipeError(f"{arguments[0]} is no recipe file, no run folder and no benchmark ({hint})")
     return recipe_arguments(arguments[0], None, arguments[1:])
 
@@ -154,7 +178,7 @@ def _table(result: EvaluationResult) -> str:
 
 def run(arguments: list[str]) -> int:
     """Evaluate as `main`; what a person must mend is one sentence and an exit code, whatever was asked for."""
-    if arguments and arguments[0] in (*SUITES, COMPARE):
+    if arguments and (_is_suite(arguments[0]) or arguments[0] == COMPARE):
         return main(arguments)
     from commands.script import guarded
 

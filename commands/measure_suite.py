@@ -6,11 +6,11 @@ predictions file without a judge never comes here.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.interruption import Interruption
@@ -23,46 +23,54 @@ from actors.rollout.rollout import SamplingSettings
 from actors.scoring.judge_pool import JudgePool
 from actors.waiting import ActorOptions
 from cluster.placement import place
-from cluster.plan import Role, resource_plan
+from cluster.plan import Role, check_named, resource_plan
 from cluster.session import session
 from commands.model_recipe import is_url, recipe_arguments
+from commands.suite_run import SuiteRun
 from data.errors import DataError
 from evaluation.metrics.judging import judge_all
+from evaluation.metrics.predictions import PredictionsFile
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.record import SuiteRecord
-from evaluation.suites.registry import SUITES, suite_of
+from evaluation.suites.registry import SUITES, suite_class
+from evaluation.suites.suite import Suite, SuiteOptions
 from policies.model import image_token_ids
 from policies.source import check_source, policy_source
 from recipe import Recipe, load_recipe
 
 
-def run(name: str, options: argparse.Namespace) -> int:
+def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, file: PredictionsFile | None) -> int:
     """Measure a model, or have a predictions file judged; the exit code.
+
+    Args:
+        name: what the suite is called in records.
+        suite: one that asks.
+        options: the suite's.
+        how: how it is measured.
+        file: answers that were given before; None where a model is asked.
 
     Raises:
         DataError, RewardError, PolicyError, RecipeError: one sentence on what to mend.
         ActorLost, ActorTimeout: an engine stopped answering; run the same command again to go on.
     """
-    recipe = load_recipe(recipe_arguments(options.model, options.recipe, options.overrides))
-    if not SUITES[name].judged:
+    recipe = load_recipe(recipe_arguments(how.model, how.recipe, how.overrides))
+    if not suite.judged:
         recipe = recipe.model_copy(update={"reward": recipe.reward.model_copy(update={"judge": None})})
-    if options.model is None and options.out is None:
-        return _judge_file(name, options, recipe)
+    if file is not None and how.out is None:
+        return _judge_file(suite(options), recipe, how, file)
     check_paths(recipe)
-    if options.repeats < 1:
-        raise DataError(f"--repeats must be at least 1, got {options.repeats}")
-    if options.model is not None and is_url(options.model) and not options.served_model:
+    check_named(recipe, [])
+    if how.model is not None and is_url(how.model) and not how.served_model:
         raise DataError(
             "--model is a URL: name what it calls its model with --served-model (serve.app calls it by its run's name)"
         )
-    options.out = options.out or _folder(name, recipe, options)
-    if getattr(options, "cache", options.out) is None:
-        options.cache = Path(recipe.run.root).expanduser()
-    benchmark = Benchmark.load(name, options, options.limit, options.seed)
-    with _started(recipe, _roles(recipe, options), options.out) as actors:
-        record = asyncio.run(_measure(benchmark, recipe, options, actors))
-    _print(record, write_suite_report(options.out))
+    root = Path(recipe.run.root).expanduser()
+    out = how.out or root / "evaluations" / f"{name}-{_label(how)}"
+    benchmark = Benchmark.load(name, suite, options, how.seed, how.cache or root)
+    with _started(recipe, _roles(recipe, how), out) as actors:
+        record = asyncio.run(_Measurement(benchmark, recipe, how, file, out).measure(actors))
+    _print(record, write_suite_report(out))
     return 0
 
 
@@ -87,15 +95,16 @@ class FileAnswerer:
         """Nothing is held."""
 
 
-def _folder(name: str, recipe: Recipe, options: argparse.Namespace) -> Path:
-    label = (options.served_model if is_url(options.model) else Path(options.model).name) or "model"
-    return Path(recipe.run.root).expanduser() / "evaluations" / f"{name}-{label.replace('/', '-')}"
+def _label(run: SuiteRun) -> str:
+    """The model in the name of a folder."""
+    named = run.served_model if run.model is None or is_url(run.model) else Path(run.model).name
+    return (named or "model").replace("/", "-")
 
 
-def _roles(recipe: Recipe, options: argparse.Namespace) -> list[Role]:
+def _roles(recipe: Recipe, run: SuiteRun) -> list[Role]:
     """What must be started on the cluster."""
     roles: list[Role] = []
-    if options.model is not None and not is_url(options.model):
+    if run.model is not None and not is_url(run.model):
         roles.append("rollout")
     if recipe.reward.judge is not None and recipe.reward.judge.url is None:
         roles.append("judge")
@@ -115,41 +124,58 @@ def _started(recipe: Recipe, roles: list[Role], logs: Path | None) -> Iterator[A
         placement.release()
 
 
-async def _measure(
-    benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
-) -> SuiteRecord:
-    with Interruption().listen():
-        source = _source(benchmark, recipe, options)
-        answerer, judge = await asyncio.gather(
-            _answerer(benchmark, source, recipe, options, actors), _judge(recipe, actors)
+@dataclass(frozen=True)
+class _Measurement:
+    """A benchmark, whom it asks, and where the results go."""
+
+    benchmark: Benchmark
+    recipe: Recipe
+    run: SuiteRun
+    file: PredictionsFile | None
+    out: Path
+
+    async def measure(self, actors: ActorOptions | None) -> SuiteRecord:
+        with Interruption().listen():
+            source = self._source()
+            answerer, judge = await asyncio.gather(self._answerer(source, actors), _judge(self.recipe, actors))
+            try:
+                return await measure(self.benchmark, answerer, judge, self._asking(source), self.out)
+            finally:
+                await answerer.stop()
+                if judge is not None:
+                    await judge.stop()
+
+    def _source(self) -> str:
+        """The folder or hub name of the weights, the URL of the endpoint, or the predictions file."""
+        if self.file is not None:
+            return str(self.file.predictions)
+        if self.run.model is not None and is_url(self.run.model):
+            return self.run.model
+        policy = self.recipe.policy
+        check_source(policy)
+        corpus = [text for q in self.benchmark.questions for text in (q.sample.question, q.sample.answer)]
+        return policy_source(policy, Path(self.recipe.run.root).expanduser(), self.recipe.run.seed, corpus)
+
+    async def _answerer(self, source: str, actors: ActorOptions | None) -> Answerer:
+        if self.file is not None:
+            return FileAnswerer(self.benchmark.suite(self.benchmark.options).predictions(self.file).texts)
+        if is_url(source):
+            return ModelEndpoint(source, self.run.served_model or "", self.recipe.policy)
+        assert actors is not None
+        engines = await EnginePool.start(self.recipe, source, actors)
+        return EngineAnswerer(engines, image_token_ids(source, self.recipe.policy), self.recipe.sync.timeout_s)
+
+    def _asking(self, source: str) -> Asking:
+        run, judge = self.run, self.recipe.reward.judge
+        prompts = {"prompts": self.recipe.policy.model_dump(mode="json", exclude={"model", "lora"})}
+        return Asking(
+            model=run.served_model or run.model or source,
+            sampling=SamplingSettings(run.temperature, self.recipe.rollout.max_tokens, run.seed),
+            repeats=run.repeats if self.file is None else 1,
+            judge=None if judge is None else judge.model,
+            identity={"source": source, "served": run.served_model, "files": file_marks(Path(source)), **prompts},
+            by_model=self.file is None,
         )
-        try:
-            return await measure(benchmark, answerer, judge, _asking(recipe, options, source), options.out)
-        finally:
-            await answerer.stop()
-            if judge is not None:
-                await judge.stop()
-
-
-def _source(benchmark: Benchmark, recipe: Recipe, options: argparse.Namespace) -> str:
-    """The folder or hub name of the weights, the URL of the endpoint, or the predictions file."""
-    if options.model is None or is_url(options.model):
-        return str(options.model or options.predictions)
-    check_source(recipe.policy)
-    corpus = [text for q in benchmark.questions for text in (q.sample.question, q.sample.answer)]
-    return policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
-
-
-async def _answerer(
-    benchmark: Benchmark, source: str, recipe: Recipe, options: argparse.Namespace, actors: ActorOptions | None
-) -> Answerer:
-    if options.model is None:
-        return FileAnswerer(suite_of(benchmark.name).predictions(options).texts)
-    if is_url(options.model):
-        return ModelEndpoint(options.model, options.served_model or "", recipe.policy)
-    assert actors is not None
-    engines = await EnginePool.start(recipe, source, actors)
-    return EngineAnswerer(engines, image_token_ids(source, recipe.policy), recipe.sync.timeout_s)
 
 
 async def _judge(recipe: Recipe, actors: ActorOptions | None) -> JudgePool | None:
@@ -158,42 +184,30 @@ async def _judge(recipe: Recipe, actors: ActorOptions | None) -> JudgePool | Non
     return await JudgePool.start(recipe.reward.judge, Path(recipe.run.root).expanduser(), actors)
 
 
-def _asking(recipe: Recipe, options: argparse.Namespace, source: str) -> Asking:
-    judge = recipe.reward.judge
-    prompts = {"prompts": recipe.policy.model_dump(mode="json", exclude={"model", "lora"})}
-    return Asking(
-        model=str(options.served_model or options.model or options.predictions),
-        sampling=SamplingSettings(options.temperature, recipe.rollout.max_tokens, options.seed),
-        repeats=options.repeats if options.model is not None else 1,
-        judge=None if judge is None else judge.model,
-        identity={"source": source, "served": options.served_model, "files": file_marks(Path(source)), **prompts},
-    )
-
-
 def file_marks(source: Path) -> dict[str, list[int]]:
     """Size and time of every file of a checkpoint, or of a predictions file: they change when it is written again."""
     files = [source] if source.is_file() else sorted(source.glob("*")) if source.is_dir() else []
     return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
 
 
-def _judge_file(name: str, options: argparse.Namespace, recipe: Recipe) -> int:
+def _judge_file(suite: Suite, recipe: Recipe, run: SuiteRun, file: PredictionsFile) -> int:
     """Have a predictions file judged and print what it is worth."""
     if recipe.reward.judge is None:
         raise DataError(
             "a recipe was given to score a predictions file, but nobody judges: name reward.judge.model "
-            f"for a benchmark that is judged ({', '.join(key for key, entry in SUITES.items() if entry.judged)})"
+            f"for a benchmark that is judged ({', '.join(name for name in SUITES if suite_class(name).judged)})"
         )
 
     async def judged(actors: ActorOptions | None) -> int:
         judge = await _judge(recipe, actors)
         assert judge is not None
-        requests = suite_of(name).judge_requests(options)
-        judgements = await judge_all(judge, requests)
+        predictions = suite.predictions(file)
+        judgements = await judge_all(judge, suite.judge_requests(predictions))
         await judge.stop()
-        print_scored(suite_of(name).score(options, judgements))
+        print_scored(suite.score(predictions, judgements))
         return 0
 
-    with _started(recipe, _roles(recipe, options), None) as actors:
+    with _started(recipe, _roles(recipe, run), None) as actors:
         return asyncio.run(judged(actors))
 
 

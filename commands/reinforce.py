@@ -6,12 +6,14 @@ import asyncio
 
 from actors.record.run_folder import run_folder
 from cluster.placement import place
-from cluster.plan import resource_plan
+from cluster.plan import check_named, resource_plan
 from cluster.session import session
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_arguments
+from data.formats.format import format_of
 from evaluation.pages.page import REPORT_FILE
 from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
+from policies.algorithms.registry import make_algorithm
 from recipe import Recipe, RecipeError, load_stages
 
 
@@ -26,13 +28,17 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
 
     Raises:
         RecipeError: as `load_stages`, or the algorithm belongs to the other script.
+        ExtensionError, DataError: a stage's dataset, engine or transport cannot be had with its options.
     """
     options = parse_arguments(script, description, arguments, example="tiny_a2c" if critic else "tiny")
     recipes = load_stages(options.given)
     for recipe in recipes:
-        if recipe.algorithm.has_critic != critic:
+        if make_algorithm(recipe.algorithm).has_critic != critic:
             other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
+        if not options.dry_run:
+            format_of(recipe.data)  # that of a later stage too: what is wrong with it is said before the first starts
+            check_named(recipe)
     for recipe in recipes:
         if options.dry_run:
             print(dry_run(recipe, first=recipes[0]))
@@ -45,14 +51,14 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
 
 def _run(recipe: Recipe) -> bool:
     """Whether all steps were taken."""
-    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
-    from actors.training import prepare, train_grpo
-
     plan = resource_plan(recipe)
+    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
+    from actors.training import prepare, run_reinforcement
+
     run = prepare(recipe)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
-        complete = asyncio.run(train_grpo(run, placement.options))
+        complete = asyncio.run(run_reinforcement(run, placement.options))
         placement.release()
     return complete
 

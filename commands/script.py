@@ -13,8 +13,8 @@ from actors.errors import (
     ActorLost,
     ActorTimeout,
     CheckpointError,
+    EngineError,
     LearnerError,
-    ProvenanceError,
     RunFolderError,
     SyncError,
     TooManyMasked,
@@ -22,23 +22,34 @@ from actors.errors import (
 )
 from cluster.errors import PlacementError, PlanError, SessionError
 from data.errors import DataError
+from extension import ExtensionError
 from policies.errors import BudgetError, PolicyError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError
 
 UNUSABLE = (
     RecipeError,
+    ExtensionError,
     DataError,
     PolicyError,
     RewardError,
     RunFolderError,
-    ProvenanceError,
     PlanError,
     PlacementError,
     SessionError,
 )
 """The input must be mended: exit code 2."""
-FAILED = (SyncError, TooManyMasked, TooManySkipped, BudgetError, ActorLost, ActorTimeout, LearnerError, CheckpointError)
+FAILED = (
+    SyncError,
+    TooManyMasked,
+    TooManySkipped,
+    BudgetError,
+    ActorLost,
+    ActorTimeout,
+    LearnerError,
+    EngineError,
+    CheckpointError,
+)
 """The run could not go on: exit code 1."""
 INTERRUPTED = 130
 

@@ -10,6 +10,7 @@ from cluster.plan import resource_plan
 from cluster.session import session
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_recipe
+from data.formats.format import format_of
 from evaluation.run_record import POLICY_FOLDER
 from recipe import RecipeError
 
@@ -25,6 +26,7 @@ def supervise(arguments: list[str]) -> int:
     if recipe.run.resume and (policy := run_folder(recipe) / POLICY_FOLDER).is_dir():
         print(f"{recipe.run.name} is finished: {policy}")
         return 0
+    format_of(recipe.data)
     plan = resource_plan(recipe, roles=["learner"])
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
     from actors.training import prepare, train_sft

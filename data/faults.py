@@ -83,7 +83,6 @@ class LoadedSamples:
     a fault, each by its reason; `notes` has one sentence per fault, naming the frame, file or object.
     """
 
-    format: str
     samples: tuple[DrivingSample, ...]
     dropped: dict[str, list[str]]
     kept_with_fault: dict[str, list[str]]
@@ -100,14 +99,14 @@ class LoadedSamples:
         return "; ".join([f"{len(self.samples)} questions of {scenes} scenes ({counted})", *faults])
 
 
-def collected(file: Path, format: str, samples: Iterable[DrivingSample], faults: Faults) -> LoadedSamples:
+def collected(file: Path, samples: Iterable[DrivingSample], faults: Faults) -> LoadedSamples:
     """All samples of a file.
 
     Raises:
         DataError: none is left; the sentence has the counts and the first fault.
     """
     kept = tuple(samples)
-    loaded = LoadedSamples(format, kept, dict(faults.dropped), dict(faults.kept), tuple(faults.notes))
+    loaded = LoadedSamples(kept, dict(faults.dropped), dict(faults.kept), tuple(faults.notes))
     if not kept:
         raise DataError(f"{file} holds no usable question: {loaded.summary}{first_note(faults)}")
     return loaded

@@ -18,20 +18,21 @@ _REREAD_BYTES = 64 * 2**20
 """A broken file up to this size is read once more as a whole, for the exact line and column of its fault."""
 
 
-def outermost(path: Path, setting: str = "data.annotations") -> Outermost:
+def outermost(path: Path, setting: str = "") -> Outermost:
     """What a JSON file holds, told by its first character.
 
     Raises:
-        DataError: the file is missing or not JSON; `setting` is what named it.
+        DataError: the file is missing or not JSON; `setting`, where given, is what named it.
     """
+    named = f"{setting} {path}".lstrip()
     if not path.is_file():
-        raise DataError(f"{setting} {path} does not exist or is not a file")
+        raise DataError(f"{named} does not exist or is not a file")
     with path.open("rb") as file:
         while (first := file.read(1)) in (b" ", b"\t", b"\r", b"\n"):
             pass
     if first not in (b"{", b"["):
         if path.stat().st_size > _REREAD_BYTES:
-            raise DataError(f"{setting} {path} begins with neither an object nor a list of JSON")
+            raise DataError(f"{named} begins with neither an object nor a list of JSON")
         small_value(path)
         return "other"
     return "object" if first == b"{" else "list"

@@ -92,14 +92,14 @@ def read_jsonl(
         DataError: the file is missing, is one JSON document, or a frame id stands in two scenes.
     """
     if not path.is_file():
-        raise DataError(f"data.annotations {path} does not exist or is not a file")
+        raise DataError(f"{path} does not exist or is not a file")
     with path.open("rb") as file:
         if file.readline(8).strip() in (b"{", b"[", b"[{"):
             raise DataError(
-                f"data.annotations {path} is one JSON document, not a sample on every line: name data.source"
+                f"{path} is one JSON document, not a sample on every line: name its format (data.source or --format)"
             )
     if image_root is not None and not image_root.is_dir():
-        raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
+        raise DataError(f"image_root {image_root} does not exist or is not a folder")
     return admitted(_samples(path, (image_root or path.parent).resolve(), faults), faults, check_images=check_images)
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from data.cascade import HEADING, cascaded
 from data.errors import DataError
 from data.faults import Faults, collected
-from data.formats.registry import read_source
+from data.formats.format import format_of
 from data.lidar import without_faulty_sweeps
 from data.reasoning.reasoning import read_reasoning, with_reasoning
-from data.rendered.questions import driving_text
-from data.rendered.samples import FORMAT, rendered_samples
 from data.sample import LIDAR
 from data.settings import DataSettings
 from data.split import Split, split_by_scene
@@ -37,7 +35,8 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
         cache: folder for rendered scenes, and for images that come inside annotation files; made once and reused.
 
     Raises:
-        DataError: a path is not given, a file or folder is missing or broken, or too little is left to split; with
+        ExtensionError: the source or an option is unknown, or a value does not fit.
+        DataError: an option is absent, a file or folder is missing or broken, or too little is left to split; with
             `data.strict` also the first faulty entry.
     """
     loaded = _load(settings, cache)
@@ -76,15 +75,8 @@ def _cascaded(loaded: LoadedData) -> LoadedData:
 
 
 def _load(settings: DataSettings, cache: Path) -> LoadedData:
-    if settings.source == "rendered":
-        folder = cache / f"rendered-{settings.scenes}-{settings.seed}-v{FORMAT}"
-        samples = tuple(rendered_samples(folder, settings.scenes, settings.seed, settings.questions))
-        split = split_by_scene(samples, settings.held_out, settings.seed)
-        captions = [sample.answer for sample in split.train] if settings.questions == "describe" else []
-        return LoadedData(split, {}, (*driving_text(), *captions))
-    faults = Faults(settings.strict)
-    found = read_source(settings, cache, faults)
-    loaded = collected(settings.annotations or Path(), settings.source, found, faults)
+    source, faults = format_of(settings), Faults(settings.strict)
+    file = next(iter(source.files().values()), Path(settings.source))
+    loaded = collected(file, source.read(faults, cache, settings.seed), faults)
     split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
-    corpus = tuple(text for sample in split.train for text in (sample.question, sample.answer))
-    return LoadedData(split, faults.as_dict(), corpus)
+    return LoadedData(split, faults.as_dict(), source.corpus(split.train))

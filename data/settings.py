@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, model_validator
+
+_PATHS = ("annotations", "image_root")
+_ONCE: dict[str, tuple[str, ...]] = {
+    "rendered": ("scenes", "questions"),
+    "jsonl": _PATHS,
+    "drivelm": _PATHS,
+    "drivebench": (*_PATHS, "without_images", "visual_descriptions"),
+    "drivelmm_o1": (*_PATHS, "name_cameras"),
+    "bdd_oia": (*_PATHS, "reasons", "reason_order", "reply", "frames"),
+    "driveaction": (*_PATHS, "context_mode", "language"),
+    "drivelm_carla": _PATHS,
+    "nuscenes": _PATHS,
+}
+"""Source to those of its options that stood beside `source` once, where older recipes and run folders have them."""
+OLD_OPTIONS = tuple(dict.fromkeys(key for keys in _ONCE.values() for key in keys))
 
 
 class DataSettings(BaseModel):
@@ -13,55 +28,18 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    source: Literal[
-        "rendered",
-        "jsonl",
-        "drivelm",
-        "drivebench",
-        "drivelmm_o1",
-        "bdd_oia",
-        "driveaction",
-        "drivelm_carla",
-        "nuscenes",
-    ] = "rendered"
-    """`rendered`: six-camera scenes drawn here with exact ground truth; `jsonl`: your own samples (docs/data.md); the
-    others: the files of that dataset (`nuscenes`: ego trajectories)."""
-    scenes: int = 400
-    """`rendered` only: how many scenes are drawn, training and held out together."""
-    questions: Literal["drivelm", "describe"] = "drivelm"
-    """`rendered` only: seven questions of a scene in DriveLM's manner, or one that asks what the cameras show."""
-    annotations: Path | None = None
-    """All but `rendered`: the annotation file. A folder of parquet files for `driveaction`, of frames' files for
-    `drivelm_carla`, of JSON tables for `nuscenes`. What variant of its format a file has is told by its content."""
-    image_root: Path | None = None
-    """The folder that images are looked for in: for `drivelm`, `drivebench`, `drivelmm_o1` and `nuscenes` the one that
-    holds `samples/CAM_FRONT/...` (`drivebench` also: a corruption's folder, with `CAM_FRONT/...`). `jsonl`: None is the
-    file's own folder. `driveaction`: where its images are unpacked; None is a folder in `run.root`."""
+    source: str = "rendered"
+    """`rendered`: six-camera scenes drawn here with exact ground truth; `jsonl`: your own samples; `drivelm`,
+    `drivebench`, `drivelmm_o1`, `bdd_oia`, `driveaction`, `drivelm_carla`, `nuscenes` (ego trajectories): the files of
+    that dataset; `module:Class`: a dataset of your own (docs/data.md)."""
+    options: dict[str, Any] = {}
+    """What the source takes, such as `annotations` and `image_root`: the fields of its class's `Settings`
+    (docs/data.md)."""
     reasoning: Path | None = None
     """Reasoning for the training questions, as `prepare_data.py distil` writes it (JSONL, by sample id); None: what the
     annotations themselves hold."""
     cascade: bool = False
     """Show each training question after the true answers to its frame's questions of earlier tasks."""
-    without_images: bool = False
-    """`drivebench` only: ask every question without images; `image_root` is not needed then."""
-    reasons: Path | None = None
-    """`bdd_oia` only: the file of reasons (`*_reasons.json`) that goes with `annotations` (`*_actions.json`)."""
-    reason_order: Literal["annotation", "table"] = "annotation"
-    """`bdd_oia` only: in which order a file has the 21 reasons: that of the released annotations, or that of the
-    paper's table."""
-    reply: Literal["describe", "decide", "structure"] = "decide"
-    """`bdd_oia` only: what is asked for: a description, actions and reasons, or a JSON object of all three."""
-    frames: int = Field(1, ge=1)
-    """`bdd_oia` only: how many frames of the clip that leads to a question are shown; 1 is the last frame alone."""
-    visual_descriptions: Path | None = None
-    """`drivebench` only: `visual_description.json`, whose objects some of the judge's rubrics receive."""
-    context_mode: Literal["V-L-A", "V-A", "L-A", "A"] = "A"
-    """`driveaction` only: which other questions of a slice, vision (V) or language (L), stand with their answers before
-    its action questions (A)."""
-    language: Literal["en", "cn"] = "en"
-    """`driveaction` only: the language of its texts."""
-    name_cameras: bool = False
-    """`drivelmm_o1` only: let steps and answers name cameras instead of tiles of a stitched image."""
     strict: bool = False
     """Make a faulty entry of the files an error instead of leaving it out and counting it."""
     held_out: float = 0.25
@@ -69,4 +47,31 @@ class DataSettings(BaseModel):
     task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}
     """Relative frequency at which each task is drawn in training; one left out or at 0 is neither drawn nor shown."""
     seed: int = 0
-    """Seed of the scenes, of the split and of the training order."""
+    """Seed of the split, of the training order, and of whatever the source draws."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _move_options(cls, given: Any) -> Any:
+        return with_moved_options({"source": "rendered", **given}) if isinstance(given, dict) else given
+
+
+def with_moved_options(given: dict[str, Any]) -> dict[str, Any]:
+    """A mapping of `data` in which options that stand beside `source`, as they once did, are among its options.
+
+    Those of another source than the one it names never counted: they are left out.
+
+    Raises:
+        ValueError: an option is given in both places, with two values.
+    """
+    source = given.get("source")
+    own = OLD_OPTIONS if source is None else _ONCE.get(str(source), _PATHS)
+    gone = set(own) if ":" in str(source) else set(OLD_OPTIONS)
+    moved = {key: given[key] for key in own if given.get(key) is not None}
+    options = given.get("options", {})
+    rest = {key: value for key, value in given.items() if key not in gone}
+    if not (moved and isinstance(options, dict)):
+        return rest
+    twice = [key for key, value in moved.items() if options.get(key, value) != value]
+    if twice:
+        raise ValueError(f"data.{twice[0]} and data.options.{twice[0]} differ: give the second alone")
+    return {**rest, "options": {**options, **moved}}

@@ -1,65 +1,83 @@
-"""The options of the commands that read driving data: they bear the names of the settings that they set."""
+"""The part of a command line that names a dataset: its class, its options as flags, what was wrong with its files."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel
 from rich.console import Console
 
-from data.errors import DataError
 from data.faults import Faults
-from data.formats.bdd_oia import ReasonOrder, Reply
-from data.formats.driveaction import Language, Mode
-from data.settings import DataSettings
+from data.formats.format import FORMATS, Format, format_class
+from extension import add_flags, first_sentence, from_flags
 
-_SETTING = re.compile(rf"(?<![\w/.-])(?:data|policy)\.({'|'.join([*DataSettings.model_fields, 'model'])})\b")
-
-
-def add_source_arguments(parser: argparse.ArgumentParser, clip_frames: str = "--frames") -> None:
-    """Options that bear the names of the settings that they set.
-
-    `clip_frames` is the flag of the setting `frames`, for a command in which `--frames` means another thing.
-    """
-    parser.add_argument("--image-root", type=Path, help="folder that images are looked for in")
-    parser.add_argument("--strict", action="store_true", help="stop at the first faulty entry")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="write every faulty entry, by reason, as JSON")
-    parser.add_argument("--reasons", type=Path, help="bdd_oia: the *_reasons.json file")
-    parser.add_argument("--reason-order", choices=get_args(ReasonOrder), help="bdd_oia: order of its 21 reasons")
-    parser.add_argument("--reply", choices=get_args(Reply), help="bdd_oia: what is asked for (default: decide)")
-    parser.add_argument(clip_frames, dest="frames", type=int, help="bdd_oia: frames of each clip; 1 is the last alone")
-    parser.add_argument("--visual-descriptions", type=Path, help="drivebench: visual_description.json")
-    parser.add_argument("--without-images", action="store_true", help="drivebench: ask without images")
-    parser.add_argument("--context-mode", choices=get_args(Mode), help="driveaction: what stands before the actions")
-    parser.add_argument("--language", choices=get_args(Language), help="driveaction: language of the texts")
-    parser.add_argument("--name-cameras", action="store_true", help="drivelmm_o1: cameras instead of stitched tiles")
+FORMAT = "--format"
+_FILE = "annotations"
 
 
-def source_settings(options: argparse.Namespace, clip_frames: str = "--frames") -> DataSettings:
-    """The settings that the options give; `clip_frames` as in `add_source_arguments`.
+def chosen_format(arguments: Sequence[str], default: str) -> type[Format]:
+    """The dataset that `--format` of a command line names; what else stands there is looked at later.
 
     Raises:
-        DataError: a value does not fit; the option is named.
+        ExtensionError: as `format_class`.
     """
-    given = {name: value for name, value in vars(options).items() if name in DataSettings.model_fields}
-    try:
-        return DataSettings.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        flag = clip_frames if name == "frames" else f"--{name.replace('_', '-')}"
-        raise DataError(f"{flag}: {first['msg']}") from None
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument(FORMAT, default=default)
+    return format_class(first.parse_known_args(arguments)[0].format, FORMAT)
 
 
-def as_flags(message: str) -> str:
-    """A complaint about settings in the words of a command line, which has flags for them, and FILE."""
-    message = message.replace("data.annotations (", "FILE (").replace("data.annotations ", "")
-    message = message.replace("data.source=", "--format ").replace("data.source", "--format")
-    return _SETTING.sub(lambda found: f"--{found[1].replace('_', '-')}", message)
+def add_format_choice(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """`--format`, whose value `chosen_format` has looked up already; `what` it is the format of."""
+    known = ", ".join(FORMATS)
+    note = f"of {what}: {known}, or module:Class (default: {default}); with --help its own options are told too"
+    parser.add_argument(FORMAT, default=default, dest="source", metavar="FORMAT", help=note)
+
+
+def add_format_arguments(parser: argparse.ArgumentParser, kind: type[Format], file: str = "") -> None:
+    """The options of a dataset: its annotations under the name `file`, where one is given, the others as flags.
+
+    A flag that the command has already is called `--source-...` for the dataset.
+    """
+    model = kind.Settings
+    if file and _FILE in model.model_fields:
+        parser.add_argument(_FILE, type=Path, metavar=file, help=first_sentence(model, _FILE))
+    group = parser.add_argument_group(f"options of {kind.__name__}")
+    parser.set_defaults(kind=kind, flags=add_flags(group, model, skip=(_FILE,) if file else (), prefix="source"))
+
+
+def add_fault_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is done about faulty entries."""
+    parser.add_argument("--strict", action="store_true", help="stop at the first faulty entry")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="write every faulty entry, by reason, as JSON")
+
+
+def given_settings(options: argparse.Namespace) -> BaseModel:
+    """The options of the dataset that a command line gives.
+
+    Raises:
+        ExtensionError: an option is absent or does not fit; its flag is named.
+    """
+    kind: type[Format] = options.kind
+    return from_flags(kind.Settings, options, options.flags)
+
+
+def given_format(options: argparse.Namespace) -> Format:
+    """The dataset with these options.
+
+    Raises:
+        ExtensionError: as `given_settings`.
+    """
+    kind: type[Format] = options.kind
+    return kind(given_settings(options))
+
+
+def file_of(source: Format, options: argparse.Namespace) -> Path:
+    """What an error calls the data: the first file that is read, or the dataset's name where none is."""
+    return next(iter(source.files().values()), Path(options.source))
 
 
 def counts(faults: Faults) -> dict[str, Any]:

@@ -65,9 +65,13 @@ def part_mean(part: str) -> str:
     return f"parts/{part}"
 
 
+BENCHMARK = "benchmark"
+"""First part of the names of benchmarks' figures."""
+
+
 def benchmark_figure(suite: str, figure: str) -> str:
     """Metric name of what a benchmark measured of the policy after a step."""
-    return f"benchmark/{suite}/{figure}"
+    return f"{BENCHMARK}/{suite}/{figure}"
 
 
 def masked_reason(failure: str) -> str:
@@ -148,6 +152,16 @@ class RunRecord:
     def series(self, metric: str) -> tuple[tuple[float, float], ...]:
         """Step and value of a metric, wherever it was measured and finite."""
         return tuple((step["step"], step[metric]) for step in self.steps if step.get(metric) is not None)
+
+    def benchmarks(self) -> dict[str, tuple[str, ...]]:
+        """The benchmarks that measured the policy on its way, each with the names of its figures."""
+        found: dict[str, dict[str, None]] = {}
+        for metric in dict.fromkeys(metric for step in self.steps for metric in step):
+            first, _, rest = metric.partition("/")
+            if first == BENCHMARK:
+                suite, _, figure = rest.partition("/")
+                found.setdefault(suite, {})[figure] = None
+        return {suite: tuple(figures) for suite, figures in found.items()}
 
     def trained_scenes(self) -> set[str]:
         """The scenes that some rollout was about."""

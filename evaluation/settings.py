@@ -29,8 +29,8 @@ class EvaluationSettings(BaseModel):
     every: int = Field(0, ge=0)
     """Steps between measurements of `suites` during training; 0 makes none."""
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """The benchmarks that are measured then, by name, each with the options that `evaluate.py NAME` takes, and `limit`,
-    so many questions of it: `{drivelm_hard: {answers: hard.jsonl, limit: 100}}`."""
+    """The benchmarks that are measured then, by name, or `module:Class` of your own; each with its options, which are
+    the flags of `evaluate.py NAME`: `{drivelm_hard: {answers: hard.jsonl, limit: 100}}`."""
     engines: int = Field(1, ge=1)
     """Engines that answer them, each reserving as much as a rollout engine; training keeps its own."""
     cascade: bool = False

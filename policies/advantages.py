@@ -7,11 +7,11 @@ whose mask is 1.0 on the tokens that the policy wrote.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHITENING_EPSILON = 1e-8
 """Added to a variance before its root is taken."""
@@ -66,20 +66,36 @@ def overlong_share(length: int, cap: int, buffer: float) -> float:
     return min(1.0, max(0.0, (length - cap * (1 - buffer)) / (cap * buffer)))
 
 
-def token_rewards(rewards_R: Tensor, kl_R_T: Tensor, mask_R_T: Tensor, beta: float) -> Tensor:
-    """r_t = R [t is the last token] - beta KL_t: each token's reward when the KL is part of it (PPO, REINFORCE++)."""
-    last_R = mask_R_T.shape[1] - 1 - mask_R_T.flip(1).argmax(dim=1)
-    at_end_R_T = torch.zeros_like(kl_R_T).scatter(1, last_R[:, None], rewards_R[:, None].to(kl_R_T.dtype))
-    return torch.where(mask_R_T > 0, at_end_R_T - beta * kl_R_T, 0.0)
+def span_rewards(reward: float, gains: Sequence[float], ends: Sequence[int], length: int) -> list[float]:
+    """A response's reward as rewards of its tokens: what spans gained where they end, the rest at the last token.
+
+    BDD-OIA: r_(k+1) = R1(T_(k+1)) - R1(T_k). The rewards add up to `reward`, whatever the gains are.
+
+    Args:
+        reward: what the response is worth.
+        gains: what each span added to it.
+        ends: index just behind the last token of each span, rising, at most `length`.
+        length: tokens of the response.
+
+    Raises:
+        ValueError: gains and ends differ in number, or an end lies outside the response.
+    """
+    if len(gains) != len(ends) or any(not 0 < end <= length for end in ends):
+        raise ValueError(f"{len(gains)} gains cannot end at the tokens {list(ends)} of a response of {length}")
+    rewards = [0.0] * length
+    rewards[-1] = reward - sum(gains)
+    for gain, end in zip(gains, ends, strict=True):
+        rewards[end - 1] += gain
+    return rewards
 
 
 def returns_to_go(rewards_R_T: Tensor, mask_R_T: Tensor, discount: float = 1.0) -> Tensor:
     """G_t = r_t + discount G_(t+1) over the tokens of the mask; the others pass on what follows them, and hold 0."""
-    returns_R_T, following_R = torch.zeros_like(rewards_R_T), torch.zeros_like(rewards_R_T[:, 0])
+    returns_R_T, following_R = rewards_R_T.new_zeros(rewards_R_T.shape), rewards_R_T.new_zeros(len(rewards_R_T))
     for t in reversed(range(rewards_R_T.shape[1])):
         counts_R = mask_R_T[:, t] > 0
-        following_R = torch.where(counts_R, rewards_R_T[:, t] + discount * following_R, following_R)
-        returns_R_T[:, t] = torch.where(counts_R, following_R, 0.0)
+        following_R = (rewards_R_T[:, t] + discount * following_R).where(counts_R, following_R)
+        returns_R_T[:, t] = following_R.where(counts_R, 0.0)
     return returns_R_T
 
 
@@ -98,45 +114,38 @@ def generalised_advantages(
         discount: gamma.
         trace: lambda; 1 gives returns less values, 0 the one-step error.
     """
-    advantages_R_T = torch.zeros_like(rewards_R_T)
-    value_R, advantage_R = torch.zeros_like(rewards_R_T[:, 0]), torch.zeros_like(rewards_R_T[:, 0])
+    advantages_R_T = rewards_R_T.new_zeros(rewards_R_T.shape)
+    value_R = advantage_R = rewards_R_T.new_zeros(len(rewards_R_T))
     for t in reversed(range(rewards_R_T.shape[1])):
         counts_R = mask_R_T[:, t] > 0
         delta_R = rewards_R_T[:, t] + discount * value_R - values_R_T[:, t]
-        advantage_R = torch.where(counts_R, delta_R + discount * trace * advantage_R, advantage_R)
-        value_R = torch.where(counts_R, values_R_T[:, t], value_R)
-        advantages_R_T[:, t] = torch.where(counts_R, advantage_R, 0.0)
-    return advantages_R_T, torch.where(mask_R_T > 0, advantages_R_T + values_R_T, 0.0)
+        advantage_R = (delta_R + discount * trace * advantage_R).where(counts_R, advantage_R)
+        value_R = values_R_T[:, t].where(counts_R, value_R)
+        advantages_R_T[:, t] = advantage_R.where(counts_R, 0.0)
+    return advantages_R_T, (advantages_R_T + values_R_T).where(mask_R_T > 0, 0.0)
 
 
-def whitened(values_R_T: Tensor, mask_R_T: Tensor) -> Tensor:
+def whitened(values_R_T: Tensor, mask_R_T: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
     """(x - mean) / sqrt(variance + 1e-8) over the mask, with the sample variance (ddof = 1); 0 outside the mask.
 
-    The statistics are those of the tensors given, so these must hold the global batch.
+    The statistics are those of the global batch: `total` sums what the ranks hold. Without two numbers in it, zeros.
     """
-    counted = values_R_T[mask_R_T > 0]
-    if counted.numel() < 2:
-        return torch.zeros_like(values_R_T)
-    scale = torch.rsqrt(counted.var() + WHITENING_EPSILON)
-    return torch.where(mask_R_T > 0, (values_R_T - counted.mean()) * scale, 0.0)
+    count, mean, variance = moments(values_R_T, mask_R_T, total)
+    if count < 2:
+        return values_R_T.new_zeros(values_R_T.shape)
+    scale = (variance * count / (count - 1) + WHITENING_EPSILON) ** -0.5
+    return ((values_R_T - mean) * scale).where(mask_R_T > 0, 0.0)
 
 
-def incremental_rewards(gains: Sequence[float], ends: Sequence[int], length: int) -> list[float]:
-    """The gains of a caption's spans as rewards of the tokens that end them (BDD-OIA: r_(k+1) = R1(T_(k+1)) - R1(T_k)).
+def moments(values_R_T: Tensor, mask_R_T: Tensor, total: Callable[[Tensor], Tensor]) -> tuple[float, float, float]:
+    """Number, mean and variance (ddof = 0) of what stands inside the mask, over the global batch.
 
-    They add up to what the gains add up to: the R1 of the whole caption, if the first gain is that of saying nothing.
-
-    Args:
-        gains: what each span added.
-        ends: index just behind the last token of each span, rising, at most `length`.
-        length: tokens of the response.
-
-    Raises:
-        ValueError: gains and ends differ in number, or an end lies outside the response.
+    Sums are taken in float64, and the variance from the deviations, so that no digits are lost however they are spread.
     """
-    if len(gains) != len(ends) or any(not 0 < end <= length for end in ends):
-        raise ValueError(f"{len(gains)} gains cannot end at the tokens {list(ends)} of a response of {length}")
-    rewards = [0.0] * length
-    for gain, end in zip(gains, ends, strict=True):
-        rewards[end - 1] += gain
-    return rewards
+    inside_R_T = mask_R_T > 0
+    sums_2 = mask_R_T.new_zeros(2).double()
+    sums_2[0], sums_2[1] = inside_R_T.sum(), values_R_T.double().where(inside_R_T, 0.0).sum()
+    count, summed = total(sums_2).tolist()
+    mean = summed / max(count, 1.0)
+    squares = (values_R_T.double() - mean).square().where(inside_R_T, 0.0).sum()
+    return count, mean, float(total(squares)) / max(count, 1.0)

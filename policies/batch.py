@@ -1,4 +1,4 @@
-"""`Batch`: packed token tensors with advantages and masks: what the model and the loss see.
+"""`Batch`: packed token tensors with credits and masks: what the model and the loss see.
 
 A *row* is one sequence of the forward pass. With `shared_prefix`, a row is a whole group: the prompt (text and six
 images) once, then its responses side by side, each with positions that restart after the prompt and a mask in which
@@ -23,20 +23,9 @@ class TrainingResponse:
 
     token_ids: tuple[int, ...]
     rollout_logprobs: tuple[float, ...]
-    advantages: tuple[float, ...]
-    """One for each token."""
-    old_logprobs: tuple[float, ...] | None = None
-    """The learner's own, from before the first of several updates on this batch; None: this is the first update."""
-    reward: float = 0.0
-    """0-1, or less its group's mean; read where advantages are formed over a whole batch."""
-    gains: tuple[float, ...] = ()
-    """What spans of the response added to its reward, in its unit; the rest of the reward belongs to the last token."""
-    gain_ends: tuple[int, ...] = ()
-    """For each gain the index, in characters of the response, just behind its span."""
-    values: tuple[float, ...] | None = None
-    """The critic's, of each token, from before the first update on this batch; None without a critic."""
-    returns: tuple[float, ...] | None = None
-    """What the critic learns to expect of each token; None without a critic."""
+    credits: tuple[float, ...]
+    """What each token is credited with: its advantage, or its reward where advantages are formed over the whole batch
+    (`policies.algorithms.algorithm.Algorithm.credits`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +62,8 @@ class Batch:
     """1.0 on real tokens."""
     rollout_logprobs_R_T: Tensor
     """The engine's log-probabilities, padded with 0."""
-    old_logprobs_R_T: Tensor | None
-    """The learner's own before the first update on this batch; None when this is it."""
-    advantages_R_T: Tensor
-    """The advantage of each token, padded with 0."""
-    values_R_T: Tensor | None = None
-    """The critic's values before the first update on this batch, padded with 0; None without a critic."""
-    returns_R_T: Tensor | None = None
-    """What the critic learns to expect, padded with 0; None without a critic."""
+    credits_R_T: Tensor
+    """What each token is credited with, padded with 0."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -159,17 +142,18 @@ def pack(
         token_ids_R_T=_padded([response.token_ids for response in responses], width),
         mask_R_T=_padded([(1.0,) * len(response.token_ids) for response in responses], width),
         rollout_logprobs_R_T=_padded([response.rollout_logprobs for response in responses], width),
-        old_logprobs_R_T=_padded_if_known([response.old_logprobs for response in responses], width),
-        advantages_R_T=_padded([response.advantages for response in responses], width),
-        values_R_T=_padded_if_known([response.values for response in responses], width),
-        returns_R_T=_padded_if_known([response.returns for response in responses], width),
+        credits_R_T=_padded([response.credits for response in responses], width),
     )
 
 
-def _padded_if_known(rows: Sequence[Sequence[float] | None], width: int) -> Tensor | None:
-    """As `_padded`; None unless every row is known."""
-    known = [row for row in rows if row is not None]
-    return _padded(known, width) if len(known) == len(rows) else None
+def credits_and_mask(groups: Sequence[TrainingGroup]) -> tuple[Tensor, Tensor]:
+    """As `pack` gives them, (R, T), without what the model reads."""
+    responses = [response for group in groups for response in group.responses]
+    width = max(len(response.token_ids) for response in responses)
+    return (
+        _padded([response.credits for response in responses], width),
+        _padded([(1.0,) * len(response.token_ids) for response in responses], width),
+    )
 
 
 def _padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:

@@ -3,22 +3,26 @@
 Shapes: R responses in this micro-batch, T tokens of the longest. Every loss is a sum over this micro-batch divided by
 a count over the *global* batch (all micro-batches, all ranks), so the sum over micro-batches and ranks is the loss,
 and its gradient does not depend on how the batch was cut.
+
+Like `advantages` and `kl` this module asks tensors for their own methods and does not import torch: the files of the
+algorithms import it, and a recipe imports them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from policies.algorithms.settings import Aggregation, ClippedRatioOptions, PolicyOptions
 from policies.kl import kl_estimate
-from policies.settings import AlgorithmSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class PolicyLossInput:
-    """What the policy loss sees."""
+    """What a loss sees of one micro-batch."""
 
     logprobs_R_T: Tensor
     """log pi_theta of the sampled tokens; carries the gradient."""
@@ -32,6 +36,12 @@ class PolicyLossInput:
     """The advantage of each token; of one column where all tokens of a response share theirs."""
     mask_R_T: Tensor
     """1.0 on response tokens that count, else 0.0."""
+    values_R_T: Tensor | None = None
+    """The critic's; carries the gradient. None without one."""
+    old_values_R_T: Tensor | None = None
+    """The same before the first update on this batch."""
+    returns_R_T: Tensor | None = None
+    """What the critic learns to expect of each token."""
 
 
 @dataclass(frozen=True)
@@ -64,48 +74,81 @@ class LossResult:
         )
 
 
-def policy_loss(batch: PolicyLossInput, settings: AlgorithmSettings, counts: GlobalCounts) -> LossResult:
-    """The policy loss, with a KL term towards the reference policy where there is one (AutoDriveRL Eq. 2).
+def token_ratio(seen: PolicyLossInput, clamp: float) -> Tensor:
+    """rho (R, T): exp(lp - old) of each token, its exponent clamped to +- `clamp`."""
+    return (seen.logprobs_R_T - seen.old_logprobs_R_T).clamp(-clamp, clamp).exp()
 
-    Per token, with the ratio rho = exp(lp - old) (see `policy_ratio`), its clipped form c = clip(rho, 1 - low,
-    1 + high), and the importance weight w (see `importance_weight`):
 
-        L = w * surrogate + beta * KL
+def sequence_ratio(seen: PolicyLossInput, clamp: float) -> Tensor:
+    """rho (R, T): exp of the mean of lp - old over the response, the same for all its tokens (GSPO Eq. 7)."""
+    log_ratio_R_T = seen.logprobs_R_T - seen.old_logprobs_R_T
+    lengths_R_1 = seen.mask_R_T.sum(dim=1, keepdim=True).clamp(min=1.0)
+    inside_R_T = log_ratio_R_T.where(seen.mask_R_T > 0, 0.0)
+    mean_R_1 = inside_R_T.sum(dim=1, keepdim=True) / lengths_R_1
+    return mean_R_1.expand_as(log_ratio_R_T).clamp(-clamp, clamp).exp()
 
-    - `clipped-ratio` (PPO, arXiv 1707.06347 Eq. 7): surrogate = max(-A rho, -A c); with `dual_clip` d, where A < 0,
-      at most -A d (arXiv 1912.09729 Eq. 5).
-    - `clipped-weight` (CISPO, arXiv 2506.13585 Eq. 4): surrogate = -A lp sg(c). Peers differ: this form clips on both
-      sides around 1, as verl does; TRL caps above at an absolute value.
 
-    The importance weight multiplies the policy term only, never the KL.
+def clipped_surrogate(
+    ratio_R_T: Tensor, advantages_R_T: Tensor, low: float, high: float, dual_clip: float | None = None
+) -> Tensor:
+    """max(-A rho, -A clip(rho, 1 - low, 1 + high)) of each token (PPO, arXiv 1707.06347 Eq. 7).
+
+    With `dual_clip` d, where A < 0, at most -A d (arXiv 1912.09729 Eq. 5).
     """
-    mask, clamp = batch.mask_R_T, settings.log_ratio_clamp
-    ratio_R_T = policy_ratio(batch, settings)
-    clipped_R_T = ratio_R_T.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high)
-    unclipped_loss_R_T, clipped_loss_R_T = -batch.advantages_R_T * ratio_R_T, -batch.advantages_R_T * clipped_R_T
-    if settings.objective == "clipped-weight":
-        loss_R_T = -batch.advantages_R_T * clipped_R_T.detach() * batch.logprobs_R_T
-    else:
-        loss_R_T = torch.maximum(unclipped_loss_R_T, clipped_loss_R_T)
-        if settings.dual_clip is not None:
-            bound_R_T = -batch.advantages_R_T * settings.dual_clip
-            loss_R_T = torch.where(batch.advantages_R_T < 0, torch.minimum(loss_R_T, bound_R_T), loss_R_T)
+    clipped_R_T = ratio_R_T.clamp(1.0 - low, 1.0 + high)
+    loss_R_T = (-advantages_R_T * ratio_R_T).maximum(-advantages_R_T * clipped_R_T)
+    if dual_clip is None:
+        return loss_R_T
+    return loss_R_T.minimum(-advantages_R_T * dual_clip).where(advantages_R_T < 0, loss_R_T)
 
-    weight_R_T, truncated_R_T = importance_weight(batch, settings)
-    loss_R_T = loss_R_T * weight_R_T
 
+def weighted_surrogate(
+    ratio_R_T: Tensor, advantages_R_T: Tensor, logprobs_R_T: Tensor, low: float, high: float
+) -> Tensor:
+    """-A lp sg(clip(rho, 1 - low, 1 + high)) of each token: every one keeps its gradient (CISPO Eq. 4)."""
+    return -advantages_R_T * ratio_R_T.clamp(1.0 - low, 1.0 + high).detach() * logprobs_R_T
+
+
+def clipped_ratio_loss(
+    seen: PolicyLossInput, ratio_R_T: Tensor, options: ClippedRatioOptions, counts: GlobalCounts
+) -> LossResult:
+    """`policy_loss` of the clipped surrogate of a ratio."""
+    low, high = options.clip_low, options.clip_high
+    surrogate_R_T = clipped_surrogate(ratio_R_T, seen.advantages_R_T, low, high, options.dual_clip)
+    return policy_loss(seen, ratio_R_T, surrogate_R_T, options, counts)
+
+
+def policy_loss(
+    seen: PolicyLossInput, ratio_R_T: Tensor, surrogate_R_T: Tensor, options: PolicyOptions, counts: GlobalCounts
+) -> LossResult:
+    """The mean of w * surrogate + beta * KL, the KL where there is a reference policy (AutoDriveRL Eq. 2).
+
+    The importance weight w (see `importance_weight`) multiplies the policy term only, never the KL.
+
+    Args:
+        seen: the micro-batch.
+        ratio_R_T: the probability ratio of each token, for the share that its clip holds back.
+        surrogate_R_T: the policy term of each token.
+        options: clip, KL, importance correction and aggregation.
+        counts: the denominators.
+    """
+    mask = seen.mask_R_T
+    weight_R_T, truncated_R_T = importance_weight(seen, options)
+    loss_R_T = surrogate_R_T * weight_R_T
     kl_sum = 0.0
-    if batch.reference_logprobs_R_T is not None:
-        kl_R_T = kl_estimate(batch.logprobs_R_T, batch.reference_logprobs_R_T, settings.kl_estimator, clamp)
+    if seen.reference_logprobs_R_T is not None:
+        clamp = options.log_ratio_clamp
+        kl_R_T = kl_estimate(seen.logprobs_R_T, seen.reference_logprobs_R_T, options.kl_estimator, clamp)
         kl_sum = _sum(kl_R_T, mask)
-        loss_R_T = loss_R_T + settings.kl_beta * kl_R_T
-
-    gap_R_T = torch.where(mask > 0, (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).abs(), 0.0)
+        loss_R_T = loss_R_T + options.kl_beta * kl_R_T
+    clipped_R_T = ratio_R_T.clamp(1.0 - options.clip_low, 1.0 + options.clip_high)
+    held_back_R_T = -seen.advantages_R_T * clipped_R_T > -seen.advantages_R_T * ratio_R_T
+    gap_R_T = (seen.old_logprobs_R_T - seen.rollout_logprobs_R_T).abs().where(mask > 0, 0.0)
     return LossResult(
-        loss=aggregate(loss_R_T, mask, settings.aggregation, counts),
+        loss=aggregate(loss_R_T, mask, options.aggregation, counts),
         token_sums={
             "kl": kl_sum,
-            "clip_share": _sum(clipped_loss_R_T > unclipped_loss_R_T, mask),
+            "clip_share": _sum(held_back_R_T, mask),
             "truncated_share": _sum(truncated_R_T, mask),
             "logprob_gap_mean": float(gap_R_T.sum()),
         },
@@ -113,33 +156,23 @@ def policy_loss(batch: PolicyLossInput, settings: AlgorithmSettings, counts: Glo
     )
 
 
-def policy_ratio(batch: PolicyLossInput, settings: AlgorithmSettings) -> Tensor:
-    """rho (R, T): exp(lp - old) of each token, or of its response's mean log-ratio (GSPO, arXiv 2507.18071 Eq. 7)."""
-    log_ratio_R_T = batch.logprobs_R_T - batch.old_logprobs_R_T
-    if settings.ratio == "sequence":
-        lengths_R_1 = batch.mask_R_T.sum(dim=1, keepdim=True).clamp(min=1.0)
-        inside_R_T = torch.where(batch.mask_R_T > 0, log_ratio_R_T, 0.0)
-        log_ratio_R_T = (inside_R_T.sum(dim=1, keepdim=True) / lengths_R_1).expand_as(log_ratio_R_T)
-    return torch.exp(log_ratio_R_T.clamp(-settings.log_ratio_clamp, settings.log_ratio_clamp))
-
-
-def importance_weight(batch: PolicyLossInput, settings: AlgorithmSettings) -> tuple[Tensor, Tensor]:
+def importance_weight(seen: PolicyLossInput, options: PolicyOptions) -> tuple[Tensor, Tensor]:
     """The weight of each token for what engine and learner compute differently, and which weights were cut or masked.
 
     w = exp(old - rollout), detached: `truncate` gives min(w, cap) (https://fengyao.notion.site/off-policy-rl), `bound`
     clip(w, floor, cap), `mask` 0 outside [floor, cap] (IcePop), `none` 1. Where `old` was taken from the rollout engine
     it is 1 too.
     """
-    mismatch_R_T = (batch.old_logprobs_R_T - batch.rollout_logprobs_R_T).detach()
-    weight_R_T = torch.exp(mismatch_R_T.clamp(-settings.log_ratio_clamp, settings.log_ratio_clamp))
-    above_R_T = weight_R_T > settings.importance_cap
-    if settings.importance == "none":
-        return torch.ones_like(weight_R_T), torch.zeros_like(above_R_T)
-    if settings.importance == "truncate":
-        return weight_R_T.clamp(max=settings.importance_cap), above_R_T
-    outside_R_T = above_R_T | (weight_R_T < settings.importance_floor)
-    if settings.importance == "bound":
-        return weight_R_T.clamp(settings.importance_floor, settings.importance_cap), outside_R_T
+    mismatch_R_T = (seen.old_logprobs_R_T - seen.rollout_logprobs_R_T).detach()
+    weight_R_T = mismatch_R_T.clamp(-options.log_ratio_clamp, options.log_ratio_clamp).exp()
+    above_R_T = weight_R_T > options.importance_cap
+    if options.importance == "none":
+        return weight_R_T.new_ones(weight_R_T.shape), above_R_T & False
+    if options.importance == "truncate":
+        return weight_R_T.clamp(max=options.importance_cap), above_R_T
+    outside_R_T = above_R_T | (weight_R_T < options.importance_floor)
+    if options.importance == "bound":
+        return weight_R_T.clamp(options.importance_floor, options.importance_cap), outside_R_T
     return weight_R_T.masked_fill(outside_R_T, 0.0), outside_R_T
 
 
@@ -150,9 +183,9 @@ def value_loss(
 
     `token_sums` has `value_clip_share` and `value_error`, the squared error before clipping.
     """
-    near_R_T = torch.minimum(torch.maximum(values_R_T, old_values_R_T - clip), old_values_R_T + clip)
+    near_R_T = values_R_T.maximum(old_values_R_T - clip).minimum(old_values_R_T + clip)
     error_R_T, near_error_R_T = (values_R_T - returns_R_T).square(), (near_R_T - returns_R_T).square()
-    loss_R_T = 0.5 * torch.maximum(error_R_T, near_error_R_T)
+    loss_R_T = 0.5 * error_R_T.maximum(near_error_R_T)
     sums = {
         "value_error": _sum(error_R_T, mask_R_T),
         "value_clip_share": _sum(near_error_R_T > error_R_T, mask_R_T),
@@ -165,7 +198,7 @@ def supervised_loss(logprobs_R_T: Tensor, mask_R_T: Tensor, counts: GlobalCounts
     return LossResult(aggregate(-logprobs_R_T, mask_R_T, "token-mean", counts), token_sums={}, maxima={})
 
 
-def aggregate(loss_R_T: Tensor, mask_R_T: Tensor, how: str, counts: GlobalCounts) -> Tensor:
+def aggregate(loss_R_T: Tensor, mask_R_T: Tensor, how: Aggregation, counts: GlobalCounts) -> Tensor:
     """This micro-batch's share of the global mean.
 
     `token-mean`: sum over tokens / tokens of the global batch. `seq-mean`: sum over responses of the mean over their
@@ -173,7 +206,7 @@ def aggregate(loss_R_T: Tensor, mask_R_T: Tensor, how: str, counts: GlobalCounts
     tokens / responses of the global batch. `token-sum-norm`: the same / most tokens a response may have.
     """
     # `where`, not a product: what stands outside the mask may be infinite, and 0 * inf is NaN.
-    masked_R_T = torch.where(mask_R_T > 0, loss_R_T, 0.0)
+    masked_R_T = loss_R_T.where(mask_R_T > 0, 0.0)
     if how == "token-mean":
         return masked_R_T.sum() / max(counts.tokens, 1)
     if how == "token-sum":
@@ -185,4 +218,4 @@ def aggregate(loss_R_T: Tensor, mask_R_T: Tensor, how: str, counts: GlobalCounts
 
 
 def _sum(values_R_T: Tensor, mask_R_T: Tensor) -> float:
-    return float(torch.where(mask_R_T > 0, values_R_T.detach().to(mask_R_T.dtype), 0.0).sum())
+    return float(values_R_T.detach().to(mask_R_T.dtype).where(mask_R_T > 0, 0.0).sum())

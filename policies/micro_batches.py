@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from policies.batch import TrainingGroup
 from policies.errors import BudgetError
+from policies.losses import GlobalCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +28,60 @@ class MicroBatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One rank's part of a step; all ranks have equally many micro-batches."""
+    """One rank's part of a batch; all ranks have equally many micro-batches."""
 
     micro_batches: list[list[TrainingGroup]]
+    counts: GlobalCounts
+    """What the whole batch holds, over all ranks."""
     filler: int = 0
     """How many of the last ones only keep this rank in step: they are computed but add no gradient."""
+    places: tuple[int, ...] = ()
+    """For each response, filler left out, the place that it had among all responses of the batch."""
 
 
-def share_out(groups: Sequence[TrainingGroup], ranks: int, limits: MicroBatchLimits) -> list[Share]:
+def share_out(
+    groups: Sequence[TrainingGroup], ranks: int, limits: MicroBatchLimits, response_cap: int = 0
+) -> list[Share]:
     """Share groups out over ranks, each rank's part cut into micro-batches.
 
     The longest groups come first and go to the rank with the least to do, so that ranks finish together and rows of
     like length meet. Every rank gets equally many micro-batches, because a collective that one rank skips hangs the
     others; a rank with fewer repeats the cheapest group as filler.
 
+    Args:
+        groups: the batch.
+        ranks: how many there are.
+        limits: what a micro-batch may hold.
+        response_cap: most tokens a response may have, for the counts.
+
     Raises:
         BudgetError: a prompt with one response exceeds the token limit.
     """
-    fitting = [part for group in groups for part in fitted(group, limits)]
-    fitting.sort(key=lambda group: _positions([group], limits), reverse=True)
+    counts = GlobalCounts(
+        responses=sum(len(group.responses) for group in groups),
+        tokens=sum(group.tokens for group in groups),
+        response_cap=response_cap,
+    )
+    fitting, first = list[tuple[int, TrainingGroup]](), 0
+    for group in groups:
+        for part in fitted(group, limits):
+            fitting.append((first, part))
+            first += len(part.responses)
+    fitting.sort(key=lambda placed: _positions([placed[1]], limits), reverse=True)
     mine: list[list[TrainingGroup]] = [[] for _ in range(ranks)]
+    places: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks
-    for group in fitting:
+    for first, group in fitting:
         rank = load.index(min(load))
         mine[rank].append(group)
+        places[rank] += range(first, first + len(group.responses))
         load[rank] += _positions([group], limits)
-    shares = [cut(own, limits) for own in mine]
+    cheapest, shares = fitting[-1][1], [cut(own, limits) for own in mine]
     most = max(map(len, shares))
-    return [Share(batches + [[fitting[-1]]] * (most - len(batches)), most - len(batches)) for batches in shares]
+    return [
+        Share(own + [[cheapest]] * (most - len(own)), counts, most - len(own), tuple(where))
+        for own, where in zip(shares, places, strict=True)
+    ]
 
 
 def cut(groups: Sequence[TrainingGroup], limits: MicroBatchLimits) -> list[list[TrainingGroup]]:

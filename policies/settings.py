@@ -78,168 +78,86 @@ class PolicySettings(BaseModel):
         return self
 
 
-AlgorithmName = Literal[
-    "grpo", "dr_grpo", "dapo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "gspo", "cispo", "ppo", "a2c"
-]
-PRESETS: dict[AlgorithmName, dict[str, Any]] = {
-    "grpo": {},
-    "dr_grpo": {"advantage": "centred", "aggregation": "token-sum-norm", "kl_beta": 0.0},
-    "dapo": {
-        "aggregation": "token-mean",
-        "clip_high": 0.28,
-        "kl_beta": 0.0,
-        "refills": 8,
-        "overlong_buffer": 0.2,
-    },
-    "rloo": {"advantage": "leave-one-out"},
-    "reinforce_pp": {
-        "advantage": "batch-normalised",
-        "aggregation": "token-mean",
-        "kl_in": "reward",
-        "kl_estimator": "k1",
-    },
-    "reinforce_pp_baseline": {
-        "advantage": "centred-batch-normalised",
-        "aggregation": "token-mean",
-        "kl_estimator": "k2",
-    },
-    "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4, "kl_beta": 0.0},
-    "cispo": {
-        "objective": "clipped-weight",
-        "aggregation": "token-mean",
-        "clip_low": 1.0,
-        "clip_high": 4.0,
-        "kl_beta": 0.0,
-    },
-    "ppo": {
-        "advantage": "critic",
-        "aggregation": "token-mean",
-        "kl_in": "reward",
-        "kl_estimator": "k1",
-        "trace": 0.95,
-        "whiten": True,
-    },
-    "a2c": {"advantage": "critic", "aggregation": "token-mean", "kl_in": "reward", "kl_estimator": "k1"},
+ALGORITHMS = {
+    "grpo": "policies.algorithms.grpo:Grpo",
+    "dr_grpo": "policies.algorithms.dr_grpo:DrGrpo",
+    "dapo": "policies.algorithms.dapo:Dapo",
+    "rloo": "policies.algorithms.rloo:Rloo",
+    "reinforce_pp": "policies.algorithms.reinforce_pp:ReinforcePp",
+    "reinforce_pp_baseline": "policies.algorithms.reinforce_pp:ReinforcePpBaseline",
+    "gspo": "policies.algorithms.gspo:Gspo",
+    "cispo": "policies.algorithms.cispo:Cispo",
+    "ppo": "policies.algorithms.ppo:Ppo",
+    "a2c": "policies.algorithms.a2c:A2c",
 }
-"""What a name stands for, beside the defaults; every key can still be set apart.
+"""The built-in algorithms. Their modules bring no torch, so that a recipe is checked at once."""
+ALGORITHM = "policies.algorithms.algorithm:Algorithm"
+"""The protocol that every algorithm follows."""
 
-GRPO: AutoDriveRL Eq. 2-3. Dr. GRPO: arXiv 2503.20783. DAPO: arXiv 2503.14476. RLOO: arXiv 2402.14740. REINFORCE++
-and its form with the group's mean as a baseline: arXiv 2501.03262. GSPO: arXiv 2507.18071. CISPO: arXiv 2506.13585,
-without a lower clip and with weights up to 5. PPO: arXiv 1707.06347 with the KL in the reward (arXiv 1909.08593). A2C:
-the returns less the critic's values, of rewards that may come in increments along the response (BDD-OIA 2.2).
-"""
+FORMERLY_SET = {
+    "advantage": {
+        "normalised": ("grpo", "dapo", "gspo", "cispo"),
+        "centred": ("dr_grpo",),
+        "leave-one-out": ("rloo",),
+        "batch-normalised": ("reinforce_pp",),
+        "centred-batch-normalised": ("reinforce_pp_baseline",),
+        "critic": ("ppo", "a2c"),
+    },
+    "ratio": {"sequence": ("gspo",), "token": tuple(name for name in ALGORITHMS if name != "gspo")},
+    "objective": {"clipped-weight": ("cispo",), "clipped-ratio": tuple(name for name in ALGORITHMS if name != "cispo")},
+}
+"""Keys of earlier recipes that the name alone decides now: for each value, the names that stand for it."""
+
+_OVER_BATCH = ("reinforce_pp", "reinforce_pp_baseline", "ppo", "a2c")
+FORMERLY_EVERYWHERE: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "advantage_epsilon": (1e-6, ("grpo", "dapo", "gspo", "cispo")),
+    "dual_clip": (None, tuple(name for name in ALGORITHMS if name != "cispo")),
+    "kl_in": ("loss", _OVER_BATCH),
+    "kl_target": (None, _OVER_BATCH),
+    "kl_horizon": (10_000, _OVER_BATCH),
+    "discount": (1.0, _OVER_BATCH),
+    "trace": (1.0, ("ppo", "a2c")),
+    "whiten": (False, ("ppo", "a2c")),
+    "value_weight": (0.5, ("ppo", "a2c")),
+    "value_clip": (0.2, ("ppo", "a2c")),
+}
+"""Options that every algorithm used to list, with their default there, and the names that read them."""
 
 
 class AlgorithmSettings(BaseModel):
-    """The algorithm: how rewards become advantages, and advantages a loss (see `policies/losses.py`)."""
+    """The algorithm: how rewards become advantages, and advantages a loss (`policies/algorithms/`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    name: AlgorithmName = "grpo"
-    """A published algorithm; it sets the keys below as in `PRESETS`, but for those that are given."""
-    advantage: Literal[
-        "normalised", "centred", "leave-one-out", "batch-normalised", "centred-batch-normalised", "critic"
-    ] = "normalised"
-    """What a reward is measured by: `normalised`: its group's mean and deviation; `centred`: the mean alone;
-    `leave-one-out`: the mean of its siblings; `batch-normalised`: the tokens' returns, over the whole batch;
-    `centred-batch-normalised`: the same, of rewards less their group's mean; `critic`: what a value head expected of
-    each token (train_ppo.py)."""
-    advantage_epsilon: float = Field(1e-6, ge=0)
-    """Added to the group's standard deviation before dividing."""
-    ratio: Literal["token", "sequence"] = "token"
-    """The probability ratio to the old policy: each token's own, or the geometric mean over its response (GSPO)."""
-    objective: Literal["clipped-ratio", "clipped-weight"] = "clipped-ratio"
-    """`clipped-ratio`: PPO's pessimistic minimum; `clipped-weight`: the clipped ratio is a constant weight on the
-    log-probability, so every token keeps its gradient (CISPO)."""
-    clip_low: float = Field(0.2, ge=0)
-    """The ratio is clipped below at 1 - clip_low."""
-    clip_high: float = Field(0.2, ge=0)
-    """The ratio is clipped above at 1 + clip_high."""
-    dual_clip: float | None = Field(None, gt=1)
-    """Bound, in units of -advantage, on the loss of a token with a negative advantage; None sets none."""
-    aggregation: Literal["seq-mean", "token-mean", "token-sum", "token-sum-norm"] = "seq-mean"
-    """`seq-mean`: mean over responses of their tokens' mean (AutoDriveRL Eq. 2); `token-mean`: mean over all tokens;
-    `token-sum`: sum over tokens / responses; `token-sum-norm`: sum over tokens / (responses x rollout.max_tokens), Dr.
-    GRPO's."""
-    kl_beta: float = Field(0.01, ge=0)
-    """Weight of the KL term towards the reference policy; 0 loads no reference policy."""
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """How the KL of one token is estimated from its two log-probabilities."""
-    kl_in: Literal["loss", "reward"] = "loss"
-    """Where the KL counts: as a term of the loss, or off the reward of each token (where advantages are formed
-    over a whole batch)."""
-    kl_target: float | None = Field(None, gt=0)
-    """With `kl_in: reward`: the mean KL of a response, in nats, towards which `kl_beta` is adapted; None keeps it."""
-    kl_horizon: int = Field(10_000, ge=1)
-    """Responses over which an adapted `kl_beta` answers to a lasting error."""
-    discount: float = Field(1.0, gt=0, le=1)
-    """Gamma: what a reward one token later is worth; read where advantages are formed over a whole batch."""
-    trace: float = Field(1.0, ge=0, le=1)
-    """Lambda of generalised advantage estimation; 1 is the return less the value. Read with a critic."""
-    whiten: bool = False
-    """Bring a critic's advantages to mean 0 and deviation 1 over the batch."""
-    value_weight: float = Field(0.5, ge=0)
-    """Weight of the critic's loss beside the policy's."""
-    value_clip: float = Field(0.2, gt=0)
-    """The critic's step is clipped to this distance from the values it gave before the first update on a batch."""
-    log_ratio_clamp: float = Field(20.0, gt=0)
-    """Log-ratios are clamped to +- this before they are exponentiated."""
-    importance: Literal["none", "truncate", "bound", "mask"] = "truncate"
-    """Correction for what rollout engine and learner compute differently: each token's weight is cut at the cap
-    (`truncate`) or brought inside [floor, cap] (`bound`), or tokens whose weight lies outside it are left out (`mask`,
-    IcePop)."""
-    importance_cap: float = Field(2.0, gt=0)
-    """The largest importance weight between rollout engine and learner."""
-    importance_floor: float = Field(0.5, ge=0)
-    """The smallest one; read with `importance: bound` and `mask`."""
-    refills: int = Field(0, ge=0)
-    """Dynamic sampling (DAPO): how often, at most, groups with equal rewards are replaced by those of fresh
-    questions before a batch is learnt from; 0 learns from what there is."""
-    overlong_buffer: float = Field(0.0, ge=0, lt=1)
-    """Soft punishment of long responses (DAPO Eq. 13): over the last share of `rollout.max_tokens` the reward falls
-    by up to 100 points; 0 has none."""
-    updates_per_batch: int = Field(1, ge=1)
-    """Optimizer steps per batch of rollouts; each takes an equal share of the groups."""
+    name: str = "grpo"
+    """A published algorithm (`grpo`, `dr_grpo`, `dapo`, `rloo`, `reinforce_pp`, `reinforce_pp_baseline`, `gspo`,
+    `cispo`, `ppo`, `a2c`), or `module:Class` of your own."""
+    options: dict[str, Any] = {}
+    """What the algorithm takes of its own; each is documented in the `Settings` of its class."""
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_preset(cls, given: Any) -> Any:
-        """What the name stands for, under what is given; an unknown name is left to the field's own check."""
+    def _move_into_options(cls, given: Any) -> Any:
+        """Recipes of before held the options beside the name; a key given so has the last word.
+
+        Raises:
+            ValueError: such a key contradicts what the name stands for.
+        """
         if not isinstance(given, dict):
             return given
-        return PRESETS.get(given.get("name", "grpo"), {}) | given
-
-    @model_validator(mode="after")
-    def _check_kl(self) -> Self:
-        if self.kl_in == "reward" and not self.credits_tokens:
-            raise ValueError(
-                "kl_in: reward needs advantage: batch-normalised, centred-batch-normalised or critic, whose rewards "
-                "belong to tokens"
-            )
-        if self.kl_target is not None and (self.kl_in != "reward" or self.kl_beta == 0):
-            raise ValueError("kl_target adapts the weight of a KL in the reward: set kl_in: reward and kl_beta above 0")
-        return self
-
-    @model_validator(mode="after")
-    def _check_importance(self) -> Self:
-        if self.importance in ("bound", "mask") and self.importance_floor > self.importance_cap:
-            raise ValueError(
-                f"importance: {self.importance} keeps no weight between importance_floor={self.importance_floor:g} and "
-                f"importance_cap={self.importance_cap:g}: lower the floor or raise the cap"
-            )
-        return self
-
-    @property
-    def has_critic(self) -> bool:
-        """Whether the policy carries a value head."""
-        return self.advantage == "critic"
-
-    @property
-    def credits_tokens(self) -> bool:
-        """Whether advantages are formed token by token over a whole batch, not within a group."""
-        return self.advantage in ("batch-normalised", "centred-batch-normalised", "critic")
-
-    @property
-    def compares_group(self) -> bool:
-        """Whether a response is measured by its siblings, so that a group needs two."""
-        return self.advantage not in ("batch-normalised", "critic")
+        name, options = given.get("name", "grpo"), dict(given.get("options") or {})
+        for key, value in given.items():
+            if key in ("name", "options"):
+                continue
+            if key in FORMERLY_SET and name in ALGORITHMS:
+                names = FORMERLY_SET[key].get(str(value), ())
+                if name not in names:
+                    instead = f"set algorithm.name to {' or '.join(names)}" if names else "leave it out"
+                    raise ValueError(f"algorithm.{key}={value} is not what {name} does: {instead}")
+            elif key in FORMERLY_EVERYWHERE and name in ALGORITHMS:
+                default, readers = FORMERLY_EVERYWHERE[key]
+                if name in readers or value != default:
+                    options[key] = value
+            else:
+                options[key] = value
+        return {"name": name, "options": options}

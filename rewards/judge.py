@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, get_args
 
+from rewards.untrusted import block
+
 FailureReason = Literal[
     "timeout", "connection", "rate_limited", "server_error", "refused", "invalid_reply", "actor_lost"
 ]
@@ -23,6 +25,15 @@ class JudgeFailed(RuntimeError):
         """Keep the reason for the counts and the detail for people."""
         super().__init__(f"{reason}: {detail}")
         self.reason: FailureReason = reason
+
+
+class AttemptFailed(JudgeFailed):
+    """One attempt gave no reply; another may. `retry_after_s` is how long the judge asked to be left alone."""
+
+    def __init__(self, reason: FailureReason, detail: str, retry_after_s: float = 0.0) -> None:
+        """As `JudgeFailed`, with the wait that the judge asked for in seconds."""
+        super().__init__(reason, detail)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidReply(ValueError):
@@ -58,10 +69,18 @@ class JudgeRequest:
         points = {c.name: {"type": "integer", "minimum": c.lowest, "maximum": c.highest} for c in self.criteria}
         return {"type": "object", "properties": points, "required": list(points), "additionalProperties": False}
 
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The chat a judge is shown."""
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
+    def messages(self, complaint: str | None = None) -> list[dict[str, str]]:
+        """The chat a judge is shown.
+
+        Args:
+            complaint: what was wrong with its reply before this one. It is shown as data: it may quote an answer that
+                means the judge.
+        """
+        again = ""
+        if complaint is not None:
+            fault = block("fault", complaint)
+            again = f"\nYour reply before this one was no valid sheet:\n{fault}\nReply with the sheet alone."
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user + again}]
 
 
 @dataclass(frozen=True, slots=True)

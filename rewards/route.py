@@ -16,7 +16,7 @@ from rewards.errors import RewardError
 from rewards.gate import gate_reason
 from rewards.judge import Judge, JudgeFailed
 from rewards.score import Increment, Score
-from rewards.scorers import AnyScorer, BuiltIn, JudgeScorer, Scorer, find_scorer
+from rewards.scorers import AnyScorer, BuiltIn, Group, JudgeScorer, OwnReward, find_scorer
 from rewards.settings import RewardSettings, RouteSettings
 
 T = TypeVar("T")
@@ -76,14 +76,13 @@ class Router:
         counts for the others. Each response's value is the weighted mean of its route's parts again.
         """
         route = self._find(sample)
-        comparing = (
-            [(name, s.group) for name, _, s in route.scorers if isinstance(s, BuiltIn) and s.group] if route else []
-        )
         complete = list(scores)
-        for name, group in comparing:
-            assert route is not None
-            for index, among in enumerate(group(sample, texts)):
+        for name, _, scorer in route.scorers if route is not None else ():
+            if not isinstance(scorer, BuiltIn | OwnReward) or scorer.group is None:
+                continue
+            for index, among in enumerate(_compared(name, scorer.group, sample, texts)):
                 if name in complete[index].parts and complete[index].failure is None:
+                    assert route is not None
                     complete[index] = _with_part(route, complete[index], name, among)
         return complete
 
@@ -119,8 +118,16 @@ class Router:
                 return await scorer.score(_present(self._judge, name), sample, text)
             if isinstance(scorer, AlignmentScorer):
                 return await scorer.score(_present(self._clip, name), sample, text)
+            if isinstance(scorer, OwnReward) and scorer.waits:
+                services = {"judge": self._judge, "clip": self._clip}
+                wanted = {which: _present(services[which], name) for which in scorer.services}
+                return _as_score(name, await scorer.score(sample, text, **wanted))
         except (JudgeFailed, ClipFailed) as error:
             return Score(0.0, failure=f"{name}_{error}")
+        except RewardError:
+            raise
+        except Exception as error:  # a user's coroutine can fail in any way; the reason travels in the score
+            return _failed(name, error)
         return await asyncio.to_thread(_call, name, scorer, sample, text)  # a user's function may take its time
 
 
@@ -161,19 +168,47 @@ def _weighted(route: _Route, scores: list[Score]) -> Score:
 def _with_part(route: _Route, score: Score, name: str, part: Score) -> Score:
     parts = score.parts | {name: part.value} | {f"{name}/{detail}": value for detail, value in part.parts.items()}
     weights = {other: weight for other, weight, _ in route.scorers if other in parts}
+    if part.failure is not None:
+        del parts[name]
+        failure = part.failure if weights[name] > 0 else None
+        return replace(
+            score, value=0.0 if failure else score.value, parts=parts | {f"failed_{name}": 1.0}, failure=failure
+        )
     value = sum(weight * parts[other] for other, weight in weights.items()) / sum(weights.values())
     return replace(score, value=min(100.0, value), parts=parts)
 
 
-def _call(name: str, scorer: Scorer, sample: DrivingSample, text: str) -> Score:
+def _call(name: str, scorer: BuiltIn | OwnReward, sample: DrivingSample, text: str) -> Score:
     """The scorer's own score, or the number it returned as one; a failure names it."""
     try:
-        returned = scorer(sample, text)
-        if isinstance(returned, Score):
-            return replace(returned, failure=f"{name}: {returned.failure}") if returned.failure else returned
-        value = math.nan if isinstance(returned, bool) else float(returned)
+        return _as_score(name, scorer(sample, text) if isinstance(scorer, BuiltIn) else scorer.score(sample, text))
     except Exception as error:  # a user's function can fail in any way; the reason travels in the score
-        return Score(0.0, failure=f"{name}: {type(error).__name__}: {error}")
+        return _failed(name, error)
+
+
+def _compared(name: str, group: Group, sample: DrivingSample, texts: Sequence[str]) -> list[Score]:
+    """One score for each response of a group; where the comparison fails, it fails for each of them."""
+    try:
+        returned = list(group(sample, texts))
+    except Exception as error:  # as above
+        return [_failed(name, error)] * len(texts)
+    if len(returned) != len(texts):
+        return [Score(0.0, failure=f"{name}: gave {len(returned)} scores for {len(texts)} responses")] * len(texts)
+    return [_as_score(name, one) for one in returned]
+
+
+def _as_score(name: str, returned: float | Score) -> Score:
+    """What a scorer returned as a score; a failure names the scorer."""
+    if isinstance(returned, Score):
+        return replace(returned, failure=f"{name}: {returned.failure}") if returned.failure else returned
+    try:
+        value = math.nan if isinstance(returned, bool) else float(returned)
+    except (TypeError, ValueError):
+        value = math.nan
     if not 0.0 <= value <= 100.0:  # also refuses NaN
         return Score(0.0, failure=f"{name}: returned {returned!r}, not a number from 0 to 100")
     return Score(value)
+
+
+def _failed(name: str, error: Exception) -> Score:
+    return Score(0.0, failure=f"{name}: {type(error).__name__}: {error}")

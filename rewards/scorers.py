@@ -29,6 +29,8 @@ from rewards.text import bleu, rouge_l
 
 Scorer = Callable[[DrivingSample, str], float | Score]
 """A number from 0 to 100, or a whole `Score` whose parts are worth logging."""
+Group = Callable[[DrivingSample, Sequence[str]], Sequence[float | Score]]
+"""From the whole responses of a complete group to what each is worth beside the others."""
 JUDGE, CLIP = "judge", "clip"
 
 
@@ -41,8 +43,8 @@ class BuiltIn:
     needs: str
     whole: bool = False
     """It reads the whole response, for its thinking or its form count."""
-    group: Callable[[DrivingSample, Sequence[str]], list[Score]] | None = None
-    """What the whole responses of a complete group are worth beside each other, where that matters."""
+    group: Group | None = None
+    """For a scorer that compares the responses of a group."""
 
     def __call__(self, sample: DrivingSample, text: str) -> float | Score:
         """The score of a response, 0-100."""
@@ -68,7 +70,24 @@ class JudgeScorer:
         return Score(judgement.value, {name: float(points) for name, points in judgement.points.items()})
 
 
-AnyScorer = Scorer | JudgeScorer | AlignmentScorer
+@dataclass(frozen=True, slots=True)
+class OwnReward:
+    """A reward of yours: what was found under its import path."""
+
+    score: Callable[..., Any]
+    """Called as `score(sample, text)` with the whole response, and with the services it wants by name."""
+    services: frozenset[str]
+    """Which of `judge` and `clip` its parameters name."""
+    group: Group | None
+    """For a reward that compares the responses of a group."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a coroutine, which runs in the event loop; others run in a thread."""
+        return inspect.iscoroutinefunction(self.score)
+
+
+AnyScorer = BuiltIn | JudgeScorer | AlignmentScorer | OwnReward
 
 
 def _closed(sample: DrivingSample, text: str) -> float:
@@ -128,12 +147,18 @@ BUILT_IN: dict[str, BuiltIn] = {
 def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
     """A scorer by name, the judge (`judge`, or `judge/<rubric>`), CLIP, or your own function by its import path.
 
-    Your function, `package.module:function`, is called as `function(sample, text)` with the whole response
-    (`rewards.answer.answer_part` gives the answer in it) and returns a number from 0 to 100, or a `Score`. Its module
-    is found as by `import`.
+    Your own, `package.module:name`, is one of:
+
+    - a function `(sample, text)` that returns a number from 0 to 100, or a `Score`;
+    - the same as `async def`, with further parameters named `judge` or `clip`: it is given the recipe's;
+    - a class, made without arguments, whose `score` is one of these two, and whose `group(sample, texts)`, if it has
+      one, gives each response of a complete group its worth beside the others, in place of what `score` gave.
+
+    `text` is the whole response (`rewards.answer.answer_part` gives the answer in it). The module is found as by
+    `import`.
 
     Raises:
-        RewardError: the name is unknown, the rubric, module or function cannot be had, the function does not take two
+        RewardError: the name is unknown, the rubric, module or function cannot be had, the function takes other
             arguments, or the recipe has no judge or no CLIP.
     """
     if name in BUILT_IN:
@@ -146,7 +171,7 @@ def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
         close = difflib.get_close_matches(name, [*BUILT_IN, JUDGE, CLIP], n=1)
         hint = f"did you mean {close[0]}?" if close else f"scorers: {', '.join([*BUILT_IN, JUDGE, CLIP])}"
         raise RewardError(f"{setting}: unknown scorer {name} ({hint}); your own is named as package.module:function")
-    return _import_function(name, setting)
+    return _own_reward(name, setting, settings)
 
 
 def _judge_scorer(name: str, setting: str, judge: JudgeSettings | None) -> JudgeScorer:
@@ -165,21 +190,44 @@ def _clip_scorer(setting: str, clip: ClipSettings | None) -> AlignmentScorer:
     return AlignmentScorer(clip.reads, clip.increments)
 
 
-def _import_function(path: str, setting: str) -> Scorer:
-    module_name, _, function_name = path.partition(":")
+def _own_reward(path: str, setting: str, settings: RewardSettings) -> OwnReward:
+    module_name, _, name = path.partition(":")
     try:
         module: Any = importlib.import_module(module_name)
     except Exception as error:  # a user's module can fail in any way; the cause is kept
         raise RewardError(
             f"{setting}: cannot import {module_name} of scorer {path}: {type(error).__name__}: {error}"
         ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        close = difflib.get_close_matches(function_name, [n for n in dir(module) if callable(getattr(module, n))], n=1)
+    found = getattr(module, name, None)
+    if not callable(found):
+        close = difflib.get_close_matches(name, [n for n in dir(module) if callable(getattr(module, n))], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise RewardError(f"{setting}: {module_name} has no function {function_name!r}{hint}")
+        raise RewardError(f"{setting}: {module_name} has no function {name!r}{hint}")
+    if not isinstance(found, type):
+        return OwnReward(found, _services(found, path, setting, settings), None)
+    if not callable(getattr(found, "score", None)):
+        raise RewardError(f"{setting}: the class {path} lacks score(sample, text)")
     try:
-        inspect.signature(function).bind(None, "")
+        reward = found()
+    except Exception as error:  # as above
+        problem = f"{type(error).__name__}: {error}"
+        raise RewardError(f"{setting}: {path} cannot be made without arguments: {problem}") from error
+    group = getattr(reward, "group", None)
+    return OwnReward(reward.score, _services(reward.score, path, setting, settings), group)
+
+
+def _services(function: Callable[..., Any], path: str, setting: str, settings: RewardSettings) -> frozenset[str]:
+    """Which services a function's parameters name."""
+    signature = inspect.signature(function)
+    wanted = frozenset(name for name in (JUDGE, CLIP) if name in signature.parameters)
+    try:
+        signature.bind(None, "", **dict.fromkeys(wanted))
     except TypeError as error:
-        raise RewardError(f"{setting}: {path} must take (sample, text): {error}") from None
-    return function
+        takes = "(sample, text), and may name judge and clip"
+        raise RewardError(f"{setting}: {path} must take {takes}: {error}") from None
+    for name in sorted(wanted):
+        if getattr(settings, name) is None:
+            raise RewardError(f"{setting}: {path} wants the {name}, but reward.{name} is not set")
+        if not inspect.iscoroutinefunction(function):
+            raise RewardError(f"{setting}: {path} wants the {name}, which has to be awaited: make it async def")
+    return wanted

@@ -22,9 +22,10 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve.schema import ApplicationStatus
 
-from actors.rollout.vllm_engine import engine_environment
+from actors.rollout.vllm_engine import vllm_settings
 from cluster.session import session
 from commands.script import command
+from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
 from serve.endpoint import PolicyEndpoint, key_digest
 
@@ -48,6 +49,7 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
     Raises:
         ServeError: the folder holds no policy, the port is taken, the cluster already serves something, or the
             endpoint did not come up in `rollout.start_timeout_s`.
+        ExtensionError: the recipe's engine or its options are unknown.
     """
     policy = (run_folder / "policy").resolve()
     if not (policy / "config.json").is_file():
@@ -59,10 +61,11 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     try:
+        environment = vllm_environment(rollout.threads, rollout.cpus, vllm_settings(rollout).memory_gib)
         options = {
             "num_cpus": rollout.cpus,
             "num_gpus": rollout.gpus,
-            "runtime_env": {"env_vars": engine_environment(rollout)},
+            "runtime_env": {"env_vars": environment},
         }
         deployment = serve.deployment(
             PolicyEndpoint, name="policy", max_ongoing_requests=ONGOING, ray_actor_options=options

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from actors.rollout.vllm_engine import FORBID
+from actors.rollout.vllm_engine import FORBID, vllm_settings
 from policies.model import forbidden_ids, load_processor
 from policies.patches import patch_arguments
 from policies.views import arrange
@@ -34,7 +34,7 @@ class PolicyEngine:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         """Load the policy; takes seconds for the tiny one, minutes for a large one.
 
-        The process must have been started with `actors.rollout.vllm_engine.engine_environment`.
+        The process must have been started with `policies.vllm_environment`.
         """
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -131,13 +131,13 @@ def _special_tokens(tokenizer: Any, placeholders: Iterable[int]) -> list[str]:
 
 
 def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    rollout = recipe.rollout
+    rollout, options = recipe.rollout, vllm_settings(recipe.rollout)
     return {
         "model": str(folder),
         "dtype": recipe.policy.dtype,
         "tensor_parallel_size": rollout.tensor_parallel,
-        "gpu_memory_utilization": rollout.gpu_memory_share,
-        "enforce_eager": not rollout.compile,
+        "gpu_memory_utilization": options.gpu_memory_share,
+        "enforce_eager": not options.compile,
         "max_model_len": rollout.max_model_len,
         "max_num_seqs": recipe.serve.max_concurrent,
         "limit_mm_per_prompt": {"image": recipe.serve.max_images},

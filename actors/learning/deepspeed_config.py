@@ -14,7 +14,7 @@ VALUE_HEAD = "value_head"
 
 
 def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
-    """DeepSpeed's configuration; the learner sets the accumulation boundary of each step itself."""
+    """DeepSpeed's configuration; the learner says itself when what was accumulated is whole."""
     zero: dict[str, Any] = {"stage": settings.zero_stage}
     if settings.zero_stage == 3:
         zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
-from actors.learning.learner import Learner, Objective, Step, StepMetrics
+from actors.learning.deepspeed_learner import DeepSpeedLearner
+from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.learning.skipped_updates import SkippedUpdates
 from actors.record.run_folder import run_folder
 from actors.sync.transport import Bucket
 from actors.waiting import ActorOptions, within
-from data.reasoning.reasoning import Variant
-from data.sample import DrivingSample
-from policies.batch import TrainingGroup, TrainingResponse
+from policies.algorithms.algorithm import Loss
+from policies.algorithms.registry import make_algorithm
+from policies.batch import TrainingGroup
 from policies.losses import GlobalCounts
-from policies.micro_batches import MicroBatchLimits, cut, fitted, share_out
+from policies.micro_batches import MicroBatchLimits, Share, share_out
 from recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The groups of one optimizer step, shared out over the ranks."""
+
+    groups: Sequence[TrainingGroup]
+    shares: list[Share]
+    held: Held | None = None
+    """Where the ranks keep it with what they found out about it; None: it was not assessed."""
+
+    @property
+    def counts(self) -> GlobalCounts:
+        """What it holds over all ranks."""
+        return self.shares[0].counts
 
 
 class LearnerGroup:
@@ -36,22 +52,20 @@ class LearnerGroup:
 
     @classmethod
     async def start(
-        cls, recipe: Recipe, folder: str, options: ActorOptions, learner_class: type[Learner] = Learner
+        cls, recipe: Recipe, folder: str, options: ActorOptions, learner_class: type[Any] = DeepSpeedLearner
     ) -> LearnerGroup:
         """Start every rank and wait until all hold the model.
 
         Raises:
             ActorTimeout, ActorLost: a rank did not come up.
         """
-        settings = recipe.learner
+        settings, algorithm = recipe.learner, make_algorithm(recipe.algorithm)
         threads = str(settings.threads or max(1, int(settings.cpus)))
         environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
         ranks = [
             ray.remote(learner_class)
             .options(**options("learner", rank), runtime_env={"env_vars": environment})
-            .remote(
-                rank, folder, recipe.policy, recipe.algorithm, settings, recipe.rollout.temperature, recipe.run.seed
-            )
+            .remote(rank, folder, recipe.policy, algorithm, settings, recipe.rollout.temperature, recipe.run.seed)
             for rank in range(settings.ranks)
         ]
         group = cls(ranks, recipe)
@@ -73,56 +87,66 @@ class LearnerGroup:
         ]
         return await asyncio.gather(*waiting)
 
-    async def update(self, groups: Sequence[TrainingGroup], objective: Objective, lr: float) -> dict[str, float]:
-        """Take one optimizer step on `groups` over all ranks; metrics are means over the global batch.
+    def portions(self, groups: Sequence[TrainingGroup], updates: int = 1) -> list[Portion]:
+        """The groups of a batch as those of its updates, as many at most, each shared out over the ranks.
 
         Raises:
             BudgetError: a response does not fit into `learner.micro_batch_tokens`.
+        """
+        parts = [part for i in range(updates) if (part := groups[i::updates])]
+        return [Portion(part, share_out(part, len(self.ranks), self._limits, self.response_cap)) for part in parts]
+
+    async def assess(self, portions: Sequence[Portion], kl_beta: float) -> tuple[list[Portion], dict[str, float]]:
+        """Let each rank find out about its shares what the algorithm wants to know; see `Learner.assess`.
+
+        Returns:
+            The same portions, which the ranks now hold, and the algorithm's metrics.
+        """
+        of_ranks = zip(*(portion.shares for portion in portions), strict=True)
+        metrics, *_ = await self.each("assess", [(list(shares), kl_beta) for shares in of_ranks])
+        return [replace(portion, held=Held(index)) for index, portion in enumerate(portions)], metrics
+
+    async def accumulate(self, portion: Portion, loss: Loss, adapter: str = OWN) -> list[Gathered]:
+        """Add a portion's gradient to what the adapter's next step applies; each rank's sums."""
+        self.sequence += 1
+        batches = [portion.held or share for share in portion.shares]
+        return await self.each("accumulate", [(adapter, batch, loss, self.sequence) for batch in batches])
+
+    async def step(self, optimizer: OptimizerSettings, adapter: str = OWN) -> Stepped:
+        """Apply what was accumulated."""
+        self.sequence += 1
+        stepped: Stepped = (await self.all("step", adapter, optimizer, self.sequence))[0]
+        return stepped
+
+    async def update(self, portion: Portion, loss: Loss, lr: float) -> dict[str, float]:
+        """Take one optimizer step on a portion over all ranks; metrics are means over the global batch.
+
+        Raises:
             TooManySkipped: this was the last of several updates in a row whose gradients were not finite.
         """
-        counts = GlobalCounts(
-            responses=sum(len(group.responses) for group in groups),
-            tokens=sum(group.tokens for group in groups),
-            response_cap=self.response_cap,
-        )
-        self.sequence += 1
-        shares = share_out(groups, len(self.ranks), self._limits)
-        steps = [(Step(self.sequence, objective, own.micro_batches, counts, lr, own.filler),) for own in shares]
-        parts = await self.each("update", steps)
-        metrics = _merge(parts, counts)
-        self._skipped.record(self.sequence, parts[0].applied, groups, metrics["loss"])
-        return metrics | {"skipped": float(not parts[0].applied)}
+        parts = await self.accumulate(portion, loss)
+        stepped = await self.step(OptimizerSettings(lr))
+        metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm}
+        self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
+        return metrics | {"skipped": float(not stepped.applied)}
 
     async def log_probs(
         self, groups: Sequence[TrainingGroup], temperature: float | None = None, *, reference: bool = False
     ) -> list[list[float]]:
-        """Log-probabilities of every response's tokens, in order; see `Learner.log_probs`."""
-        found: list[list[float]] = []
-        for batch in self._cut(groups):
-            found += (await self.all("log_probs", batch, temperature, reference))[0]
-        return found
-
-    async def assess(self, groups: Sequence[TrainingGroup]) -> list[tuple[list[float], list[float]]]:
-        """Log-probabilities and values of every response's tokens, in order; see `Learner.assess`."""
-        found: list[tuple[list[float], list[float]]] = []
-        for batch in self._cut(groups):
-            found += (await self.all("assess", batch))[0]
-        return found
-
-    def _cut(self, groups: Sequence[TrainingGroup]) -> list[list[TrainingGroup]]:
-        return cut([part for group in groups for part in fitted(group, self._limits)], self._limits)
-
-    async def tokens_until(self, responses: Sequence[TrainingResponse]) -> list[list[int]]:
-        """Where in its tokens each response's gains were earned; see `Learner.tokens_until`."""
-        answer = self.ranks[0].tokens_until.remote(list(responses))
-        return await within(self.settings.timeout_s, "learner rank 0 (tokens_until)", answer)
-
-    async def demonstrations(
-        self, samples: Sequence[DrivingSample], variant: Variant = "simple"
-    ) -> list[TrainingGroup]:
-        """Samples with their true answers as groups of one response, for supervised steps."""
-        answer = self.ranks[0].demonstrations.remote(list(samples), variant)
-        return await within(self.settings.timeout_s, "learner rank 0 (demonstrations)", answer)
+        """Log-probabilities of every response's tokens, in order; each rank computes its share."""
+        (portion,) = self.portions(groups)
+        calls = [
+            within(
+                self.settings.timeout_s,
+                f"learner rank {rank} (log_probs)",
+                actor.log_probs.remote(share, temperature, reference=reference),
+            )
+            for rank, (actor, share) in enumerate(zip(self.ranks, portion.shares, strict=True))
+        ]
+        rows: dict[int, list[float]] = {}
+        for share, found in zip(portion.shares, await asyncio.gather(*calls), strict=True):
+            rows |= dict(zip(share.places, found, strict=True))
+        return [rows[place] for place in sorted(rows)]
 
     async def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool) -> list[Bucket]:
         """What every sync will send; the same on every rank."""
@@ -152,19 +176,8 @@ class LearnerGroup:
         self.sequence = (await self.all("load", str(folder), universal and str(universal)))[0]
 
 
-async def with_old_logprobs(groups: Sequence[TrainingGroup], learners: LearnerGroup) -> list[TrainingGroup]:
-    """The same groups, each response carrying the learner's log-probabilities from before the first update."""
-    if all(response.old_logprobs is not None for group in groups for response in group.responses):
-        return list(groups)
-    rows = iter(await learners.log_probs(groups))
-    return [
-        replace(group, responses=tuple(replace(r, old_logprobs=tuple(next(rows))) for r in group.responses))
-        for group in groups
-    ]
-
-
-def _merge(parts: list[StepMetrics], counts: GlobalCounts) -> dict[str, float]:
-    merged = {"loss": sum(part.loss for part in parts), "grad_norm": parts[0].grad_norm}
+def _merge(parts: Sequence[Gathered], counts: GlobalCounts) -> dict[str, float]:
+    merged = {"loss": sum(part.loss for part in parts)}
     for name in parts[0].token_sums:
         merged[name] = sum(part.token_sums.get(name, 0.0) for part in parts) / max(counts.tokens, 1)
     for name in parts[0].maxima:

@@ -6,7 +6,6 @@ and who judges comes from outside.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -25,6 +24,7 @@ from data.errors import DataError
 from data.faults import Faults, first_note
 from evaluation.held_out import AnswerRecord, asked_of
 from evaluation.metrics.judging import Judgements, judge_all
+from evaluation.metrics.predictions import Predictions
 from evaluation.suites.record import (
     NO_VALUE,
     Cost,
@@ -34,17 +34,11 @@ from evaluation.suites.record import (
     combined_tables,
     write_record,
 )
-from evaluation.suites.registry import SUITES, suite_of
-from evaluation.suites.suite import AnswerScore, Question, Scored
+from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions
 from rewards.judge import Judge
 
 REPLIES_FILE = "replies.jsonl"
 ASKED_FILE = "asked.json"
-NOT_ABOUT_QUESTIONS = frozenset(
-    {"model", "served_model", "predictions", "id_key", "answer_key", "details", "strict", "out", "cache"}
-    | {"recipe", "overrides", "repeats", "limit", "temperature", "seed"}
-)
-"""Options of a benchmark that change no prompt: who answers, how often and how many (`Asking` has the rest)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,8 @@ class Benchmark:
     """A benchmark with its questions loaded."""
 
     name: str
-    options: argparse.Namespace
+    suite: type[Suite]
+    options: SuiteOptions
     questions: tuple[Question, ...]
     not_asked: dict[str, int]
     """Questions that cannot be asked, or are asked in spite of a fault, counted by reason."""
@@ -60,26 +55,33 @@ class Benchmark:
     """Only some of its questions are asked."""
 
     @classmethod
-    def load(cls, name: str, options: argparse.Namespace, limit: int | None, seed: int) -> Benchmark:
-        """Load the questions; with `limit` those of frames drawn from the seed until there are so many or more.
+    def load(cls, name: str, suite: type[Suite], options: SuiteOptions, seed: int, folder: Path) -> Benchmark:
+        """Load the questions; with a limit those of frames drawn from the seed until there are so many or more.
 
         Frames stay whole, since DriveLM scores a frame's questions by the answer to its first.
+
+        Args:
+            name: what the suite is called in records.
+            suite: one that asks.
+            options: the suite's.
+            seed: of the frames that a limit draws.
+            folder: where the suite may write images, shared by all runs.
 
         Raises:
             DataError: a file of the benchmark cannot be used, or no question can be asked.
         """
-        if limit is not None and limit < 1:
-            raise DataError(f"limit must be at least 1, got {limit}")
-        if not SUITES[name].asks:
-            raise DataError(f"{name} asks no model: it scores the result of a leaderboard")
         faults = Faults(options.strict)
-        questions = tuple(suite_of(name).questions(options, faults))
+        questions = tuple(suite(options).questions(faults, folder))
         if not questions:
             raise DataError(f"no question of {name} can be asked{first_note(faults)}")
         not_asked = {f"not_asked_{reason}": len(ids) for reason, ids in faults.as_dict().items()}
-        drawn = _drawn_frames(name, questions, limit, seed)
+        drawn = _drawn_frames(name, questions, options.limit, seed)
         asked = tuple(one for one in questions if _frame_of(one) in drawn)
-        return cls(name, options, asked, not_asked, limited=len(asked) < len(questions))
+        return cls(name, suite, options, asked, not_asked, limited=len(asked) < len(questions))
+
+    def scoring(self) -> Suite:
+        """The suite that scores the answers; those that nobody was asked for are missing, which is no fault."""
+        return self.suite(self.options.model_copy(update={"strict": self.options.strict and not self.limited}))
 
 
 def _drawn_frames(name: str, questions: Sequence[Question], limit: int | None, seed: int) -> set[tuple[str, str]]:
@@ -115,6 +117,8 @@ class Asking:
     """What the judge is called; None where nobody judges."""
     identity: dict[str, Any]
     """All that decides the replies beside question and sampling: the weights, and how prompts are built."""
+    by_model: bool = True
+    """A model answers; else a predictions file did."""
 
     def settings(self) -> dict[str, float | int | str | None]:
         """As the record keeps it."""
@@ -133,7 +137,7 @@ async def measure(
     started_at = datetime.now(UTC)
     replies, seconds = await _ask(benchmark, answerer, asking, folder)
     scored = [
-        await _score(benchmark, [one for one in replies if one.repeat == repeat], judge, folder, repeat)
+        await _score(benchmark, [one for one in replies if one.repeat == repeat], judge, asking, folder, repeat)
         for repeat in range(asking.repeats)
     ]
     record = _record(benchmark, asking, scored, replies, seconds, started_at)
@@ -166,13 +170,11 @@ async def _ask(
 
 def _known_replies(benchmark: Benchmark, asking: Asking, folder: Path) -> dict[tuple[str, int], Reply]:
     """The replies of an earlier, interrupted call; those that failed are asked for again."""
-    asked_about = {
-        name: str(value) for name, value in vars(benchmark.options).items() if name not in NOT_ABOUT_QUESTIONS
-    }
-    about = {"suite": benchmark.name, "options": asked_about, "sampling": asdict(asking.sampling), **asking.identity}
+    options = benchmark.options.about_questions()
+    about = {"suite": benchmark.name, "options": options, "sampling": asdict(asking.sampling), **asking.identity}
     folder.mkdir(parents=True, exist_ok=True)
     asked, replies = folder / ASKED_FILE, folder / REPLIES_FILE
-    if asked.is_file() and json.loads(asked.read_text()) != about:
+    if asked.is_file() and _as_now(json.loads(asked.read_text()), benchmark.options) != about:
         raise DataError(
             f"{folder} holds the replies of another measurement ({asked} says of which): choose another folder, or "
             "delete this one"
@@ -187,6 +189,13 @@ def _known_replies(benchmark: Benchmark, asking: Asking, folder: Path) -> dict[t
     return {(reply.key, reply.repeat): reply for reply in found if reply.failure is None}
 
 
+def _as_now(about: dict[str, Any], options: SuiteOptions) -> dict[str, Any]:
+    """What an earlier version asked about, less the options that are no longer about questions."""
+    fields = type(options).model_fields
+    kept = {name: value for name, value in about["options"].items() if name not in fields or not fields[name].exclude}
+    return about | {"options": kept}
+
+
 def _write(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8")
@@ -194,23 +203,22 @@ def _write(path: Path, text: str) -> None:
 
 
 async def _score(
-    benchmark: Benchmark, replies: Sequence[Reply], judge: Judge | None, folder: Path, repeat: int
+    benchmark: Benchmark, replies: Sequence[Reply], judge: Judge | None, asking: Asking, folder: Path, repeat: int
 ) -> Scored:
-    """Score one repeat from the predictions file that is written for it."""
-    suite = suite_of(benchmark.name)
-    predictions = folder / f"predictions-{repeat}.json"
+    """Score one repeat; its predictions file is written too, to be scored again by anyone."""
+    suite = benchmark.scoring()
     texts = {reply.key: reply.text for reply in replies if reply.failure is None}
     if not texts:
         reasons = Counter(reply.failure for reply in replies)
         raise DataError(f"no question of {benchmark.name} was answered: {dict(reasons)}")
-    predictions.write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")
-    options = argparse.Namespace(**vars(benchmark.options))
-    options.predictions, options.strict = predictions, options.strict and not benchmark.limited
+    file = folder / f"predictions-{repeat}.json"
+    file.write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")
+    predictions = Predictions(texts, {}, by_model=asking.by_model)
     judgements: Judgements | None = None
     if judge is not None:
-        requests = await asyncio.to_thread(suite.judge_requests, options)
+        requests = await asyncio.to_thread(suite.judge_requests, predictions)
         judgements = await judge_all(judge, requests) if requests else None
-    scored = await asyncio.to_thread(suite.score, options, judgements)
+    scored = await asyncio.to_thread(suite.score, predictions, judgements)
     lost = Counter(f"no_reply_{reply.failure}" for reply in replies if reply.failure is not None)
     asked = {
         key: value for key, value in scored.faults.items() if not (benchmark.limited and key == "missing_prediction")
@@ -235,10 +243,10 @@ def _record(
     tokens = [reply.response_tokens for reply in answered if reply.response_tokens is not None]
     return SuiteRecord(
         suite=benchmark.name,
-        title=SUITES[benchmark.name].title,
+        title=benchmark.suite.title,
         model=asking.model,
         sampling=asking.settings(),
-        sources=_sources(benchmark.options),
+        sources={name: str(path) for name, path in benchmark.options.files().items()},
         started_at=started_at.isoformat(timespec="seconds"),
         questions=len(benchmark.questions),
         settings=tuple(dict.fromkeys(question.setting for question in benchmark.questions)),
@@ -254,11 +262,6 @@ def _record(
         faults=benchmark.not_asked | faults,
         notes=(f"Only {asked} questions were asked, of frames drawn from the seed.",) if benchmark.limited else (),
     )
-
-
-def _sources(options: argparse.Namespace) -> dict[str, str]:
-    """The files behind the questions."""
-    return {name: str(value) for name, value in vars(options).items() if isinstance(value, Path)}
 
 
 def _answer(question: Question, reply: Reply, score: AnswerScore | None) -> AnswerRecord:

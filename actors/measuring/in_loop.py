@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from actors.learning.group import LearnerGroup
 from actors.measuring.answerer import EngineAnswerer
@@ -21,9 +20,11 @@ from actors.record.run_folder import check_path
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import SamplingSettings
 from actors.waiting import ActorOptions
+from data.errors import DataError
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
-from evaluation.suites.registry import SUITES, options_of
+from evaluation.suites.registry import IN_RECIPES, suites_of
+from evaluation.suites.suite import OptionError
 from policies.model import image_token_ids
 from recipe import Recipe
 from rewards.judge import Judge
@@ -35,24 +36,22 @@ def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
     """The benchmarks of `evaluation.suites` with their questions.
 
     Raises:
-        DataError: a name or option is unknown, or a file cannot be used; the setting is named.
+        ExtensionError: a name or option is unknown, or does not fit; the setting is named.
+        DataError: a file cannot be used.
         RunFolderError: the process runs as a submitted job and a path is relative.
     """
     if not recipe.evaluation.every:
         return ()
-    loaded = []
-    for name, given in recipe.evaluation.suites.items():
-        settings: dict[str, Any] = dict(given)
-        limit = settings.pop("limit", None)
-        place = f"evaluation.suites.{name}"
-        options = options_of(name, settings, place)
-        for option, value in vars(options).items():
+    loaded, root = [], Path(recipe.run.root).expanduser()
+    for name, (suite, options) in suites_of(recipe.evaluation.suites).items():
+        place = f"{IN_RECIPES}.{name}"
+        for option, value in options:
             if isinstance(value, Path):
                 check_path(f"{place}.{option}", value)
-        options.model, options.out = recipe.run.name, Path(recipe.run.root).expanduser()
-        if getattr(options, "cache", options.out) is None:
-            options.cache = options.out
-        loaded.append(Benchmark.load(name, options, limit, recipe.data.seed))
+        try:
+            loaded.append(Benchmark.load(name, suite, options, recipe.data.seed, root))
+        except OptionError as error:
+            raise DataError(f"{place}.{error.option} {error.problem}") from None
     return tuple(loaded)
 
 
@@ -109,7 +108,7 @@ class InLoop:
             answerer = EngineAnswerer(engines, images, self._recipe.sync.timeout_s)
             for benchmark in self._benchmarks:
                 folder = snapshot.parent / benchmark.name
-                judge = self._judge if SUITES[benchmark.name].judged else None
+                judge = self._judge if benchmark.suite.judged else None
                 record = await measure(benchmark, answerer, judge, self._asking(step, judge), folder)
                 await asyncio.to_thread(write_suite_report, folder)
                 self._journal.record_benchmark(step, benchmark.name, _means(record) | {"seconds": time.time() - began})

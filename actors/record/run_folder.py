@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from actors.errors import RunFolderError
+from data.formats.format import option_paths
 from evaluation.run_record import RECIPE_FILE
 from recipe import Recipe, dump_recipe
 
@@ -23,6 +24,7 @@ def check_paths(recipe: Recipe) -> None:
     """Refuse paths that mean something else where the run will look for them.
 
     Raises:
+        ExtensionError: `data.source` or one of its options is unknown, or a value does not fit.
         RunFolderError: `run.root` is a URI, `run.name` is not a plain folder name, or the process runs as a
             submitted job and `run.root` or a data path is relative.
     """
@@ -34,11 +36,8 @@ def check_paths(recipe: Recipe) -> None:
         raise RunFolderError(f"run.name={recipe.run.name!r} must be a plain folder name; set run.root for the folder")
     paths = {
         "run.root": Path(recipe.run.root).expanduser(),
-        "data.annotations": recipe.data.annotations,
-        "data.image_root": recipe.data.image_root,
         "data.reasoning": recipe.data.reasoning,
-        "data.reasons": recipe.data.reasons,
-        "data.visual_descriptions": recipe.data.visual_descriptions,
+        **option_paths(recipe.data),
     }
     for key, path in paths.items():
         if path is not None:

@@ -11,10 +11,11 @@ from typing import Any
 import ray
 
 from actors.errors import ActorLost, ActorTimeout
+from actors.rollout.engine import Ability, engine_of
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.rollout.vllm_engine import VllmEngine, engine_environment
 from actors.settings import RolloutSettings
 from actors.waiting import ActorOptions, stream, within
+from data.formats.format import images_per_prompt
 from data.sample import DrivingSample
 from recipe import Recipe
 
@@ -29,9 +30,13 @@ class EnginePool:
     under a response.
     """
 
-    def __init__(self, engines: dict[str, Any], settings: RolloutSettings) -> None:
+    def __init__(
+        self, engines: dict[str, Any], settings: RolloutSettings, abilities: frozenset[Ability] = frozenset()
+    ) -> None:
         """Use `start` instead."""
         self.engines, self.settings = engines, settings
+        self.takes_seeds = "seeds" in abilities
+        """Whether a request may name a seed."""
         self.busy = asyncio.Lock()
         self._numbers = itertools.count()
 
@@ -44,37 +49,38 @@ class EnginePool:
         engine_class: type[Any] | None = None,
         role: str = "rollout",
     ) -> EnginePool:
-        """Start every engine and wait until all hold the model; `role` is that of their places.
+        """Start every engine and wait until all hold the model.
+
+        Args:
+            recipe: whose engines, at the policy's prompts.
+            folder: checkpoint folder or hub name.
+            options: places each actor.
+            engine_class: a `RolloutEngine` that takes the same options, in place of the recipe's own.
+            role: that of the engines' places.
 
         Raises:
+            ExtensionError: as `engine_of`.
             ActorTimeout, ActorLost: an engine did not come up.
         """
         # Also what is measured beside the training may show six cameras.
-        most = max(recipe.images_per_prompt, recipe.policy.images_per_prompt)
+        most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
         settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
-        chosen = engine_class or engine_class_of(settings.backend)
-        environment = {"env_vars": engine_environment(settings)}
+        chosen, own, abilities = engine_of(settings)
+        chosen = engine_class or chosen
+        environment = {"env_vars": chosen.environment(settings, own)}
         engines = {
             f"{role} engine {i}": ray.remote(chosen)
             .options(**options(role, i), runtime_env=environment, max_concurrency=16)
-            .remote(f"{role} engine {i}", folder, recipe.policy, settings, recipe.run.seed * SEEDS_APART + i)
+            .remote(f"{role} engine {i}", folder, recipe.policy, settings, own, recipe.run.seed * SEEDS_APART + i)
             for i in range(settings.engines)
         }
-        pool = cls(engines, settings)
+        pool = cls(engines, settings, abilities)
         try:
             await pool.all("start", timeout_s=settings.start_timeout_s)
         except BaseException:  # those that came up must not keep their places
             await pool.end(recipe.sync.timeout_s)
             raise
         return pool
-
-    @property
-    def takes_seeds(self) -> bool:
-        """Whether a request may name a seed.
-
-        On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset there.
-        """
-        return self.settings.gpus > 0
 
     async def all(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
         """Call a method on every engine at once; the answers in engine order."""
@@ -127,12 +133,3 @@ class EnginePool:
         generator = self.engines[name].generate.options(num_returns="streaming").remote(share)
         async for rollout in stream(self.settings.timeout_s, f"{name} (generating {len(share)} responses)", generator):
             finished(rollout)
-
-
-def engine_class_of(backend: str) -> type[Any]:
-    """The engine class of `rollout.backend`."""
-    if backend == "vllm":
-        return VllmEngine
-    from actors.rollout.transformers_engine import TransformersEngine
-
-    return TransformersEngine

@@ -67,9 +67,11 @@ class Group:
     sample: DrivingSample
     rollouts: tuple[ScoredRollout, ...]
     advantages: tuple[float | None, ...] = field(default=())
-    """One for each response; where they are formed over a whole batch, the rewards they are of (None: masked)."""
+    """That of each response (None: masked); empty where advantages are formed over a whole batch, on the learners."""
     shaped_rewards: tuple[float | None, ...] = field(default=())
-    """What the algorithm learns from: values as 0-1, less what excess length costs (None: masked, the score failed)."""
+    """What the algorithm makes of each score, 1.0 for a full one (None: masked, the score failed)."""
+    credits: tuple[tuple[float, ...] | None, ...] = field(default=())
+    """What it credits each response's tokens with; see `policies.algorithms.algorithm.Algorithm.credits`."""
 
     @property
     def has_equal_rewards(self) -> bool:

@@ -1,67 +1,118 @@
-"""`TransformersEngine`: a rollout engine on plain `generate`, for debugging. The interface of `VllmEngine`, slow."""
+"""`TransformersEngine`: a rollout engine on plain `generate`, for debugging. Slow and simple."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from actors.rollout.rollout import GenerationRequest, Rollout
-from actors.settings import RolloutSettings
-from actors.sync.receiver import Arrival, Receipt
-from actors.sync.transport import Bucket, Meeting, WeightChannel
-from policies.checkpoint import disk_name
-from policies.model import Policy, load_policy, load_processor
-from policies.prompt import PromptEncoder
+from actors.rollout.engine import Ability, Health, State, refuse_mixed
+from actors.settings import NoOptions, RolloutSettings
+from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
+from data.errors import DataError
 from policies.settings import PolicySettings
+
+if TYPE_CHECKING:  # a recipe is checked without torch
+    from actors.rollout.rollout import GenerationRequest, Rollout
 
 
 class TransformersEngine:
-    """One engine that answers its requests one after another."""
+    """A `RolloutEngine` that answers one request after another, on the CPU, and keeps nothing between them."""
 
-    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, seed: int) -> None:
-        """Remember what to load; `start` loads it. `seed` is that of requests that name none of their own."""
+    Settings = NoOptions
+
+    @staticmethod
+    def abilities(settings: RolloutSettings) -> frozenset[Ability]:
+        """See `RolloutEngine`."""
+        return frozenset({"seeds"})
+
+    @staticmethod
+    def environment(settings: RolloutSettings, options: NoOptions) -> dict[str, str]:
+        """See `RolloutEngine`."""
+        return {"OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus)))}
+
+    def __init__(
+        self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, options: NoOptions, seed: int
+    ) -> None:
+        """See `RolloutEngine`."""
         self.name, self.folder, self.settings, self.seed = name, folder, settings, seed
         self.policy_settings = policy.model_copy(update={"lora": None})  # adapters arrive merged
-        self.version = -1
+        self.version, self.running = -1, 0
+        self.state: State = "new"
+        self._turn = asyncio.Lock()  # torch's seed is the process's own: one response at a time
+        self._may_go_on, self._idle = asyncio.Event(), asyncio.Event()
+        self._may_go_on.set()
+        self._idle.set()
 
     async def start(self) -> float:
-        """Load the model; returns the seconds it took."""
+        """See `RolloutEngine`."""
+        import torch
+
+        from policies.checkpoint import disk_name
+        from policies.model import load_policy, load_processor
+        from policies.prompt import PromptEncoder
+
         began = time.time()
         torch.manual_seed(self.seed)
-        self.policy: Policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
+        self.policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
         self._encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
-        body = self.policy.body
-        self._parameters = {disk_name(n, self.policy.model_type): p for n, p in body.named_parameters()}
+        names = {name: disk_name(name, self.policy.model_type) for name, _ in self.policy.body.named_parameters()}
+        self._memory_names = {disk: memory for memory, disk in names.items()}
+        self.state = "generating"
         return time.time() - began
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
-        """Yield one rollout per request, in order."""
-        for request in requests:
-            yield await asyncio.to_thread(self._respond, request)
+        """See `RolloutEngine`; in the order of the requests."""
+        unfinished = len(requests)
+        self.running += unfinished
+        try:
+            for request in requests:
+                rollout = await self._in_turn(request)
+                self.running -= 1
+                unfinished -= 1
+                yield rollout
+        finally:
+            self.running -= unfinished
 
-    @torch.no_grad()
+    async def _in_turn(self, request: GenerationRequest) -> Rollout:
+        async with self._turn:
+            while not self._may_go_on.is_set():  # it may have been cleared again before this task woke up
+                await self._may_go_on.wait()
+            self._idle.clear()
+            try:
+                return await asyncio.to_thread(self._respond, request)
+            finally:
+                self._idle.set()
+
     def _respond(self, request: GenerationRequest) -> Rollout:
+        import torch
+
+        from actors.rollout.rollout import Rollout
+
         began = time.time()
         sampling = request.sampling
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
         inputs = self._encoder.inputs(request.sample)
-        output: Any = self.policy.body.generate(
-            **inputs,
-            do_sample=sampling.temperature > 0,
-            temperature=sampling.temperature or None,
-            top_k=None,
-            top_p=None,
-            max_new_tokens=sampling.max_tokens,
-            suppress_tokens=self.policy.forbidden_ids or None,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
         prompt = inputs["input_ids"].shape[1]
+        if prompt >= self.settings.max_model_len:
+            raise DataError(
+                f"{self.name} refuses sample {request.sample.id}, see rollout.max_model_len: its prompt has {prompt} "
+                f"tokens, and prompt and response may have {self.settings.max_model_len}"
+            )
+        with torch.no_grad():
+            output: Any = self.policy.body.generate(
+                **inputs,
+                do_sample=sampling.temperature > 0,
+                temperature=sampling.temperature or None,
+                top_k=None,
+                top_p=None,
+                max_new_tokens=min(sampling.max_tokens, self.settings.max_model_len - prompt),
+                suppress_tokens=self.policy.forbidden_ids or None,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
         token_ids = output.sequences[0, prompt:].tolist()
         scores_T_V = torch.cat(output.scores).float()
         logprobs = torch.log_softmax(scores_T_V, -1).gather(1, torch.tensor(token_ids)[:, None])[:, 0]
@@ -81,30 +132,66 @@ class TransformersEngine:
             finished_at=time.time(),
         )
 
-    async def join_weight_channel(self, meeting: Meeting, first_rank: int) -> None:
-        """Join the broadcast group."""
-        self._channel = await asyncio.to_thread(WeightChannel, meeting, first_rank)
+    async def pause(self) -> None:
+        """After the response that is generated."""
+        if self.state == "generating":
+            await self._hold("paused")
+
+    async def resume(self) -> None:
+        """See `RolloutEngine`."""
+        if self.state == "paused":
+            self._go_on()
+
+    async def sleep(self) -> None:
+        """A pause: weights in host memory are where they would go."""
+        if self.state in ("generating", "paused"):
+            await self._hold("asleep")
+
+    async def wake(self) -> None:
+        """See `RolloutEngine`."""
+        if self.state == "asleep":
+            self._go_on()
+
+    async def _hold(self, state: State) -> None:
+        self._may_go_on.clear()
+        await self._idle.wait()
+        self.state = state
+
+    def _go_on(self) -> None:
+        self._may_go_on.set()
+        self.state = "generating"
+
+    async def join_weight_channel(self, meeting: Meeting, first_member: int) -> None:
+        """See `RolloutEngine`."""
+        self._channel: WeightTransport = await asyncio.to_thread(join, meeting, first_member)
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
-        """Install a new weight version in place (the channel's own timeout bounds the wait)."""
+        """See `RolloutEngine` (the transport's own timeout bounds the wait)."""
+        refuse_mixed(self.name, self.state, self.running)
         receipt = await asyncio.wait_for(asyncio.to_thread(self._install, buckets), timeout_s)
         await self.reset_caches()
         self.version = version
         return [receipt]
 
-    @torch.no_grad()
     def _install(self, buckets: list[Bucket]) -> Receipt:
-        arrival = Arrival(self._channel, buckets)
-        for name, tensor in arrival:
-            self._parameters[name].copy_(tensor)
-        memory_names = {disk: memory for memory, disk in self._names().items()}
-        return arrival.receipt(self.policy.body, memory_names.get)
+        import torch
 
-    def _names(self) -> dict[str, str]:
-        return {name: disk_name(name, self.policy.model_type) for name, _ in self.policy.body.named_parameters()}
+        from actors.sync.receiver import Arrival
+
+        arrival = Arrival(self._channel, buckets)
+        parameters = dict(self.policy.body.named_parameters())
+        with torch.no_grad():
+            for name, tensor in arrival:
+                parameters[self._memory_names[name]].copy_(tensor)
+        return arrival.receipt(self.policy.body, self._memory_names.get)
 
     async def reset_caches(self) -> None:
         """Nothing outlives a call of `generate`."""
 
+    async def health(self) -> Health:
+        """See `RolloutEngine`."""
+        return Health(self.state, self.version, self.running)
+
     async def stop(self) -> None:
         """Nothing runs besides this actor."""
+        self.state = "stopped"

@@ -11,21 +11,22 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.errors import EngineError
+from actors.rollout.engine import Ability, Health, State, engine_of, refuse_mixed
 from actors.settings import RolloutSettings
-from actors.sync.receiver import Receipt
-from actors.sync.transport import Bucket, Meeting
+from actors.sync.transport import Bucket, Meeting, Receipt
 from actors.waiting import as_they_end
 from data.errors import DataError
-from policies.lora import adapter_config
-from policies.model import forbidden_ids, load_processor
-from policies.patches import patch_arguments
-from policies.prompt import PromptEncoder
 from policies.settings import LoraSettings, PolicySettings
 from policies.views import views_of
-from rewards.settings import JudgeSettings
+from policies.vllm_environment import vllm_environment
+
+if TYPE_CHECKING:  # a recipe is checked without torch
+    from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
 
 FORBID = -100.0
 """Logit bias of ids that must not be sampled: the strongest vLLM takes, a probability of about e-100."""
@@ -33,17 +34,35 @@ FORBID = -100.0
 ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM makes room for."""
 
+PROMPTS_AHEAD = 2
+"""Prompts with vLLM for each that it decodes at once, so that the next are ready."""
 
-def engine_environment(settings: RolloutSettings | JudgeSettings) -> dict[str, str]:
-    """The environment variables vLLM reads when it is imported in an engine's process."""
-    return {
-        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(settings.memory_gib))),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one worker runs inside the engine core: no third process that polls
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus))),
-    }
+
+class VllmSettings(BaseModel):
+    """`rollout.options` of vLLM."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    compile: bool = False
+    """Let vLLM compile the model: faster decoding for a slower start."""
+    max_concurrent: int = Field(256, ge=1)
+    """Sequences an engine decodes at once."""
+    memory_gib: float = Field(1.0, gt=0)
+    """KV cache of an engine on CPU, in GiB."""
+    gpu_memory_share: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that an engine may take."""
+    sleep_mode: bool = False
+    """Let an engine on a GPU give its memory up while it sleeps; vLLM then brings an allocator of its own."""
+
+
+def vllm_settings(settings: RolloutSettings) -> VllmSettings:
+    """vLLM's options of a recipe, for the endpoint, which is vLLM whatever the engines are: then its defaults.
+
+    Raises:
+        ExtensionError: as `engine_of`.
+    """
+    options = engine_of(settings).options
+    return options if isinstance(options, VllmSettings) else VllmSettings()
 
 
 def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:
@@ -54,74 +73,99 @@ def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:
     return {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
 
 
-PROMPTS_AHEAD = 2
-"""Prompts with vLLM for each that it decodes at once, so that the next are ready."""
-
-
 class VllmEngine:
-    """One engine. Responses carry the version of the weights that produced them."""
+    """A `RolloutEngine`. Many responses at once, images and keys kept between requests, paused between two tokens."""
 
+    Settings = VllmSettings
     worker_extension = "actors.sync.receiver.WeightReceiver"
 
-    def __init__(self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, seed: int) -> None:
-        """Remember what to load; `start` loads it.
+    @staticmethod
+    def abilities(settings: RolloutSettings) -> frozenset[Ability]:
+        """On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset."""
+        able: set[Ability] = {"adapters", "tensor_parallel"}
+        return frozenset(able | {"seeds"} if settings.gpus else able)
 
-        Args:
-            name: how errors and rollouts call this engine.
-            folder: checkpoint folder or hub name.
-            policy: dtype, revision, image size and prompt settings.
-            settings: engine settings.
-            seed: of the sampling of all requests that name none of their own.
-        """
+    @staticmethod
+    def environment(settings: RolloutSettings, options: VllmSettings) -> dict[str, str]:
+        """See `vllm_environment`."""
+        return vllm_environment(settings.threads, settings.cpus, options.memory_gib)
+
+    def __init__(
+        self,
+        name: str,
+        folder: str,
+        policy: PolicySettings,
+        settings: RolloutSettings,
+        options: VllmSettings,
+        seed: int,
+    ) -> None:
+        """See `RolloutEngine`."""
         self.name, self.folder, self.policy, self.settings, self.seed = name, folder, policy, settings, seed
-        self.version = -1
-        processor = load_processor(folder, policy)
-        self._encoder = PromptEncoder(processor, policy)
-        self._patches = patch_arguments(processor.image_processor, policy.image_patches)
+        self.options = options
+        self.version, self.running = -1, 0
+        self.state: State = "new"
         self._lora = policy.lora if settings.adapters == "apart" else None
         self._adapter: Any = None
         self._llm: Any = None
         # Prompts are built, and hold their images, only when their turn is near.
-        self._open = asyncio.Semaphore(PROMPTS_AHEAD * settings.max_concurrent)
-        self._bias = dict.fromkeys(forbidden_ids(folder, policy), FORBID)
+        self._open = asyncio.Semaphore(PROMPTS_AHEAD * options.max_concurrent)
 
     async def start(self) -> float:
-        """Load the model; returns the seconds it took."""
+        """See `RolloutEngine`."""
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        from policies.model import forbidden_ids, load_processor
+        from policies.patches import patch_arguments
+        from policies.prompt import PromptEncoder
+
         began = time.time()
+        processor = load_processor(self.folder, self.policy)
+        self._encoder = PromptEncoder(processor, self.policy)
+        self._bias = dict.fromkeys(forbidden_ids(self.folder, self.policy), FORBID)
         arguments = AsyncEngineArgs(
             model=self.folder,
             revision=self.policy.revision,
             dtype=self.policy.dtype,
             seed=self.seed,
             tensor_parallel_size=self.settings.tensor_parallel,
-            enforce_eager=not self.settings.compile,
+            enforce_eager=not self.options.compile,
+            enable_sleep_mode=self._frees_gpu,
             max_model_len=self.settings.max_model_len,
-            max_num_seqs=self.settings.max_concurrent,
-            gpu_memory_utilization=self.settings.gpu_memory_share,
+            max_num_seqs=self.options.max_concurrent,
+            gpu_memory_utilization=self.options.gpu_memory_share,
             limit_mm_per_prompt={"image": self.settings.max_images or self.policy.images_per_prompt},
-            mm_processor_kwargs=self._patches or None,
+            mm_processor_kwargs=patch_arguments(processor.image_processor, self.policy.image_patches) or None,
             logprobs_mode="processed_logprobs",
             worker_extension_cls=self.worker_extension,
             disable_log_stats=True,
             **adapter_arguments(self._lora),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
+        self.state = "generating"
         return time.time() - began
 
+    @property
+    def _frees_gpu(self) -> bool:
+        return self.options.sleep_mode and self.settings.gpus > 0
+
     async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
-        """Yield one rollout per request, in the order in which they end."""
+        """See `RolloutEngine`; in the order in which they end."""
         async for rollout in as_they_end(map(self._respond, requests)):
             yield rollout
 
     async def _respond(self, request: GenerationRequest) -> Rollout:
-        async with self._open:
-            return await self._answer(request)
+        self.running += 1
+        try:
+            async with self._open:
+                return await self._answer(request)
+        finally:
+            self.running -= 1
 
     async def _answer(self, request: GenerationRequest) -> Rollout:
         from vllm.exceptions import VLLMClientError
+
+        from actors.rollout.rollout import Rollout
 
         began = time.time()
         views = views_of(request.sample)
@@ -170,14 +214,42 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    async def join_weight_channel(self, meeting: Meeting, first_rank: int) -> None:
-        """Join the broadcast group with all workers of this engine."""
+    async def pause(self) -> None:
+        """Between two tokens; keys and values stay."""
+        if self.state == "generating":
+            await self._llm.pause_generation(mode="keep", clear_cache=False)
+            self.state = "paused"
+
+    async def resume(self) -> None:
+        """See `RolloutEngine`."""
+        if self.state == "paused":
+            await self._llm.resume_generation()
+            self.state = "generating"
+
+    async def sleep(self) -> None:
+        """On a GPU, weights go to host memory and the cache is dropped; what is in flight is computed again after."""
+        if self.state not in ("generating", "paused"):
+            return
+        if self.settings.gpus > 0 and not self._frees_gpu:
+            raise EngineError(f"{self.name} cannot give up its memory: start it with rollout.options.sleep_mode=true")
+        await self._llm.sleep(level=1, mode="keep")
+        self.state = "asleep"
+
+    async def wake(self) -> None:
+        """See `RolloutEngine`."""
+        if self.state == "asleep":
+            await self._llm.wake_up()
+            self.state = "generating"
+
+    async def join_weight_channel(self, meeting: Meeting, first_member: int) -> None:
+        """See `RolloutEngine`."""
         await self._llm.collective_rpc(
-            "join_weight_channel", timeout=meeting.timeout_s, args=(asdict(meeting), first_rank)
+            "join_weight_channel", timeout=meeting.timeout_s, args=(asdict(meeting), first_member)
         )
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
-        """Install a new weight version in place; one receipt per worker. Nothing may be in flight."""
+        """See `RolloutEngine`."""
+        refuse_mixed(self.name, self.state, self.running)
         sent = [asdict(bucket) for bucket in buckets]
         if self._lora is None:
             receipts = await self._llm.collective_rpc("receive_weights", timeout=timeout_s, args=(sent,))
@@ -193,6 +265,8 @@ class VllmEngine:
         """Take adapters in place of those that are there; vLLM reads them from a folder, which is gone afterwards."""
         from vllm.lora.request import LoRARequest
 
+        from policies.lora import adapter_config
+
         with tempfile.TemporaryDirectory(prefix="adapter-") as folder:
             receipts = await self._llm.collective_rpc(
                 "receive_adapter", timeout=timeout_s, args=(sent, folder, adapter_config(lora))
@@ -205,12 +279,20 @@ class VllmEngine:
         return receipts
 
     async def reset_caches(self) -> None:
-        """Forget everything the old weights computed: prefix blocks, image embeddings, multimodal entries."""
+        """Prefix blocks, image embeddings and multimodal entries."""
         await self._llm.reset_prefix_cache()
         await self._llm.reset_encoder_cache()
         await self._llm.reset_mm_cache()
 
+    async def health(self) -> Health:
+        """See `RolloutEngine`; raises vLLM's own error where its engine process is gone."""
+        if self._llm is not None:
+            await self._llm.check_health()
+        return Health(self.state, self.version, self.running)
+
     async def stop(self) -> None:
-        """Shut the engine's processes down, if they came up."""
+        """See `RolloutEngine`."""
         if self._llm is not None:
             self._llm.shutdown()
+            self._llm = None
+        self.state = "stopped"

@@ -4,7 +4,6 @@ the pool above it does, within its limits.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from email.utils import parsedate_to_datetime
@@ -13,10 +12,10 @@ from typing import Any
 
 import aiohttp
 import openai
+from aiolimiter import AsyncLimiter
 
-from actors.scoring.judge_backend import AttemptFailed, conversation
 from rewards.errors import RewardError
-from rewards.judge import FailureReason, JudgeFailed, JudgeRequest
+from rewards.judge import AttemptFailed, FailureReason, JudgeFailed, JudgeRequest
 from rewards.settings import JudgeSettings
 
 SPACING_S = 0.001
@@ -38,16 +37,8 @@ class JudgeEndpoint:
         if settings.url is None:
             raise RewardError("reward.judge.url is not set: name the endpoint, such as http://host:8000/v1")
         self._settings, self.slots = settings, settings.max_concurrent
-        self.identity = json.dumps(
-            {
-                "url": settings.url,
-                "model": settings.model,
-                "revision": settings.revision,
-                "temperature": settings.temperature,
-                "seed": settings.seed,
-                "max_tokens": settings.max_tokens,
-            }
-        )
+        decisive = settings.model_dump(include={"model", "revision", "temperature", "seed", "max_tokens"})
+        self.identity = json.dumps({"url": settings.url} | decisive)
         self._client = openai.AsyncOpenAI(
             base_url=settings.url,
             api_key=os.environ.get(settings.api_key_env, NO_KEY),
@@ -55,7 +46,7 @@ class JudgeEndpoint:
             timeout=settings.timeout_s,
             http_client=openai.DefaultAioHttpClient(),
         )
-        self._next_turn = 0.0
+        self._spacing = AsyncLimiter(1, SPACING_S)
 
     async def check(self) -> None:
         """Ask who is there, so that a wrong URL or key is told before anything else is begun.
@@ -80,10 +71,10 @@ class JudgeEndpoint:
 
     async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
         """The content of the first choice; see `JudgeBackend.reply`."""
-        await self._turn()
+        await self._spacing.acquire()
         body = {
             "model": self._settings.model,
-            "messages": conversation(request, complaint),
+            "messages": request.messages(complaint),
             "temperature": self._settings.temperature,
             "seed": self._settings.seed,
             "max_tokens": self._settings.max_tokens,
@@ -109,12 +100,6 @@ class JudgeEndpoint:
         raise AttemptFailed(
             "server_error", f"{self._settings.url} answered no chat completion: {str(completion)[:300]}"
         )
-
-    async def _turn(self) -> None:
-        """Wait until a request may be sent."""
-        now = asyncio.get_running_loop().time()
-        self._next_turn = max(self._next_turn + SPACING_S, now)
-        await asyncio.sleep(self._next_turn - now)
 
     async def stop(self) -> None:
         """Close the client's connections."""

@@ -12,15 +12,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.waiting import as_they_end
+from actors.waiting import as_they_end, one_line
 from rewards.settings import JudgeSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SheetRequest:
-    """A chat to be answered by JSON of a schema; `number` is the caller's, and comes back with the reply."""
+    """A chat to be answered by JSON of a schema."""
 
-    number: int
     messages: list[dict[str, str]]
     schema: dict[str, Any]
 
@@ -29,7 +28,6 @@ class SheetRequest:
 class SheetReply:
     """The reply to a request, or why the model will not take it; and what its prompt cost."""
 
-    number: int
     text: str
     refused: str | None = None
     prompt_tokens: int = 0
@@ -56,9 +54,13 @@ class JudgeEngine:
         self._tokenizer = await tokenizer if asyncio.iscoroutine(tokenizer) else tokenizer
         return time.time() - began
 
-    async def replies(self, requests: Sequence[SheetRequest]) -> AsyncIterator[SheetReply]:
-        """Yield one reply per request, in the order in which they end."""
-        async for reply in as_they_end(map(self.reply, requests)):
+    async def replies(self, requests: Sequence[SheetRequest]) -> AsyncIterator[tuple[int, SheetReply]]:
+        """Yield each request's position and reply, in the order in which they end."""
+
+        async def one(position: int, request: SheetRequest) -> tuple[int, SheetReply]:
+            return position, await self.reply(request)
+
+        async for reply in as_they_end(itertools.starmap(one, enumerate(requests))):
             yield reply
 
     async def reply(self, request: SheetRequest) -> SheetReply:
@@ -68,16 +70,16 @@ class JudgeEngine:
         room = self.settings.max_model_len - self.settings.max_tokens
         if len(prompt_ids) > room:
             asked = f"a prompt of {len(prompt_ids)} tokens, and reward.judge.max_model_len leaves room for {room}"
-            return SheetReply(request.number, "", refused=asked)
+            return SheetReply("", refused=asked)
         parameters, final = sampling(self.settings, request.schema), None
         prompt, name = {"prompt_token_ids": prompt_ids}, f"j{next(self._numbers)}"
         try:
             async for output in self._llm.generate(prompt, parameters, name):
                 final = output
         except ValueError as error:  # how vLLM refuses one request; a dead engine raises something else
-            return SheetReply(request.number, "", refused=" ".join(str(error).split())[:300])
+            return SheetReply("", refused=one_line(error))
         assert final is not None, "vLLM ends every request with an output"
-        return SheetReply(request.number, final.outputs[0].text, None, len(prompt_ids), final.num_cached_tokens or 0)
+        return SheetReply(final.outputs[0].text, None, len(prompt_ids), final.num_cached_tokens or 0)
 
     async def stop(self) -> None:
         """Shut the engine's processes down."""

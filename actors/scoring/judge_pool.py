@@ -10,23 +10,21 @@ named reason. What it judges, and how a reply is read, is the business of `rewar
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from actors.scoring.judge_backend import AttemptFailed, JudgeBackend
 from actors.scoring.judge_cache import JudgeCache
 from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_engines import JudgeEngines
-from actors.waiting import ActorOptions
+from actors.supervision import ActorOptions, Counts, anywhere
 from policies.source import judge_source
-from rewards.judge import InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
+from rewards.judge import AttemptFailed, InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
 from rewards.rubric import rubric_texts
 from rewards.settings import JudgeSettings
 
@@ -35,33 +33,56 @@ CHARACTERS_PER_TOKEN = 4
 """For the limit of tokens per minute, which providers count roughly too."""
 
 
+class JudgeBackend(Protocol):
+    """What turns one request into one reply."""
+
+    identity: str
+    """Everything about the judge that decides its replies: model, revision, sampling settings."""
+    slots: int
+    """Requests it takes at once."""
+
+    async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
+        """The judge's reply to a request.
+
+        Args:
+            request: the answer to be judged.
+            complaint: what was wrong with the reply before this one; None at the first time of asking.
+
+        Raises:
+            AttemptFailed: no reply, but there may be one later.
+            JudgeFailed: no reply, and asking again is of no use.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Let go of connections and processes."""
+        ...
+
+
 @dataclass
-class JudgeCounts:
+class JudgeCounts(Counts):
     """What became of the requests of a pool."""
 
-    asked: int = 0
     cached: int = 0
     joined: int = 0
     """Requests that waited for an identical one in flight."""
     judged: int = 0
-    retried: int = 0
     asked_again: int = 0
     """Replies that were no valid sheet, and for which the judge was asked a second time."""
-    failed: Counter[str] = field(default_factory=Counter)
-
-    def metrics(self) -> dict[str, float]:
-        """The counts under the names of the journal."""
-        plain = {name: float(value) for name, value in vars(self).items() if name != "failed"}
-        failed = {f"judge/failed/{reason}": float(count) for reason, count in sorted(self.failed.items())}
-        return {f"judge/{name}": value for name, value in plain.items()} | failed
 
 
 class JudgePool:
     """A `Judge`: the one way in which answers reach a judge."""
 
-    def __init__(self, backend: JudgeBackend, settings: JudgeSettings, cache: JudgeCache | None = None) -> None:
+    def __init__(
+        self,
+        backend: JudgeBackend,
+        settings: JudgeSettings,
+        cache: JudgeCache | None = None,
+        counts: JudgeCounts | None = None,
+    ) -> None:
         """Judge at `backend`, within the limits of `settings`; without a cache every answer is judged anew."""
-        self.backend, self.settings, self.cache, self.counts = backend, settings, cache, JudgeCounts()
+        self.backend, self.settings, self.cache, self.counts = backend, settings, cache, counts or JudgeCounts()
         self._slots = asyncio.Semaphore(backend.slots)
         self._requests = _per_minute(settings.requests_per_minute)
         self._tokens = _per_minute(settings.tokens_per_minute)
@@ -81,14 +102,15 @@ class JudgePool:
             ActorTimeout, ActorLost: an engine did not come up.
         """
         backend: JudgeBackend
+        counts = JudgeCounts()
         if settings.url is not None:
             backend = JudgeEndpoint(settings)
             await backend.check()
         else:
             source = judge_source(settings.model, folder, rubric_texts())
-            anywhere = {"num_cpus": settings.cpus, "num_gpus": settings.gpus}
-            backend = await JudgeEngines.start(settings, source, options or (lambda role, index: anywhere))
-        return cls(backend, settings, JudgeCache(folder / CACHE_FILE) if settings.cache else None)
+            placed = options or anywhere(settings.cpus, settings.gpus)
+            backend = await JudgeEngines.start(settings, source, placed, counts)
+        return cls(backend, settings, JudgeCache(folder / CACHE_FILE) if settings.cache else None, counts)
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         """The judgement of a request; identical requests in flight are judged once.
@@ -111,10 +133,10 @@ class JudgePool:
 
     async def stop(self) -> None:
         """Give up what is in flight, and let go of the judge and the cache."""
-        for task in list(self._flying.values()):
+        flying = list(self._flying.values())
+        for task in flying:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, JudgeFailed):
-                await task
+        await asyncio.gather(*flying, return_exceptions=True)
         await self.backend.stop()
         if self.cache is not None:
             self.cache.close()

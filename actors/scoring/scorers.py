@@ -63,8 +63,8 @@ class Scorers:
     @property
     def metrics(self) -> dict[str, float]:
         """What became of the requests to judge and CLIP so far, for the journal."""
-        judged = self.judge.counts.metrics() if self.judge else {}
-        return judged | (self.clip.counts.metrics() if self.clip else {})
+        judged = self.judge.counts.metrics("judge") if self.judge else {}
+        return judged | (self.clip.counts.metrics("clip") if self.clip else {})
 
     async def stop(self) -> None:
         """Let go of judge and CLIP."""

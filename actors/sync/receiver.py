@@ -15,35 +15,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from actors.sync.transport import Bucket, Meeting, WeightChannel, checksum
+from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, checksum, join
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What one engine worker received and installed."""
-
-    checksums: tuple[int, ...]
-    """One per bucket, of the bytes that arrived."""
-    compared: int
-    """Installed parameters that could be compared with what arrived."""
-    incomparable: int
-    """Weights that arrived and have no plain counterpart: the engine fuses, packs, shards or quantises them."""
-    differing: tuple[str, ...]
-    """The compared ones that hold another value."""
-
-
 class WeightReceiver:
     """Methods added to vLLM's worker. Arguments and results are plain containers: they cross vLLM's own RPC."""
 
-    channel: WeightChannel
+    channel: WeightTransport
     model_runner: Any
 
-    def join_weight_channel(self, meeting: dict[str, Any], first_rank: int) -> None:
-        """Join the broadcast group; `first_rank` is the group rank of this engine's first worker."""
-        self.channel = WeightChannel(Meeting(**meeting), first_rank + int(getattr(self, "rank", 0)))
+    def join_weight_channel(self, meeting: dict[str, Any], first_member: int) -> None:
+        """Join the weight transport; `first_member` is the number of this engine's first worker in it."""
+        self.channel = join(Meeting(**meeting), first_member + int(getattr(self, "rank", 0)))
 
     def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
         """Receive every bucket, install the weights in place, and compare what can be compared (a `Receipt`)."""
@@ -110,7 +96,7 @@ def lossless(travelled: torch.dtype, installed: torch.dtype) -> bool:
 class Arrival:
     """The weights of one sync as they come in; remembers a checksum of every tensor."""
 
-    def __init__(self, channel: WeightChannel, buckets: list[Bucket]) -> None:
+    def __init__(self, channel: WeightTransport, buckets: list[Bucket]) -> None:
         """Read `buckets` from `channel` when iterated."""
         self._channel, self._buckets = channel, buckets
         self._bucket_checksums: list[int] = []

@@ -1,22 +1,35 @@
-"""The process group that carries weights from learner rank 0 to the engine workers. Knows tensors, not models."""
+"""`WeightTransport`: how weights get from learner rank 0 to the engines' workers; and which class a recipe names.
+
+A transport knows tensors, not models. Whether the right weights arrived is said by receipts, which are filled in above
+it (`actors.sync.receiver`). No transport is imported before a recipe names it.
+"""
 
 from __future__ import annotations
 
+import math
 import zlib
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
-from torch import Tensor
-from torch.distributed import ProcessGroupGloo, TCPStore
+from pydantic import BaseModel
 
-Backend = Literal["gloo", "nccl"]
+from actors.settings import LearnerSettings, RolloutSettings, SyncSettings
+from extension import ExtensionError, resolve, validated
+
+if TYPE_CHECKING:  # a recipe is checked without torch
+    from torch import Tensor
+
+TRANSPORTS: Mapping[str, str] = {
+    "nccl": "actors.sync.collective:NcclTransport",
+    "gloo": "actors.sync.collective:GlooTransport",
+}
+"""What `sync.transport` may name beside `auto` and `module:Class`; `auto` is the first that serves the placement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Weights that travel in one collective: on-disk names and shapes, packed one after another."""
+    """Weights that travel together: on-disk names and shapes, packed one after another."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -25,66 +38,130 @@ class Bucket:
     @property
     def sizes(self) -> list[int]:
         """Elements of each tensor."""
-        return [torch.Size(shape).numel() for shape in self.shapes]
+        return [math.prod(shape) for shape in self.shapes]
 
     @property
     def bytes(self) -> int:
         """Size on the way."""
+        import torch
+
         dtype: torch.dtype = getattr(torch, self.dtype)
         return sum(self.sizes) * dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where a group meets and how long its members wait for each other."""
+    """Where the members of a transport meet. Every member gets the same one, over Ray and over vLLM's own calls."""
 
+    transport: str
+    """`gloo`, `nccl`, or `module:Class`."""
     host: str
+    """The sender's node."""
     port: int
-    world: int
-    backend: Backend
+    """Free on that node, so no two meetings share it; one that needs no port may name a file or a segment after it."""
+    members: int
+    """The sender, which is member 0, and every engine worker."""
     timeout_s: float
+    options: dict[str, Any] = field(default_factory=dict)
+    """`sync.options`."""
 
 
-class WeightChannel:
-    """One member of a broadcast group; rank 0 sends."""
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one engine worker received and installed."""
 
-    def __init__(self, meeting: Meeting, rank: int) -> None:
-        """Join the group; returns when all members have. Raises torch's `DistStoreError` on a timeout."""
-        timeout = timedelta(seconds=meeting.timeout_s)
-        store = TCPStore(meeting.host, meeting.port, meeting.world, rank == 0, timeout, wait_for_workers=False)
-        self._group = _group(meeting, store, rank, timeout)
-        self._store = store  # the server of the group lives as long as rank 0 holds it
-        self._timeout = timeout
-        self._device = "cuda" if meeting.backend == "nccl" else "cpu"
+    checksums: tuple[int, ...]
+    """One per bucket, of the bytes that arrived."""
+    compared: int
+    """Installed parameters that could be compared with what arrived."""
+    incomparable: int
+    """Weights that arrived and have no plain counterpart: the engine fuses, packs, shards or quantises them."""
+    differing: tuple[str, ...]
+    """The compared ones that hold another value."""
 
-    def send(self, tensors: list[Tensor], dtype: str) -> int:
-        """Broadcast tensors as one buffer; returns the checksum of what was meant to be sent."""
-        buffer = torch.cat([tensor.detach().to(self._device, getattr(torch, dtype)).flatten() for tensor in tensors])
-        receipt = checksum(buffer)
-        self._broadcast(buffer)
-        return receipt
+
+class WeightTransport(Protocol):
+    """One member of a group in which member 0 sends and all others receive.
+
+    `sync.transport: my_package.my_transport:MyTransport` names a class of yours. Derive from nothing. Methods block;
+    they are called from a thread or a worker process, where that does no harm. Each must raise when it has waited for
+    `meeting.timeout_s`. `tests/unit/test_transport_contract.py` holds a transport to every sentence here. One that
+    writes weights once for many readers (shared memory, a file) writes in `send` and maps in `receive`.
+    """
+
+    Settings: ClassVar[type[BaseModel]]
+    """A pydantic model of what this transport alone takes: `sync.options` of the recipe; forbid extra keys."""
+
+    @staticmethod
+    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+        """What a placement would have to have for this transport, as the end of `it needs ...`; None: it serves it."""
+        ...
+
+    def __init__(self, meeting: Meeting, member: int) -> None:
+        """Join as a member; `meeting.options` are valid `Settings`.
+
+        A member that never comes ends in an error: here, or at the latest in the first `send` or `receive`.
+        """
+        ...
+
+    def send(self, tensors: Sequence[Tensor], dtype: str) -> int:
+        """Send the tensors of one bucket to every receiver, in `dtype` and in this order (member 0 alone).
+
+        Returns:
+            The `checksum` of the packed tensors, taken before they travel.
+        """
+        ...
 
     def receive(self, bucket: Bucket) -> tuple[list[Tensor], int]:
-        """The tensors of a bucket, and the checksum of what arrived."""
-        buffer = torch.empty(sum(bucket.sizes), dtype=getattr(torch, bucket.dtype), device=self._device)
-        self._broadcast(buffer)
-        parts = buffer.split(bucket.sizes)
-        return [part.view(shape) for part, shape in zip(parts, bucket.shapes, strict=True)], checksum(buffer)
+        """The tensors of the next bucket, of its shapes and dtype, valid until the next call.
 
-    def _broadcast(self, buffer: Tensor) -> None:
-        self._group.broadcast(buffer, 0).wait(self._timeout)
+        Returns:
+            The tensors, and the `checksum` of what arrived, taken from the very memory that the tensors are in.
+        """
+        ...
 
 
-def _group(meeting: Meeting, store: TCPStore, rank: int, timeout: timedelta) -> Any:
-    if meeting.backend == "gloo":
-        return ProcessGroupGloo(store, rank, meeting.world, timeout)
-    from torch.distributed import ProcessGroupNCCL  # builds of torch for CPU have none
+def transport_of(settings: SyncSettings, learner: LearnerSettings, rollout: RolloutSettings) -> str:
+    """The name or `module:Class` of the transport that a recipe asks for, `auto` decided; connects nothing.
 
-    options = ProcessGroupNCCL.Options()
-    options._timeout = timeout
-    return ProcessGroupNCCL(store, rank, meeting.world, options)
+    Raises:
+        ExtensionError: the name or an option is unknown, the class lacks a method of `WeightTransport`, or it cannot
+            serve the placement; one sentence.
+    """
+    known = {"auto": "", **TRANSPORTS}
+    names = tuple(TRANSPORTS) if settings.transport == "auto" else (settings.transport,)
+    refusals = []
+    for name in names:
+        transport = resolve(name, known, WeightTransport, "sync.transport")
+        refused = transport.refusal(learner, rollout)
+        if refused is None:
+            validated(transport.Settings, settings.options, "sync.options")
+            return name
+        refusals.append(f"sync.transport={name} cannot serve this placement: it needs {refused}")
+    raise ExtensionError("; ".join(refusals))
+
+
+def join(meeting: Meeting, member: int) -> WeightTransport:
+    """Join a meeting as one of its members; returns when the transport says so."""
+    joined: WeightTransport = resolve(meeting.transport, TRANSPORTS, WeightTransport, "sync.transport")(meeting, member)
+    return joined
+
+
+def packed(tensors: Sequence[Tensor], dtype: str, device: str = "cpu") -> Tensor:
+    """Tensors one after another in one flat buffer."""
+    import torch
+
+    return torch.cat([tensor.detach().to(device, getattr(torch, dtype)).flatten() for tensor in tensors])
+
+
+def unpacked(buffer: Tensor, bucket: Bucket) -> list[Tensor]:
+    """The tensors of a bucket as views of a flat buffer."""
+    parts = buffer.split(bucket.sizes)
+    return [part.view(shape) for part, shape in zip(parts, bucket.shapes, strict=True)]
 
 
 def checksum(tensor: Tensor) -> int:
     """CRC-32 of a tensor's bytes."""
+    import torch
+
     return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -24,7 +24,7 @@ from data.corruptions.job import JPEG_QUALITY, Done, Job, clip_file, is_done, ru
 from data.errors import DataError
 from data.worker_pool import worker_pool
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 _LIBRARIES = ("numpy", "pillow", "opencv-python-headless", "scikit-image", "scipy", "imagecorruptions-imaug", "av")

@@ -1,8 +1,15 @@
 """Corruptions of a clip of frames sent as video: H.265 at a low bit rate, and bit errors. PyAV only; opens no file.
 
 A clip is first written as DriveBench writes it: an mp4 of 30 frames a second. Which encoder made theirs is not
-published; here it is libx264 as ffmpeg sets it by default. Every encoder and decoder runs in one thread: with more,
-rate control and the repair of damaged pictures depend on their number.
+published; here it is libx264 as ffmpeg sets it by default. What keeps the bytes the same:
+
+* Every encoder and decoder runs in one thread: with more, rate control and the repair of damaged pictures depend on
+  their number.
+* libx264 runs as plain C. Its AVX-512 code for the macroblock tree (`mbtree_propagate_list_internal_avx512`) works on
+  eight blocks at a time and does not mask those past the end of a row, so that memory which was never written decides
+  about the picture. Its SSE and AVX code uses reciprocals that Intel and AMD round differently.
+* libx265 writes no text about itself into the stream: that names the processor.
+* Colours are converted exactly; ffmpeg's quick conversions differ between processors.
 """
 
 from __future__ import annotations
@@ -11,12 +18,13 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.video.frame import PictureType
+from av.video.reformatter import Interpolation
 
 from data.corruptions.image import Pixels
 from data.errors import DataError
@@ -26,6 +34,12 @@ SHORT_CLIP = 2
 """Frames of the longest clip in which no frame can stand between two others."""
 LEAST_BIT_RATE = 1000
 """Bits a second; x265 counts in thousands of them."""
+
+_SAME_EVERYWHERE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_EXACT: Any = _SAME_EVERYWHERE | Interpolation.FULL_CHR_H_INT
+"""Without the last, pictures come back 1.7 levels darker than they were."""
+_X264 = {"x264-params": "asm=0"}
+_X265 = "pools=none:frame-threads=1:info=0:log-level=none"
 
 State = Literal["decoded", "damaged", "repeated"]
 """What became of a frame: decoded; decoded with damage that the decoder noticed, and filled by guessing; not decoded,
@@ -67,9 +81,10 @@ def encode_clip(frames: Iterable[Pixels]) -> Video:
             if sizes[-1] != sizes[0]:
                 raise DataError(f"a clip has frames of {sizes[0]} and of {sizes[-1]} pixels")
             even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            yield av.VideoFrame.from_ndarray(even, format="rgb24")
+            picture = av.VideoFrame.from_ndarray(even, format="rgb24")
+            yield picture.reformat(format="yuv420p", interpolation=_EXACT, threads=1)
 
-    data = _encode(pictures(), "libx264", {}, None)
+    data = _encode(pictures(), "libx264", _X264, None)
     return Video(data, len(sizes), *sizes[0])
 
 
@@ -77,7 +92,7 @@ def compress(video: Video, *, bit_rate_divisor: int) -> Video:
     """The video again, by libx265, at its bit rate divided by `bit_rate_divisor`: as mean and as highest rate."""
     bit_rate = max(video.bit_rate // bit_rate_divisor, LEAST_BIT_RATE)
     options = {"maxrate": str(bit_rate), "bufsize": str(bit_rate)}
-    options["x265-params"] = "pools=none:frame-threads=1:log-level=none"
+    options["x265-params"] = _X265
     if video.frames <= SHORT_CLIP:  # x265 takes the times of reordered frames from pictures that never come
         options["x265-params"] += ":bframes=0"
     data = _encode(_pictures(video), "libx265", options, bit_rate)
@@ -124,7 +139,8 @@ def decode_clip(video: Video) -> Iterator[tuple[Pixels, State]]:
         index = round((picture.pts or 0) * (picture.time_base or Fraction(1)) * FRAMES_PER_SECOND)
         if not due <= index < video.frames:
             continue  # a damaged stream may send a picture late, when its place is already taken
-        pixels = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)[: video.height, : video.width]
+        rgb = picture.to_ndarray(format="rgb24", interpolation=_EXACT, threads=1)
+        pixels = np.asarray(rgb, np.uint8)[: video.height, : video.width]
         shown = pixels if due == 0 else shown
         for _ in range(due, index):
             yield shown, "repeated"

@@ -1,1 +1,1 @@
-"""The public datasets, a loader each, all giving `DrivingSample`; `registry` lists them. May read `reasoning`."""
+"""The public datasets, a loader each, all giving `DrivingSample`; `format` lists them. May read `rendered`."""

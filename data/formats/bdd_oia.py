@@ -10,6 +10,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from pydantic import Field
+
 from data.admission import admitted, make_sample
 from data.errors import DataError
 from data.faults import (
@@ -22,6 +24,7 @@ from data.faults import (
     Faults,
 )
 from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS
+from data.formats.format import Format, FormatSettings, Licence
 from data.json_stream import items, outermost
 from data.records import RecordError, bits, expect, member
 from data.sample import DrivingSample
@@ -89,9 +92,9 @@ def read_bdd_oia(
     """
     labels = read_labels(actions, reasons, faults, reason_order)
     if frames < 1:
-        raise DataError(f"data.frames must be at least 1, got {frames}")
+        raise DataError(f"frames must be at least 1, got {frames}")
     if not image_root.is_dir():
-        raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
+        raise DataError(f"image_root {image_root} does not exist or is not a folder")
     root, question = image_root.resolve(), QUESTIONS[reply]
     made = (
         _sample(*of_frame, question=question, root=root, frames=frames, faults=faults, unlabelled=unlabelled)
@@ -110,10 +113,10 @@ def read_labels(
     """
     if outermost(actions) != "object":
         raise DataError(f"{actions} is no object of images and annotations, as BDD-OIA's *_actions.json is")
-    if outermost(reasons, "data.reasons") != "list":
+    if outermost(reasons) != "list":
         raise DataError(f"{reasons} is no list of reasons, as BDD-OIA's *_reasons.json is")
     if reason_order not in get_args(ReasonOrder):
-        raise DataError(f"data.reason_order must be one of {', '.join(get_args(ReasonOrder))}, got {reason_order}")
+        raise DataError(f"reason_order must be one of {', '.join(get_args(ReasonOrder))}, got {reason_order}")
     return _labels(actions, reasons, faults, reason_order)
 
 
@@ -212,7 +215,7 @@ def _images(name: str, root: Path, frames: int) -> dict[str, str] | str:
     """The views of a frame, the oldest first; or a sentence on what is wrong."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        return f"image path {name!r} leads out of data.image_root"
+        return f"image path {name!r} leads out of image_root"
     if frames == 1:
         return {FRAME: str(root / path)}
     folder = root / path.with_suffix("")
@@ -225,3 +228,43 @@ def _images(name: str, root: Path, frames: int) -> dict[str, str] | str:
     chosen = [clip[round(number * last / (frames - 1))] for number in range(frames)]
     names = [f"{FRAME}-{back}" if back else FRAME for back in reversed(range(frames))]
     return {view: str(file) for view, file in zip(names, chosen, strict=True)}
+
+
+class BddOia(Format):
+    """BDD-OIA: single frames, or the clips that lead to them."""
+
+    class Settings(FormatSettings):
+        """Where it lies, how its reasons are ordered, and what is asked."""
+
+        annotations: Path
+        """The `*_actions.json` file."""
+        reasons: Path
+        """The `*_reasons.json` file that goes with it."""
+        image_root: Path
+        """The folder of the frames."""
+        reason_order: ReasonOrder = "annotation"
+        """In which order a file has the 21 reasons: that of the released annotations, or that of the paper's table."""
+        reply: Reply = "decide"
+        """What is asked for: a description, actions and reasons, or a JSON object of all three."""
+        frames: int = Field(1, ge=1)
+        """How many frames of the clip that leads to a question are shown; 1 is the last frame alone."""
+
+    settings: Settings
+    licence = Licence(
+        name="BDD100K licence: education, research and not-for-profit use; commercial use by members of Berkeley "
+        "DeepDrive alone (BDD-OIA annotations, BDD100K images)",
+        spdx="LicenseRef-BDD100K",
+        non_commercial=True,
+        attribution="BDD-OIA (Xu et al. 2020); BDD100K (Yu et al. 2020), Copyright 2018 The Regents of the University "
+        "of California",
+    )
+
+    @property
+    def images_per_prompt(self) -> int:
+        """Frames of one camera."""
+        return self.settings.frames
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_bdd_oia`."""
+        s = self.settings
+        return read_bdd_oia(s.annotations, s.reasons, s.image_root, faults, s.frames, s.reason_order, s.reply)

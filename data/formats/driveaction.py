@@ -24,6 +24,7 @@ from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults
+from data.formats.format import Format, FormatSettings, Licence
 from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import DrivingSample, Kind, Task
 
@@ -68,10 +69,10 @@ def read_driveaction(
         DataError: there is no parquet file, or a mode with context is asked of files without the column `qa_l0`.
     """
     if mode not in get_args(Mode):
-        raise DataError(f"data.context_mode must be one of {', '.join(get_args(Mode))}, got {mode}")
+        raise DataError(f"context_mode must be one of {', '.join(get_args(Mode))}, got {mode}")
     files = sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]
     if not files or not all(file.is_file() for file in files):
-        raise DataError(f"data.annotations {source} is neither a parquet file nor a folder of parquet files")
+        raise DataError(f"{source} is neither a parquet file nor a folder of parquet files")
     wanted = {"V": "Vision", "L": "Language"}
     categories = tuple(wanted[letter] for letter in mode.split("-")[:-1])
     return admitted(_samples(files, image_folder, faults, categories, f"content_{language}", paths), faults)
@@ -185,7 +186,7 @@ def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> d
                 found[str(row.get(SLICE))][row[CATEGORY]].append(f"Q: {question}\nA: {told}")
     if not named:
         raise DataError(
-            f"{files[0]} has no column {CATEGORY}, so data.context_mode must be A: no row says what it asks about"
+            f"{files[0]} has no column {CATEGORY}, so context_mode must be A: no row says what it asks about"
         )
     return {slice_id: [line for lines in by.values() for line in lines] for slice_id, by in found.items()}
 
@@ -264,3 +265,35 @@ def _write_image(row: dict[str, Any], name: str, place: str, folder: Path) -> st
 
 def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class DriveAction(Format):
+    """DriveAction: three images a question, unpacked from the parquet files."""
+
+    class Settings(FormatSettings):
+        """Where it lies, and what stands in its prompts."""
+
+        annotations: Path
+        """The parquet file, or a folder of them."""
+        image_root: Path | None = None
+        """The folder that images are unpacked into; None: one among the files that runs make."""
+        context_mode: Mode = "A"
+        """Which other questions of a slice, vision (V) or language (L), stand with their answers before its action
+        questions (A)."""
+        language: Language = "en"
+        """The language of its texts."""
+
+    settings: Settings
+    licence = Licence(
+        name="Creative Commons Attribution 4.0 (DriveAction, annotations and images)",
+        spdx="CC-BY-4.0",
+        non_commercial=False,
+        attribution="DriveAction (Hao et al. 2025, Li Auto)",
+    )
+    images_per_prompt = len(IMAGES)
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_driveaction`."""
+        given = self.settings
+        images = given.image_root or cache / "driveaction-images"
+        return read_driveaction(given.annotations, images, faults, given.context_mode, given.language)

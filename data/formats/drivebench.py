@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
 from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults
 from data.formats.drivelm import key_objects
+from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, six_images
+from data.frame_ids import NamedFrames, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost
 from data.records import RecordError, expect, member, text_member
 from data.sample import CAMERAS, TASKS, DrivingSample, KeyObject, Task
@@ -68,7 +72,7 @@ def camera_folder(image_root: Path) -> Path:
         if any((folder / camera).is_dir() for camera in CAMERAS):
             return folder
     raise DataError(
-        f"data.image_root {image_root} holds neither samples/CAM_FRONT/... (nuScenes layout) nor CAM_FRONT/... (a "
+        f"image_root {image_root} holds neither samples/CAM_FRONT/... (nuScenes layout) nor CAM_FRONT/... (a "
         f"corruption's folder)"
     )
 
@@ -79,7 +83,7 @@ def read_visual_descriptions(path: Path, faults: Faults) -> Objects:
     Raises:
         DataError: the file is missing, not JSON, or no object of scenes.
     """
-    if outermost(path, "data.visual_descriptions") != "object":
+    if outermost(path) != "object":
         raise DataError(f"{path} is no object of scenes, as DriveBench's visual_description.json is")
     found: Objects = {}
     for scene_id, scene in members(path):
@@ -169,3 +173,48 @@ def _note_tag(entry: Mapping[str, Any], id_: str, place: str, faults: Faults) ->
     tags = tag if isinstance(tag, list) else [tag]
     if not tags or not all(item in TAGS for item in tags):
         faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+
+
+class DriveBench(Format):
+    """DriveBench's questions, clean, about a corruption, or asked without images."""
+
+    class Settings(FormatSettings):
+        """Where it lies, and what is shown."""
+
+        annotations: Path
+        """The JSON file."""
+        image_root: Path | None
+        """The folder that holds `samples/CAM_FRONT/...`, or a corruption's `CAM_FRONT/...`. Not needed where
+        `without_images` is set."""
+        without_images: bool = False
+        """Ask every question without images."""
+        visual_descriptions: Path | None = None
+        """The file `visual_description.json`, whose objects some of the judge's rubrics receive."""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _need_no_folder_without_images(cls, given: Any) -> Any:
+            no_folder = isinstance(given, dict) and given.get("without_images")
+            return {"image_root": None, **given} if no_folder else given
+
+    settings: Settings
+    licence = Licence(
+        name="Creative Commons Attribution 4.0 (DriveBench questions, which derive from DriveLM), "
+        "Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
+        spdx="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        attribution="DriveBench (Xie et al. 2025); DriveLM (Sima et al. 2023); nuScenes (Caesar et al. 2020, Motional)",
+    )
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_drivebench`."""
+        given = self.settings
+        images = None if given.without_images else given.image_root
+        return read_drivebench(given.annotations, images, faults, given.visual_descriptions)
+
+    @classmethod
+    def frames_in(cls, file: Path) -> NamedFrames:
+        """The frames of a list of questions, or of `visual_description.json`."""
+        if outermost(file) == "object":
+            return frames_of_scenes(file)
+        return frames_of_entries(file, lambda entry: entry.get("frame_token"))

@@ -12,18 +12,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
-from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults, LoadedSamples, collected
+from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults
+from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, WrittenPaths, check_samples_folder, six_images, written_paths
+from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost, small_value
 from data.records import RecordError, expect, member, numbers, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
-
-Format = Literal["train", "challenge", "llama"]
 
 TAGS = (0, 1, 2, 3)
 """The challenge's metrics: accuracy, judge, language, match."""
@@ -53,16 +53,8 @@ class _Question:
     answer: str
 
 
-@dataclass(slots=True)
-class _TagCount:
-    """How many questions had a tag, and how many had none: all tags make a challenge file."""
-
-    tagged: int = 0
-    untagged: int = 0
-
-
-def load_drivelm(annotations: Path, image_root: Path, strict: bool = False) -> LoadedSamples:
-    """Read a DriveLM annotation file.
+def read_drivelm(annotations: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+    """Read a DriveLM annotation file, one sample after the other in bounded memory.
 
     Sample ids are `scene_frame_i` in all formats, i running over the frame's perception, prediction, planning and
     behavior questions, as in the official llama conversion.
@@ -72,30 +64,12 @@ def load_drivelm(annotations: Path, image_root: Path, strict: bool = False) -> L
             a `tag`) or the llama format (a list of conversations).
         image_root: the folder that holds `samples/CAM_FRONT/...`; a path in the file is resolved against it by its
             part from `samples/` on.
-        strict: a faulty entry is an error.
+        faults: takes what is wrong with the entries, as they are met.
 
     Raises:
-        DataError: the file is missing, is not JSON, holds no usable question, or `image_root` holds no `samples`
-            folder.
+        DataError: the file is missing, is not JSON (when the place is reached) or not of these formats, or `image_root`
+            holds no `samples` folder.
     """
-    tags, faults = _TagCount(), Faults(strict)
-    loaded = collected(annotations, "train", _read(annotations, image_root, faults, tags), faults)
-    format_: Format = "llama" if outermost(annotations) == "list" else "challenge"
-    if format_ == "challenge" and (tags.untagged or not tags.tagged):
-        format_ = "train"
-    return LoadedSamples(format_, loaded.samples, loaded.dropped, loaded.kept_with_fault, loaded.notes)
-
-
-def read_drivelm(annotations: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
-    """As `load_drivelm`, one sample after the other in bounded memory; faults are listed as they are met.
-
-    Raises:
-        DataError: as `load_drivelm`, when the place is reached; a file without a usable question gives no sample.
-    """
-    return _read(annotations, image_root, faults, _TagCount())
-
-
-def _read(annotations: Path, image_root: Path, faults: Faults, tags: _TagCount) -> Iterator[DrivingSample]:
     held = outermost(annotations)
     if held == "other":
         raise DataError(
@@ -103,9 +77,7 @@ def _read(annotations: Path, image_root: Path, faults: Faults, tags: _TagCount) 
             f"(train, challenge) or a list of conversations (llama)"
         )
     check_samples_folder(image_root)
-    questions = (
-        _scene_questions(annotations, faults, tags) if held == "object" else _llama_questions(annotations, faults)
-    )
+    questions = _scene_questions(annotations, faults) if held == "object" else _llama_questions(annotations, faults)
     return admitted(_samples(questions, image_root.resolve(), faults), faults)
 
 
@@ -137,7 +109,7 @@ def _samples(questions: Iterator[_Question], image_root: Path, faults: Faults) -
 # --- train and challenge ----------------------------------------------------------------------------------------------
 
 
-def _scene_questions(file: Path, faults: Faults, tags: _TagCount) -> Iterator[_Question]:
+def _scene_questions(file: Path, faults: Faults) -> Iterator[_Question]:
     for scene_id, scene in members(file):
         place = f"{file}: {scene_id}"
         try:
@@ -153,12 +125,10 @@ def _scene_questions(file: Path, faults: Faults, tags: _TagCount) -> Iterator[_Q
             except RecordError as error:
                 faults.drop(MALFORMED, f"{scene_id}_{frame_id}", f"{error}; this is none of {_FORMATS}")
                 continue
-            yield from _frame_questions(frame, by_task, f"{place}.QA", faults, tags)
+            yield from _frame_questions(frame, by_task, f"{place}.QA", faults)
 
 
-def _frame_questions(
-    frame: _Frame, by_task: dict[str, Any], place: str, faults: Faults, tags: _TagCount
-) -> Iterator[_Question]:
+def _frame_questions(frame: _Frame, by_task: dict[str, Any], place: str, faults: Faults) -> Iterator[_Question]:
     stem, number = f"{frame.scene_id}_{frame.frame_id}", 0
     for unknown in sorted(set(by_task) - set(TASKS)):
         faults.drop(UNKNOWN_TASK, stem, f"{place} has the unknown task {unknown}; tasks: {', '.join(TASKS)}")
@@ -176,15 +146,13 @@ def _frame_questions(
             except RecordError as error:
                 faults.drop(MALFORMED, id_, str(error))
                 continue
-            _note_tag(entry, id_, at, faults, tags)
+            _note_tag(entry, id_, at, faults)
             yield _Question(id_, frame, task, question, answer)
 
 
-def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults, tags: _TagCount) -> None:
+def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults) -> None:
     if "tag" not in entry:
-        tags.untagged += 1
         return
-    tags.tagged += 1
     tag = entry["tag"]
     listed = tag if isinstance(tag, list) else [tag]
     if not listed or not all(type(one) is int and one in TAGS for one in listed):  # true is no tag
@@ -257,3 +225,37 @@ def _llama_question(entry: Any, place: str) -> _Question:
         raise RecordError(f"{place}.conversations has no turn from human")
     frame = _Frame(found["scene"], found["frame"], written_paths(paths), ())
     return _Question(id_, frame, None, texts["human"].replace("<image>", "").strip(), texts.get("gpt", ""))
+
+
+# --- the format -------------------------------------------------------------------------------------------------------
+
+
+class DriveLM(Format):
+    """DriveLM-nuScenes. Which of its three formats a file has is told by its content."""
+
+    class Settings(FormatSettings):
+        """Where it lies."""
+
+        annotations: Path
+        """The JSON file: train, challenge or llama format."""
+        image_root: Path
+        """The folder that holds `samples/CAM_FRONT/...`."""
+
+    settings: Settings
+    licence = Licence(
+        name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM annotations, nuScenes images)",
+        spdx="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        attribution="DriveLM (Sima et al. 2023, OpenDriveLab); nuScenes (Caesar et al. 2020, Motional)",
+    )
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_drivelm`."""
+        return read_drivelm(self.settings.annotations, self.settings.image_root, faults)
+
+    @classmethod
+    def frames_in(cls, file: Path) -> NamedFrames:
+        """The key frames of scenes, or those that llama ids name."""
+        if outermost(file) == "object":
+            return frames_of_scenes(file)
+        return frames_of_entries(file, lambda entry: frame_in_id(entry.get("id")))

@@ -15,6 +15,7 @@ from typing import Any
 from data.admission import admitted, make_sample
 from data.errors import DataError
 from data.faults import FAULTY_IMAGE, MALFORMED, UNKNOWN_TASK, Faults
+from data.formats.format import Format, FormatSettings, Licence
 from data.json_stream import items, outermost, small_value
 from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
@@ -40,7 +41,7 @@ def read_drivelm_carla(source: Path, image_root: Path, faults: Faults) -> Iterat
         DataError: there is no such file or folder, or it is not JSON.
     """
     if not image_root.is_dir():
-        raise DataError(f"data.image_root {image_root} does not exist or is not a folder")
+        raise DataError(f"image_root {image_root} does not exist or is not a folder")
     if source.is_dir():
         frames = _released(source, faults)
     else:
@@ -75,7 +76,7 @@ def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> I
         scene, name = "/".join(path.parts[-4:-2]) or "scene", path.stem
         found = _find(root, path)
         if found is None:
-            faults.drop(FAULTY_IMAGE, f"{scene}_{name}", f"{place}: image {image!r} is not in data.image_root {root}")
+            faults.drop(FAULTY_IMAGE, f"{scene}_{name}", f"{place}: image {image!r} is not in image_root {root}")
             continue
         objects = tuple(_objects(infos, place, faults))
         for number, (at, task, entry, keys) in enumerate(questions):
@@ -165,3 +166,28 @@ def _find(root: Path, path: PurePosixPath) -> str | None:
         parts = parts[len(parts) - parts[::-1].index("..") :]
     candidates = (root.joinpath(*parts[start:]) for start in range(len(parts)))
     return next((str(candidate) for candidate in candidates if candidate.is_file()), None)
+
+
+class DriveLMCarla(Format):
+    """DriveLM-CARLA, in either layout."""
+
+    class Settings(FormatSettings):
+        """Where it lies."""
+
+        annotations: Path
+        """The JSON file of conversations, or a folder of one file for each frame."""
+        image_root: Path
+        """The folder that image paths are relative to."""
+
+    settings: Settings
+    licence = Licence(
+        name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (DriveLM-CARLA)",
+        spdx="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        attribution="DriveLM (Sima et al. 2023, OpenDriveLab); made in CARLA (Dosovitskiy et al. 2017)",
+    )
+    images_per_prompt = 1
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_drivelm_carla`."""
+        return read_drivelm_carla(self.settings.annotations, self.settings.image_root, faults)

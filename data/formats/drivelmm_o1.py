@@ -15,7 +15,9 @@ from data.admission import admitted, make_sample
 from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import MALFORMED, Faults
+from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
+from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries
 from data.json_stream import items, outermost
 from data.reasoning.reasoning import numbered, split_solution, steps_of
 from data.records import RecordError, expect, member, text_member
@@ -152,3 +154,36 @@ def with_camera_names(text: str) -> str:
 def _tile(view: re.Match[str]) -> Camera:
     column = {"left": 0, "right": 2}.get(view["column"].lower(), 1)
     return GRID[view["row"].lower() in ("bottom", "lower")][column]
+
+
+class DriveLMMo1(Format):
+    """DriveLMM-o1, train or test."""
+
+    class Settings(FormatSettings):
+        """Where it lies, and how it is worded."""
+
+        annotations: Path
+        """The JSON file."""
+        image_root: Path
+        """The folder that holds `samples/CAM_FRONT/...`."""
+        name_cameras: bool = False
+        """Let steps and answers name cameras instead of tiles of a stitched image."""
+
+    settings: Settings
+    licence = Licence(
+        name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (nuScenes images); the authors' repository "
+        "states no licence for the DriveLMM-o1 annotations",
+        spdx="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        attribution="DriveLMM-o1 (Ishaq et al. 2025, MBZUAI); nuScenes (Caesar et al. 2020, Motional)",
+    )
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_drivelmm_o1`."""
+        given = self.settings
+        return read_drivelmm_o1(given.annotations, given.image_root, faults, given.name_cameras)
+
+    @classmethod
+    def frames_in(cls, file: Path) -> NamedFrames:
+        """The frames that the ids name."""
+        return frames_of_entries(file, lambda entry: frame_in_id(entry.get("idx")))

@@ -12,6 +12,7 @@ from typing import Any
 from data.admission import admitted, make_sample
 from data.errors import DataError
 from data.faults import MALFORMED, UNPAIRED, Faults
+from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
 from data.formats.nuscenes_tables import EgoTables, read_ego_tables
 from data.json_stream import items, outermost
@@ -196,3 +197,27 @@ def _one_hot(record: dict[str, Any], place: str) -> Command | None:
     if sorted(values) != [0.0, 0.0, 1.0]:
         raise RecordError(f"{place}.gt_ego_fut_cmd must have one 1 among right, left, straight, got {values}")
     return UNIAD_COMMANDS[values.index(1.0)]
+
+
+class NuScenes(Format):
+    """Ego trajectories of nuScenes."""
+
+    class Settings(FormatSettings):
+        """Where it lies."""
+
+        annotations: Path
+        """The folder of JSON tables, or a JSON file of prepared trajectories."""
+        image_root: Path
+        """The folder that holds `samples/CAM_FRONT/...`."""
+
+    settings: Settings
+    licence = Licence(
+        name="Creative Commons Attribution-NonCommercial-ShareAlike 4.0 (nuScenes, with its terms of use)",
+        spdx="CC-BY-NC-SA-4.0",
+        non_commercial=True,
+        attribution="nuScenes (Caesar et al. 2020, Motional)",
+    )
+
+    def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
+        """As `read_trajectories`."""
+        return read_trajectories(self.settings.annotations, self.settings.image_root, faults)

@@ -31,7 +31,7 @@ def check_samples_folder(image_root: Path) -> None:
     """
     if not (image_root / "samples").is_dir():
         raise DataError(
-            f"data.image_root {image_root} has no folder samples; it must hold samples/CAM_FRONT/... (nuScenes layout)"
+            f"image_root {image_root} has no folder samples; it must hold samples/CAM_FRONT/... (nuScenes layout)"
         )
 
 

@@ -28,7 +28,7 @@ def rendered_samples(
         ValueError: `scenes` is not positive, or the folder holds other scenes than those asked for.
     """
     if scenes < 1:
-        raise ValueError(f"data.scenes must be at least 1, got {scenes}")
+        raise ValueError(f"scenes must be at least 1, got {scenes}")
     folder = folder.resolve()
     _draw(folder, scenes, seed)
     samples: list[DrivingSample] = []

@@ -26,7 +26,7 @@ from evaluation.metrics.drivelm_answers import (
     read_answers,
 )
 from evaluation.metrics.language import ORDERS, LanguageScores, language_scores
-from evaluation.metrics.predictions import match, read_predictions, refuse, says
+from evaluation.metrics.predictions import Predictions, match, refuse, says
 from evaluation.metrics.result import SuiteResult
 from rewards.coordinates import drivelm_match, drivelm_numbers, drivelm_points
 
@@ -93,42 +93,37 @@ class DriveLMResult(SuiteResult):
         }
 
 
-def score_files(
+def score_predictions(
     answers: Path,
-    predictions: Path,
+    predicted: Predictions,
     *,
     strict: bool = False,
     judged: Judged | None = None,
     read: Callable[[str], str] = str,
-    id_key: str = "id",
-    answer_key: str = "answer",
 ) -> DriveLMResult:
-    """Score a predictions file ([{"id", "answer"}], such as output.json) by an answer file (such as test_eval.json).
+    """Score predictions ([{"id", "answer"}], such as output.json) by an answer file (such as test_eval.json).
 
     Args:
         answers: the answer file.
-        predictions: the predictions file.
+        predicted: what a predictions file held.
         strict: a fault ends the scoring.
         judged: what a judge gave; None without one.
         read: what of a prediction is its answer; officially all of it.
-        id_key: the member of a prediction that holds its id.
-        answer_key: the member that holds its answer.
 
     Raises:
-        DataError: a file cannot be read or is another file, no question has a prediction; with `strict` also for any
+        DataError: the file cannot be read or is another file, no question has a prediction; with `strict` also for any
             fault.
     """
     questions = read_answers(answers)
     if strict:
         refuse(questions.faults, str(answers))
-    predicted = read_predictions(predictions, id_key=id_key, answer_key=answer_key, strict=strict)
     result = score(questions, {id_: read(text) for id_, text in predicted.texts.items()}, judged)
     faults = {reason: list(ids) for reason, ids in predicted.faults.items()}
     for reason, ids in result.faults.items():
         faults[reason] = [*faults.get(reason, []), *ids]
-    notes = [f"{predictions}: {id_} {says(reason)}" for reason, ids in predicted.faults.items() for id_ in ids]
+    notes = [f"predictions: {id_} {says(reason)}" for reason, ids in predicted.faults.items() for id_ in ids]
     if strict:
-        refuse(faults, str(predictions))
+        refuse(faults, "predictions")
     return replace(result, faults=faults, notes=(*notes, *result.notes))
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from pydantic import BaseModel, ConfigDict
+
 from data.errors import DataError
 from data.json_file import unreadable
 
@@ -40,6 +42,43 @@ class Predictions:
 
     texts: dict[str, str]
     faults: dict[str, list[str]]
+    by_model: bool = False
+    """A model was asked here, and said this; a file is scored as it stands."""
+
+
+NO_PREDICTIONS = Predictions({}, {})
+"""What a benchmark is given to score that asks no model."""
+
+
+class PredictionsFile(BaseModel):
+    """A predictions file and how it is read. The fields are flags of `evaluate.py`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    predictions: Path
+    """JSON or JSONL: [{"id": the question's id, "answer": text}, ...], or a mapping from id to answer."""
+    id_key: str | None = None
+    """The member of a record that holds the id (default: what the benchmark calls it, id for most)."""
+    answer_key: str = "answer"
+    """The member of a record that holds the answer."""
+    strict: bool = False
+    """A fault ends the reading."""
+
+    def read(
+        self, *, id_key: str = "id", as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    ) -> Predictions:
+        """What it holds; `id_key` is what the benchmark calls the id, the rest as for `read_predictions`.
+
+        Raises:
+            DataError: as `read_predictions`.
+        """
+        return read_predictions(
+            self.predictions,
+            id_key=self.id_key or id_key,
+            answer_key=self.answer_key,
+            strict=self.strict,
+            as_record=as_record,
+        )
 
 
 @dataclass(frozen=True, slots=True)

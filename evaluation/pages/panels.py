@@ -13,7 +13,7 @@ from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import fixed, fixed_tick, percent, percent_tick, short
 from evaluation.pages.line_chart import SMOOTH_FROM, Axis, Series, line_chart, smooth
 from evaluation.run_record import RunRecord
-from evaluation.suites.registry import SUITES
+from evaluation.suites.registry import suite_of_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,14 @@ def health_panels(run: RunRecord) -> list[Panel]:
 def benchmark_panels(run: RunRecord) -> list[Panel]:
     """What benchmarks measured on the way, one chart for each."""
     panels = []
-    for suite, entry in SUITES.items():
-        found = [(figure, run.series(names.benchmark_figure(suite, figure))) for figure in entry.headline]
+    for name, figures in run.benchmarks().items():
+        suite = suite_of_record(name)
+        headline, title = (figures, name) if suite is None else (suite.headline, suite.title)
+        found = [(figure, run.series(names.benchmark_figure(name, figure))) for figure in headline]
         series = [Series(figure.rpartition("/")[2], _style(figure), points) for figure, points in found if points]
         if series:
-            chart = line_chart(series, Axis(short), f"{entry.title} over the training steps", 360, 190)
-            panels.append(Panel(suite, "", "measured on the way", chart))
+            chart = line_chart(series, Axis(short), f"{title} over the training steps", 360, 190)
+            panels.append(Panel(name, "", "measured on the way", chart))
     return panels
 
 

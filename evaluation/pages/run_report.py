@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from data.formats.format import UNKNOWN
 from evaluation import run_record as names
 from evaluation.comparison.before_after import AFTER, BEFORE, Comparison, compare
 from evaluation.held_out import FULL_SCORE
@@ -122,7 +123,8 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     if data:
         facts.append(("Data", f"{data['source']}: {data['samples']:,} questions, {data['scenes']:,} scenes"))
         terms = " (non-commercial)" if data["licence"]["non_commercial"] else ""
-        facts.append(("Data licence", data["licence"]["spdx"] + terms))
+        spdx = data["licence"]["spdx"]
+        facts.append(("Data licence", "unknown" if spdx == UNKNOWN else spdx + terms))
     rollout = recipe.get("rollout", {})
     if rollout:
         facts.append(("Batch", f"{rollout['prompts_per_step']} questions × {rollout['group_size']} responses"))

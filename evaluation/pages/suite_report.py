@@ -19,7 +19,7 @@ from evaluation.pages.bar_chart import bar_chart, is_wide, series_style
 from evaluation.pages.gallery import Card, worst_answers
 from evaluation.pages.page import Tile, write_page
 from evaluation.suites.record import NO_VALUE, Cost, Spread, SuiteRecord, read_record
-from evaluation.suites.registry import SUITES
+from evaluation.suites.registry import suite_of_record
 from evaluation.suites.suite import Bars, Table
 
 TEMPLATE = "suite_report.html.j2"
@@ -79,7 +79,8 @@ def _measured(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> str:
 
 def _headline(record: SuiteRecord) -> list[str]:
     """The benchmark's headline figures that have a value; of a benchmark without any, all figures."""
-    wanted = SUITES[record.suite].headline if record.suite in SUITES else ()
+    suite = suite_of_record(record.suite)
+    wanted = () if suite is None else suite.headline
     return [name for name in wanted if record.figures.get(name) is not None] or list(record.figures)
 
 

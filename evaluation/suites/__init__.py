@@ -1,1 +1,1 @@
-"""The benchmarks: questions to ask and answers to score, a module each; `registry` lists them. May read `metrics`."""
+"""The benchmarks: questions to ask and answers to score, a class each; `registry` lists them. May read `metrics`."""

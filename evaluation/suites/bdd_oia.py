@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar
 
 from data.errors import DataError
 from data.faults import CONFUSED, UNPAIRED, Faults, first_note
@@ -13,99 +12,90 @@ from data.formats.bdd_oia import ReasonOrder, Reply, read_bdd_oia, read_labels
 from data.formats.bdd_oia_words import ACTIONS
 from evaluation.metrics.bdd_oia import BddOiaResult, Labels, LabelScores, sample_f1, score_labels
 from evaluation.metrics.judging import Judgements
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import (
-    add_image_root,
-    add_predictions,
-    fault_counts,
-    fault_notes,
-    left_out,
-    needed_image_root,
-    predictions_of,
-)
+from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import BDD_OIA, OTHER_JUDGE
-from evaluation.suites.suite import AnswerScore, Bars, Question, Scored, Table
-from rewards.judge import JudgeRequest
+from evaluation.suites.suite import AnswerScore, Bars, Question, Scored, Suite, SuiteOptions, Table
 
 FIGURES = {"F1 all": "f1_all", "mF1": "mf1", "accuracy": "accuracy", "exact match": "exact_match"}
 
-predictions = predictions_of
+
+class BddOiaOptions(SuiteOptions):
+    """Its files, and the form in which a model is asked."""
+
+    actions: Path
+    """BDD-OIA's *_actions.json."""
+    reasons: Path
+    """BDD-OIA's *_reasons.json."""
+    reason_order: ReasonOrder = "annotation"
+    """Order of the 21 bits in the file."""
+    image_root: Path | None = None
+    """Folder of the frames; needed to ask a model."""
+    frames: int = 1
+    """Frames of each clip that a model is shown."""
+    reply: Reply = "decide"
+    """The form a model is asked for."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The suite's part of the command line."""
-    add_predictions(parser, what="the frame's file_name")
-    parser.add_argument("--actions", type=Path, required=True, help="BDD-OIA's *_actions.json")
-    parser.add_argument("--reasons", type=Path, required=True, help="BDD-OIA's *_reasons.json")
-    parser.add_argument(
-        "--reason-order", choices=get_args(ReasonOrder), default="annotation", help="order of the 21 bits in the file"
-    )
-    add_image_root(parser, "folder of the frames")
-    parser.add_argument("--frames", type=int, default=1, help="frames of each clip that a model is shown (default: 1)")
-    parser.add_argument("--reply", choices=get_args(Reply), default="decide", help="the form a model is asked for")
+@dataclass(frozen=True)
+class BddOia(Suite):
+    """A frame without a reason, or without an action, is scored as the empty set that it is.
 
-
-def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
-    """One question for each frame that did not confuse the annotators.
-
-    Raises:
-        DataError: a file or the images cannot be used.
+    Frames that confused the annotators are left out on both sides, also with `strict`. A predictions file calls a
+    question by its frame's file_name.
     """
-    samples = read_bdd_oia(
-        options.actions,
-        options.reasons,
-        needed_image_root(options),
-        faults,
-        options.frames,
-        options.reason_order,
-        options.reply,
-        unlabelled=True,
-    )
-    return [Question(sample) for sample in samples]
+
+    options: BddOiaOptions
+    Options: ClassVar[type[SuiteOptions]] = BddOiaOptions
+    title: ClassVar[str] = "BDD-OIA: F1 of actions and of reasons"
+    headline: ClassVar[tuple[str, ...]] = ("actions/f1_all", "reasons/f1_all")
+
+    def questions(self, faults: Faults, folder: Path) -> list[Question]:
+        """One question for each frame that did not confuse the annotators."""
+        options = self.options
+        samples = read_bdd_oia(
+            options.actions,
+            options.reasons,
+            needed_folder("image_root", options.image_root),
+            faults,
+            options.frames,
+            options.reason_order,
+            options.reply,
+            unlabelled=True,
+        )
+        return [Question(sample) for sample in samples]
+
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """Score the labels that the outputs name."""
+        strict = self.options.strict
+        faults = Faults(strict)
+        truths, confused = _truths(self.options, faults)
+        unused = confused | left_out(faults)
+        result, said = score_labels(predictions.texts, truths, strict=strict, left_out=unused)
+        both = (("actions", result.actions), ("reasons", result.reasons))
+        named = {f"{what} {name}": getattr(scores, key) for what, scores in both for name, key in FIGURES.items()}
+        rows = [(name, fixed(value, 2)) for name, value in named.items()]
+        rows += [
+            ("outputs without a known action", f"{result.no_known_action:,}"),
+            ("outputs without a known reason", f"{result.no_known_reason:,}"),
+            ("frames left out: confused", f"{len(confused):,}"),
+        ]
+        return Scored(
+            result=result,
+            rows=tuple(rows),
+            told=asdict(result) | {CONFUSED: len(confused)},
+            figures={f"{what}/{key}": getattr(scores, key) for what, scores in both for key in FIGURES.values()}
+            | {"no_known_action": float(result.no_known_action), "no_known_reason": float(result.no_known_reason)},
+            answers={id_: _answer_score(truths[id_], labels) for id_, labels in said.items()},
+            tables=_tables(result),
+            bars=tuple(bar for what, scores in both for bar in _bars(what, scores)),
+            faults=fault_counts(result, faults, predictions.faults),
+            notes=fault_notes(result, faults, predictions.faults),
+        )
 
 
-def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
-    """Nothing: labels are compared by rule."""
-    return {}
-
-
-def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-    """Score the labels that the outputs name.
-
-    A frame without a reason, or without an action, is scored as the empty set that it is. Frames that confused the
-    annotators are left out on both sides, also with `--strict`.
-
-    Raises:
-        DataError: a file cannot be used, or, with `--strict`, has a fault.
-    """
-    faults = Faults(options.strict)
-    truths, confused = _truths(options, faults)
-    predictions = predictions_of(options)
-    unused = confused | left_out(faults)
-    result, said = score_labels(predictions.texts, truths, strict=options.strict, left_out=unused)
-    both = (("actions", result.actions), ("reasons", result.reasons))
-    named = {f"{what} {name}": getattr(scores, key) for what, scores in both for name, key in FIGURES.items()}
-    rows = [(name, fixed(value, 2)) for name, value in named.items()]
-    rows += [
-        ("outputs without a known action", f"{result.no_known_action:,}"),
-        ("outputs without a known reason", f"{result.no_known_reason:,}"),
-        ("frames left out: confused", f"{len(confused):,}"),
-    ]
-    return Scored(
-        result=result,
-        rows=tuple(rows),
-        told=asdict(result) | {CONFUSED: len(confused)},
-        figures={f"{what}/{key}": getattr(scores, key) for what, scores in both for key in FIGURES.values()}
-        | {"no_known_action": float(result.no_known_action), "no_known_reason": float(result.no_known_reason)},
-        answers={id_: _answer_score(truths[id_], labels) for id_, labels in said.items()},
-        tables=_tables(result),
-        bars=tuple(bar for what, scores in both for bar in _bars(what, scores)),
-        faults=fault_counts(result, faults, predictions.faults),
-        notes=fault_notes(result, faults, predictions.faults),
-    )
-
-
-def _truths(options: argparse.Namespace, faults: Faults) -> tuple[dict[str, Labels], set[str]]:
+def _truths(options: BddOiaOptions, faults: Faults) -> tuple[dict[str, Labels], set[str]]:
     """The labels of each frame, and the frames that confused the annotators."""
     confused, truths = set[str](), dict[str, Labels]()
     for name, actions, reasons in read_labels(options.actions, options.reasons, faults, options.reason_order):

@@ -2,78 +2,95 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
+from pydantic import Field, model_validator
+
 from data.errors import DataError
+from data.faults import Faults
 from data.json_stream import outermost, small_value
 from evaluation.metrics import bench2drive
 from evaluation.metrics.bench2drive import ROUTES, Motion, read_motion
 from evaluation.metrics.judging import Judgements
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import add_strict, fault_counts, fault_notes
+from evaluation.suites.file_scoring import fault_counts, fault_notes
 from evaluation.suites.published import BENCH2DRIVE
-from evaluation.suites.suite import Scored, Table
+from evaluation.suites.suite import OptionError, Question, Scored, Suite, SuiteOptions, Table
 
 _RECORD_NAME = re.compile(r"RouteScenario_(?P<id>.+)_rep\d+")
 """What the leaderboard calls a route of the list in its records."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The suite's part of the command line."""
-    parser.add_argument("--result", type=Path, required=True, help="the leaderboard's result JSON, all routes merged")
-    parser.add_argument(
-        "--motions", type=Path, help="folder of ROUTE/metric_info.json (save_name or route_id): comfort"
-    )
-    expected = parser.add_mutually_exclusive_group()
-    expected.add_argument("--routes", type=int, default=ROUTES, help=f"how many routes there are (default: {ROUTES})")
-    expected.add_argument(
-        "--routes-file", type=Path, help="the list of routes, XML or one id a line: missing ones are named"
-    )
-    add_strict(parser)
+class Bench2DriveOptions(SuiteOptions):
+    """Its files, and how many routes there are."""
+
+    result: Path
+    """The leaderboard's result JSON, all routes merged."""
+    motions: Path | None = None
+    """Folder of ROUTE/metric_info.json (save_name or route_id): comfort."""
+    routes: int = Field(ROUTES, ge=1)
+    """How many routes there are."""
+    routes_file: Path | None = None
+    """The list of routes, XML or one id a line: missing ones are named."""
+
+    @model_validator(mode="after")
+    def _routes_once(self) -> Bench2DriveOptions:
+        if {"routes", "routes_file"} <= self.model_fields_set:
+            raise ValueError("--routes and --routes-file exclude each other: give one")
+        return self
 
 
-def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-    """Score the leaderboard's result.
+@dataclass(frozen=True)
+class Bench2Drive(Suite):
+    """Scores what the leaderboard has measured. Routes without a record count as failed."""
 
-    Raises:
-        DataError: a file cannot be used, or, with `--strict`, has a fault.
-    """
-    if options.routes < 1:
-        raise DataError(f"--routes must be at least 1, got {options.routes}")
-    tree = _object(options.result, "--result")
-    motions, unread = _motions(tree, options.motions, options.strict) if options.motions else (None, [])
-    routes = _as_recorded(read_routes(options.routes_file), tree) if options.routes_file else None
-    result = bench2drive.score(tree, routes, strict=options.strict, motions=motions, count=options.routes)
-    four = (result.driving_score, result.success_rate, result.efficiency, result.comfort)
-    return Scored(
-        result=result,
-        rows=(
-            ("routes", f"{result.routes:,}"),
-            ("driving score", fixed(result.driving_score, 2)),
-            ("success rate (%)", fixed(result.success_rate, 2)),
-            ("efficiency (%)", fixed(result.efficiency, 2)),
-            ("comfort, as published (%)", fixed(result.comfort, 2)),
-            ("comfort, mended (%)", fixed(result.comfort_mended, 2)),
-        ),
-        told=asdict(result),
-        figures=dict(zip(("driving_score", "success_rate", "efficiency", "comfort"), four, strict=True)),
-        tables=(
-            Table(
-                "Bench2Drive",
-                ("Driving score", "Success rate (%)", "Efficiency (%)", "Comfort (%)"),
-                (("this run", four),),
-                BENCH2DRIVE,
+    options: Bench2DriveOptions
+    Options: ClassVar[type[SuiteOptions]] = Bench2DriveOptions
+    title: ClassVar[str] = "Bench2Drive: the leaderboard's four figures"
+    headline: ClassVar[tuple[str, ...]] = ()
+    asks: ClassVar[bool] = False
+
+    def questions(self, faults: Faults, folder: Path) -> tuple[Question, ...]:
+        """None: the leaderboard drives."""
+        return ()
+
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """Score the leaderboard's result."""
+        options = self.options
+        tree = _object(options.result, "result")
+        motions, unread = _motions(tree, options.motions, options.strict) if options.motions else (None, [])
+        routes = _as_recorded(read_routes(options.routes_file), tree) if options.routes_file else None
+        result = bench2drive.score(tree, routes, strict=options.strict, motions=motions, count=options.routes)
+        four = (result.driving_score, result.success_rate, result.efficiency, result.comfort)
+        return Scored(
+            result=result,
+            rows=(
+                ("routes", f"{result.routes:,}"),
+                ("driving score", fixed(result.driving_score, 2)),
+                ("success rate (%)", fixed(result.success_rate, 2)),
+                ("efficiency (%)", fixed(result.efficiency, 2)),
+                ("comfort, as published (%)", fixed(result.comfort, 2)),
+                ("comfort, mended (%)", fixed(result.comfort_mended, 2)),
             ),
-        ),
-        faults=fault_counts(result),
-        notes=(*unread, *fault_notes(result)),
-    )
+            told=asdict(result),
+            figures=dict(zip(("driving_score", "success_rate", "efficiency", "comfort"), four, strict=True)),
+            tables=(
+                Table(
+                    "Bench2Drive",
+                    ("Driving score", "Success rate (%)", "Efficiency (%)", "Comfort (%)"),
+                    (("this run", four),),
+                    BENCH2DRIVE,
+                ),
+            ),
+            faults=fault_counts(result),
+            notes=(*unread, *fault_notes(result)),
+        )
 
 
 def read_routes(path: Path) -> list[str]:
@@ -89,12 +106,12 @@ def read_routes(path: Path) -> list[str]:
         else:
             ids = [line.strip() for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
-        raise DataError(f"--routes-file {path} is neither XML nor text with one route id a line: {error}") from None
+        raise OptionError("routes_file", f"{path} is neither XML nor text with one route id a line: {error}") from None
     if not ids or "" in ids:
-        raise DataError(f"--routes-file {path} holds {'a route without an id' if ids else 'no route'}")
+        raise OptionError("routes_file", f"{path} holds {'a route without an id' if ids else 'no route'}")
     twice = next((id_ for id_ in ids if ids.count(id_) > 1), None)
     if twice is not None:
-        raise DataError(f"--routes-file {path} lists route {twice} more than once")
+        raise OptionError("routes_file", f"{path} lists route {twice} more than once")
     return ids
 
 
@@ -106,8 +123,8 @@ def _as_recorded(routes: list[str], tree: Mapping[str, Any]) -> list[str]:
 
 
 def _object(path: Path, option: str) -> dict[str, Any]:
-    if outermost(path, option) != "object":
-        raise DataError(f"{option} {path} holds no JSON object")
+    if outermost(path, f"--{option}") != "object":
+        raise OptionError(option, f"{path} holds no JSON object")
     tree: dict[str, Any] = small_value(path)
     return tree
 
@@ -121,7 +138,7 @@ def _motions(tree: Mapping[str, Any], folder: Path, strict: bool) -> tuple[dict[
         DataError: there is no such folder; with `strict`, a file in it is unusable.
     """
     if not folder.is_dir():
-        raise DataError(f"--motions {folder} does not exist or is not a folder")
+        raise OptionError("motions", f"{folder} does not exist or is not a folder")
     found: dict[str, Motion] = {}
     unread: list[str] = []
     for record in _records(tree):
@@ -129,7 +146,7 @@ def _motions(tree: Mapping[str, Any], folder: Path, strict: bool) -> tuple[dict[
         file = folder / str(record.get("save_name") or route) / "metric_info.json" if isinstance(route, str) else None
         if isinstance(route, str) and file is not None and file.is_file():
             try:
-                found[route] = read_motion(_object(file, "--motions"))
+                found[route] = read_motion(_object(file, "motions"))
             except DataError as error:
                 unread.append(f"{file}: {error}")
     if strict and unread:

@@ -1,18 +1,16 @@
 """`evaluate.py drivebench`: the same questions with clean images, under corruptions and with black images.
 
-Each time is a setting; a prediction's id is `setting/id`, or the id alone for clean images. A question is asked with
-the cameras that it names, or with all six where it names none, as DriveBench does. No torch, no ray.
+No torch, no ray.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -31,20 +29,12 @@ from evaluation.metrics.drivebench import (
     rule_score,
 )
 from evaluation.metrics.judging import Judgements, failures, judged_value
-from evaluation.metrics.predictions import Predictions, match
+from evaluation.metrics.predictions import Predictions, PredictionsFile, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import (
-    add_image_root,
-    add_predictions,
-    fault_counts,
-    fault_notes,
-    left_out,
-    needed_image_root,
-    predictions_of,
-)
+from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import DRIVEBENCH_CLEAN_CORRUPTED, OTHER_JUDGE
-from evaluation.suites.suite import AnswerScore, Bars, Question, Scored, Table
+from evaluation.suites.suite import AnswerScore, Bars, OptionError, Question, Scored, Suite, SuiteOptions, Table
 from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric, rubric_for
@@ -64,109 +54,148 @@ class DriveBenchResult(SuiteResult):
     unreadable: int
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The suite's part of the command line."""
-    add_predictions(parser, what="setting/scene_frame_i")
-    parser.add_argument("--answers", type=Path, required=True, help="DriveBench's question file")
-    parser.add_argument("--visual-descriptions", type=Path, help="visual_description.json, which two rubrics read")
-    add_image_root(parser, "folder that holds samples/CAM_FRONT/..., the clean images")
-    parser.add_argument("--corruptions", type=Path, help="folder of the corruptions: Fog/CAM_FRONT/..., Rain/..., ...")
-    parser.add_argument(
-        "--settings",
-        metavar="NAMES",
-        help="clean,no_image,Fog,... (default: all there are images for); with --predictions, the setting of records "
-        "without ids (default: clean)",
-    )
+class DriveBenchOptions(SuiteOptions):
+    """Its files, and the conditions in which questions are asked."""
+
+    answers: Path
+    """DriveBench's question file."""
+    visual_descriptions: Path | None = None
+    """visual_description.json, which two rubrics read."""
+    image_root: Path | None = None
+    """Folder that holds samples/CAM_FRONT/..., the clean images; needed to ask a model."""
+    corruptions: Path | None = None
+    """Folder of the corruptions: Fog/CAM_FRONT/..., Rain/..., ..."""
+    settings: str | None = None
+    """clean,no_image,Fog,... (default: all there are images for); with a predictions file, the setting of records
+    without ids (default: clean)."""
 
 
-def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
-    """Every question in every setting.
+@dataclass(frozen=True)
+class DriveBench(Suite):
+    """The same questions with clean images, under corruptions and with black images; each time is a setting.
 
-    Raises:
-        DataError: a file or the images cannot be used, or a setting has none.
+    A predictions file calls a question setting/scene_frame_i, or scene_frame_i for clean images; what the benchmark's
+    own inference writes has no ids and is read too.
     """
-    roots = _roots(options)
-    return [
-        Question(_shown(sample, setting, options), setting, (sample.id,) if setting == CLEAN else ())
-        for setting, root in roots.items()
-        for sample in read_drivebench(options.answers, root, faults, options.visual_descriptions)
-    ]
 
+    options: DriveBenchOptions
+    Options: ClassVar[type[SuiteOptions]] = DriveBenchOptions
+    title: ClassVar[str] = "DriveBench: clean images, corruptions and no image"
+    headline: ClassVar[tuple[str, ...]] = tuple(f"{by}/clean/{task}" for by in ("judge", "accuracy") for task in TASKS)
+    judged: ClassVar[bool] = True
 
-def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
-    """Every answer, by the rubric for its task and kind.
+    def questions(self, faults: Faults, folder: Path) -> list[Question]:
+        """Every question in every setting.
 
-    Raises:
-        DataError: as `score`.
-    """
-    faults = Faults()
-    pairs, _ = _paired(options, _truths(options, faults), predictions(options).texts, faults)
-    return {
-        key: load_rubric(rubric_for(sample)).request(sample, answer_part(text))
-        for key, (sample, _, text) in pairs.items()
-    }
+        A question is asked with the cameras that it names, or with all six where it names none, as DriveBench does.
 
+        Raises:
+            DataError: a file or the images cannot be used, or a setting has none.
+        """
+        options = self.options
+        return [
+            Question(_shown(sample, setting, folder), setting, (sample.id,) if setting == CLEAN else ())
+            for setting, root in _roots(options).items()
+            for sample in read_drivebench(options.answers, root, faults, options.visual_descriptions)
+        ]
 
-def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-    """Score by rule what a rule decides, and by the judgements everything, where there are any.
+    def predictions(self, file: PredictionsFile) -> Predictions:
+        """The predictions file. What the benchmark's own inference writes has no ids: `pred` beside a question's entry.
 
-    Raises:
-        DataError: a file cannot be used, or, with `--strict`, has a fault.
-    """
-    faults = Faults(options.strict)
-    truths = _truths(options, faults)
-    found = predictions(options)
-    pairs, unmatched = _paired(options, truths, found.texts, faults)
-    scores = {
-        key: rule_score(sample, setting, text, judged_value(judgements, key)[0])
-        for key, (sample, setting, text) in pairs.items()
-    }
-    accuracy = accuracy_table(scores.values())
-    judge = judge_table(scores.values()) if judgements is not None else None
-    unreadable = sum(one.unreadable for one in scores.values())
-    result = DriveBenchResult(
-        scored=len(pairs), faults=unmatched, accuracy=accuracy, judge=judge, unreadable=unreadable
-    )
-    tables = {"accuracy": accuracy} | ({"judge": judge} if judge else {})
-    return Scored(
-        result=result,
-        rows=tuple(row for name, table in tables.items() for row in _rows(name, table))
-        + (("answers that choose nothing, or several", f"{unreadable:,}"),),
-        told=asdict(result),
-        figures={name: value for of, table in tables.items() for name, value in _figures(of, table).items()},
-        answers={key: _answer_score(one, judgements, key) for key, one in scores.items()},
-        tables=tuple(shown for name, table in tables.items() for shown in _tables(name, table)),
-        bars=tuple(_bars(name, table) for name, table in tables.items()),
-        faults=fault_counts(result, faults, found.faults) | failures(judgements),
-        notes=(
-            *([NO_DESCRIPTIONS] if judge and not options.visual_descriptions else []),
-            *fault_notes(result, faults, found.faults),
-        ),
-    )
+        Such a record gets the id that its place among the records of its frame gives the question in the question file.
+
+        Raises:
+            DataError: as `PredictionsFile.read`; the place is another question's, or the setting of such a file is
+                unknown.
+        """
+        options, truths = self.options, _truths(self.options, Faults())
+        setting, numbers = options.settings or CLEAN, Counter[tuple[str, str]]()
+        id_key, answer_key = file.id_key or "id", file.answer_key
+        pred = "pred" if answer_key == "answer" else answer_key  # its `answer` is the truth
+
+        def as_record(record: dict[str, Any]) -> dict[str, Any]:
+            scene_id, frame_id = record.get("scene_token"), record.get("frame_token")
+            if id_key in record or not isinstance(scene_id, str) or not isinstance(frame_id, str):
+                return record
+            if setting not in KNOWN_SETTINGS:
+                raise OptionError(
+                    "settings",
+                    f"{setting} is no setting of a predictions file without ids; settings: {', '.join(KNOWN_SETTINGS)}",
+                )
+            id_ = f"{scene_id}_{frame_id}_{numbers[scene_id, frame_id]}"
+            numbers[scene_id, frame_id] += 1
+            if id_ in truths and truths[id_].question not in str(record.get("question")):
+                raise DataError(
+                    f"{file.predictions} has no ids, and {id_} asks another question there than in {options.answers}; "
+                    "such a file must hold the questions in the order of --answers"
+                )
+            return {id_key: _name(setting, id_), answer_key: record.get(pred)}
+
+        return file.read(as_record=as_record)
+
+    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
+        """Every answer, by the rubric for its task and kind."""
+        faults = Faults()
+        pairs, _ = _paired(_truths(self.options, faults), predictions.texts, faults, strict=self.options.strict)
+        return {
+            key: load_rubric(rubric_for(sample)).request(sample, answer_part(text))
+            for key, (sample, _, text) in pairs.items()
+        }
+
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """Score by rule what a rule decides, and by the judgements everything, where there are any."""
+        strict = self.options.strict
+        faults = Faults(strict)
+        pairs, unmatched = _paired(_truths(self.options, faults), predictions.texts, faults, strict=strict)
+        scores = {
+            key: rule_score(sample, setting, text, judged_value(judgements, key)[0])
+            for key, (sample, setting, text) in pairs.items()
+        }
+        accuracy = accuracy_table(scores.values())
+        judge = judge_table(scores.values()) if judgements is not None else None
+        unreadable = sum(one.unreadable for one in scores.values())
+        result = DriveBenchResult(
+            scored=len(pairs), faults=unmatched, accuracy=accuracy, judge=judge, unreadable=unreadable
+        )
+        tables = {"accuracy": accuracy} | ({"judge": judge} if judge else {})
+        return Scored(
+            result=result,
+            rows=tuple(row for name, table in tables.items() for row in _rows(name, table))
+            + (("answers that choose nothing, or several", f"{unreadable:,}"),),
+            told=asdict(result),
+            figures={name: value for of, table in tables.items() for name, value in _figures(of, table).items()},
+            answers={key: _answer_score(one, judgements, key) for key, one in scores.items()},
+            tables=tuple(shown for name, table in tables.items() for shown in _tables(name, table)),
+            bars=tuple(_bars(name, table) for name, table in tables.items()),
+            faults=fault_counts(result, faults, predictions.faults) | failures(judgements),
+            notes=(
+                *([NO_DESCRIPTIONS] if judge and not self.options.visual_descriptions else []),
+                *fault_notes(result, faults, predictions.faults),
+            ),
+        )
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def _roots(options: argparse.Namespace) -> dict[str, Path]:
+def _roots(options: DriveBenchOptions) -> dict[str, Path]:
     """Where the images of each setting lie; black images take the clean ones' names."""
-    roots = {CLEAN: needed_image_root(options)}
+    roots = {CLEAN: needed_folder("image_root", options.image_root)}
     if options.corruptions is not None:
         if not options.corruptions.is_dir():
-            raise DataError(f"--corruptions {options.corruptions} does not exist or is not a folder")
+            raise OptionError("corruptions", f"{options.corruptions} does not exist or is not a folder")
         folders = sorted(path for path in options.corruptions.iterdir() if _has_cameras(path))
         strange = [path.name for path in folders if path.name not in KNOWN_SETTINGS]
         if strange or not folders:
             found = f"{strange[0]}, which is none of them" if strange else "no folder of one (Fog/CAM_FRONT/...)"
-            raise DataError(
-                f"--corruptions {options.corruptions} holds {found}; corruptions: {', '.join(KNOWN_SETTINGS[1:-1])}"
-            )
+            known = ", ".join(KNOWN_SETTINGS[1:-1])
+            raise OptionError("corruptions", f"{options.corruptions} holds {found}; corruptions: {known}")
         roots |= {path.name: path for path in folders}
     roots[NO_IMAGE] = roots[CLEAN]
     chosen = options.settings.split(",") if options.settings else list(roots)
     unknown = [name for name in chosen if name not in roots]
     if unknown:
-        raise DataError(f"--settings {unknown[0]} has no images; settings: {', '.join(roots)}")
+        raise OptionError("settings", f"{unknown[0]} has no images; settings: {', '.join(roots)}")
     return {name: roots[name] for name in chosen}
 
 
@@ -174,17 +203,17 @@ def _has_cameras(path: Path) -> bool:
     return any((path / camera).is_dir() for camera in CAMERAS)
 
 
-def _shown(sample: DrivingSample, setting: str, options: argparse.Namespace) -> DrivingSample:
+def _shown(sample: DrivingSample, setting: str, folder: Path) -> DrivingSample:
     """The sample with the images of the cameras that its question names, black ones where it is asked without."""
     named = [camera for camera in _CAMERA.findall(sample.question) if camera in sample.images] or list(sample.images)
     images = {camera: path for camera, path in sample.images.items() if camera in named}
     if setting == NO_IMAGE:
-        images = dict.fromkeys(images, str(_black_image(options.out)))
+        images = dict.fromkeys(images, str(_black_image(folder)))
     return replace(sample, images=images)
 
 
 def _black_image(folder: Path) -> Path:
-    path = (folder / "black.png").resolve()
+    path = (folder / "drivebench-black.png").resolve()
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (IMAGE_WIDTH, IMAGE_HEIGHT)).save(path)
@@ -194,7 +223,7 @@ def _black_image(folder: Path) -> Path:
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 
-def _truths(options: argparse.Namespace, faults: Faults) -> dict[str, DrivingSample]:
+def _truths(options: DriveBenchOptions, faults: Faults) -> dict[str, DrivingSample]:
     samples = read_drivebench(options.answers, None, faults, options.visual_descriptions)
     truths = {sample.id: sample for sample in samples}
     if not truths:
@@ -202,44 +231,8 @@ def _truths(options: argparse.Namespace, faults: Faults) -> dict[str, DrivingSam
     return truths
 
 
-def predictions(options: argparse.Namespace) -> Predictions:
-    """The predictions file. What the benchmark's own inference writes has no ids: `pred` beside the question's entry.
-
-    Such a record gets the id that its place among the records of its frame gives the question in the question file.
-
-    Raises:
-        DataError: as `predictions_of`; the place is another question's, or the setting of such a file is unknown.
-    """
-    truths = _truths(options, Faults())
-    setting, numbers = options.settings or CLEAN, Counter[tuple[str, str]]()
-    answer_key = "pred" if options.answer_key == "answer" else options.answer_key  # its `answer` is the truth
-
-    def as_record(record: dict[str, Any]) -> dict[str, Any]:
-        scene_id, frame_id = record.get("scene_token"), record.get("frame_token")
-        if options.id_key in record or not isinstance(scene_id, str) or not isinstance(frame_id, str):
-            return record
-        if setting not in KNOWN_SETTINGS:
-            raise DataError(
-                f"--settings {setting} is no setting of a predictions file without ids; settings: "
-                f"{', '.join(KNOWN_SETTINGS)}"
-            )
-        id_ = f"{scene_id}_{frame_id}_{numbers[scene_id, frame_id]}"
-        numbers[scene_id, frame_id] += 1
-        if id_ in truths and truths[id_].question not in str(record.get("question")):
-            raise DataError(
-                f"{options.predictions} has no ids, and {id_} asks another question there than in {options.answers}; "
-                "such a file must hold the questions in the order of --answers"
-            )
-        return {options.id_key: _name(setting, id_), options.answer_key: record.get(answer_key)}
-
-    return predictions_of(options, as_record)
-
-
 def _paired(
-    options: argparse.Namespace,
-    truths: Mapping[str, DrivingSample],
-    responses: Mapping[str, str],
-    faults: Faults,
+    truths: Mapping[str, DrivingSample], responses: Mapping[str, str], faults: Faults, *, strict: bool
 ) -> tuple[dict[str, tuple[DrivingSample, str, str]], dict[str, list[str]]]:
     """Sample, setting and response by the key of each question that was answered; the other ids by their fault."""
     texts = {_key(id_): text for id_, text in responses.items()}
@@ -248,7 +241,7 @@ def _paired(
     named = {_name(*key): key for key in (*asked, *texts)}
     unused = [_name(setting, id_) for setting in settings for id_ in left_out(faults)]
     predicted, true = {_name(*key): None for key in texts}, [_name(*key) for key in asked]
-    matched = match(predicted, true, strict=options.strict, left_out=unused)
+    matched = match(predicted, true, strict=strict, left_out=unused)
     keys: Iterator[tuple[str, str]] = (named[name] for name in matched.ids)
     return {_name(*key): (asked[key], key[0], texts[key]) for key in keys}, matched.faults
 

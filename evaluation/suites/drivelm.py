@@ -1,107 +1,104 @@
-"""`evaluate.py drivelm`: the DriveLM challenge. No torch, no ray.
-
-A predictions file is scored as it stands, as officially. Of what a model says here, the answer alone counts, not the
-thinking before it.
-"""
+"""`evaluate.py drivelm`: the DriveLM challenge. No torch, no ray."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from data.errors import DataError
+from pydantic import Field
+
 from data.faults import Faults
 from data.formats.drivelm import read_drivelm
 from data.sample import DrivingSample
-from evaluation.metrics.drivelm import DriveLMResult, ScoredPair, score_files
+from evaluation.metrics.drivelm import DriveLMResult, ScoredPair, score_predictions
 from evaluation.metrics.drivelm_answers import ACCURACY, JUDGE, MATCH
 from evaluation.metrics.judging import Judgements, failures, judged_value
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import add_image_root, add_predictions, needed_image_root, predictions_of
-from evaluation.suites.suite import AnswerScore, Question, Scored, Table
+from evaluation.suites.file_scoring import needed_folder
+from evaluation.suites.suite import AnswerScore, OptionError, Question, Scored, Suite, SuiteOptions, Table
 from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
 from rewards.rubric import load_rubric
 
-predictions = predictions_of
+NO_JUDGE = "No judge: its part and its half of match count as 0, also in the final."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The suite's part of the command line."""
-    add_predictions(parser)
-    parser.add_argument("--answers", type=Path, required=True, help="the challenge's answer file (test_eval.json)")
-    add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
-    parser.add_argument("--details", type=Path, help="write every pair's scores and every fault to this JSON file")
+class DriveLMOptions(SuiteOptions):
+    """Its files."""
+
+    answers: Path
+    """The challenge's answer file (test_eval.json)."""
+    image_root: Path | None = None
+    """Folder that holds samples/CAM_FRONT/...; needed to ask a model."""
+    details: Path | None = Field(None, exclude=True)
+    """Write every pair's scores and every fault to this JSON file."""
 
 
-def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
-    """Every question of the answer file, in its order.
+@dataclass(frozen=True)
+class DriveLM(Suite):
+    """A predictions file is scored as it stands, as officially.
 
-    Raises:
-        DataError: the file or the images cannot be used.
+    Of what a model says here, the answer alone counts, not the thinking before it.
     """
-    samples = read_drivelm(options.answers, needed_image_root(options), faults)
-    return [Question(sample) for sample in samples]
 
+    options: DriveLMOptions
+    Options: ClassVar[type[SuiteOptions]] = DriveLMOptions
+    title: ClassVar[str] = "the DriveLM challenge: accuracy, language, match and final score"
+    headline: ClassVar[tuple[str, ...]] = ("accuracy", "language", "final_score")
+    judged: ClassVar[bool] = True
 
-def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
-    """The pairs whose agreement a judge rates: those tagged for it, and those of the match part.
+    def questions(self, faults: Faults, folder: Path) -> list[Question]:
+        """Every question of the answer file, in its order."""
+        images = needed_folder("image_root", self.options.image_root)
+        return [Question(sample) for sample in read_drivelm(self.options.answers, images, faults)]
 
-    Raises:
-        DataError: as `score`.
-    """
-    rubric, pairs = load_rubric("drivelm"), _result(options).pairs
-    rated = [pair for pair in pairs if {JUDGE, MATCH}.intersection(pair.tags)]
-    return {pair.id: rubric.request(_sample(pair), pair.answer) for pair in rated}
+    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
+        """The pairs whose agreement a judge rates: those tagged for it, and those of the match part."""
+        rubric, pairs = load_rubric("drivelm"), self._result(predictions).pairs
+        rated = [pair for pair in pairs if {JUDGE, MATCH}.intersection(pair.tags)]
+        return {pair.id: rubric.request(_sample(pair), pair.answer) for pair in rated}
 
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """Score by the challenge's four parts.
 
-def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-    """Score by the challenge's four parts.
-
-    Raises:
-        DataError: as `metrics.drivelm.score_files`; the details cannot be written.
-    """
-    result = _result(options, judgements)
-    if options.details:
-        _write_details(options.details, result)
-    figures = result.figures()
-    parts = ("accuracy", "judge", "language", "match", "final_score")
-    headline = (*parts, "match_f1", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
-    return Scored(
-        result=result,
-        rows=_rows(result),
-        told=figures,
-        figures={name: figures[name] for name in headline},
-        answers={pair.id: _answer_score(pair, judgements) for pair in result.pairs},
-        tables=(
-            Table(
-                "DriveLM challenge",
-                ("Accuracy", "Judge", "Language", "Match", "Final score"),
-                (("this run", tuple(figures[name] for name in parts)),),
-                note="" if result.judged else "No judge: its part and its half of match count as 0, also in the final.",
-                digits=4,
+        Raises:
+            DataError: as `metrics.drivelm.score_predictions`; the details cannot be written.
+        """
+        result = self._result(predictions, judgements)
+        if self.options.details:
+            _write_details(self.options.details, result)
+        figures = result.figures()
+        parts = ("accuracy", "judge", "language", "match", "final_score")
+        headline = (*parts, "match_f1", "bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
+        return Scored(
+            result=result,
+            rows=_rows(result),
+            told=figures,
+            figures={name: figures[name] for name in headline},
+            answers={pair.id: _answer_score(pair, judgements) for pair in result.pairs},
+            tables=(
+                Table(
+                    "DriveLM challenge",
+                    ("Accuracy", "Judge", "Language", "Match", "Final score"),
+                    (("this run", tuple(figures[name] for name in parts)),),
+                    note="" if result.judged else NO_JUDGE,
+                    digits=4,
+                ),
             ),
-        ),
-        faults=figures["faults"] | failures(judgements),
-        notes=result.notes,
-    )
+            faults=figures["faults"] | failures(judgements),
+            notes=result.notes,
+        )
 
-
-def _result(options: argparse.Namespace, judgements: Judgements | None = None) -> DriveLMResult:
-    read: Callable[[str], str] = answer_part if getattr(options, "model", None) else str
-    judged = None if judgements is None else {key: judged_value(judgements, key)[0] for key in judgements}
-    return score_files(
-        options.answers,
-        options.predictions,
-        strict=options.strict,
-        judged=judged,
-        read=read,
-        id_key=options.id_key,
-        answer_key=options.answer_key,
-    )
+    def _result(self, predictions: Predictions, judgements: Judgements | None = None) -> DriveLMResult:
+        judged = None if judgements is None else {key: judged_value(judgements, key)[0] for key in judgements}
+        read: Callable[[str], str] = answer_part if predictions.by_model else str
+        return score_predictions(
+            self.options.answers, predictions, strict=self.options.strict, judged=judged, read=read
+        )
 
 
 def _sample(pair: ScoredPair) -> DrivingSample:
@@ -124,7 +121,7 @@ def _write_details(path: Path, result: DriveLMResult) -> None:
     try:
         path.write_text(json.dumps(details, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DataError(f"--details {path} cannot be written: {error.strerror}") from None
+        raise OptionError("details", f"{path} cannot be written: {error.strerror}") from None
 
 
 def _rows(result: DriveLMResult) -> tuple[tuple[str, str], ...]:

@@ -1,56 +1,17 @@
-"""What the suites that score a predictions file share: their arguments, its faults, the printed result. No torch."""
+"""What the suites share: the faults of their files in numbers and words, the printed result, their images' folder."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from data.errors import DataError
 from data.faults import Faults
-from evaluation.metrics.predictions import Predictions, read_predictions, says
+from evaluation.metrics.predictions import says
 from evaluation.metrics.result import SuiteResult
-from evaluation.suites.suite import Scored
+from evaluation.suites.suite import OptionError, Scored
 
 NOTES_SHOWN = 20
-
-
-def add_strict(parser: argparse.ArgumentParser) -> None:
-    """`--strict`."""
-    parser.add_argument("--strict", action="store_true", help="a fault in any file ends the scoring")
-
-
-def add_predictions(parser: argparse.ArgumentParser, id_key: str = "id", what: str = "the question's id") -> None:
-    """`--predictions` with the members of its records, and `--strict`."""
-    form = f'JSON or JSONL: [{{"{id_key}": {what}, "answer": text}}, ...]'
-    parser.add_argument("--predictions", type=Path, help=form)
-    parser.add_argument("--id-key", default=id_key, help=f"the member that holds the id (default: {id_key})")
-    parser.add_argument("--answer-key", default="answer", help="the member that holds the output (default: answer)")
-    add_strict(parser)
-
-
-def add_image_root(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--image-root`, which only asking a model needs."""
-    parser.add_argument("--image-root", type=Path, help=f"{what}; needed to ask a model")
-
-
-def predictions_of(
-    options: argparse.Namespace, as_record: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-) -> Predictions:
-    """The predictions file of the command line.
-
-    Raises:
-        DataError: as `read_predictions`.
-    """
-    return read_predictions(
-        options.predictions,
-        id_key=options.id_key,
-        answer_key=options.answer_key,
-        strict=options.strict,
-        as_record=as_record,
-    )
 
 
 def left_out(of_answers: Faults) -> set[str]:
@@ -100,14 +61,13 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def needed_image_root(options: argparse.Namespace) -> Path:
-    """`--image-root`, without which no image can be shown.
+def needed_folder(option: str, path: Path | None) -> Path:
+    """The folder of images that an option names, without which no image can be shown.
 
     Raises:
-        DataError: it is not given, or is no folder.
+        OptionError: it is not given, or is no folder.
     """
-    if options.image_root is None or not options.image_root.is_dir():
-        given = "is not given" if options.image_root is None else f"{options.image_root} is not a folder"
-        raise DataError(f"--image-root {given}: to ask a model, name the folder that its images are looked for in")
-    root: Path = options.image_root
-    return root
+    if path is None or not path.is_dir():
+        given = "is not given" if path is None else f"{path} is not a folder"
+        raise OptionError(option, f"{given}: to ask a model, name the folder that its images are looked for in")
+    return path

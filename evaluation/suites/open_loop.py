@@ -1,16 +1,11 @@
-"""`evaluate.py open_loop`: planned trajectories, under both protocols. No torch, no ray.
-
-Collisions are scored where the files say who else was there; where they do not, these figures are null and the output
-says why.
-"""
+"""`evaluate.py open_loop`: planned trajectories, under both protocols. No torch, no ray."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from data.errors import DataError
 from data.faults import Faults, first_note
@@ -19,108 +14,105 @@ from data.formats.nuscenes_tables import read_ego_tables
 from data.formats.road_users import read_road_users
 from evaluation.metrics import open_loop
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.open_loop import STEPS, PlanningTruth, ProtocolScore
+from evaluation.metrics.open_loop import STEPS, OpenLoopResult, PlanningTruth, ProtocolScore
+from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
-from evaluation.suites.file_scoring import (
-    add_image_root,
-    add_predictions,
-    fault_counts,
-    fault_notes,
-    left_out,
-    needed_image_root,
-    predictions_of,
-)
+from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import OPEN_LOOP, OTHER_JUDGE
-from evaluation.suites.suite import Question, Row, Scored, Table
-from rewards.judge import JudgeRequest
+from evaluation.suites.suite import Question, Row, Scored, Suite, SuiteOptions, Table
 
 FIGURES = tuple(f"{what}_{when}" for what in ("l2", "collision") for when in ("1s", "2s", "3s", "mean"))
 COLUMNS = tuple(f"{what}, {when}" for what in ("L2 (m)", "collisions (%)") for when in ("1 s", "2 s", "3 s", "mean"))
 NOBODY: tuple[tuple[()], ...] = ((),) * STEPS
 
-predictions = predictions_of
+
+class OpenLoopOptions(SuiteOptions):
+    """Its files."""
+
+    answers: Path
+    """Folder of nuScenes' JSON tables, or a file of prepared waypoints."""
+    image_root: Path | None = None
+    """Folder that holds samples/CAM_FRONT/...; needed to ask a model."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The suite's part of the command line."""
-    add_predictions(parser, what="the key frame's token")
-    parser.add_argument(
-        "--answers", type=Path, required=True, help="folder of nuScenes' JSON tables, or a file of prepared waypoints"
-    )
-    add_image_root(parser, "folder that holds samples/CAM_FRONT/...")
+@dataclass(frozen=True)
+class OpenLoop(Suite):
+    """Collisions are scored where the files say who else was there.
 
-
-def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
-    """One question for each key frame with enough past and future.
-
-    Raises:
-        DataError: a file or the images cannot be used.
+    Where they do not, these figures are null and the output says why. A predictions file calls a question by its key
+    frame's token.
     """
-    samples = read_trajectories(options.answers, needed_image_root(options), faults)
-    return [Question(sample, file_ids=(sample.frame_id,)) for sample in samples]
 
+    options: OpenLoopOptions
+    Options: ClassVar[type[SuiteOptions]] = OpenLoopOptions
+    title: ClassVar[str] = "open-loop planning on nuScenes: displacement and collisions"
+    headline: ClassVar[tuple[str, ...]] = ("uniad/l2_mean", "vad_stp3/l2_mean")
 
-def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
-    """Nothing: trajectories are measured."""
-    return {}
+    def questions(self, faults: Faults, folder: Path) -> list[Question]:
+        """One question for each key frame with enough past and future."""
+        images = needed_folder("image_root", self.options.image_root)
+        samples = read_trajectories(self.options.answers, images, faults)
+        return [Question(sample, file_ids=(sample.frame_id,)) for sample in samples]
 
-
-def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-    """Measure displacement.
-
-    Raises:
-        DataError: a file cannot be used, or, with `--strict`, has a fault.
-    """
-    faults = Faults(options.strict)
-    tables = read_ego_tables(options.answers, faults) if options.answers.is_dir() else None
-    samples = list(read_trajectories(options.answers, None, faults, tables))
-    driven = {s.frame_id: tuple((x, y) for x, y, _ in s.trajectory.future) for s in samples if s.trajectory is not None}
-    if not driven:
-        raise DataError(f"{options.answers} holds no frame with 2 s of past and 3 s of future{first_note(faults)}")
-    predictions = predictions_of(options)
-    # A model is asked by sample, a file is written by key frame.
-    frame_of = {sample.id: sample.frame_id for sample in samples}
-    texts = {frame_of.get(id_, id_): text for id_, text in predictions.texts.items()}
-    planned = driven.keys() & texts.keys()
-    others = read_road_users(options.answers, planned, faults, tables)
-    truths = {
-        frame: PlanningTruth(path, others.by_frame.get(frame, NOBODY))
-        for frame, path in driven.items()
-        if others.unknown or frame in others.by_frame or frame not in planned
-    }
-    unused = {name for id_ in left_out(faults) for name in (id_, id_.rpartition("_")[2])}  # scene_frame, frame
-    unused |= driven.keys() - truths.keys()
-    result = open_loop.score(texts, truths, strict=options.strict, left_out=unused)
-    both = (("UniAD", "at", result.uniad), ("VAD/ST-P3", "up to", result.vad_stp3))
-    told: dict[str, Any] = asdict(result) | {"collisions_unknown": others.unknown}
-    if others.unknown:
-        told |= {"uniad": _displacement(result.uniad), "vad_stp3": _displacement(result.vad_stp3)}
-    figures = {
-        f"{key}/{name}": value
-        for key, of_protocol in (("uniad", result.uniad), ("vad_stp3", result.vad_stp3))
-        for name, value in zip(FIGURES, _row(of_protocol, others.unknown), strict=True)
-    }
-    rows = tuple(row for name, word, of in both for row in _rows(name, word, of, others.unknown))
-    unknown = f"No collisions: {others.unknown}. " if others.unknown else ""
-    return Scored(
-        result=result,
-        rows=rows,
-        told=told,
-        figures=figures,
-        tables=(
-            Table(
-                "Open-loop planning",
-                COLUMNS,
-                tuple((f"this run, {name} ({word} the horizon)", _row(of, others.unknown)) for name, word, of in both),
-                tuple((name, (None, None, None, l2, None, None, None, rate)) for name, (l2, rate) in OPEN_LOOP),
-                f"{unknown}{OTHER_JUDGE} The paper does not say under which of the two protocols its means were taken.",
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """Measure displacement, and collisions with those who were there."""
+        options = self.options
+        faults = Faults(options.strict)
+        tables = read_ego_tables(options.answers, faults) if options.answers.is_dir() else None
+        samples = list(read_trajectories(options.answers, None, faults, tables))
+        driven = {s.frame_id: tuple((x, y) for x, y, _ in s.trajectory.future) for s in samples if s.trajectory}
+        if not driven:
+            raise DataError(f"{options.answers} holds no frame with 2 s of past and 3 s of future{first_note(faults)}")
+        # A model is asked by sample, a file is written by key frame.
+        frame_of = {sample.id: sample.frame_id for sample in samples}
+        texts = {frame_of.get(id_, id_): text for id_, text in predictions.texts.items()}
+        planned = driven.keys() & texts.keys()
+        others = read_road_users(options.answers, planned, faults, tables)
+        truths = {
+            frame: PlanningTruth(path, others.by_frame.get(frame, NOBODY))
+            for frame, path in driven.items()
+            if others.unknown or frame in others.by_frame or frame not in planned
+        }
+        unused = {name for id_ in left_out(faults) for name in (id_, id_.rpartition("_")[2])}  # scene_frame, frame
+        unused |= driven.keys() - truths.keys()
+        result = open_loop.score(texts, truths, strict=options.strict, left_out=unused)
+        told: dict[str, Any] = asdict(result) | {"collisions_unknown": others.unknown}
+        if others.unknown:
+            told |= {"uniad": _displacement(result.uniad), "vad_stp3": _displacement(result.vad_stp3)}
+        both = _protocols(result)
+        return Scored(
+            result=result,
+            rows=tuple(row for _, name, word, of in both for row in _rows(name, word, of, others.unknown)),
+            told=told,
+            figures={
+                f"{key}/{name}": value
+                for key, _, _, of_protocol in both
+                for name, value in zip(FIGURES, _row(of_protocol, others.unknown), strict=True)
+            },
+            tables=(_table(result, others.unknown),),
+            faults=fault_counts(result, faults, predictions.faults),
+            notes=(
+                *([f"no collisions: {others.unknown}"] if others.unknown else []),
+                *fault_notes(result, faults, predictions.faults),
             ),
+        )
+
+
+def _protocols(result: OpenLoopResult) -> tuple[tuple[str, str, str, ProtocolScore], ...]:
+    """Each protocol: its key among the figures, its name, and the word between it and a horizon."""
+    return (("uniad", "UniAD", "at", result.uniad), ("vad_stp3", "VAD/ST-P3", "up to", result.vad_stp3))
+
+
+def _table(result: OpenLoopResult, unknown: str | None) -> Table:
+    why = f"No collisions: {unknown}. " if unknown else ""
+    return Table(
+        "Open-loop planning",
+        COLUMNS,
+        tuple(
+            (f"this run, {name} ({word} the horizon)", _row(of, unknown)) for _, name, word, of in _protocols(result)
         ),
-        faults=fault_counts(result, faults, predictions.faults),
-        notes=(
-            *([f"no collisions: {others.unknown}"] if others.unknown else []),
-            *fault_notes(result, faults, predictions.faults),
-        ),
+        tuple((name, (None, None, None, l2, None, None, None, rate)) for name, (l2, rate) in OPEN_LOOP),
+        f"{why}{OTHER_JUDGE} The paper does not say under which of the two protocols its means were taken.",
     )
 
 

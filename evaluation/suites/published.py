@@ -6,7 +6,7 @@ another judge, say nothing about each other.
 
 from __future__ import annotations
 
-Row = tuple[str, tuple[float | None, ...]]
+PublishedRow = tuple[str, tuple[float | None, ...]]
 """A model with its source, and its figures in the order of the table's columns."""
 
 OTHER_JUDGE = (
@@ -16,7 +16,7 @@ OTHER_JUDGE = (
 
 _SOURCE = "AutoDriveRL"
 
-DRIVEBENCH_CLEAN_CORRUPTED: tuple[Row, ...] = (
+DRIVEBENCH_CLEAN_CORRUPTED: tuple[PublishedRow, ...] = (
     (f"DriveRX 8B ({_SOURCE}, Table 1)", (32.88, 29.92, 52.20, 48.29, 78.63, 75.53, 62.02, 55.24)),
     (f"Align-DS-V 8B ({_SOURCE}, Table 1)", (31.41, 27.78, 41.51, 37.86, 51.16, 57.66, 50.53, 40.98)),
     (f"Qwen2.5-VL 72B ({_SOURCE}, Table 1)", (37.56, 32.25, 54.89, 50.47, 77.18, 74.01, 55.57, 51.65)),
@@ -24,7 +24,7 @@ DRIVEBENCH_CLEAN_CORRUPTED: tuple[Row, ...] = (
 )
 """Perception, prediction, planning, behavior; of each the clean images' score, then the mean of 15 corruptions."""
 
-DRIVELM_HARD: tuple[Row, ...] = (
+DRIVELM_HARD: tuple[PublishedRow, ...] = (
     (f"DriveRX 8B ({_SOURCE}, Table 2)", (34.83, 71.84, 51.42, 36.82)),
     (f"Align-DS-V 8B ({_SOURCE}, Table 2)", (29.45, 52.90, 29.15, 32.48)),
     (f"Qwen2.5-VL 72B ({_SOURCE}, Table 2)", (32.49, 58.63, 50.55, 40.02)),
@@ -32,30 +32,30 @@ DRIVELM_HARD: tuple[Row, ...] = (
 )
 """Perception, prediction, planning, behavior."""
 
-DRIVEACTION: tuple[Row, ...] = (
+DRIVEACTION: tuple[PublishedRow, ...] = (
     (f"DriveRX ({_SOURCE}, Table 16)", (88.09, 86.56, 87.17, 86.18)),
     (f"Align-DS-V ({_SOURCE}, Table 16)", (78.58, 77.32, 77.74, 76.67)),
     (f"GPT-4o ({_SOURCE}, Table 16)", (88.84, 84.72, 86.52, 81.01)),
 )
 """Action accuracy in the modes V-L-A, V-A, L-A, A."""
 
-OPEN_LOOP: tuple[Row, ...] = (
+OPEN_LOOP: tuple[PublishedRow, ...] = (
     (f"DriveRX-Agent ({_SOURCE}, Table 3)", (1.53, 1.12)),
     (f"DriveLM-Agent ({_SOURCE}, Table 3)", (1.39, 1.67)),
 )
 """ADE (m) and collisions (%), means of 1, 2 and 3 s."""
 
-BENCH2DRIVE: tuple[Row, ...] = (
+BENCH2DRIVE: tuple[PublishedRow, ...] = (
     (f"DriveRX-VLA ({_SOURCE}, Table 4)", (72.36, 45.23, 138.47, 17.36)),
     (f"Orion ({_SOURCE}, Table 4)", (77.74, 54.62, 151.48, 17.38)),
     (f"UniAD-Base ({_SOURCE}, Table 4)", (45.81, 16.36, 129.21, 43.58)),
 )
 """Driving score, success rate, efficiency, comfort."""
 
-DRIVELMM_O1: tuple[Row, ...] = (("DriveLMM-o1 (DriveLMM-o1)", (75.24, 62.36)),)
+DRIVELMM_O1: tuple[PublishedRow, ...] = (("DriveLMM-o1 (DriveLMM-o1)", (75.24, 62.36)),)
 """Reasoning score, multiple-choice accuracy."""
 
-BDD_OIA: tuple[Row, ...] = (
+BDD_OIA: tuple[PublishedRow, ...] = (
     ("SFT, toy test set (BDD-OIA report, Figure 5)", (43.42, 14.14)),
     ("A2C, toy test set (BDD-OIA report, Figure 5)", (42.92, 11.66)),
 )

@@ -1,98 +1,68 @@
-"""Every benchmark by name. Modules are imported when asked for, so that scoring files needs neither torch nor ray."""
+"""The built-in benchmarks by name, and how a name with options becomes one. Imports a benchmark only when asked for."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any
 
-from data.errors import DataError
-from data.sample import TASKS
-from evaluation.suites.suite import Suite
+from evaluation.suites.suite import Suite, SuiteOptions
+from extension import ExtensionError, resolve, validated
 
-
-@dataclass(frozen=True, slots=True)
-class SuiteEntry:
-    """A benchmark in the list; the module of this package that has its name is its `Suite`."""
-
-    title: str
-    """What it measures."""
-    headline: tuple[str, ...]
-    """The figures that a training run draws as curves, where it measures this benchmark on its way."""
-    judged: bool = False
-    """Whether a judge has something to say of its answers."""
-    asks: bool = True
-    """Whether a model can be asked its questions; a leaderboard's result is only scored."""
-
-
-_BY_TASK = tuple(TASKS)
-
-SUITES: dict[str, SuiteEntry] = {
-    "drivelm": SuiteEntry(
-        "the DriveLM challenge: accuracy, language, match and final score",
-        ("accuracy", "language", "final_score"),
-        judged=True,
-    ),
-    "drivebench": SuiteEntry(
-        "DriveBench: clean images, corruptions and no image",
-        tuple(f"{by}/clean/{task}" for by in ("judge", "accuracy") for task in TASKS),
-        judged=True,
-    ),
-    "drivelm_hard": SuiteEntry("DriveLM-Hard, or any samples of yours, by task", _BY_TASK, judged=True),
-    "drivelmm_o1": SuiteEntry(
-        "DriveLMM-o1: reasoning marks, accuracy on multiple choice",
-        ("reasoning", "mcq_accuracy"),
-        judged=True,
-    ),
-    "bdd_oia": SuiteEntry("BDD-OIA: F1 of actions and of reasons", ("actions/f1_all", "reasons/f1_all")),
-    "driveaction": SuiteEntry("DriveAction: accuracy per level", ("accuracy",)),
-    "open_loop": SuiteEntry(
-        "open-loop planning on nuScenes: displacement and collisions",
-        ("uniad/l2_mean", "vad_stp3/l2_mean"),
-    ),
-    "bench2drive": SuiteEntry("Bench2Drive: the leaderboard's four figures", (), asks=False),
-    "rendered": SuiteEntry("rendered scenes with exact ground truth, by task", _BY_TASK, judged=True),
+SUITES: dict[str, str] = {
+    "drivelm": "evaluation.suites.drivelm:DriveLM",
+    "drivebench": "evaluation.suites.drivebench:DriveBench",
+    "drivelm_hard": "evaluation.suites.drivelm_hard:DriveLMHard",
+    "drivelmm_o1": "evaluation.suites.drivelmm_o1:DriveLMMo1",
+    "bdd_oia": "evaluation.suites.bdd_oia:BddOia",
+    "driveaction": "evaluation.suites.driveaction:DriveAction",
+    "open_loop": "evaluation.suites.open_loop:OpenLoop",
+    "bench2drive": "evaluation.suites.bench2drive:Bench2Drive",
+    "rendered": "evaluation.suites.rendered:Rendered",
 }
+IN_RECIPES = "evaluation.suites"
+
+_GONE = {
+    **dict.fromkeys(
+        ("predictions", "id_key", "answer_key"), "is about a predictions file, but here the policy answers"
+    ),
+    "cache": "is no option of a benchmark any more: what it draws lies in run.root",
+}
+"""What was taken there, and did nothing or has another place."""
 
 
-def suite_of(name: str) -> Suite:
-    """The benchmark of a name.
-
-    Raises:
-        DataError: there is none.
-    """
-    if name not in SUITES:
-        raise DataError(f"unknown benchmark {name}; benchmarks: {', '.join(SUITES)}")
-    return cast(Suite, importlib.import_module(f"{__package__}.{name}"))
-
-
-def options_of(name: str, given: Mapping[str, Any], place: str) -> argparse.Namespace:
-    """A benchmark's options from settings: `{answers: test.json, image_root: nuscenes}`.
+def suite_class(name: str, setting: str = "benchmark") -> type[Suite]:
+    """The class of a name, or of a `module:Class` of one's own; `setting` is what holds the name, for messages.
 
     Raises:
-        DataError: an option is unknown, missing or of the wrong kind; `place` names the settings.
+        ExtensionError: there is none, or it lacks something of `Suite`.
     """
-    arguments: list[str] = []
-    for key, value in given.items():
-        option = f"--{key.replace('_', '-')}"
-        if value is True:
-            arguments.append(option)
-        elif value is not False and value is not None:
-            arguments += [option, *map(str, value if isinstance(value, list | tuple) else [value])]
-    parser = _Refusing(place, name)
-    suite_of(name).add_arguments(parser)
-    return parser.parse_args(arguments)
+    found = resolve(name, SUITES, Suite, setting)
+    if not (isinstance(found.Options, type) and issubclass(found.Options, SuiteOptions)):
+        raise ExtensionError(f"{setting}={name}: its Options are no subclass of evaluation.suites.suite.SuiteOptions")
+    return found
 
 
-class _Refusing(argparse.ArgumentParser):
-    """A parser whose complaint is an error of the settings instead of the end of the process."""
+def suite_of_record(name: str) -> type[Suite] | None:
+    """The class that a record names; None where it cannot be had, as one's own in another place."""
+    try:
+        return suite_class(name)
+    except ExtensionError:
+        return None
 
-    def __init__(self, place: str, name: str) -> None:
-        super().__init__(prog=name, add_help=False, allow_abbrev=False)
-        self._place = place
 
-    def error(self, message: str) -> NoReturn:
-        """Name the settings."""
-        raise DataError(f"{self._place}: {message.replace('--', '').replace('arguments', 'settings')}")
+def suites_of(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[type[Suite], SuiteOptions]]:
+    """The benchmarks of `evaluation.suites` with their options.
+
+    Raises:
+        ExtensionError: a name or an option is unknown, an option is missing or does not fit, or one asks no model.
+    """
+    found = {}
+    for name, given in settings.items():
+        place = f"{IN_RECIPES}.{name}"
+        suite = suite_class(name, IN_RECIPES)
+        if gone := next((key for key in given if key in _GONE and key not in suite.Options.model_fields), None):
+            raise ExtensionError(f"{place}.{gone} {_GONE[gone]}: leave it out")
+        if not suite.asks:
+            raise ExtensionError(f"{place} asks no model: it scores the result of a leaderboard")
+        found[name] = (suite, validated(suite.Options, given, place))
+    return found

@@ -2,61 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from data.errors import DataError
+from pydantic import Field
+
 from data.faults import Faults
+from data.rendered.questions import samples_of
 from data.rendered.samples import FORMAT, rendered_samples
-from data.sample import DrivingSample
+from data.rendered.scene import build_scene
+from data.sample import TASKS, DrivingSample
 from evaluation.metrics.judging import Judgements
-from evaluation.suites.file_scoring import add_predictions, predictions_of
-from evaluation.suites.suite import Question, Scored
+from evaluation.metrics.predictions import Predictions
+from evaluation.suites.suite import Question, Scored, Suite, SuiteOptions
 from evaluation.suites.task_scores import rubric_requests, score_by_task
 from rewards.judge import JudgeRequest
 
 UNSEEN_SEED = 1_000_003
 """Far from any seed that a recipe draws its training scenes with."""
 
-predictions = predictions_of
+
+class RenderedOptions(SuiteOptions):
+    """Which scenes are drawn."""
+
+    scenes: int = Field(40, ge=1)
+    """How many scenes are drawn, with seven questions each."""
+    scene_seed: int = UNSEEN_SEED
+    """Seed of the scenes; the default is one that no recipe trains on."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The suite's part of the command line."""
-    add_predictions(parser)
-    parser.add_argument("--scenes", type=int, default=40, help="how many scenes are drawn (default: 40)")
-    parser.add_argument(
-        "--scene-seed", type=int, default=UNSEEN_SEED, help="seed of the scenes (default: one that no recipe trains on)"
-    )
-    parser.add_argument("--cache", type=Path, help="folder the scenes are kept in (default: that of all runs)")
+@dataclass(frozen=True)
+class Rendered(Suite):
+    """Scenes are drawn once, and kept for all runs. Scoring draws none."""
 
+    options: RenderedOptions
+    Options: ClassVar[type[SuiteOptions]] = RenderedOptions
+    title: ClassVar[str] = "rendered scenes with exact ground truth, by task"
+    headline: ClassVar[tuple[str, ...]] = tuple(TASKS)
+    judged: ClassVar[bool] = True
 
-def questions(options: argparse.Namespace, faults: Faults) -> list[Question]:
-    """Seven questions about each scene.
+    def questions(self, faults: Faults, folder: Path) -> list[Question]:
+        """Seven questions about each scene."""
+        scenes, seed = self.options.scenes, self.options.scene_seed
+        images = folder / f"rendered-{scenes}-{seed}-v{FORMAT}"
+        return [Question(sample) for sample in rendered_samples(images, scenes, seed)]
 
-    Raises:
-        DataError: no scene is asked for.
-    """
-    return [Question(sample) for sample in _samples(options).values()]
+    def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
+        """Every answer."""
+        return rubric_requests(self._truths(), predictions.texts)
 
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """Score task by task."""
+        strict = self.options.strict
+        return score_by_task("Rendered scenes", self._truths(), predictions, Faults(), judgements, strict=strict)
 
-def judge_requests(options: argparse.Namespace) -> dict[str, JudgeRequest]:
-    """Every answer."""
-    return rubric_requests(_samples(options), predictions_of(options).texts)
-
-
-def score(options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-    """Score task by task.
-
-    Raises:
-        DataError: the predictions cannot be used.
-    """
-    found = predictions_of(options)
-    return score_by_task("Rendered scenes", _samples(options), found, Faults(), judgements, strict=options.strict)
-
-
-def _samples(options: argparse.Namespace) -> dict[str, DrivingSample]:
-    if options.scenes < 1:
-        raise DataError(f"--scenes must be at least 1, got {options.scenes}")
-    folder = (options.cache or Path("runs")) / f"rendered-{options.scenes}-{options.scene_seed}-v{FORMAT}"
-    return {sample.id: sample for sample in rendered_samples(folder, options.scenes, options.scene_seed)}
+    def _truths(self) -> dict[str, DrivingSample]:
+        scenes = (build_scene(index, self.options.scene_seed) for index in range(self.options.scenes))
+        return {sample.id: sample for scene in scenes for sample in samples_of(scene, {})}

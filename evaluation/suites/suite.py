@@ -6,15 +6,19 @@ answers (engines, an endpoint, a file) and who judges is decided elsewhere.
 
 from __future__ import annotations
 
-import argparse
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.errors import DataError
 from data.faults import Faults
 from data.sample import DrivingSample
 from evaluation.metrics.judging import Judgements
-from evaluation.metrics.predictions import Predictions
+from evaluation.metrics.predictions import Predictions, PredictionsFile
 from evaluation.metrics.result import SuiteResult
 from rewards.judge import JudgeRequest
 
@@ -101,32 +105,95 @@ class Scored:
     """A sentence for each fault."""
 
 
+class SuiteOptions(BaseModel):
+    """What every benchmark takes; the options of one are a subclass with a documented field for each.
+
+    The fields are the flags of `evaluate.py NAME`, the keys of `evaluation.suites.NAME` in a recipe, and what tells two
+    measurements apart: replies are never taken for those to another's questions. A field that changes neither a
+    question nor its truth is declared with `Field(..., exclude=True)`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    strict: bool = Field(False, exclude=True)
+    """A fault in any file ends the scoring."""
+    limit: int | None = Field(None, ge=1, exclude=True)
+    """Ask a model so many questions or a few more: whole frames, drawn by the seed."""
+
+    def about_questions(self) -> dict[str, str]:
+        """The options that decide questions and truths, as text."""
+        fields = type(self).model_fields
+        return {name: str(value) for name, value in self if not fields[name].exclude}
+
+    def files(self) -> dict[str, Path]:
+        """The files and folders behind the questions, by option."""
+        fields = type(self).model_fields
+        return {name: value for name, value in self if isinstance(value, Path) and not fields[name].exclude}
+
+
+class OptionError(DataError):
+    """An option whose value cannot be used; `option` is its field, `problem` what a sentence says of it.
+
+    As text it speaks of the flag; who read the option from a recipe names the setting instead.
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        """`problem` follows the option's name and value: "is no folder"."""
+        super().__init__(f"--{option.replace('_', '-')} {problem}")
+        self.option, self.problem = option, problem
+
+
 class Suite(Protocol):
-    """A module of `evaluation` that is a benchmark."""
+    """A benchmark: a class in a file of its own, and nothing else to change. Inherit from it, for what most share.
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """The suite's part of the command line: its answer files and what is particular to it."""
+    Built-in ones stand in `registry.SUITES`; yours is named `module:Class` where those have a name, in
+    `evaluate.py my_package.signs:Signs` and in `evaluation.suites` of a recipe alike. It is built from its options. It
+    asks no model and no judge: it says what is to be asked and judged, and what answers are worth. What can be mended
+    in a file or an option is a `DataError` or `OptionError` of one sentence. It needs neither torch nor ray.
+    """
 
-    def questions(self, options: argparse.Namespace, faults: Faults) -> Sequence[Question]:
-        """What a model is asked, images and all; `faults` takes what cannot be asked.
+    Options: ClassVar[type[SuiteOptions]]
+    """The model of its options."""
+    title: ClassVar[str]
+    """What it measures, in a few words."""
+    headline: ClassVar[tuple[str, ...]]
+    """The figures that stand first in its report, and that a training run draws as curves."""
+    judged: ClassVar[bool] = False
+    """Whether a judge has something to say of its answers."""
+    asks: ClassVar[bool] = True
+    """Whether a model can be asked its questions; the result of a leaderboard is only scored."""
+
+    def __init__(self, options: Any) -> None:
+        """From an instance of `Options`; reads no file yet. A dataclass with the one field `options` has it."""
+
+    @abstractmethod
+    def questions(self, faults: Faults, folder: Path) -> Sequence[Question]:
+        """What a model is asked, images and all, each under a key of its own.
+
+        Args:
+            faults: takes what cannot be asked.
+            folder: where images may be written that lie in no file of the benchmark; several runs share it.
 
         Raises:
-            DataError: a file cannot be used, or, with `--strict`, has a fault.
+            DataError: a file cannot be used, or, where `faults` are strict, has a fault.
         """
 
-    def predictions(self, options: argparse.Namespace) -> Predictions:
-        """What the file `options.predictions` holds, by question; `predictions_of`, or a form of the benchmark's own.
+    def predictions(self, file: PredictionsFile) -> Predictions:
+        """What a predictions file holds, by question key: the usual form, or one of the benchmark's own.
 
         Raises:
-            DataError: the file cannot be used, or, with `--strict`, has a fault.
+            DataError: the file cannot be used, or has a fault and is read strictly.
         """
+        return file.read()
 
-    def judge_requests(self, options: argparse.Namespace) -> Mapping[str, JudgeRequest]:
-        """What a judge is asked about the answers of `options.predictions`, by key; empty where none is needed."""
+    def judge_requests(self, predictions: Predictions) -> Mapping[str, JudgeRequest]:
+        """What a judge is asked about the predictions, by question key; empty where none is needed."""
+        return {}
 
-    def score(self, options: argparse.Namespace, judgements: Judgements | None = None) -> Scored:
-        """Score the answers of `options.predictions`; without judgements, what needs them has no value.
+    @abstractmethod
+    def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
+        """What the predictions are worth; without judgements, what needs them has no value.
 
         Raises:
-            DataError: as `questions`, or the predictions file cannot be used.
+            DataError: as `questions`, or no question is answered.
         """

@@ -17,7 +17,7 @@ from evaluation.metrics.predictions import Matched, Predictions, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out
-from evaluation.suites.published import OTHER_JUDGE, Row
+from evaluation.suites.published import OTHER_JUDGE, PublishedRow
 from evaluation.suites.suite import AnswerScore, Scored, Table
 from rewards.answer import answer_part
 from rewards.format import is_right, valid_format
@@ -77,7 +77,7 @@ def score_by_task(
     predictions: Predictions,
     of_answers: Faults,
     judgements: Judgements | None,
-    published: Sequence[Row] = (),
+    published: Sequence[PublishedRow] = (),
     *,
     strict: bool,
 ) -> Scored:
@@ -136,7 +136,7 @@ def _result(
     )
 
 
-def _tables(name: str, by: str, result: TaskResult, published: Sequence[Row]) -> tuple[Table, Table]:
+def _tables(name: str, by: str, result: TaskResult, published: Sequence[PublishedRow]) -> tuple[Table, Table]:
     """The score of each task, beside the published rows, and the accuracy of the questions that a rule decides."""
     columns = tuple(task.capitalize() for task in TASKS)
     of_tasks = [result.tasks.get(task) for task in TASKS]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 SMALL = (
     "run.steps=1",
-    "data.scenes=8",
+    "data.options.scenes=8",
     "rollout.prompts_per_step=4",
     "rollout.group_size=4",
     "rollout.max_tokens=24",

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.learning.learner import Learner
+from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.rollout.vllm_engine import VllmEngine
+from actors.sync.collective import GlooTransport
 from actors.sync.receiver import WeightReceiver
-from actors.sync.transport import WeightChannel
 
 
-class FlippingChannel(WeightChannel):
+class FlippingTransport(GlooTransport):
     """Flips one bit of what is sent, after its checksum was taken."""
 
     def _broadcast(self, buffer: Tensor) -> None:
@@ -23,12 +23,13 @@ class FlippingChannel(WeightChannel):
         super()._broadcast(buffer)
 
 
-class LearnerWithFlippedByte(Learner):
+class LearnerWithFlippedByte(DeepSpeedLearner):
     """A byte of the second sync is damaged in transit."""
 
     def send_weights(self) -> list[int]:
         if self.applied > 0:
-            self._channel.__class__ = FlippingChannel
+            channel: Any = self._channel
+            channel.__class__ = FlippingTransport
         return super().send_weights()
 
 
@@ -92,9 +93,9 @@ def widen_biases() -> None:
 class WideBiasReceiver(WeightReceiver):
     """No fault: what a processor with AMX does to a bfloat16 engine, on any processor."""
 
-    def join_weight_channel(self, meeting: dict[str, Any], first_rank: int) -> None:
+    def join_weight_channel(self, meeting: dict[str, Any], first_member: int) -> None:
         widen_biases()
-        super().join_weight_channel(meeting, first_rank)
+        super().join_weight_channel(meeting, first_member)
 
 
 class EngineWithWideBiases(VllmEngine):

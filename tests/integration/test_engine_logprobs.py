@@ -16,22 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
+from actors.rollout.engine import RolloutEngine, engine_of
 from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.rollout.transformers_engine import TransformersEngine
-from actors.rollout.vllm_engine import VllmEngine, engine_environment
 from actors.settings import RolloutSettings
 from data.rendered.samples import rendered_samples
 from data.sample import DrivingSample
-from policies.batch import TrainingGroup, TrainingResponse, pack
-from policies.model import load_policy, load_processor
-from policies.prompt import PromptEncoder
+from policies.model import load_policy
 from policies.settings import PolicySettings
-from policies.views import views_of
 from tests import families
+from tests.learner_gap import largest_gap
 
-SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, max_concurrent=8)
+SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, options={"max_concurrent": 8})
 POLICY = PolicySettings(image_size=(64, 48))
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "qwen3_vl": families.tiny_qwen3_vl,
@@ -42,7 +38,7 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-async def rollouts(engine: VllmEngine | TransformersEngine, samples: list[DrivingSample]) -> list[Rollout]:
+async def rollouts(engine: RolloutEngine, samples: list[DrivingSample]) -> list[Rollout]:
     await engine.start()
     sampling = SamplingSettings(SETTINGS.temperature, SETTINGS.max_tokens, seed=0)
     requests = [GenerationRequest(f"{i}", sample, sampling) for i, sample in enumerate(samples)]
@@ -51,46 +47,29 @@ async def rollouts(engine: VllmEngine | TransformersEngine, samples: list[Drivin
     return sorted(found, key=lambda rollout: int(rollout.request_id))
 
 
-def largest_gap(folder: Path, samples: list[DrivingSample], found: list[Rollout]) -> float:
-    """Between the engine's log-probabilities and the learner's, over all tokens."""
-    policy = load_policy(folder, POLICY, SETTINGS.temperature).eval()
-    encoder = PromptEncoder(load_processor(folder, POLICY), POLICY)
-    groups = []
-    for sample, rollout in zip(samples, found, strict=True):
-        assert len(rollout.token_ids) > 1
-        response = TrainingResponse(rollout.token_ids, rollout.logprobs, (0.0,) * len(rollout.token_ids))
-        groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
-    batch = pack(
-        groups,
-        encoder.image_tensors,
-        pad_id=0,
-        shared_prefix=policy.shares_prefix,
-        prompt_positions=policy.prompt_positions,
-    )
-    with torch.no_grad():
-        logprobs_R_T, _ = policy(batch)
-    return float(((logprobs_R_T - batch.rollout_logprobs_R_T).abs() * batch.mask_R_T).max())
-
-
 def compare(family: str, scratch: Path) -> float:
     folder = BUILDERS[family](scratch / family)
     samples = rendered_samples(scratch / "scenes", 1, seed=0)[:3]
-    engine_class = TransformersEngine if family == "mllama" else VllmEngine
-    engine = engine_class("engine", str(folder), POLICY, SETTINGS, seed=0)
-    return largest_gap(folder, samples, asyncio.run(rollouts(engine, samples)))
+    other = {"backend": "transformers", "options": {}} if family == "mllama" else {}
+    settings = SETTINGS.model_copy(update=other)
+    chosen = engine_of(settings)
+    engine = chosen.engine_class("engine", str(folder), POLICY, settings, chosen.options, seed=0)
+    found = asyncio.run(rollouts(engine, samples))
+    assert all(len(rollout.token_ids) > 1 for rollout in found)
+    return largest_gap(load_policy(folder, POLICY, SETTINGS.temperature).eval(), folder, POLICY, samples, found)
 
 
 @pytest.fixture(scope="module")
 def gaps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    environ = os.environ | engine_environment(SETTINGS) | {"OMP_NUM_THREADS": "1"}
+    engine_class, options, _ = engine_of(SETTINGS)
+    environ = os.environ | engine_class.environment(SETTINGS, options)
     command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", str(tmp_path_factory.mktemp("models"))]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=540)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", BUILDERS)
 def test_engine_and_learner_agree(gaps: dict[str, float], family: str) -> None:
     assert gaps[family] < 1e-4

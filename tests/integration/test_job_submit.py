@@ -19,10 +19,16 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
-START_S, JOB_S = 120.0, 540.0
-SMALL = ("run.steps=1", "warm_start.steps=2", "data.scenes=8", "evaluation.samples_per_task=2", "rollout.max_tokens=24")
+START_S, JOB_S = 600.0, 1200.0
+SMALL = (
+    "run.steps=1",
+    "warm_start.steps=2",
+    "data.options.scenes=8",
+    "evaluation.samples_per_task=2",
+    "rollout.max_tokens=24",
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(START_S + JOB_S + 120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(START_S + JOB_S + 600)]
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Head:
 
     def get(self, path: str, token: str | None) -> httpx.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30.0)
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=300.0)
 
     def submit(self, *command: str) -> str:
         """Submit a job; its id. For some seconds after a head started no agent takes jobs yet, so this tries again."""
@@ -43,7 +49,7 @@ class Head:
         wanted = ["ray", "job", "submit", "--no-wait", "--submission-id", job, "--working-dir", ".", "--", *command]
         deadline = time.monotonic() + START_S
         while True:
-            done = subprocess.run(wanted, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(wanted, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
             if done.returncode == 0:
                 return job
             said = done.stdout + done.stderr
@@ -102,7 +108,7 @@ def head() -> Iterator[Head]:
         yield started
     finally:
         process.send_signal(signal.SIGTERM)  # with --block it ends everything it started
-        process.wait(timeout=60)
+        process.wait(timeout=300)
         shutil.rmtree(folder)
 
 

@@ -20,9 +20,11 @@ from rewards.judge import JudgeFailed
 from rewards.rubric import load_rubric, rubric_names
 from rewards.settings import JudgeSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
-SETTINGS = JudgeSettings(model="tiny", cpus=0.1, threads=1, dtype="float32", max_concurrent=16, max_tokens=256)
+SETTINGS = JudgeSettings(
+    model="tiny", cpus=0.1, threads=1, dtype="float32", max_concurrent=16, max_tokens=256, timeout_s=600.0
+)
 
 
 def sample(number: int) -> DrivingSample:
@@ -42,8 +44,9 @@ async def test_every_rubric_is_filled_validly_by_a_random_model_and_computed_onc
     assert (len(judgements), pool.counts.judged, pool.counts.failed) == (4 * len(rubrics), 4 * len(rubrics), {})
     assert all(0 <= judgement.value <= 100 for judgement in judgements)
     assert isinstance(pool.backend, JudgeEngines)
-    usage = pool.backend.usage
-    assert usage["cached_tokens"] > 0.5 * usage["prompt_tokens"]  # three of four prompts of a rubric share its blocks
+    assert (
+        pool.backend.cached_tokens > 0.5 * pool.backend.prompt_tokens
+    )  # three of four prompts of a rubric share its blocks
 
     with pytest.raises(JudgeFailed) as caught:
         await pool.judge(dataclasses.replace(rubrics[0].request(sample(0), ""), user="word " * 20_000))
@@ -53,19 +56,19 @@ async def test_every_rubric_is_filled_validly_by_a_random_model_and_computed_onc
 
 
 async def test_a_judge_killed_while_judging_is_replaced_and_one_lost_too_often_is_given_up(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"timeout_s": 120.0, "restarts": 1, "attempts": 2, "backoff_s": 0.01})
+    settings = SETTINGS.model_copy(update={"restarts": 1, "attempts": 2, "backoff_s": 0.01})
     pool = await JudgePool.start(settings, tmp_path, anywhere)
     assert isinstance(pool.backend, JudgeEngines)
     rubric = load_rubric("planning_vqa")
     judging = [asyncio.create_task(pool.judge(rubric.request(sample(n), f"Slow down, {n}."))) for n in range(48)]
     while pool.counts.judged < 4:
         await asyncio.sleep(0.05)
-    kill(pool.backend.actors[0])
+    kill(pool.backend.engines.members[0].actor)
     assert len(await asyncio.gather(*judging)) == 48
-    assert (pool.backend.lost, pool.counts.failed) == (1, {})
+    assert (pool.counts.lost, pool.counts.failed) == (1, {})
     assert pool.counts.retried > 0
 
-    kill(pool.backend.actors[0])
+    kill(pool.backend.engines.members[0].actor)
     with pytest.raises(JudgeFailed) as caught:
         await pool.judge(load_rubric("drivelm").request(sample(0), "Stop."))
     assert (caught.value.reason, pool.counts.failed) == ("actor_lost", {"actor_lost": 1})
@@ -73,16 +76,20 @@ async def test_a_judge_killed_while_judging_is_replaced_and_one_lost_too_often_i
 
 
 async def test_a_judge_that_hangs_is_replaced_after_its_timeout_and_the_answer_judged_after_all(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"timeout_s": 15.0, "restarts": 1, "attempts": 4, "backoff_s": 0.01})
+    """The short timeout is that of the engine that hangs alone: how fast a sound one replies is not the point."""
+    settings = SETTINGS.model_copy(update={"restarts": 1, "attempts": 2, "backoff_s": 0.01})
     pool = await JudgePool.start(settings, tmp_path, anywhere)
     assert isinstance(pool.backend, JudgeEngines)
-    await pool.judge(load_rubric("planning_vqa").request(sample(0), "Warmed up."))
-    hung = send(pool.backend.actors[0], signal.SIGSTOP)
-    judgement = await pool.judge(load_rubric("planning_vqa").request(sample(1), "Slow down."))
-    assert 0 <= judgement.value <= 100
-    assert (pool.backend.lost, pool.counts.failed) == (1, {})
-    assert pool.counts.retried > 0
-    assert not psutil.pid_exists(hung)
+    hung = send(pool.backend.engines.members[0].actor, signal.SIGSTOP)
+    pool.backend.timeout_s = 2.0
+    judging = asyncio.create_task(pool.judge(load_rubric("planning_vqa").request(sample(1), "Slow down.")))
+    while pool.counts.lost == 0:
+        await asyncio.sleep(0.05)
+    pool.backend.timeout_s = settings.timeout_s
+    assert 0 <= (await judging).value <= 100
+    assert (pool.counts.lost, pool.counts.failed) == (1, {})
+    assert pool.counts.retried == 1
+    hung.wait(timeout=300)  # raises where the process is still there
     await pool.stop()
 
 
@@ -90,7 +97,7 @@ def kill(actor: Any) -> None:
     send(actor, signal.SIGKILL)
 
 
-def send(actor: Any, what: signal.Signals) -> int:
-    process = ray.get(actor.__ray_call__.remote(lambda engine: os.getpid()), timeout=30)
-    os.kill(process, what)
+def send(actor: Any, what: signal.Signals) -> psutil.Process:
+    process = psutil.Process(ray.get(actor.__ray_call__.remote(lambda engine: os.getpid()), timeout=300))
+    process.send_signal(what)
     return process

@@ -32,12 +32,16 @@ def request(answer: str = "Keep going.") -> JudgeRequest:
 
 
 class ScriptedJudge:
-    """Replies as it is told, in order, and with a good sheet when it is told nothing; remembers what it was asked."""
+    """Replies as it is told, in order, and with a good sheet when it is told nothing; remembers what it was asked.
+
+    While `open` is clear, no reply leaves it.
+    """
 
     def __init__(self) -> None:
         self.script: list[Reply] = []
         self.asked: list[dict[str, Any]] = []
-        self.url, self.delay_s = "", 0.0
+        self.url, self.open = "", asyncio.Event()
+        self.open.set()
         self.flying = self.most_flying = 0
 
     async def complete(self, http: web.Request) -> web.Response:
@@ -45,11 +49,11 @@ class ScriptedJudge:
         self.asked.append(body)
         self.flying += 1
         self.most_flying = max(self.most_flying, self.flying)
-        await asyncio.sleep(self.delay_s)
+        await self.open.wait()
         self.flying -= 1
         reply = self.script.pop(0) if self.script else GOOD
         if reply == "hang":
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         return web.json_response(completion(body, reply)) if isinstance(reply, str) else reply(body)
 
 
@@ -66,7 +70,7 @@ async def judge() -> AsyncIterator[ScriptedJudge]:
 
 
 def pool(url: str, cache: Path | None = None, **settings: Any) -> JudgePool:
-    quick: dict[str, Any] = {"attempts": 3, "backoff_s": 0.01, "longest_backoff_s": 2.0, "timeout_s": 0.5}
+    quick: dict[str, Any] = {"attempts": 3, "backoff_s": 0.01, "longest_backoff_s": 2.0, "timeout_s": 300.0}
     chosen = JudgeSettings(model="m", url=url, **(quick | settings))
     return JudgePool(JudgeEndpoint(chosen), chosen, JudgeCache(cache) if cache else None)
 
@@ -103,7 +107,7 @@ async def test_a_sheet_is_added_up_here_and_asked_for_by_schema(judge: ScriptedJ
 
 @pytest.mark.parametrize(
     "fault",
-    ["hang", status(429), status(503), status(500), garbage, cut_off, no_completion, a_list],
+    [status(429), status(503), status(500), garbage, cut_off, no_completion, a_list],
     ids=lambda f: getattr(f, "__name__", f),
 )
 async def test_after_a_passing_fault_the_answer_is_judged_after_all(judge: ScriptedJudge, fault: Reply) -> None:
@@ -113,10 +117,26 @@ async def test_after_a_passing_fault_the_answer_is_judged_after_all(judge: Scrip
     await judging.stop()
 
 
+async def test_after_a_reply_that_never_came_the_answer_is_judged_after_all(judge: ScriptedJudge) -> None:
+    judge.script, judging = ["hang"], pool(judge.url, timeout_s=1.0, attempts=100)  # on a busy machine some are late
+    assert (await judging.judge(request())).value == 75.0
+    assert judging.counts.retried >= 1
+    assert (judging.counts.judged, judging.counts.failed) == (1, {})
+    await judging.stop()
+
+
+async def test_a_judge_that_never_replies_is_given_up_after_the_last_attempt(judge: ScriptedJudge) -> None:
+    judge.open.clear()
+    judging = pool(judge.url, timeout_s=0.5)
+    with pytest.raises(JudgeFailed) as caught:
+        await judging.judge(request())
+    assert (caught.value.reason, judging.counts.retried, judging.counts.failed) == ("timeout", 2, {"timeout": 1})
+    await judging.stop()
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("hang", "timeout"),
         (status(429), "rate_limited"),
         (status(503), "server_error"),
         (garbage, "server_error"),
@@ -214,17 +234,25 @@ async def test_an_invalid_sheet_is_asked_for_once_more_and_then_given_up(judge: 
 
 
 async def test_no_more_requests_fly_than_the_recipe_allows(judge: ScriptedJudge) -> None:
-    judge.delay_s, judging = 0.02, pool(judge.url, max_concurrent=4, timeout_s=5)
-    await asyncio.gather(*(judging.judge(request(str(number))) for number in range(24)))
+    judging = pool(judge.url, max_concurrent=4)
+    judge.open.clear()
+    asking = [asyncio.create_task(judging.judge(request(str(number)))) for number in range(24)]
+    while judge.flying < 4:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)  # in which a fifth would come
+    judge.open.set()
+    await asyncio.gather(*asking)
     assert judge.most_flying == 4
     await judging.stop()
 
 
 async def test_requests_per_minute_are_kept(judge: ScriptedJudge) -> None:
-    judging = pool(judge.url, requests_per_minute=3)
+    judging = pool(judge.url, requests_per_minute=2)
     asking = [asyncio.create_task(judging.judge(request(str(number)))) for number in range(5)]
-    await asyncio.sleep(0.6)
-    assert len(judge.asked) == 3
+    while len(judge.asked) < 2:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)  # the third may come half a minute after the first
+    assert len(judge.asked) == 2
     await judging.stop()
     await asyncio.gather(*asking, return_exceptions=True)
 

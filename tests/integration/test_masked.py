@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
 
 import pytest
 from aiohttp import web
 
+from actors.credit import Credit
 from actors.errors import TooManyMasked
 from actors.experience import ExperienceBatch, experience
 from actors.record.step_panels import step_panels
@@ -19,6 +21,8 @@ from actors.settings import RolloutSettings, RunSettings
 from benchmarks.judge_server import completion
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
+from policies.algorithms.registry import make_algorithm
+from policies.prompt import PromptEncoder
 from policies.settings import AlgorithmSettings
 from recipe import Recipe
 from rewards.settings import JudgeSettings, RewardSettings, RouteSettings
@@ -57,6 +61,11 @@ async def judge() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+def credit(recipe: Recipe) -> Credit:
+    """Of scores that come without increments, so that no encoder is asked."""
+    return Credit(make_algorithm(recipe.algorithm), recipe.rollout.max_tokens, cast(PromptEncoder, None))
+
+
 async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
     settings = JudgeSettings(model="m", url=url, attempts=1)
     routes = (RouteSettings(scorers={"judge/drivelm": 1.0}),)
@@ -66,14 +75,9 @@ async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
         DrivingSample(f"q{n}", f"s{n}", f"f{n}", "planning", "open_ended", "What?", "Stop.", {}) for n in range(2)
     ]
     order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
+    recipe = Recipe(run=RunSettings(name="masked"), rollout=SETTINGS, reward=reward)
     try:
-        async for one in experience(
-            order,
-            CountingEngines({}, SETTINGS),
-            scorers,
-            Recipe(run=RunSettings(name="masked"), rollout=SETTINGS, reward=reward),
-            steps=[1],
-        ):
+        async for one in experience(order, CountingEngines({}, SETTINGS), scorers, credit(recipe), recipe, steps=[1]):
             return one
     finally:
         await scorers.stop()
@@ -122,7 +126,8 @@ async def test_groups_that_teach_nothing_give_way_to_fresh_questions(refills: in
         DrivingSample(f"q{n}", f"s{n}", f"f{n}", "planning", "open_ended", "What?", "Answer 1.", {}) for n in range(6)
     ]
     order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
-    recipe = Recipe(run=RunSettings(name="refilled"), rollout=SETTINGS, algorithm=AlgorithmSettings(refills=refills))
-    async for one in experience(order, LuckyEngines({}, SETTINGS), scorers, recipe, steps=[1]):
+    dynamic = AlgorithmSettings(options={"refills": refills})
+    recipe = Recipe(run=RunSettings(name="refilled"), rollout=SETTINGS, algorithm=dynamic)
+    async for one in experience(order, LuckyEngines({}, SETTINGS), scorers, credit(recipe), recipe, steps=[1]):
         assert (len(one.groups), one.replaced, one.position) == (2, replaced, 2 + replaced)
         assert sum(not group.has_equal_rewards for group in one.groups) == useful

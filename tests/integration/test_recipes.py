@@ -30,7 +30,7 @@ COUNTS = (
     "rollout.gpus=0",
     "rollout.cpus=1",
     "rollout.max_model_len=1024",
-    "rollout.max_concurrent=16",
+    "rollout.options.max_concurrent=16",
     "evaluation.before_and_after=false",
     "cluster.learner_label=null",
 )
@@ -52,7 +52,7 @@ TINY_JUDGE = (
 def test_a_dry_run_prints_recipe_and_placement(name: str) -> None:
     script = "train_sft.py" if name in SUPERVISED else "train_ppo.py" if name in WITH_CRITIC else "train_grpo.py"
     command = [sys.executable, script, f"recipes/{name}.yaml", "--dry-run"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     for recipe in load_stages([str(ROOT / f"recipes/{name}.yaml")]):
         assert f"name: {recipe.run.name}\n" in done.stdout
@@ -89,7 +89,11 @@ def test_with_tiny_models_and_counts_a_step_runs(name: str, small_recipe: MakeRe
         overrides.append(f"policy.model={build(tmp_path / 'model')}")
     if recipe.data.source == "drivelm":
         annotations, image_root = write_drivelm(tmp_path / "given")
-        overrides += [f"data.annotations={annotations}", f"data.image_root={image_root}", "data.held_out=0.25"]
+        overrides += [
+            f"data.options.annotations={annotations}",
+            f"data.options.image_root={image_root}",
+            "data.held_out=0.25",
+        ]
     if recipe.reward.judge is not None:
         overrides += TINY_JUDGE
     folder = run(small_recipe(*overrides, recipe=name))

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from actors.errors import ActorLost, SyncError
-from actors.learning.learner import Learner
-from actors.training import prepare, train_grpo
+from actors.learning.deepspeed_learner import DeepSpeedLearner
+from actors.training import prepare, run_reinforcement
 from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult
+from policies.algorithms.supervised import Supervised
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.views import View
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 def run(recipe: Recipe, **classes: Any) -> Path:
     prepared = prepare(recipe)
-    assert asyncio.run(train_grpo(prepared, any_node, **classes))
+    assert asyncio.run(run_reinforcement(prepared, any_node, **classes))
     return prepared.folder
 
 
@@ -155,17 +156,17 @@ def test_a_dead_engine_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> N
         run(recipe, engine_class=faults.EngineThatDies)
 
 
-class LearnerThatDies(Learner):
-    def update(self, step: Any) -> Any:
-        if step.objective == "policy":
+class LearnerThatDies(DeepSpeedLearner):
+    def accumulate(self, adapter: str, batch: Any, loss: Any, sequence: int) -> Any:
+        if not isinstance(loss, Supervised):
             import os
 
             os._exit(1)
-        return super().update(step)
+        return super().accumulate(adapter, batch, loss, sequence)
 
 
 def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
-    with pytest.raises(ActorLost, match=r"learner rank 0 \(update\).*died"):
+    with pytest.raises(ActorLost, match=r"learner rank 0 \(accumulate\).*died"):
         run(small_recipe(QUICK_ENGINE, "evaluation.before_and_after=false"), learner_class=LearnerThatDies)
 
 
@@ -178,8 +179,18 @@ def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_re
     assert 0 < steps[0]["sync_mib"] < whole / 5
 
 
-def test_the_transformers_engine_trains_like_vllm(small_recipe: MakeRecipe) -> None:
-    folder = run(small_recipe("rollout.backend=transformers"))
+OWN = (
+    "rollout.backend=tests.own_engine:OwnEngine",
+    "rollout.options.threads=1",
+    "sync.transport=tests.file_transport:FileTransport",
+)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["transformers", "engine and transport of one's own"])
+def test_another_engine_trains_like_vllm(small_recipe: MakeRecipe, tmp_path: Path, own: bool) -> None:
+    other = (*OWN, f"sync.options.folder={tmp_path / 'buckets'}") if own else (QUICK_ENGINE,)
+    folder = run(small_recipe(*other, "evaluation.before_and_after=false"))
+    assert any((tmp_path / "buckets").glob("*/bucket-*")) == own
     (step,) = steps_of(folder)
     assert step["sync_gap"] < 1e-4
     assert step.get("logprob_gap_max", 0.0) < 1e-4  # no group with unequal rewards, no update

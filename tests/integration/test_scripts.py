@@ -17,7 +17,7 @@ import pytest
 from policies.tiny import build_tiny_policy
 from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL
 
-DEADLINE_S = 240
+DEADLINE_S = 600
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +43,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
 def test_an_existing_run_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "kept").write_text("precious")
-    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=20")
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.options.scenes=20")
     assert f"{tmp_path / 'tiny'} already exists" in message
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["kept"]
 
@@ -57,14 +57,17 @@ def test_a_model_folder_without_a_processor_is_named(tmp_path: Path) -> None:
 
 
 def test_more_cpus_than_the_machine_has_names_the_bundle(tmp_path: Path) -> None:
-    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=20", "rollout.cpus=4096")
+    message = refused("recipes/tiny.yaml", f"run.root={tmp_path}", "data.options.scenes=20", "rollout.cpus=4096")
     assert "rollout 0" in message
     assert "4096" in message
 
 
 def test_missing_annotations_are_named(tmp_path: Path) -> None:
     message = refused(
-        "recipes/drivelm.yaml", f"run.root={tmp_path}", "data.annotations=nowhere.json", f"data.image_root={tmp_path}"
+        "recipes/drivelm.yaml",
+        f"run.root={tmp_path}",
+        "data.options.annotations=nowhere.json",
+        f"data.options.image_root={tmp_path}",
     )
     assert "nowhere.json" in message
 
@@ -109,7 +112,7 @@ def test_a_finished_run_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 def test_one_answer_is_scored_with_its_parts_before_any_run(tmp_path: Path) -> None:
-    given = ("-m", "commands.score_answer", "recipes/tiny.yaml", f"run.root={tmp_path}", "data.scenes=8")
+    given = ("-m", "commands.score_answer", "recipes/tiny.yaml", f"run.root={tmp_path}", "data.options.scenes=8")
     listed = script(*given)
     ids = [line.split()[0] for line in listed.stdout.splitlines() if "behavior / multiple_choice" in line]
     scored = script(*given, "--sample", ids[0], "--answer", "B")

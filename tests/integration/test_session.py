@@ -49,7 +49,7 @@ def test_ray_starts_here_knows_the_house_and_leaves_only_the_logs_of_a_failed_ru
 
     def fail() -> None:
         with session(wanted):
-            file, offline = ray.get(ray.remote(Witness).remote().tell.remote(), timeout=120)
+            file, offline = ray.get(ray.remote(Witness).remote().tell.remote(), timeout=600)
             assert (Path(file), offline) == (Path(__file__).parents[2] / "recipe.py", "1")
             assert [child.name.startswith("adrl-") for child in short_folder.iterdir()] == [True]
             raise ValueError("the run fails")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 
 import pytest
 import torch
@@ -14,12 +15,12 @@ from policies.advantages import (
     generalised_advantages,
     group_advantages,
     has_zero_deviation,
-    incremental_rewards,
     overlong_share,
     returns_to_go,
-    token_rewards,
+    span_rewards,
     whitened,
 )
+from tests.ranks import alone, in_step
 
 REWARDS = st.lists(st.floats(0, 1), min_size=2, max_size=16)
 
@@ -69,11 +70,10 @@ def test_length_costs_nothing_before_the_buffer_and_everything_at_the_cap_and_be
     assert overlong_share(100, 100, 0.0) == 0.0
 
 
-def test_the_reward_belongs_to_the_last_token_and_every_token_pays_for_its_kl() -> None:
-    mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
-    kl = torch.tensor([[0.1, 0.2, 9.0], [0.0, 0.0, 0.3]])
-    expected = torch.tensor([[-0.01, 1.0 - 0.02, 0.0], [0.0, 0.0, 0.5 - 0.03]])
-    torch.testing.assert_close(token_rewards(torch.tensor([1.0, 0.5]), kl, mask, beta=0.1), expected)
+def test_the_reward_belongs_to_the_last_token_but_for_what_spans_gained() -> None:
+    assert span_rewards(0.75, [], [], 3) == [0.0, 0.0, 0.75]
+    assert span_rewards(1.0, [0.5, -0.25], [1, 2], 3) == [0.5, -0.25, 0.75]
+    assert span_rewards(1.0, [0.5], [3], 3) == [0.0, 0.0, 1.0]
 
 
 def test_returns_add_up_what_follows_and_pass_over_what_the_policy_did_not_write() -> None:
@@ -118,33 +118,39 @@ def test_values_and_advantages_are_carried_across_tokens_that_the_policy_did_not
 
 def test_whitened_values_have_mean_zero_and_sample_deviation_one_inside_the_mask() -> None:
     values, mask = torch.randn(5, 7, dtype=torch.float64), (torch.rand(5, 7) < 0.6).double()
-    inside = whitened(values, mask)[mask > 0]
+    inside = whitened(values, mask, alone)[mask > 0]
     assert float(inside.mean()) == pytest.approx(0.0, abs=1e-9)
     assert float(inside.std()) == pytest.approx(1.0, rel=1e-6)
-    assert not whitened(values, mask)[mask == 0].any()
-    assert not whitened(values, torch.zeros(5, 7)).any()
-    alone = torch.zeros(5, 7, dtype=torch.float64)
-    alone[2, 3] = 1.0  # a batch of one token has no deviation
-    assert not whitened(values, alone).any()
+    assert not whitened(values, mask, alone)[mask == 0].any()
+    assert not whitened(values, torch.zeros(5, 7), alone).any()
+    single = torch.zeros(5, 7, dtype=torch.float64)
+    single[2, 3] = 1.0  # a batch of one token has no deviation
+    assert not whitened(values, single, alone).any()
 
 
-def test_a_response_masked_whole_has_no_rewards_returns_or_advantages() -> None:
+def test_ranks_whiten_their_rows_by_the_moments_of_all() -> None:
+    values, mask = 1e3 + torch.randn(6, 7), (torch.rand(6, 7) < 0.6).float()
+    shares = [slice(0, 1), slice(1, 6), slice(6, 6)]
+    parts = in_step([partial(whitened, values[rows], mask[rows]) for rows in shares])
+    torch.testing.assert_close(torch.cat(parts), whitened(values, mask, alone), rtol=1e-5, atol=1e-5)
+
+
+def test_a_response_masked_whole_has_no_returns_or_advantages() -> None:
     rewards, values, _ = batch_of_values()
     mask = torch.zeros(4, 6, dtype=torch.float64)
-    assert not token_rewards(rewards[:, 0], values, mask, beta=0.1).any()
     assert not returns_to_go(rewards, mask).any()
     assert not any(tensor.any() for tensor in generalised_advantages(rewards, values, mask, 0.9, 0.7))
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=8), st.integers(8, 40))
-def test_incremental_rewards_telescope_to_the_final_score(worth: list[float], length: int) -> None:
+def test_the_rewards_of_spans_telescope_to_the_final_score(worth: list[float], length: int) -> None:
     gains = [after - before for before, after in zip([0.0, *worth], worth, strict=False)]
     ends = [length - len(worth) + index + 1 for index in range(len(worth))]
-    rewards = torch.tensor([incremental_rewards(gains, ends, length)], dtype=torch.float64)
+    rewards = torch.tensor([span_rewards(worth[-1], gains, ends, length)], dtype=torch.float64)
     assert float(rewards.sum()) == pytest.approx(worth[-1])
     assert float(returns_to_go(rewards, torch.ones_like(rewards))[0, 0]) == pytest.approx(worth[-1])
 
 
 def test_gains_that_end_outside_the_response_are_refused() -> None:
     with pytest.raises(ValueError, match="2 gains cannot end at the tokens"):
-        incremental_rewards([1.0, 2.0], [3, 9], 8)
+        span_rewards(3.0, [1.0, 2.0], [3, 9], 8)

@@ -96,6 +96,6 @@ def test_an_object_without_words_in_its_fields_agrees_with_nothing(fields: dict[
 
 @pytest.mark.parametrize("flood", [" ", "action:", "reason", "."])
 def test_a_long_response_is_read_in_no_time(flood: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # not the clock: a busy machine is no slow pattern
     pair_text("action: " + (flood * 20_000)[:20_000])
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0

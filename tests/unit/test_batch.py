@@ -15,13 +15,14 @@ from policies.model import Policy, load_policy
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
 from policies.views import View
+from tests.rounding import assert_same_gradient, assert_same_values
 
 IMAGE = {"pixel_values": torch.zeros(6, 3, 8, 8)}
 
 
 def group(prompt: int, lengths: list[int]) -> TrainingGroup:
     responses = tuple(
-        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), advantages=(float(n),) * n)
+        TrainingResponse(tuple(range(20, 20 + n)), tuple(-float(i) for i in range(n)), credits=(float(n),) * n)
         for n in lengths
     )
     return TrainingGroup((View("CAM_FRONT", "a.jpg"),), tuple(range(prompt)), responses)
@@ -128,7 +129,7 @@ def logprobs_and_gradient(policy: Policy, shared: bool) -> tuple[torch.Tensor, t
     batch = pack(real_groups(policy), lambda views: frames[views[0].path], pad_id=0, shared_prefix=shared)
     policy.zero_grad()
     logprobs, _ = policy(batch)
-    (logprobs * batch.mask_R_T * batch.advantages_R_T).sum().backward()
+    (logprobs * batch.mask_R_T * batch.credits_R_T).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
     return (logprobs * batch.mask_R_T).detach(), gradient
 
@@ -136,8 +137,8 @@ def logprobs_and_gradient(policy: Policy, shared: bool) -> tuple[torch.Tensor, t
 def test_a_shared_prefix_changes_neither_log_probabilities_nor_gradients(policy: Policy) -> None:
     shared, shared_gradient = logprobs_and_gradient(policy, shared=True)
     plain, plain_gradient = logprobs_and_gradient(policy, shared=False)
-    torch.testing.assert_close(shared, plain, rtol=0, atol=1e-5)
-    assert float((shared_gradient - plain_gradient).abs().max() / plain_gradient.abs().max()) < 1e-5
+    assert_same_values(shared, plain)
+    assert_same_gradient(shared_gradient, plain_gradient)
 
 
 def test_without_the_forbidden_ids_the_probabilities_sum_to_one(policy: Policy) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from data.errors import DataError
 from data.faults import Faults, LoadedSamples
 from data.formats.bdd_oia import REASON_ORDERS, answer_text
 from data.formats.bdd_oia_words import REASONS, actions_in, reasons_in
-from evaluation.suites.bdd_oia import questions
+from evaluation.suites.bdd_oia import BddOia, BddOiaOptions
 from tests.drawn import damage, draw, written
 from tests.loaded import load_as
 
@@ -129,11 +128,9 @@ def test_the_benchmark_counts_frames_that_confused_people_also_when_it_is_strict
     first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
     reasons = [{"reason": reason_bits(1), "file_name": name} for name in ("a.jpg", "b.jpg")]
     second = written(root / "x_reasons.json", reasons)
-    options = argparse.Namespace(
-        actions=first, reasons=second, image_root=root, frames=1, reason_order="annotation", reply="decide"
-    )
+    suite = BddOia(BddOiaOptions(actions=first, reasons=second, image_root=root))
     faults = Faults(strict=True)
-    assert [question.sample.id for question in questions(options, faults)] == ["a.jpg"]
+    assert [question.sample.id for question in suite.questions(faults, root)] == ["a.jpg"]
     assert faults.as_dict() == {"confused_label": ["b.jpg"]}
     with pytest.raises(DataError, match="annotators were confused"):
         load_as("bdd_oia", first, root, reasons=second, strict=True)

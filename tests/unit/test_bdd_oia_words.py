@@ -109,6 +109,6 @@ def test_any_text_can_be_read(text: str) -> None:
 @pytest.mark.parametrize("flood", [" ", "left ", "car ", "no ", "solid left ", "obstacle: ", "word", "\n"])
 def test_a_long_response_is_read_in_no_time(flood: str) -> None:
     text = (flood * 20_000)[:20_000]
-    began = time.perf_counter()
+    began = time.process_time()  # not the clock: a busy machine is no slow pattern
     reasons_in(text), actions_in(text), objects_in(text)
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0

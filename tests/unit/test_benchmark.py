@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,11 @@ from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from evaluation.metrics.result import SuiteResult
 from evaluation.suites.record import Spread, combined_bars, combined_figures, combined_tables, read_record
-from evaluation.suites.registry import SUITES, options_of, suite_of
+from evaluation.suites.registry import suites_of
 from evaluation.suites.suite import Bars, Scored, Table
 from rewards.judge import Judgement, JudgeRequest
-from tests.drawn import six_cameras
+from tests.drawn import six_cameras, written
+from tests.suite_cases import CASES
 
 SAMPLING = SamplingSettings(0.2, 16, seed=3)
 
@@ -57,8 +57,13 @@ class Says:
         pass
 
 
+def loaded(answers: Path, limit: int | None = None) -> Benchmark:
+    suite, options = suites_of({"drivelm_hard": {"answers": answers, "limit": limit}})["drivelm_hard"]
+    return Benchmark.load("drivelm_hard", suite, options, 0, answers.parent)
+
+
 def benchmark(folder: Path, limit: int | None = None) -> Benchmark:
-    return Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": samples(folder)}, "test"), limit, 0)
+    return loaded(samples(folder), limit)
 
 
 def asking(repeats: int = 2) -> Asking:
@@ -101,9 +106,23 @@ async def test_replies_to_other_questions_of_the_same_names_are_never_mixed_in(t
     await measure(benchmark(tmp_path), Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
     file = tmp_path / "other.jsonl"
     file.write_text((tmp_path / "samples.jsonl").read_text().replace("free", "closed"))
-    other = Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": file}, "test"), None, 0)
+    other = loaded(file)
     with pytest.raises(DataError, match="holds the replies of another measurement"):
         await measure(other, Says(lambda key, repeat: "Yes."), None, asking(), tmp_path / "out")
+
+
+async def test_replies_that_an_earlier_version_asked_for_are_taken(tmp_path: Path) -> None:
+    """It also told measurements apart by the folder that DriveAction's images are unpacked in."""
+    suite, options = suites_of({"driveaction": CASES["driveaction"](tmp_path).options})["driveaction"]
+    benchmark = Benchmark.load("driveaction", suite, options, 0, tmp_path)
+    await measure(benchmark, Says(lambda *_: "B"), None, asking(1), tmp_path / "out")
+    asked = tmp_path / "out" / "asked.json"
+    about = json.loads(asked.read_text())
+    assert about["options"] == {"answers": str(tmp_path / "a.parquet"), "mode": "None", "language": "en"}
+    written(asked, about | {"options": about["options"] | {"image_root": "None"}})
+    again = Says(lambda *_: "B")
+    await measure(benchmark, again, None, asking(1), tmp_path / "out")
+    assert again.asked == []
 
 
 async def test_more_questions_of_the_same_files_are_asked_beside_those_answered_before(tmp_path: Path) -> None:
@@ -145,7 +164,7 @@ def test_a_limit_draws_whole_frames_once_from_the_seed(tmp_path: Path) -> None:
     assert len(drawn[0]) == 2
     file = tmp_path / "one_frame.jsonl"
     file.write_text((tmp_path / "samples.jsonl").read_text().replace('"f1"', '"f0"').replace('"f2"', '"f0"'))
-    one_frame = Benchmark.load("drivelm_hard", options_of("drivelm_hard", {"answers": file}, "test"), 2, 0)
+    one_frame = loaded(file, limit=2)
     assert [q.key for q in one_frame.questions] == ["q0", "q1", "q2"]
 
 
@@ -162,27 +181,3 @@ def test_a_row_that_only_some_repeats_have_is_not_taken_for_another() -> None:
     assert dict(table.rows) == {"clean": (20.0,), "Rain": (30.0,), "Fog": (80.0,)}
     assert dict(zip(bars.groups, bars.series[0][1], strict=True)) == {"clean": 20.0, "Rain": 30.0, "Fog": 80.0}
     assert combined_figures(repeats)["Fog"] == Spread(mean=80.0, low=80.0, high=80.0, repeats=(None, 80.0))
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({}, "evaluation.suites.drivelm_hard: the following settings are required: answers"),
-        ({"answers": "x", "colour": "red"}, "evaluation.suites.drivelm_hard: unrecognized settings: colour red"),
-    ],
-)
-def test_a_wrong_option_of_a_recipe_names_the_setting(given: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(DataError, match=sentence):
-        options_of("drivelm_hard", given, "evaluation.suites.drivelm_hard")
-
-
-def test_an_unknown_benchmark_names_those_there_are() -> None:
-    with pytest.raises(DataError, match="unknown benchmark kitti; benchmarks: drivelm, drivebench"):
-        suite_of("kitti")
-
-
-@pytest.mark.parametrize("name", SUITES)
-def test_every_benchmark_is_a_suite(name: str) -> None:
-    suite = suite_of(name)
-    wanted = ["add_arguments", "score", *(["questions", "predictions", "judge_requests"] if SUITES[name].asks else [])]
-    assert [function for function in wanted if not callable(getattr(suite, function, None))] == []

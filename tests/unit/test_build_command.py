@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from data.formats.drivelm import load_drivelm
 from data.jsonl import write_jsonl
 from data.sample import DrivingSample
 from evaluation.construction.record import Construction, read_construction
@@ -304,7 +303,7 @@ def test_every_difficulty_that_is_drawn_is_in_the_record(tmp_path: Path, samples
 
 @pytest.mark.skipif(not TRAIN.is_file(), reason=f"the DriveLM sample is not at {TRAIN}")
 def test_real_frames_become_a_training_set_and_a_hard_one_that_share_none(tmp_path: Path) -> None:
-    loaded = load_drivelm(TRAIN, NUSCENES).samples
+    loaded = load_as("drivelm", TRAIN, NUSCENES).samples
     tokens = sorted({sample.frame_id for sample in loaded})
     place = {token: number for number, token in enumerate(tokens)}
     for name, shift in (("a", 0.0), ("b", 2.0), ("c", 4.0)):

@@ -44,8 +44,11 @@ def test_fewer_scores_than_asked_for_are_counted_and_used(
 def test_a_refused_number_of_a_clips_frames_is_named_by_its_own_option(
     tmp_path: Path, samples: list[DrivingSample], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert training(tmp_path, "out", "--clip-frames", 0) == 2
-    assert capsys.readouterr().err.startswith("error: --clip-frames: Input should be greater than or equal to 1")
+    assert (
+        training(tmp_path, "out", "--format", "bdd_oia", "--reasons", "r", "--image-root", "i", "--source-frames", 0)
+        == 2
+    )
+    assert capsys.readouterr().err.startswith("error: --source-frames: Input should be greater than or equal to 1")
 
 
 Change = Callable[[Path, list[DrivingSample]], list[object]]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from data.formats.drivelm import load_drivelm
 from data.sample import KINDS, TASKS, DrivingSample, Kind, Task
 from rewards.canaries import Canary, canaries, run_canaries
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest, read_reply
 from rewards.rubric import Rubric, load_rubric, rubric_names
 from rewards.untrusted import read_blocks
+from tests.loaded import load_as
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -115,7 +115,7 @@ async def test_no_canary_scores_above_the_empty_answer_on_real_questions() -> No
     annotations = SHARED / "data" / "drivelm" / "challenge" / "data" / "train_sample.json"
     if not annotations.is_file():
         pytest.skip("the DriveLM sample is not beside the repository")
-    samples = load_drivelm(annotations, SHARED / "data" / "drivelm" / "nuscenes").samples[:30]
+    samples = load_as("drivelm", annotations, SHARED / "data" / "drivelm" / "nuscenes").samples[:30]
     assert not (await run_canaries(Gullible(), samples)).fooled
 
 

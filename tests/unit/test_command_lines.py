@@ -10,28 +10,42 @@ import pytest
 import prepare_data
 from commands import evaluate
 from commands.script import guarded
-from data.source_arguments import as_flags
 
 LINE = {"scene_id": "s", "task": "planning", "kind": "yes_no", "question": "Safe?", "answer": "Yes.", "images": {}}
 
 
 @pytest.mark.parametrize(
-    ("setting", "flag"),
+    ("arguments", "said"),
     [
-        ("data.source=drivelm needs data.image_root (x) as well", "--format drivelm needs --image-root (x) as well"),
-        ("data.annotations x/data.json does not exist", "x/data.json does not exist"),
-        ("name data.source", "name --format"),
-        ("policy.model=/nope is no folder", "--model=/nope is no folder"),
-        ("/data.reasons/data.annotations.json is cut short", "/data.reasons/data.annotations.json is cut short"),
+        (("check", "a.json", "--format", "drivelm"), "--image-root is missing (the folder that holds"),
+        (("check", "gone.jsonl"), "gone.jsonl does not exist"),
+        (("check", "a.json", "--format", "drivelmm"), "--format=drivelmm is unknown (did you mean drivelm?"),
+        (("convert", "drivebnch", "a.json", "b.jsonl"), "FORMAT=drivebnch is unknown (did you mean drivebench?"),
+        (("convert", "bdd_oia", "a.json", "b.jsonl", "--frames", "0"), "--frames: Input should be greater than"),
+        (("convert", "drivelm", "a.json", "b.jsonl", "--image-root", "gone"), "image_root gone has no folder samples"),
+        (
+            ("distil", "--out", "r.jsonl", "--url", "http://x", "--model", "m"),
+            "--annotations is missing (the JSON file)",
+        ),
     ],
 )
-def test_settings_are_named_by_their_flags(setting: str, flag: str) -> None:
-    assert as_flags(setting) == flag
+def test_what_a_dataset_lacks_is_said_in_the_words_of_the_command_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    assert prepare_data.main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert "data.options" not in error
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("rendred", "did you mean rendered?"), ("runs/nope", "benchmarks: drivelm,")]
-)
+@pytest.mark.parametrize(("name", "hint"), [("rendred", "did you mean rendered?"), ("runs/nope", "known: drivelm,")])
 def test_a_benchmark_or_run_that_is_not_there_is_named(
     capsys: pytest.CaptureFixture[str], name: str, hint: str
 ) -> None:

@@ -264,6 +264,11 @@ def test_a_video_is_the_same_whenever_it_is_made(clip: list[Pixels]) -> None:
     assert min(psnr(*pair) for pair in zip(clip, frames_of(clean), strict=True)) > 32
 
 
+def test_a_clip_comes_back_as_light_as_it_was(clip: list[Pixels]) -> None:
+    shown = frames_of(encode_clip(clip))
+    assert abs(np.mean(shown) - np.mean(clip)) < 0.4
+
+
 def test_bit_errors_are_counted_and_follow_the_seed(clip: list[Pixels]) -> None:
     clean = encode_clip(clip)
     one, bytes_one = damage(clean, 1, amount=500)

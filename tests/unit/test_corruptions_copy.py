@@ -182,7 +182,7 @@ def test_killed_outright_it_goes_on_and_no_worker_stays_behind(drawn: Path, tmp_
     assert files_under(tmp_path / "killed") == files_under(tmp_path / "whole")
 
 
-def _until(true: Callable[[], bool], timeout_s: float = 120) -> None:
+def _until(true: Callable[[], bool], timeout_s: float = 600) -> None:
     end = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < end, "waited in vain"

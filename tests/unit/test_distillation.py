@@ -18,12 +18,12 @@ from PIL import Image
 
 from commands.distil import add_arguments, summary
 from data.errors import DataError
-from data.formats.drivelm import load_drivelm
 from data.reasoning import teacher
 from data.reasoning.distillation import Refusal, distillation_request, read_reply, reasoning_prompt, sentences
 from data.reasoning.teacher import TeacherSettings, ask, complaint, distil, first_messages
 from data.sample import CAMERAS, TASKS, DrivingSample
 from prepare_data import main
+from tests.loaded import load_as
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")
@@ -238,7 +238,7 @@ async def test_the_first_fault_of_the_endpoint_stops_the_run_and_keeps_what_was_
 
 def test_the_command_knows_its_arguments() -> None:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_arguments(parser, [])
     line = "--annotations a.json --image-root n --out o.jsonl --url http://x/v1 --model m --no-images --limit 3"
     arguments = parser.parse_args(line.split())
     assert (arguments.out, arguments.limit, arguments.no_images) == (Path("o.jsonl"), 3, True)
@@ -253,7 +253,7 @@ def test_nobody_is_asked_no_times(flag: str, capsys: pytest.CaptureFixture[str])
 
 @needs_real_data
 def test_the_true_answer_of_every_real_question_is_known_again_in_a_reply() -> None:
-    loaded = load_drivelm(REAL / "challenge" / "data" / "train_sample.json", REAL / "nuscenes")
+    loaded = load_as("drivelm", REAL / "challenge" / "data" / "train_sample.json", REAL / "nuscenes")
     thoughts = {1: "One.", 2: "One. Two."}
     for sample in loaded.samples:
         good = reply(thoughts[reasoning_prompt(sample.task).fewest], sample.answer)

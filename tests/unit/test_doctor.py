@@ -199,7 +199,7 @@ def imports_with_hook(folder: Path) -> subprocess.CompletedProcess[str]:
     )
     # -S: without this environment's own .pth files, one of which may have installed the hook already.
     command = [sys.executable, "-S", "-c", "; ".join(lines)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def test_the_hook_declares_the_operators_of_a_cuda_torchvision_beside_a_cpu_torch(tmp_path: Path) -> None:

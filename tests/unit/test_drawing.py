@@ -8,14 +8,17 @@ from typing import Any, cast
 import pytest
 
 from actors import experience as module
+from actors.credit import Credit
 from actors.experience import experience
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import Rollout, SamplingSettings, ScoredRollout
 from actors.scoring.scorers import Scorers
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
+from policies.prompt import PromptEncoder
 from recipe import load_recipe
 from rewards.score import Score
+from tests.algorithms import algorithm
 
 SAMPLES = [
     DrivingSample(f"q{number}", f"scene{number}", "f", "behavior", "open_ended", "What now?", "Go.", {})
@@ -44,7 +47,8 @@ async def positions(monkeypatch: pytest.MonkeyPatch, staleness: int, *, flat: bo
     keys = [f"rollout.max_staleness={staleness}", f"rollout.prompts_per_step={DRAWS}", f"algorithm.name={name}"]
     recipe = load_recipe(["recipes/tiny.yaml", *keys])
     order = TaskBalancedOrder(SAMPLES, {"behavior": 1.0}, seed=0, position=0)
-    batches = experience(order, cast(EnginePool, None), cast(Scorers, None), recipe, steps=range(1, 6))
+    credit = Credit(algorithm(name), recipe.rollout.max_tokens, cast(PromptEncoder, None))
+    batches = experience(order, cast(EnginePool, None), cast(Scorers, None), credit, recipe, steps=range(1, 6))
     return asked, [batch.position async for batch in batches]
 
 

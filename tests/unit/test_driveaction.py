@@ -76,7 +76,7 @@ def test_content_may_be_json_text_and_the_category_missing(tmp_path: Path) -> No
     file = parquet(tmp_path / "a.parquet", [plain])
     (sample,) = load_as("driveaction", file, tmp_path / "images").samples
     assert (sample.question, sample.answer, sample.task) == ("Does it stop?", "True", "behavior")
-    with pytest.raises(DataError, match="has no column qa_l0, so data.context_mode must be A"):
+    with pytest.raises(DataError, match="has no column qa_l0, so context_mode must be A"):
         load_as("driveaction", file, tmp_path / "images", context_mode="V-A")
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from data.errors import DataError
 from data.faults import Faults
 from data.sample import CAMERAS
 from evaluation.metrics.judging import judge_all
-from evaluation.suites import drivebench as suite
+from evaluation.metrics.predictions import Predictions, PredictionsFile
+from evaluation.suites.drivebench import DriveBench, DriveBenchOptions
 from evaluation.suites.published import DRIVEBENCH_CLEAN_CORRUPTED
+from evaluation.suites.suite import Scored
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest
 from tests.drawn import six_cameras, written
 
@@ -38,19 +39,17 @@ def benchmark(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def options(folder: Path, *arguments: str, **extra: Any) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    suite.add_arguments(parser)
-    given = ["--answers", f"{folder}/test.json", "--image-root", f"{folder}/nuscenes", *arguments]
-    return argparse.Namespace(**vars(parser.parse_args(given)), out=folder / "out", **extra)
+def suite(folder: Path, **options: Any) -> DriveBench:
+    given = {"answers": folder / "test.json", "image_root": folder / "nuscenes"} | options
+    return DriveBench(DriveBenchOptions.model_validate(given))
 
 
-def scored_options(folder: Path, answers: dict[str, str]) -> argparse.Namespace:
-    return options(folder, "--predictions", str(written(folder / "predictions.json", answers)))
+def said(answers: dict[str, str]) -> Predictions:
+    return Predictions(answers, {})
 
 
 def test_every_question_is_asked_clean_under_each_corruption_and_without_images(benchmark: Path) -> None:
-    asked = suite.questions(options(benchmark, "--corruptions", f"{benchmark}/corruption"), Faults())
+    asked = suite(benchmark, corruptions=benchmark / "corruption").questions(Faults(), benchmark)
     settings = ("clean", "Fog", "no_image")
     assert [one.key for one in asked] == [f"{setting}/s_f_{n}" for setting in settings for n in (0, 1)]
     clean, _, fog, _, black, _ = (one.sample.images for one in asked)
@@ -61,14 +60,14 @@ def test_every_question_is_asked_clean_under_each_corruption_and_without_images(
 
 
 def test_a_question_is_shown_with_the_cameras_it_names_or_with_all(benchmark: Path) -> None:
-    about_back, about_all = suite.questions(options(benchmark, "--settings", "clean"), Faults())
+    about_back, about_all = suite(benchmark, settings="clean").questions(Faults(), benchmark)
     assert list(about_back.sample.images) == ["CAM_BACK"]
     assert list(about_all.sample.images) == list(CAMERAS)
 
 
 def test_settings_are_scored_apart_and_an_id_alone_is_clean(benchmark: Path) -> None:
     answers = {"s_f_0": "B", "s_f_1": "Yes.", "Fog/s_f_0": "A. Going ahead.", "Fog/s_f_1": "Yes, it is."}
-    result = suite.score(scored_options(benchmark, answers | {"no_image/s_f_0": "B and C"}))
+    result = suite(benchmark).score(said(answers | {"no_image/s_f_0": "B and C"}))
     figures = result.figures
     assert [figures[f"accuracy/{name}/perception"] for name in ("clean", "Fog", "no_image")] == [100.0, 0.0, 0.0]
     assert (figures["accuracy/corrupted/planning"], figures["accuracy/drop/perception"]) == (100.0, 100.0)
@@ -86,9 +85,9 @@ async def test_a_judge_fills_the_tables_beside_which_the_paper_stands(benchmark:
                 raise JudgeFailed("timeout", "too slow")
             return Judgement(60.0, {}, "")
 
-    given = scored_options(benchmark, {"s_f_0": "B", "s_f_1": "Yes.", "Fog/s_f_0": "A. Going ahead."})
-    judgements = await judge_all(Points(), suite.judge_requests(given))
-    result = suite.score(given, judgements)
+    given = said({"s_f_0": "B", "s_f_1": "Yes.", "Fog/s_f_0": "A. Going ahead."})
+    judgements = await judge_all(Points(), suite(benchmark).judge_requests(given))
+    result = suite(benchmark).score(given, judgements)
     assert result.figures["judge/clean/perception"] == 60.0
     assert "judge/Fog/perception" not in result.figures
     assert result.faults["judge_timeout"] == 1
@@ -99,56 +98,60 @@ async def test_a_judge_fills_the_tables_beside_which_the_paper_stands(benchmark:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("wrong", "sentence"),
     [
-        (["--settings", "clean,Smoke"], "--settings Smoke has no images; settings: clean, no_image"),
-        (["--corruptions", "nowhere"], "--corruptions nowhere does not exist or is not a folder"),
-        (["--image-root", "nowhere"], "--image-root nowhere is not a folder: to ask a model"),
+        ({"settings": "clean,Smoke"}, "--settings Smoke has no images; settings: clean, no_image"),
+        ({"corruptions": "nowhere"}, "--corruptions nowhere does not exist or is not a folder"),
+        ({"image_root": "nowhere"}, "--image-root nowhere is not a folder: to ask a model"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(benchmark: Path, arguments: list[str], sentence: str) -> None:
+def test_a_wrong_option_is_one_sentence(benchmark: Path, wrong: dict[str, str], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        suite.questions(options(benchmark, *arguments), Faults())
+        suite(benchmark, **wrong).questions(Faults(), benchmark)
 
 
-def own_predictions(folder: Path, preds: list[str | None], *arguments: str) -> argparse.Namespace:
+def own_predictions(folder: Path, preds: list[str | None]) -> PredictionsFile:
     """What the benchmark's own inference writes: its question entries, the truth under `answer`, and `pred`."""
     entries = json.loads((folder / "test.json").read_text())
     found = [entry | ({} if pred is None else {"pred": pred}) for entry, pred in zip(entries, preds, strict=False)]
-    return options(folder, "--predictions", str(written(folder / "own.json", found)), *arguments)
+    return PredictionsFile(predictions=written(folder / "own.json", found))
+
+
+def scored(folder: Path, file: PredictionsFile, **options: Any) -> Scored:
+    of_options = suite(folder, **options)
+    return of_options.score(of_options.predictions(file))
 
 
 def test_the_benchmarks_own_predictions_are_known_by_their_tokens(benchmark: Path) -> None:
-    result = suite.score(own_predictions(benchmark, ["A. Going ahead.", "Yes."]))
+    result = scored(benchmark, own_predictions(benchmark, ["A. Going ahead.", "Yes."]))
     assert (result.figures["accuracy/clean/perception"], result.figures["accuracy/clean/planning"]) == (0.0, 100.0)
     assert result.faults == {}
-    fog = suite.score(own_predictions(benchmark, ["B", "No."], "--settings", "Fog"))
+    fog = scored(benchmark, own_predictions(benchmark, ["B", "No."]), settings="Fog")
     assert (fog.figures["accuracy/Fog/perception"], fog.figures["accuracy/Fog/planning"]) == (100.0, 0.0)
-    assert suite.score(own_predictions(benchmark, ["B"])).faults == {"missing_prediction": 1}
+    assert scored(benchmark, own_predictions(benchmark, ["B"])).faults == {"missing_prediction": 1}
 
 
 def test_the_truth_of_a_question_without_a_prediction_is_no_prediction(benchmark: Path) -> None:
-    assert suite.score(own_predictions(benchmark, ["B", None])).faults == {"missing_prediction": 1, "no_answer": 1}
+    found = scored(benchmark, own_predictions(benchmark, ["B", None]))
+    assert found.faults == {"missing_prediction": 1, "no_answer": 1}
     with pytest.raises(DataError, match="no usable prediction"):
-        suite.score(own_predictions(benchmark, [None, None]))
+        scored(benchmark, own_predictions(benchmark, [None, None]))
 
 
 def test_own_predictions_in_another_order_are_refused(benchmark: Path) -> None:
     given = own_predictions(benchmark, ["B", "Yes."])
     written(given.predictions, json.loads(given.predictions.read_text())[::-1])
     with pytest.raises(DataError, match="s_f_0 asks another question there than in .*test.json"):
-        suite.score(given)
+        scored(benchmark, given)
 
 
 def test_own_predictions_need_one_known_setting(benchmark: Path) -> None:
     with pytest.raises(
         DataError, match="--settings Smoke is no setting of a predictions file without ids; settings: clean, "
     ):
-        suite.score(own_predictions(benchmark, ["B"], "--settings", "Smoke"))
+        scored(benchmark, own_predictions(benchmark, ["B"]), settings="Smoke")
 
 
 def test_a_predictions_file_of_other_questions_is_refused(benchmark: Path) -> None:
-    given = scored_options(benchmark, {"other": "B"})
     with pytest.raises(DataError, match="is this the right answer file"):
-        suite.score(given)
-    assert json.loads(Path(given.predictions).read_text()) == {"other": "B"}
+        suite(benchmark).score(said({"other": "B"}))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 import tracemalloc
-from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import Faults, LoadedSamples
-from data.formats.drivelm import load_drivelm, read_drivelm
+from data.formats.drivelm import read_drivelm
 from data.sample import CAMERAS, KeyObject
+from tests.loaded import load_as
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")
 OPTIONS = " Please select the correct answer from the following options: A. Going ahead. B. Stopped. C. Turn left."
 
 
@@ -77,7 +74,7 @@ def image_root(tmp_path: Path) -> Path:
 def load(tree: Any, image_root: Path) -> LoadedSamples:
     path = image_root / "annotations.json"
     path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
-    return load_drivelm(path, image_root)
+    return load_as("drivelm", path, image_root)
 
 
 # --- the formats ------------------------------------------------------------------------------------------------------
@@ -85,7 +82,6 @@ def load(tree: Any, image_root: Path) -> LoadedSamples:
 
 def test_the_train_format_gives_samples_with_task_kind_images_and_objects(image_root: Path) -> None:
     loaded = load(scene_tree(), image_root)
-    assert loaded.format == "train"
     assert [(s.id, s.task, s.kind, s.answer) for s in loaded.samples] == [
         ("scene-1_frame-1_0", "perception", "multiple_choice", "B"),
         ("scene-1_frame-1_1", "perception", "yes_no", "Yes."),
@@ -103,21 +99,19 @@ def test_the_train_format_gives_samples_with_task_kind_images_and_objects(image_
     assert (loaded.dropped, loaded.kept_with_fault, loaded.notes) == ({}, {}, ())
 
 
-def test_the_challenge_format_is_known_by_its_tags_and_needs_no_objects(image_root: Path) -> None:
+def test_the_challenge_format_needs_no_objects(image_root: Path) -> None:
     tree = scene_tree()
     del frame_of(tree)["key_object_infos"]
     for entries in frame_of(tree)["QA"].values():
         for entry in entries:
             entry["tag"] = [0]
     loaded = load(tree, image_root)
-    assert loaded.format == "challenge"
     assert len(loaded.samples) == 4
     assert loaded.samples[0].objects == ()
 
 
 def test_the_llama_format_gives_the_same_samples_without_objects(image_root: Path) -> None:
     loaded = load(llama_list(), image_root)
-    assert loaded.format == "llama"
     choice, behavior = loaded.samples
     assert (choice.id, choice.scene_id, choice.frame_id) == ("scene_1_frame-1_0", "scene_1", "frame-1")
     assert (choice.task, choice.kind, choice.answer) == ("perception", "multiple_choice", "B")
@@ -304,7 +298,7 @@ def test_a_malformed_part_is_listed_and_the_rest_is_used_but_strict_makes_it_an_
     assert re.search(message, loaded.notes[0])
     assert sum(map(len, (loaded.dropped | loaded.kept_with_fault).values())) == 1
     with pytest.raises(DataError, match=message):
-        load_drivelm(image_root / "annotations.json", image_root, strict=True)
+        load_as("drivelm", image_root / "annotations.json", image_root, strict=True)
 
 
 def test_a_scene_without_frames_is_dropped_and_the_others_are_used(image_root: Path) -> None:
@@ -319,7 +313,7 @@ def test_a_tag_that_is_no_metric_is_listed_and_the_question_used(image_root: Pat
         for entry in entries:
             entry["tag"] = [9]
     loaded = load(tree, image_root)
-    assert (loaded.format, len(loaded.samples)) == ("challenge", 4)
+    assert len(loaded.samples) == 4
     assert len(loaded.kept_with_fault["unknown_tag"]) == 4
     assert "tag [9] is none of (0, 1, 2, 3)" in loaded.notes[0]
 
@@ -361,57 +355,12 @@ def test_memory_does_not_grow_with_the_annotation_file(image_root: Path) -> None
 def test_bytes_that_are_no_text_are_an_error_naming_the_file(image_root: Path) -> None:
     (image_root / "a.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"a\.json is not UTF-8 text"):
-        load_drivelm(image_root / "a.json", image_root)
+        load_as("drivelm", image_root / "a.json", image_root)
 
 
 def test_a_missing_file_and_a_wrong_image_root_are_named(image_root: Path) -> None:
-    with pytest.raises(DataError, match=r"data.annotations .*gone\.json does not exist"):
-        load_drivelm(image_root / "gone.json", image_root)
+    with pytest.raises(DataError, match=r"gone\.json does not exist"):
+        load_as("drivelm", image_root / "gone.json", image_root)
     (image_root / "a.json").write_text(json.dumps(scene_tree()))
-    with pytest.raises(DataError, match="data.image_root .*CAM_FRONT has no folder samples"):
-        load_drivelm(image_root / "a.json", image_root / "samples" / "CAM_FRONT")
-
-
-# --- the real files ---------------------------------------------------------------------------------------------------
-
-
-@needs_real_data
-def test_all_790_questions_of_the_real_train_sample_load() -> None:
-    loaded = load_drivelm(REAL / "challenge/data/train_sample.json", REAL / "nuscenes")
-    assert loaded.format == "train"
-    assert len(loaded.samples) == 790
-    assert loaded.dropped == {}
-    assert Counter(s.task for s in loaded.samples) == {
-        "perception": 337, "prediction": 271, "planning": 173, "behavior": 9,
-    }  # fmt: skip
-    assert Counter(s.kind for s in loaded.samples) == {
-        "open_ended": 474, "yes_no": 242, "structured": 52, "coordinates": 22,
-    }  # fmt: skip
-    assert len({s.frame_id for s in loaded.samples}) == 9
-    assert len(loaded.kept_with_fault["coordinates_outside_image"]) == 2  # two traffic lights with y below 0
-    assert all(s.objects for s in loaded.samples)
-
-
-@needs_real_data
-def test_the_wording_names_the_task_of_every_real_question() -> None:
-    loaded = load_drivelm(REAL / "challenge/data/train_sample.json", REAL / "nuscenes")
-    assert [s.question for s in loaded.samples if infer_task(s.question) != s.task] == []
-
-
-@needs_real_data
-def test_the_real_challenge_and_llama_files_hold_the_same_samples() -> None:
-    challenge = load_drivelm(REAL / "challenge/test_eval.json", REAL / "nuscenes")
-    llama = load_drivelm(REAL / "challenge/test_llama.json", REAL / "nuscenes")
-    assert (challenge.format, llama.format) == ("challenge", "llama")
-    assert challenge.samples == llama.samples
-    assert len(llama.samples) == 66
-    choices = [s for s in llama.samples if s.kind == "multiple_choice"]
-    assert Counter(s.task for s in choices) == {"perception": 8, "behavior": 9}
-    assert all(list(s.choices) == list("ABCD") and s.answer in s.choices for s in choices)
-
-
-@needs_real_data
-def test_the_real_challenge_file_without_options_is_free_text() -> None:
-    loaded = load_drivelm(REAL / "challenge/test.json", REAL / "nuscenes")
-    assert (loaded.format, len(loaded.samples), loaded.dropped) == ("challenge", 66, {})
-    assert {s.kind for s in loaded.samples if s.task == "behavior"} == {"open_ended"}
+    with pytest.raises(DataError, match="image_root .*CAM_FRONT has no folder samples"):
+        load_as("drivelm", image_root / "a.json", image_root / "samples" / "CAM_FRONT")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,28 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
         ("reward.routes=[{kind: any, scorers: {rougel: 1}}]", "unknown scorer rougel (did you mean rouge_l?)"),
         ("reward.routes=[{kind: any, scorers: {judge: 1}}]", "reward.judge is not set"),
         ("reward.routes=[{kind: any, scorers: {'my_rewards:short': 1}}]", "my_rewards"),
-        ("evaluation.suites={drivelm_hrad: {answers: x}}", "unknown benchmark drivelm_hrad"),
-        ("evaluation.suites={drivelm_hard: {}}", "the following settings are required: answers"),
+        ("rollout.backend=vlm", "rollout.backend=vlm is unknown (did you mean vllm?, or module:Class of your own)"),
+        ("rollout.backend=no_such:Engine", "rollout.backend=no_such:Engine: cannot import no_such"),
+        (
+            "rollout.backend=docs.examples.transport:FileTransport",
+            "FileTransport lacks abilities, environment",
+        ),
+        (
+            "rollout.options={max_concurent: 4}",
+            "unknown key rollout.options.max_concurent (did you mean",
+        ),
+        ("rollout.options={memory_gib: -1}", "rollout.options.memory_gib: Input should be greater than 0"),
+        ("sync.transport=nccl", "sync.transport=nccl cannot serve this placement: it needs a whole GPU for every"),
+        ("sync.transport=glo", "sync.transport=glo is unknown (did you mean gloo?"),
+        ("data.source=drivlm", "data.source=drivlm is unknown (did you mean drivelm?, or module:Class of your own)"),
+        ("data.source=nowhere:Drives", "data.source=nowhere:Drives: cannot import nowhere"),
+        ("data.options.scens=5", "unknown key data.options.scens (did you mean scenes?)"),
+        ("data.options.scenes=none", "data.options.scenes: Input should be a valid integer"),
+        (
+            "evaluation.suites={drivelm_hrad: {answers: x}}",
+            "evaluation.suites=drivelm_hrad is unknown (did you mean drivelm_hard?",
+        ),
+        ("evaluation.suites={drivelm_hard: {}}", "evaluation.suites.drivelm_hard.answers is missing"),
     ],
 )
 def test_a_recipe_that_no_run_would_take_is_refused(
@@ -38,6 +60,23 @@ def test_a_recipe_that_no_run_would_take_is_refused(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("rollout.adapters=apart", "policy.lora={rank: 4}"), "rollout.adapters=apart needs an engine that loads"),
+        (
+            ("rollout.tensor_parallel=2", "rollout.gpus=2"),
+            "rollout.tensor_parallel=2 needs an engine that spreads",
+        ),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(
+    capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], sentence: str
+) -> None:
+    code, said = told(capsys, "rollout.backend=transformers", *overrides)
+    assert (code, sentence in said, said.endswith("rollout.backend=transformers does not\n")) == (2, True, True)
+
+
 def test_a_folder_in_the_home_is_found(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,15 +87,47 @@ def test_a_folder_in_the_home_is_found(
 
 
 def test_frames_of_one_camera_are_counted_as_such(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ("data.source=bdd_oia", "data.annotations=a.json", "data.reasons=r.json", "data.image_root=i")
-    code, said = told(capsys, *given, "data.frames=8")
-    assert (code, "a prompt: 8 images (8 frames of one camera" in said) == (0, True)
+    given = ("annotations=a.json", "reasons=r.json", "image_root=i", "frames=8")
+    code, said = told(capsys, "data.source=bdd_oia", *(f"data.options.{one}" for one in given))
+    assert (code, "a prompt: 8 images (as bdd_oia has them, " in said) == (0, True)
 
 
 def test_paths_that_are_still_to_be_given_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    code, said = told(capsys, "data.source=drivelm", "data.image_root=nuscenes")
+    code, said = told(capsys, "data.source=drivelm", "data.options.image_root=nuscenes")
     assert code == 0
-    assert said.splitlines()[-1].startswith("to be given before it runs: data.annotations (")
+    assert said.splitlines()[-1].startswith("to be given before it runs: data.options.annotations (the JSON file)")
+
+
+STAGES = "stages: [{name: a}, {name: b, data.source: drivlm}]\n"
+LATER_ENGINE = "stages: [{name: a}, {name: b, rollout.backend: transformer}]\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "more", "override", "sentence"),
+    [
+        ("train_grpo:main", "", "data.source=drivelm", "needs data.options.annotations (the JSON file)"),
+        ("train_grpo:main", "", "data.options.scens=5", "unknown key data.options.scens (did you mean scenes?)"),
+        ("train_grpo:main", STAGES, "run.steps=1", "data.source=drivlm is unknown"),
+        ("train_grpo:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil (did you mean"),
+        ("train_grpo:main", LATER_ENGINE, "run.steps=1", "rollout.backend=transformer is unknown"),
+        ("train_grpo:main", "", "sync.transport=nccl", "sync.transport=nccl cannot serve this placement"),
+        ("commands.evaluate:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil"),
+        ("commands.supervise:supervise", "", "data.options.scens=5", "unknown key data.options.scens"),
+        ("commands.evaluate:main", "", "data.source=drivelm", "data.source=drivelm needs data.options.annotations"),
+    ],
+)
+def test_a_run_is_refused_for_its_options_before_torch_is_imported(
+    tmp_path: Path, function: str, more: str, override: str, sentence: str
+) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("run: {name: own}\nwarm_start: {steps: 1}\n" + more)
+    module, _, name = function.partition(":")
+    code = (
+        f"import sys\nfrom commands.script import guarded\nfrom {module} import {name}\n"
+        f"assert guarded(lambda: {name}([{str(recipe)!r}, {override!r}])) == 2\nassert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, sentence in done.stderr) == (0, True), done.stderr
 
 
 def test_without_a_recipe_the_recipes_that_are_here_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
-from actors.experience import ExperienceBatch, valued
+from actors.credit import Credit
+from actors.experience import ExperienceBatch
 from actors.rollout.rollout import Group, Rollout, ScoredRollout
 from data.sample import CAMERAS, DrivingSample
 from policies.batch import TrainingResponse
-from policies.settings import AlgorithmSettings
-from rewards.score import Score
+from policies.prompt import PromptEncoder
+from rewards.score import Increment, Score
+from tests.algorithms import algorithm
 
 CAP = 10
 
@@ -36,35 +40,60 @@ def group(*values: float | None, lengths: tuple[int, ...] = ()) -> Group:
     return Group(sample, tuple(rollouts))
 
 
-def learnt(*groups: Group, keep_equal: bool = False, **keys: Any) -> list[TrainingResponse]:
-    algorithm = AlgorithmSettings(**keys)
-    batch = ExperienceBatch(1, tuple(valued(one, algorithm, CAP) for one in groups), 0, 0.0)
-    return [response for one in batch.training_groups(keep_equal=keep_equal) for response in one.responses]
+class OneCharacterATokenEncoder:
+    """Every token writes one character."""
+
+    def tokens_until(self, token_ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+        return list(ends)
+
+
+def credit(**keys: Any) -> Credit:
+    return Credit(algorithm(**keys), CAP, cast(PromptEncoder, OneCharacterATokenEncoder()))
+
+
+def learnt(*groups: Group, **keys: Any) -> list[TrainingResponse]:
+    own = credit(**keys)
+    batch = ExperienceBatch(1, tuple(own.assigned(one) for one in groups), 0, 0.0)
+    return [response for one in batch.training_groups(own.algorithm) for response in one.responses]
 
 
 def test_with_a_baseline_the_batch_is_credited_with_rewards_less_their_groups_mean() -> None:
-    responses = learnt(group(100.0, 40.0, None, 10.0), group(50.0, 50.0), name="reinforce_pp_baseline", keep_equal=True)
-    assert [response.reward for response in responses] == pytest.approx([0.5, -0.1, -0.4, 0.0, 0.0])
+    responses = learnt(group(100.0, 40.0, None, 10.0), group(50.0, 50.0), name="reinforce_pp_baseline")
+    assert [response.credits[-1] for response in responses] == pytest.approx([0.5, -0.1, -0.4, 0.0, 0.0])
 
 
 def test_without_one_the_batch_is_credited_with_the_rewards_themselves() -> None:
-    responses = learnt(group(100.0, None, 10.0), name="reinforce_pp", keep_equal=True)
-    assert [response.reward for response in responses] == [1.0, 0.1]
+    responses = learnt(group(100.0, None, 10.0), name="reinforce_pp")
+    assert [response.credits for response in responses] == [(0.0, 0.0, 1.0), (0.0, 0.0, 0.1)]
+
+
+def test_gains_are_credited_where_they_were_earned_and_the_rest_at_the_end() -> None:
+    one = group(75.0)
+    score = Score(75.0, increments=(Increment(50.0, 1), Increment(-25.0, 2)))
+    one = replace(one, rollouts=(replace(one.rollouts[0], score=score),))
+    assert [response.credits for response in learnt(one, name="a2c")] == [(0.5, -0.25, 0.5)]
+
+
+def test_only_advantages_are_kept_for_the_record_under_that_name() -> None:
+    assert credit(name="ppo").assigned(group(75.0, 25.0)).advantages == ()
+    first, masked, last = credit(name="dr_grpo").assigned(group(75.0, None, 25.0)).advantages
+    assert (first, last) == pytest.approx((0.25, -0.25))
+    assert masked is None
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"])
 def test_a_group_with_fewer_than_two_scores_is_counted_as_flat_and_left_out(name: str) -> None:
     for flat in (group(70.0), group(70.0, None), group(None, None)):
-        assert valued(flat, AlgorithmSettings(name=name), CAP).has_equal_rewards
-        assert not learnt(flat, name=name, keep_equal=True)
+        assert credit(name=name).assigned(flat).has_equal_rewards
+        assert not learnt(flat, name=name, kl_beta=0.1)
 
 
 def test_equal_rewards_are_left_out_unless_a_kl_or_the_batch_wants_them() -> None:
-    assert not learnt(group(70.0, 70.0), name="grpo")
-    kept = learnt(group(70.0, 70.0), name="grpo", keep_equal=True)
-    assert [set(response.advantages) for response in kept] == [{0.0}, {0.0}]
+    assert not learnt(group(70.0, 70.0), name="grpo", kl_beta=0.0)
+    for keys in ({"name": "grpo", "kl_beta": 0.1}, {"name": "reinforce_pp_baseline", "kl_beta": 0.0}):
+        assert [set(response.credits) for response in learnt(group(70.0, 70.0), **keys)] == [{0.0}, {0.0}]
 
 
 def test_a_response_longer_than_the_cap_loses_no_more_than_one_at_the_cap() -> None:
-    shaped = valued(group(80.0, 80.0, 80.0, lengths=(8, 10, 13)), AlgorithmSettings(name="dapo"), CAP).shaped_rewards
+    shaped = credit(name="dapo").assigned(group(80.0, 80.0, 80.0, lengths=(8, 10, 13))).shaped_rewards
     assert shaped == pytest.approx([0.8, -0.2, -0.2])

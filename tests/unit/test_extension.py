@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -38,6 +39,32 @@ class Half:
 
     def start(self) -> float:
         return 0.0
+
+
+class Shared(Protocol):
+    """A protocol that has something to inherit."""
+
+    name: str
+    retries: int = 3
+
+    @abstractmethod
+    def start(self) -> float: ...
+
+    def stop(self) -> None:
+        """The same for most."""
+
+
+class Heir(Shared):
+    """One that inherits, and has what it must have itself."""
+
+    name = "heir"
+
+    def start(self) -> float:
+        return 0.0
+
+
+class Idle(Shared):
+    """One that inherits, and has nothing itself."""
 
 
 class Options(BaseModel):
@@ -91,6 +118,12 @@ def test_a_name_that_leads_nowhere_is_one_sentence(name: str, named: list[str]) 
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_class_inherits_from_the_protocol_counts_but_not_what_is_abstract_there() -> None:
+    assert resolve(f"{HERE}:Heir", {}, Shared, "rollout.backend") is Heir
+    with pytest.raises(ExtensionError, match="Idle lacks name, start of Shared"):
+        resolve(f"{HERE}:Idle", {}, Shared, "rollout.backend")
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -127,4 +160,5 @@ def test_the_help_of_a_flag_is_its_documentation() -> None:
     add_flags(parser, Options, skip=["sizes"])
     text = " ".join(parser.format_help().split())
     assert "Language of the texts; 50% of both is none. (default: en)" in text
+    assert "Folder of the images. (required)" in text
     assert "--sizes" not in text

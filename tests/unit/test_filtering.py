@@ -19,8 +19,8 @@ from data.filtering import (
     without_faults,
     without_frames,
 )
-from data.formats.drivelm import load_drivelm
 from data.sample import DrivingSample, KeyObject
+from tests.loaded import load_as
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelm"
 CHOICES = {"A": "Going ahead.", "B": "Stopped.", "C": "Turn left."}
@@ -202,7 +202,7 @@ def test_nothing_left_is_an_error_that_counts_the_losses_and_tells_where_the_fra
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the DriveLM sample is not at {REAL}")
 def test_real_questions_are_mostly_kept_and_every_loss_has_a_reason() -> None:
-    loaded = load_drivelm(REAL / "challenge" / "data" / "train_sample.json", REAL / "nuscenes")
+    loaded = load_as("drivelm", REAL / "challenge" / "data" / "train_sample.json", REAL / "nuscenes")
     found = without_faults(loaded.samples)
     assert len(found.kept) + sum(map(len, found.dropped.values())) == len(loaded.samples)
     assert "exclusive_option" not in found.dropped

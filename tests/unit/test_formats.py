@@ -11,13 +11,13 @@ import pytest
 
 from data.errors import DataError
 from data.faults import Faults
-from data.formats.registry import FORMATS, read_source
+from data.formats.format import FORMATS, format_class
 from data.jsonl import write_jsonl
 from data.load import load_data
 from data.settings import DataSettings
 from prepare_data import main
 from tests.drawn import draw, six_cameras, written
-from tests.loaded import load_as
+from tests.loaded import load_as, read_as
 from tests.unit.test_bdd_oia import reason_bits
 from tests.unit.test_driveaction import ROWS, parquet
 from tests.unit.test_drivebench import entry as drivebench_entry
@@ -80,7 +80,7 @@ DRAWN: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_every_format_but_our_own_is_drawn_here() -> None:
-    assert set(DRAWN) == set(FORMATS) - {"jsonl"}
+    assert set(DRAWN) == set(FORMATS) - {"jsonl", "rendered"}
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -88,7 +88,7 @@ def test_what_is_converted_and_loaded_equals_the_loaders_own_samples(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     given = DRAWN[name](tmp_path)
-    own = tuple(read_source(DataSettings(source=name, **given), tmp_path, Faults()))
+    own = tuple(read_as(name, tmp_path, Faults(), **given))
     assert own
     target = tmp_path / "out" / "samples.jsonl"
     options = [f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in given.items()]
@@ -99,32 +99,32 @@ def test_what_is_converted_and_loaded_equals_the_loaders_own_samples(
     assert load_as("jsonl", target, strict=True).samples == own
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"rendered"}))
 def test_a_source_without_its_paths_is_one_sentence_that_names_them(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=rf"^data.source={name} needs data.annotations \(.* as well$") as caught:
+    with pytest.raises(DataError, match=rf"^data.source={name} needs data.options.annotations \(.* as well$") as caught:
         load_data(DataSettings(source=name), tmp_path)
-    for setting in FORMATS[name].needs:
-        assert f"data.{setting} (" in str(caught.value)
+    for option, field in format_class(name).Settings.model_fields.items():
+        assert (f"data.options.{option} (" in str(caught.value)) == field.is_required()
 
 
 def test_what_was_given_is_not_asked_for_again(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^data.source=drivelm needs data.image_root \([^)]*\) as well$"):
-        load_data(DataSettings(source="drivelm", annotations=tmp_path / "a.json"), tmp_path)
+    with pytest.raises(DataError, match=r"^data.source=drivelm needs data.options.image_root \([^)]*\) as well$"):
+        load_data(DataSettings(source="drivelm", options={"annotations": tmp_path / "a.json"}), tmp_path)
 
 
 def test_drivebench_can_be_asked_without_images(tmp_path: Path) -> None:
     given = drivebench(tmp_path)
-    settings = DataSettings(source="drivebench", annotations=given["annotations"], without_images=True)
-    assert [sample.images for sample in read_source(settings, tmp_path, Faults())] == [{}]
+    read = read_as("drivebench", tmp_path, Faults(), annotations=given["annotations"], without_images=True)
+    assert [sample.images for sample in read] == [{}]
 
 
 def own_file(root: Path) -> Path:
     drivelm(root)
     tree = scene_tree()
     tree["scene-1"]["key_frames"]["frame-1"]["QA"]["planning"][0]["A"] = ""
-    settings = DataSettings(source="drivelm", annotations=written(root / "train.json", tree), image_root=root)
     path = root / "own.jsonl"
-    write_jsonl(path, read_source(settings, root, Faults()))
+    train = written(root / "train.json", tree)
+    write_jsonl(path, read_as("drivelm", root, Faults(), annotations=train, image_root=root))
     with path.open("a") as file:
         file.write("{}\n")
     return path
@@ -136,11 +136,12 @@ def test_a_recipe_loads_and_splits_your_own_data_and_tells_its_faults(tmp_path: 
     six_cameras(tmp_path / "samples", "two")
     other = lines[0].replace("scene-1", "scene-2").replace("frame-1", "frame-2").replace("one.jpg", "two.jpg")
     path.write_text("\n".join([*lines, other]))
-    loaded = load_data(DataSettings(source="jsonl", annotations=path), tmp_path)
+    own = DataSettings(source="jsonl", options={"annotations": path})
+    loaded = load_data(own, tmp_path)
     assert {len(loaded.split.train), len(loaded.split.held_out)} == {1, 3}
     assert loaded.faults == {"malformed_entry": ["line 4"]}
     with pytest.raises(DataError, match=r"own\.jsonl line 4"):
-        load_data(DataSettings(source="jsonl", annotations=path, strict=True), tmp_path)
+        load_data(own.model_copy(update={"strict": True}), tmp_path)
 
 
 # --- check ------------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from data.errors import DataError
-from data.formats.drivelm import load_drivelm
-from data.frame_ids import frames_of
+from data.formats.format import frames_of
 from tests.drawn import written
+from tests.loaded import load_as
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -67,7 +67,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_real_files_name_the_frames_that_their_loaders_find() -> None:
     drivelm = SHARED / "drivelm"
     train = drivelm / "challenge" / "data" / "train_sample.json"
-    loaded = load_drivelm(train, drivelm / "nuscenes")
+    loaded = load_as("drivelm", train, drivelm / "nuscenes")
     frames = {sample.frame_id for sample in loaded.samples}
     assert frames_of(train).ids == frames == frames_of(drivelm / "challenge" / "test_llama.json").ids
     drivebench = frames_of(SHARED / "drivebench" / "drivebench-test.slice23.json").ids

@@ -14,8 +14,10 @@ from actors.measuring.in_loop import InLoop, load_benchmarks
 from actors.record.journal import Journal
 from actors.record.run_folder import JOB_VARIABLE
 from actors.rollout.pool import EnginePool
-from evaluation.suites.registry import options_of
+from data.errors import DataError
+from evaluation.suites.registry import suites_of
 from recipe import Recipe, load_recipe
+from tests.drawn import written
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,9 +47,8 @@ async def test_engines_that_do_not_come_up_are_told_and_leave_no_snapshot(
         raise ActorTimeout("benchmark engine 0 (start) gave no answer within 5 s")
 
     monkeypatch.setattr(EnginePool, "start", fails)
-    options = options_of("rendered", {"scenes": 2}, "test")
-    options.model, options.out, options.cache = "m", tmp_path, tmp_path
-    benchmark, journal = Benchmark.load("rendered", options, None, 0), Journals()
+    suite, options = suites_of({"rendered": {"scenes": 2}})["rendered"]
+    benchmark, journal = Benchmark.load("rendered", suite, options, 0, tmp_path), Journals()
     in_loop = InLoop(
         recipe(tmp_path), [benchmark], tmp_path, lambda role, index: {}, cast(Journal, journal), judge=None
     )
@@ -64,3 +65,9 @@ def test_a_submitted_job_takes_no_relative_path_of_a_benchmark(tmp_path: Path, m
     monkeypatch.setenv(JOB_VARIABLE, "{}")
     with pytest.raises(RunFolderError, match=r"evaluation\.suites\.drivelm_hard\.answers=hard\.jsonl is relative"):
         load_benchmarks(recipe(tmp_path, drivelm_hard={"answers": "hard.jsonl"}))
+
+
+def test_what_a_benchmark_lacks_is_told_in_the_words_of_the_recipe(tmp_path: Path) -> None:
+    answers = written(tmp_path / "test_eval.json", {})
+    with pytest.raises(DataError, match=r"^evaluation\.suites\.drivelm\.image_root is not given: to ask a model"):
+        load_benchmarks(recipe(tmp_path, drivelm={"answers": answers}))

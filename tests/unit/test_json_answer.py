@@ -73,6 +73,6 @@ def test_any_text_can_be_read(text: str) -> None:
 
 @pytest.mark.parametrize("flood", ["`", "\n", "{", "} {", "``` {}"])
 def test_a_long_response_is_read_in_no_time(flood: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # not the clock: a busy machine is no slow pattern
     json_answer("```" + (flood * 20_000)[:20_000])
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0

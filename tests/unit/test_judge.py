@@ -124,4 +124,4 @@ def test_the_schema_bounds_every_criterion_and_allows_nothing_else() -> None:
 
 
 def test_the_rubric_comes_first_and_alone_in_the_chat() -> None:
-    assert REQUEST.messages == [{"role": "system", "content": "rubric"}, {"role": "user", "content": "case"}]
+    assert REQUEST.messages() == [{"role": "system", "content": "rubric"}, {"role": "user", "content": "case"}]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from policies.kl import AdaptiveKl, kl_estimate
+from policies.kl import adapted_weight, kl_estimate
 
 
 def test_k3_is_never_negative_and_zero_where_the_policies_agree() -> None:
@@ -29,7 +29,9 @@ def test_far_policies_are_clamped() -> None:
 
 
 def test_the_weight_rises_while_the_kl_is_above_its_target_by_at_most_a_fifth_per_horizon() -> None:
-    controller = AdaptiveKl(beta=0.1, target=2.0, horizon=100)
-    assert controller.update(kl=50.0, responses=100) == pytest.approx(0.1 * 1.2)
-    assert controller.update(kl=2.0, responses=100) == pytest.approx(0.1 * 1.2)
-    assert controller.update(kl=1.9, responses=50) == pytest.approx(0.1 * 1.2 * (1 - 0.05 * 0.5))
+    first = adapted_weight(0.1, kl=50.0, responses=100, target=2.0, horizon=100)
+    assert first == pytest.approx(0.1 * 1.2)
+    assert adapted_weight(first, kl=2.0, responses=100, target=2.0, horizon=100) == first
+    assert adapted_weight(first, kl=1.9, responses=50, target=2.0, horizon=100) == pytest.approx(
+        first * (1 - 0.05 * 0.5)
+    )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.errors import BudgetError
+from policies.losses import GlobalCounts
 from policies.micro_batches import MicroBatchLimits, cut, fitted, share_out
 
 
@@ -41,7 +42,7 @@ LIMITS = st.builds(
 def test_ranks_get_equally_many_micro_batches_and_every_response_counts_once(
     groups: list[TrainingGroup], ranks: int, limits: MicroBatchLimits
 ) -> None:
-    shares = share_out(groups, ranks, limits)
+    shares = share_out(groups, ranks, limits, response_cap=9)
     assert len({len(share.micro_batches) for share in shares}) == 1
     counted = [
         (part.prompt_ids[0], response.token_ids[0])
@@ -50,7 +51,10 @@ def test_ranks_get_equally_many_micro_batches_and_every_response_counts_once(
         for part in batch
         for response in part.responses
     ]
-    assert sorted(counted) == sorted((g.prompt_ids[0], r.token_ids[0]) for g in groups for r in g.responses)
+    given = [(g.prompt_ids[0], r.token_ids[0]) for g in groups for r in g.responses]
+    assert sorted(counted) == sorted(given)
+    assert [given[place] for share in shares for place in share.places] == counted
+    assert {share.counts for share in shares} == {GlobalCounts(len(given), sum(g.tokens for g in groups), 9)}
 
 
 @given(GROUPS, st.integers(1, 4), LIMITS)

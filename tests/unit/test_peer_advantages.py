@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from actors.credit import Credit
-from actors.learning.group import LearnerGroup
-from policies.advantages import group_advantages, overlong_share
-from policies.batch import TrainingGroup, TrainingResponse
-from policies.kl import AdaptiveKl
-from policies.settings import AlgorithmSettings
+from policies.advantages import overlong_share
+from policies.algorithms.algorithm import Rows, Scored
+from policies.kl import adapted_weight
+from tests.algorithms import algorithm
+from tests.ranks import alone
 
 # --- advantages within a group ----------------------------------------------------------------------------------------
 
@@ -58,10 +59,8 @@ REWARDS = [[0.0, 1.0], [0.1, 0.1, 0.1], [0.0] * 8, [0.3, 0.7, 0.7, 1.0], [0.5, 0
 def test_the_advantages_of_a_group_are_the_peers(
     theirs: Callable[[list[float]], list[float]], keys: dict[str, Any], rewards: list[float]
 ) -> None:
-    settings = AlgorithmSettings(**keys)
-    how: Any = settings.advantage
-    ours = group_advantages(rewards, how, settings.advantage_epsilon)
-    assert ours == pytest.approx(theirs(rewards), rel=1e-6, abs=1e-7)
+    credits = algorithm(**keys).credits([Scored(reward, 1) for reward in rewards])
+    assert [one for (one,) in credits] == pytest.approx(theirs(rewards), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize("length", [1, 16383, 16384, 16385, 18000, 20479, 20480])
@@ -151,37 +150,20 @@ def gae(rows: list[Played], beta: float, estimator: str, gamma: float, trace: fl
     return found
 
 
-class Recorded(LearnerGroup):
-    """Answers with what was played."""
-
-    def __init__(self, rows: list[Played]) -> None:
-        self.rows = rows
-
-    async def log_probs(self, *args: Any, **keys: Any) -> list[list[float]]:
-        return [[*row.ref] for row in self.rows]
-
-    async def assess(self, *args: Any) -> list[tuple[list[float], list[float]]]:
-        return [([*row.own], [*row.values]) for row in self.rows]
-
-
-async def credited(rows: list[Played], settings: AlgorithmSettings) -> tuple[list[float], list[float]]:
+def credited(rows: list[Played], method: Any) -> tuple[list[float], list[float]]:
     """Our advantages and returns of all tokens."""
-    given = less_their_groups_mean(rows) if settings.compares_group else rows
-    groups = [
-        TrainingGroup(
-            (),
-            (1,),
-            tuple(
-                TrainingResponse((7,) * len(row.own), row.own, row.own, reward=row.reward)
-                for row in given
-                if row.group == number
-            ),
-        )
-        for number in range(4)
-    ]
-    found, _ = await Credit(settings).assign(groups, Recorded(rows))
-    responses = [response for group in found for response in group.responses]
-    return [a for r in responses for a in r.advantages], [g for r in responses for g in r.returns or ()]
+    credits: list[tuple[float, ...]] = []
+    for number in range(4):
+        credits += method.credits([Scored(row.reward, len(row.own)) for row in rows if row.group == number])
+
+    def padded(of_rows: Iterable[Sequence[float]]) -> Tensor:
+        return pad_sequence([torch.tensor(row) for row in of_rows], batch_first=True)
+
+    mask = padded([1.0] * len(row.own) for row in rows)
+    own, ref, values = (padded(getattr(row, field) for row in rows) for field in ("own", "ref", "values"))
+    found = method.advantages(Rows(padded(credits), mask, own, ref, values), method.kl_beta, alone)
+    returns = [] if found.returns_R_T is None else found.returns_R_T[mask > 0].tolist()
+    return found.advantages_R_T[mask > 0].tolist(), returns
 
 
 def by_deviation(ours: list[float], ddof: int) -> list[float]:
@@ -206,12 +188,13 @@ TOKENS: list[tuple[str, Callable[..., list[float]], dict[str, Any]]] = [
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ddof", [1, 0], ids=["verl", "OpenRLHF"])
 @pytest.mark.parametrize(("theirs", "keys"), [case[1:] for case in TOKENS], ids=[case[0] for case in TOKENS])
-async def test_the_advantages_over_a_batch_are_the_peers(
+def test_the_advantages_over_a_batch_are_the_peers(
     theirs: Callable[..., list[float]], keys: dict[str, Any], ddof: int, seed: int
 ) -> None:
-    settings, rows = AlgorithmSettings(**keys), played(seed)
+    method, rows = algorithm(**keys), played(seed)
+    settings = method.settings
     beta = settings.kl_beta if settings.kl_in == "reward" else 0.0
-    ours, _ = await credited(rows, settings)
+    ours, _ = credited(rows, method)
     expected = theirs(rows, ddof, beta, settings.kl_estimator, settings.discount)
     assert by_deviation(ours, ddof) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
@@ -219,11 +202,9 @@ async def test_the_advantages_over_a_batch_are_the_peers(
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ddof", [1, 0], ids=["verl", "OpenRLHF"])
 @pytest.mark.parametrize(("gamma", "trace"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.7)])
-async def test_generalised_advantages_and_returns_are_the_peers(
-    gamma: float, trace: float, ddof: int, seed: int
-) -> None:
-    settings, rows = AlgorithmSettings(name="ppo", kl_beta=0.1, discount=gamma, trace=trace), played(seed)
-    ours, returns = await credited(rows, settings)
+def test_generalised_advantages_and_returns_are_the_peers(gamma: float, trace: float, ddof: int, seed: int) -> None:
+    rows = played(seed)
+    ours, returns = credited(rows, algorithm("ppo", kl_beta=0.1, discount=gamma, trace=trace))
     raw = gae(rows, 0.1, "k1", gamma, trace)
     assert by_deviation(ours, ddof) == pytest.approx(whitened_over(raw, ddof), rel=1e-5, abs=1e-5)
     gained = [a + v for row, tokens in zip(rows, raw, strict=True) for a, v in zip(tokens, row.values, strict=True)]
@@ -231,7 +212,8 @@ async def test_generalised_advantages_and_returns_are_the_peers(
 
 
 def test_the_adaptive_weight_of_the_kl_moves_as_in_both_peers() -> None:
-    ours, theirs = AdaptiveKl(beta=0.001, target=0.1, horizon=10_000), 0.001
+    ours = theirs = 0.001
     for kl, responses in [(0.5, 1024), (0.11, 512), (0.0, 64), (0.1, 64), (-0.3, 1024)]:
         theirs *= 1 + max(-0.2, min(0.2, kl / 0.1 - 1)) * responses / 10_000
-        assert ours.update(kl, responses) == pytest.approx(theirs, rel=1e-12)
+        ours = adapted_weight(ours, kl, responses, target=0.1, horizon=10_000)
+        assert ours == pytest.approx(theirs, rel=1e-12)

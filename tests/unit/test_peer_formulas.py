@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.losses import GlobalCounts, PolicyLossInput, policy_loss, value_loss
-from policies.settings import AlgorithmSettings
+from policies.losses import GlobalCounts, PolicyLossInput, value_loss
+from tests.algorithms import algorithm
 
 R, T = 9, 12
 BATCHES = [(0, 1e-4), (1, 0.1), (2, 0.4), (3, 1.0), (4, 3.0)]
@@ -240,19 +240,18 @@ def assert_same(ours: Tensor, theirs: Tensor, variable: Tensor) -> None:
 def test_the_policy_loss_and_its_gradient_are_the_peers(
     peer: Peer, keys: dict[str, Any], seed: int, spread: float
 ) -> None:
-    settings, batch = AlgorithmSettings(**keys), make_batch(seed, spread)
-    if settings.ratio == "sequence":  # whose tokens share one advantage
+    method, batch = algorithm(**keys), make_batch(seed, spread)
+    if keys.get("name") == "gspo":  # whose tokens share one advantage
         batch = replace(batch, advantages_R_T=batch.advantages_R_T[:, :1].expand(R, T))
-    seen = batch if settings.kl_beta else replace(batch, reference_logprobs_R_T=None)
-    assert_same(policy_loss(seen, settings, counts(batch)).loss, peer.loss(responses_of(batch)), batch.logprobs_R_T)
+    seen = batch if method.settings.kl_beta else replace(batch, reference_logprobs_R_T=None)
+    assert_same(method.loss(seen, counts(batch)).loss, peer.loss(responses_of(batch)), batch.logprobs_R_T)
 
 
 def test_a_log_ratio_beyond_20_has_the_peers_loss_and_no_gradient() -> None:
     batch = make_batch(5, 0.1)
     far = torch.where(torch.arange(R)[:, None] == 4, batch.logprobs_R_T.detach() - 25, batch.old_logprobs_R_T)
     batch = replace(batch, old_logprobs_R_T=far, advantages_R_T=-batch.advantages_R_T.abs())
-    settings = AlgorithmSettings(**BOTH)
-    ours = policy_loss(replace(batch, reference_logprobs_R_T=None), settings, counts(batch)).loss
+    ours = algorithm(**BOTH).loss(replace(batch, reference_logprobs_R_T=None), counts(batch)).loss
     assert_same(ours, Peer(openrlhf_ppo()).loss(responses_of(batch)), batch.logprobs_R_T)
 
 
@@ -260,8 +259,8 @@ def test_a_log_ratio_beyond_20_has_the_peers_loss_and_no_gradient() -> None:
 def test_weights_of_a_sequence_ratio_share_out_their_gradient_as_trl_does_and_add_up_to_verls(seed: int) -> None:
     """verl weighs each token's share of the sequence's gradient by itself; here, as in TRL, tokens share the mean."""
     batch = make_batch(seed, 0.1)
-    settings = AlgorithmSettings(**{**GSPO_KEYS, "importance": "truncate"})
-    ours = policy_loss(replace(batch, reference_logprobs_R_T=None), settings, counts(batch)).loss
+    method = algorithm(**{**GSPO_KEYS, "importance": "truncate"})
+    ours = method.loss(replace(batch, reference_logprobs_R_T=None), counts(batch)).loss
     theirs = Peer(verl_gspo, seq_mean_token_mean, verl_tis).loss(responses_of(batch))
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-12)
     own, other = (torch.autograd.grad(loss, batch.logprobs_R_T)[0].sum(dim=1) for loss in (ours, theirs))
@@ -284,6 +283,6 @@ def test_the_value_loss_and_its_gradient_are_the_peers(limit: float | None, seed
             near = clip(values[r, t], float(old[r, t]) - limit, float(old[r, t]) + limit)
             error = max(error, (near - returns[r, t]) ** 2)
         rows.append([0.5 * error])
-    settings = AlgorithmSettings(name="ppo", value_clip=math.inf if limit is None else limit)
+    settings = algorithm("ppo", value_clip=math.inf if limit is None else limit).settings
     ours = value_loss(values, old, returns, batch.mask_R_T, settings.value_clip, counts(batch)).loss
     assert_same(ours, token_mean(rows), values)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.losses import GlobalCounts, PolicyLossInput, policy_loss
-from policies.settings import AlgorithmSettings
+from policies.losses import GlobalCounts, PolicyLossInput
+from tests.algorithms import algorithm
 
 R, T, CAP = 8, 12, 16
 
@@ -96,12 +96,12 @@ def trl_loss(
     ids=str,
 )
 def test_loss_and_gradient_are_trls(batch: PolicyLossInput, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    settings = AlgorithmSettings(**{"importance": "none", "kl_beta": 0.0, **ours})
+    method = algorithm(**{"importance": "none", "kl_beta": 0.0, **ours})
     theirs = {"level": "token", "epsilon": (0.2, 0.2), **theirs}
     counts = GlobalCounts(R, int(batch.mask_R_T.sum()), CAP)
-    if settings.kl_beta == 0:
+    if method.settings.kl_beta == 0:
         batch = PolicyLossInput(**{**vars(batch), "reference_logprobs_R_T": None})
-    mine, peer = policy_loss(batch, settings, counts).loss, trl_loss(batch, **theirs)
+    mine, peer = method.loss(batch, counts).loss, trl_loss(batch, **theirs)
     (mine_gradient,) = torch.autograd.grad(mine, batch.logprobs_R_T)
     (peer_gradient,) = torch.autograd.grad(peer, batch.logprobs_R_T)
     torch.testing.assert_close(mine, peer, rtol=1e-5, atol=1e-7)

@@ -162,7 +162,7 @@ def test_a_learners_memory_follows_dtype_adapters_and_zero_stage(
 
 def test_an_engines_cache_is_told_in_tokens(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m")
-    estimate = resource_plan(recipe(policy={"model": str(folder)}, rollout={"memory_gib": 0.5})).memory
+    estimate = resource_plan(recipe(policy={"model": str(folder)}, rollout={"options": {"memory_gib": 0.5}})).memory
     assert f"KV cache 0.5 GiB = {2**29 // (4 * 16):,} tokens" in estimate
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.errors import ProvenanceError
-from actors.record.provenance import data_origin, model_card, record_provenance
+from actors.record.provenance import REPOSITORY, data_origin, model_card, record_provenance
+from data.errors import DataError
 from data.sample import DrivingSample, KeyObject
 from recipe import Recipe
 
@@ -58,7 +58,8 @@ RECIPE = Recipe.model_validate({"run": {"name": "first"}})
 
 
 def drivelm(annotations: Path) -> Recipe:
-    data = {"source": "drivelm", "annotations": str(annotations), "image_root": str(annotations.parent)}
+    options = {"annotations": str(annotations), "image_root": str(annotations.parent)}
+    data = {"source": "drivelm", "options": options}
     return Recipe.model_validate({"run": {"name": "first"}, "data": data, "policy": {"model": "Qwen/Qwen2.5-VL-3B"}})
 
 
@@ -138,15 +139,90 @@ def test_the_image_hash_follows_names_and_sizes_and_missing_images_are_counted(s
     assert (origin.missing_images, missing.missing_images, missing.images) == (0, 1, 4)
 
 
-def test_the_annotation_file_is_hashed(tmp_path: Path, samples: list[DrivingSample]) -> None:
-    annotations = tmp_path / "drivelm.json"
-    annotations.write_bytes(b"{}")
-    origin = data_origin(drivelm(annotations), samples)
-    assert origin.annotations_sha256 == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+EMPTY_OBJECT = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+def reading(source: str, **options: str) -> Recipe:
+    return Recipe.model_validate({"run": {"name": "first"}, "data": {"source": source, "options": options}})
+
+
+def test_every_annotation_file_is_hashed(tmp_path: Path, samples: list[DrivingSample]) -> None:
+    names = {"annotations": "actions.json", "reasons": "reasons.json", "reasoning": "reasoning.jsonl"}
+    files = {name: str(tmp_path / file) for name, file in names.items()}
+    for file in files.values():
+        Path(file).write_bytes(b"{}")
+    actions = files["annotations"]
+    assert data_origin(drivelm(Path(actions)), samples).annotations == {actions: EMPTY_OBJECT}
+    recipe = reading("bdd_oia", annotations=actions, reasons=files["reasons"], image_root=str(tmp_path))
+    reasoned = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"reasoning": Path(files["reasoning"])})}
+    )
+    assert data_origin(reasoned, samples).annotations == dict.fromkeys(files.values(), EMPTY_OBJECT)
+    assert data_origin(RECIPE, samples).annotations == {}
+
+
+def test_a_folder_of_annotations_is_hashed_with_its_names(tmp_path: Path, samples: list[DrivingSample]) -> None:
+    recipe = reading("nuscenes", annotations=str(tmp_path / "tables"), image_root=str(tmp_path))
+    (tmp_path / "tables").mkdir()
+    table = tmp_path / "tables" / "sample.json"
+    hashes = set()
+    for text in ("[]", "[1]"):
+        table.write_text(text)
+        hashes |= set(data_origin(recipe, samples).annotations.values())
+    table.rename(tmp_path / "tables" / "scene.json")
+    assert len(hashes | set(data_origin(recipe, samples).annotations.values())) == 3
+
+
+def test_the_code_that_is_hashed_is_the_whole_project() -> None:
+    assert (REPOSITORY / "recipe.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "licence", "said"),
+    [
+        ({}, {"license": "unknown"}, "The licence of the training data is unknown"),
+        ({"licence": "CC-BY-4.0", "attribution": "Me"}, {"license": "cc-by-4.0"}, "(CC-BY-4.0). Made by: Me."),
+        ({"licence": "CC-BY-NC-4.0"}, {"license": "cc-by-nc-4.0"}, "**That is a non-commercial licence"),
+        (
+            {"licence": "Ours, all rights reserved"},
+            {"license": "other", "license_name": "in-words"},
+            "under Ours, all rights reserved (LicenseRef-in-words). Whether that allows commercial use nobody said",
+        ),
+        ({"licence": "Ours, for research", "non_commercial": True}, {"license": "other"}, "**That is a non-commercial"),
+    ],
+)
+def test_the_card_says_of_your_own_data_what_you_said(
+    tmp_path: Path,
+    samples: list[DrivingSample],
+    run_folder: Path,
+    repository: Path,
+    options: dict[str, str],
+    licence: dict[str, str],
+    said: str,
+) -> None:
+    (tmp_path / "own.jsonl").write_text("{}")
+    recipe = reading("jsonl", annotations=str(tmp_path / "own.jsonl"), **options)
+    card = model_card(recipe, record_provenance(recipe, samples, run_folder, repository))
+    assert licence.items() <= yaml.safe_load(card.split("---")[1]).items()
+    assert said in card
+    assert "DriveLM" not in card
+
+
+def test_the_card_of_bdd_oia_names_its_own_licence_and_not_drivelms(
+    tmp_path: Path, samples: list[DrivingSample], run_folder: Path, repository: Path
+) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    files = dict.fromkeys(("annotations", "reasons"), str(tmp_path / "a.json"))
+    recipe = reading("bdd_oia", image_root=str(tmp_path), **files)
+    card = model_card(recipe, record_provenance(recipe, samples, run_folder, repository))
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["license_name"]) == ("other", "bdd100k")
+    assert "Regents of the University of California" in card
+    assert "DriveLM" not in card
 
 
 def test_annotations_that_cannot_be_read_are_named(tmp_path: Path, samples: list[DrivingSample]) -> None:
-    with pytest.raises(ProvenanceError, match=r"gone\.json cannot be read \(No such file or directory\)"):
+    with pytest.raises(DataError, match=r"gone\.json cannot be read: No such file or directory"):
         data_origin(drivelm(tmp_path / "gone.json"), samples)
 
 

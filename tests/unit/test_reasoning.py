@@ -169,7 +169,7 @@ def test_reasoning_goes_to_its_samples_and_every_fault_is_listed(tmp_path: Path)
 
 
 def test_reasoning_reaches_the_training_samples_alone_and_no_frame_is_on_both_sides(tmp_path: Path) -> None:
-    settings = DataSettings(scenes=6, held_out=0.5)
+    settings = DataSettings(options={"scenes": 6}, held_out=0.5)
     plain = load_data(settings, tmp_path).split
     records = [record(one) for one in (*plain.train, *plain.held_out)]
     file = write(tmp_path / "r.jsonl", *records)

@@ -95,7 +95,7 @@ def test_merge_keys_may_repeat_what_they_bring(tmp_path: Path) -> None:
             "reward.routes=[{scorers: {}, kindd: any}]",
             "unknown key reward.routes.0.kindd (did you mean kind?)",
         ),
-        ("sync.zzz=1", "known: backend, bucket_mib"),
+        ("sync.zzz=1", "known: bucket_mib, max_logprob_gap"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, override: str, said: str) -> None:
@@ -110,7 +110,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, overr
         ("learner.lr=fast", "learner.lr: Input should be a valid number"),
         ("rollout.engines=0", "rollout.engines: Input should be greater than or equal to 1"),
         ("run.steps=2.5", "run.steps: Input should be a valid integer"),
-        ("data.source=drivlm", "data.source: Input should be 'rendered', 'jsonl', 'drivelm', "),
+        ("data.source=[drivelm]", "data.source: Input should be a valid string"),
+        ("data.options=[a]", "data.options: Input should be a valid dictionary"),
+        ("data.anotations=a.json", "unknown key data.anotations (did you mean options?)"),
         ("run=3", "run: Input should be a valid dictionary"),
         ("reward.routes=[{}]", "reward.routes.0.scorers is missing"),
     ],
@@ -177,7 +179,7 @@ def test_a_stage_begins_with_the_policy_that_the_stage_before_it_left(tmp_path: 
     path.write_text(STAGED)
     first, second = load_stages([str(path), "rollout.group_size=4"])
     assert (first.run.name, second.run.name) == ("three-1-describe", "three-2-decide")
-    assert (first.data.questions, second.data.questions) == ("describe", "drivelm")
+    assert (first.data.options, second.data.options) == ({"questions": "describe"}, {})
     assert (first.run.steps, second.run.steps) == (5, 9)
     assert (first.policy.model, second.policy.model) == ("tiny", "/runs/three-1-describe/policy")
     assert first.rollout.group_size == second.rollout.group_size == 4
@@ -219,17 +221,78 @@ def test_a_base_that_cannot_be_used_is_named(tmp_path: Path, base: str, sentence
 
 def test_responses_of_a_group_of_one_have_nothing_to_be_compared_with(written: Path) -> None:
     said = error_of(written, "rollout.group_size=1")
-    assert "rollout.group_size=1 leaves algorithm.advantage=normalised nothing to compare" in said
+    assert "rollout.group_size=1 leaves algorithm.name=grpo nothing to compare" in said
     assert "nothing to compare" in error_of(written, "rollout.group_size=1", "algorithm.name=reinforce_pp_baseline")
-    assert load_recipe([str(written), "rollout.group_size=1", "algorithm.name=ppo"]).algorithm.has_critic
+    assert load_recipe([str(written), "rollout.group_size=1", "algorithm.name=ppo"]).rollout.group_size == 1
+
+
+def test_the_options_of_an_algorithm_are_checked_by_its_class_and_kept_complete(written: Path) -> None:
+    written.write_text("run: {name: mine}\nalgorithm: {name: dapo, options: {clip_high: 0.3}}\n")
+    options = load_recipe([str(written), "algorithm.options.refills=2"]).algorithm.options
+    assert (options["clip_high"], options["refills"], options["aggregation"]) == (0.3, 2, "token-mean")
+    assert "unknown key algorithm.options.clip_hihg (did you mean clip_high?)" in error_of(
+        written, "algorithm.options.clip_hihg=1"
+    )
+
+
+OF_BEFORE = {
+    "grpo": "kl_beta: 0.05, advantage: normalised, ratio: token, objective: clipped-ratio, kl_in: loss, trace: 1.0",
+    "gspo": "clip_low: 0.0003, ratio: sequence, value_weight: 0.5, whiten: false, kl_target: null",
+    "ppo": "trace: 1.0, advantage: critic, kl_in: reward, kl_target: 3.0, whiten: true, dual_clip: null",
+    "cispo": "objective: clipped-weight, dual_clip: null, advantage_epsilon: 1.0e-4",
+}
+
+
+@pytest.mark.parametrize("name", OF_BEFORE)
+def test_a_recipe_of_before_held_the_options_beside_the_name(written: Path, name: str) -> None:
+    """As an old run folder has them: every key that any algorithm knew."""
+    written.write_text(f"run: {{name: mine}}\nalgorithm: {{name: {name}, {OF_BEFORE[name]}}}\n")
+    options = load_recipe([str(written)]).algorithm.options
+    given = yaml.safe_load(f"{{{OF_BEFORE[name]}}}")
+    assert {key: options[key] for key in given if key in options} == {k: v for k, v in given.items() if k in options}
+    assert options.keys().isdisjoint({"advantage", "ratio", "objective"})
+    assert load_recipe([str(written), "algorithm.kl_beta=0.7"]).algorithm.options["kl_beta"] == 0.7
+
+
+def test_a_key_of_before_that_contradicts_the_name_says_which_name_it_stands_for(written: Path) -> None:
+    said = error_of(written, "algorithm.ratio=sequence")
+    assert "algorithm.ratio=sequence is not what grpo does: set algorithm.name to gspo" in said
+    assert "set algorithm.name to ppo or a2c" in error_of(written, "algorithm.advantage=critic")
+    assert "unknown key algorithm.options.trace" in error_of(written, "algorithm.trace=0.9")
 
 
 def test_adapters_travel_apart_only_where_an_engine_can_load_them(written: Path) -> None:
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart")
     lora = "policy.lora={rank: 4, targets: [vision]}"
     assert "needs policy.lora" in error_of(written, "rollout.adapters=apart", lora)
-    backend = ("policy.lora={rank: 4}", "rollout.backend=transformers")
-    assert "needs rollout.backend=vllm" in error_of(written, "rollout.adapters=apart", *backend)
+
+
+def test_engine_settings_of_before_are_options_of_vllm_and_none_of_others(tmp_path: Path) -> None:
+    old = "compile: true, memory_gib: 2, max_concurrent: 9, gpu_memory_share: 0.5"
+    path = tmp_path / "old.yaml"
+    path.write_text(f"run: {{name: x}}\nrollout: {{{old}}}\nsync: {{backend: gloo}}\n")
+    recipe = load_recipe([str(path)])
+    assert recipe.rollout.options == {"compile": True, "memory_gib": 2, "max_concurrent": 9, "gpu_memory_share": 0.5}
+    assert recipe.sync.transport == "gloo"
+    newer = load_recipe([str(path), "rollout.memory_gib=3", "rollout.options.compile=false", "sync.backend=nccl"])
+    assert (newer.rollout.options["memory_gib"], newer.rollout.options["compile"]) == (3, False)
+    assert newer.sync.transport == "nccl"
+    assert load_recipe([str(path), "rollout.backend=transformers"]).rollout.options == {}
+    path.write_text(f"run: {{name: x}}\nrollout: {{backend: transformers, {old}}}\n")
+    assert load_recipe([str(path)]).rollout.options == {}
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"),
+    [
+        ("rollout: {compile: true, options: {compile: false}}", "rollout.compile and rollout.options.compile differ"),
+        ("sync: {backend: nccl, transport: gloo}", "sync.backend and sync.transport differ: give the second alone"),
+    ],
+)
+def test_a_key_under_its_old_and_its_new_name_is_refused(tmp_path: Path, twice: str, said: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(f"run: {{name: x}}\n{twice}\n")
+    assert said in error_of(path)
 
 
 def test_every_key_of_a_written_recipe_is_present(written: Path) -> None:

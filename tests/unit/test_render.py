@@ -87,5 +87,5 @@ def test_a_folder_of_other_scenes_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_no_scenes_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data.scenes"):
+    with pytest.raises(ValueError, match="scenes must be at least 1"):
         rendered_samples(tmp_path, scenes=0, seed=0)

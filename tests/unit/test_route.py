@@ -164,7 +164,7 @@ def test_a_function_of_your_own_sees_the_whole_response(own_reward: str) -> None
         ("raises", "KeyError: 'no such thing'"),
         ("too_much", "returned 100.5, not a number from 0 to 100"),
         ("not_a_number", "returned nan, not a number from 0 to 100"),
-        ("nothing", "TypeError"),
+        ("nothing", "returned None, not a number"),
         ("truth", "returned True, not a number from 0 to 100"),
     ],
 )

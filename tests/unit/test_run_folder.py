@@ -82,8 +82,9 @@ def test_a_relative_root_is_taken_from_the_working_directory(tmp_path: Path, mon
     ("key", "parts"),
     [
         ("run.root", {"run": {"root": "runs"}}),
-        ("data.annotations", {"data": {"source": "drivelm", "annotations": "drivelm.json"}}),
-        ("data.image_root", {"data": {"source": "drivelm", "annotations": "/d.json", "image_root": "nuscenes"}}),
+        ("data.options.annotations", {"data": {"source": "drivelm", "options": {"annotations": "drivelm.json"}}}),
+        ("data.options.image_root", {"data": {"source": "nuscenes", "options": {"image_root": "nuscenes"}}}),
+        ("data.reasoning", {"data": {"reasoning": "reasoning.jsonl"}}),
     ],
 )
 def test_under_a_submitted_job_a_relative_path_is_refused_with_the_reason(
@@ -98,7 +99,8 @@ def test_under_a_submitted_job_a_relative_path_is_refused_with_the_reason(
 
 def test_under_a_submitted_job_absolute_paths_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(JOB_VARIABLE, "{}")
-    data = {"source": "drivelm", "annotations": "/data/drivelm.json", "image_root": "/data/nuscenes"}
+    options = {"annotations": "/data/drivelm.json", "image_root": "/data/nuscenes"}
+    data = {"source": "drivelm", "options": options}
     assert create_run_folder(recipe_at(tmp_path, data=data)).is_dir()
 
 

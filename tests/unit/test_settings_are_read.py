@@ -17,7 +17,11 @@ from mypy.traverser import NameAndMemberCollector
 from mypy.types import Instance, Type, TypeVarType, UnionType, get_proper_type
 from pydantic import BaseModel
 
+from actors.rollout.vllm_engine import VllmSettings
+from data.formats.format import FORMATS, format_class
+from policies.settings import ALGORITHMS
 from recipe import Recipe
+from tests.algorithms import algorithm
 
 ROOT = Path(__file__).parents[2]
 WITH_SETTINGS = ("data", "rewards", "evaluation", "policies", "actors", "cluster", "serve")
@@ -82,8 +86,27 @@ def read_of(model: str, reads: set[str]) -> set[str]:
     return {read.rpartition(".")[2] for read in reads if read.rpartition(".")[0] == model}
 
 
-def test_every_recipe_key_is_read_by_the_code() -> None:
-    missing = unread(settings_fields(Recipe), attribute_reads(ROOT))
+def models_of_formats() -> dict[str, set[str]]:
+    """The options of every dataset, which the recipe holds as a mapping."""
+    return {model: fields for name in FORMATS for model, fields in settings_fields(format_class(name).Settings).items()}
+
+
+@pytest.fixture(scope="module")
+def reads() -> set[str]:
+    return attribute_reads(ROOT)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_option_of_an_algorithm_is_read_by_the_code(reads: set[str], name: str) -> None:
+    """On its own model or on one that it derives from."""
+    model = algorithm(name).Settings
+    found = {field for base in model.__mro__ for field in read_of(f"{base.__module__}.{base.__qualname__}", reads)}
+    assert not model.model_fields.keys() - found
+
+
+def test_every_recipe_key_and_every_option_of_a_dataset_or_an_engine_is_read_by_the_code(reads: set[str]) -> None:
+    options = models_of_formats() | settings_fields(VllmSettings)
+    missing = unread(settings_fields(Recipe) | options, reads)
     assert not missing, "no code reads:\n" + "\n".join(missing)
 
 

@@ -66,8 +66,8 @@ def test_weights_that_were_written_again_bear_other_marks(tmp_path: Path) -> Non
         (["--model", "x", "--predictions", "y"], "name either --model, which is asked, or --predictions"),
         ([], "name either --model, which is asked, or --predictions"),
         (["--model", "http://nobody:1/v1"], "name what it calls its model with --served-model"),
-        (["--model", "x", "--repeats", "0"], "--repeats must be at least 1, got 0"),
-        (["--model", "x", "--limit", "0", "--scenes", "1"], "limit must be at least 1, got 0"),
+        (["--model", "x", "--repeats", "0"], "--repeats: Input should be greater than or equal to 1"),
+        (["--model", "x", "--limit", "0", "--scenes", "1"], "--limit: Input should be greater than or equal to 1"),
         (["--predictions", "y", "run.name=x"], "nobody judges: name reward.judge.model"),
     ],
 )

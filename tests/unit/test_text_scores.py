@@ -45,4 +45,4 @@ def test_text_scores_lie_in_0_and_100_for_any_text(text: str, truth: str) -> Non
 def test_scoring_loads_neither_torch_nor_ray() -> None:
     check = "import rewards.route, sys; sys.exit(bool({'torch', 'ray', 'transformers'} & set(sys.modules)))"
     root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", check], cwd=root, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], cwd=root, timeout=600).returncode == 0

@@ -42,7 +42,7 @@ async def test_who_stops_listening_ends_what_still_runs() -> None:
     results = as_they_end([never(), at_once()])
     await anext(results)
     await results.aclose()  # type: ignore[attr-defined]
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 60)
 
 
 async def raising(error: Exception) -> None:
@@ -52,13 +52,13 @@ async def raising(error: Exception) -> None:
 async def test_a_complaint_of_an_actor_arrives_without_its_traceback() -> None:
     complaint = PolicyError("policy.lora: vision matches no layer")
     with pytest.raises(PolicyError) as caught:
-        await within(1, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", complaint)))
+        await within(60, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", complaint)))
     assert caught.value is complaint
 
 
 async def test_what_nobody_foresaw_keeps_its_traceback() -> None:
     with pytest.raises(RayTaskError, match="a long traceback"):
-        await within(1, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", KeyError("x"))))
+        await within(60, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", KeyError("x"))))
 
 
 async def test_an_answer_that_does_not_come_is_told_with_the_actor_s_name() -> None:

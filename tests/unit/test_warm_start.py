@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from actors.checkpoint import newest_checkpoint
 from actors.interruption import Interruption
-from actors.learning.group import LearnerGroup
+from actors.learning.group import LearnerGroup, Portion
 from actors.settings import LearnerSettings, WarmStartSettings
 from actors.warm_start import Kept, WarmStart, learning_rate
-from data.reasoning.reasoning import Variant
 from data.sample import DrivingSample
-from policies.batch import TrainingGroup, TrainingResponse
+from policies.algorithms.algorithm import Loss
+from policies.batch import TrainingGroup
+from policies.prompt import PromptEncoder
 
 SAMPLE = DrivingSample("a", "scene", "frame", "behavior", "open_ended", "What?", "Go.", {})
 
@@ -27,17 +29,13 @@ class Learning(LearnerGroup):
         self.losses, self.rates, self.saved, self.loaded = list(losses), list[float](), list[int](), list[int]()
         self.batches: list[list[tuple[int, ...]]] = []
         self.ranks, self.settings = [None], LearnerSettings()
-        self.made = 0
 
-    async def demonstrations(
-        self, samples: Sequence[DrivingSample], variant: Variant = "simple"
-    ) -> list[TrainingGroup]:
-        self.made += len(samples)
-        return [TrainingGroup((), tuple(map(ord, s.id)), (TrainingResponse((2,), (0.0,), (1.0,)),)) for s in samples]
+    def portions(self, groups: Sequence[TrainingGroup], updates: int = 1) -> list[Portion]:
+        return [Portion(groups, [])]
 
-    async def update(self, groups: Sequence[TrainingGroup], objective: str, lr: float) -> dict[str, float]:
+    async def update(self, portion: Portion, loss: Loss, lr: float) -> dict[str, float]:
         self.rates.append(lr)
-        self.batches.append([group.prompt_ids for group in groups])
+        self.batches.append([group.prompt_ids for group in portion.groups])
         return {"loss": 1.0}
 
     async def model(self) -> str:
@@ -57,10 +55,28 @@ class Learning(LearnerGroup):
         self.loaded.append(int((folder / "weights").read_text()))
 
 
+class Encoder:
+    """A prompt is the letters of its sample's name, an answer one token."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def prompt_ids(self, sample: DrivingSample) -> tuple[int, ...]:
+        self.made += 1
+        return tuple(map(ord, sample.id))
+
+    def answer_ids(self, answer: str) -> tuple[int, ...]:
+        return (2,)
+
+
+def encoder() -> PromptEncoder:
+    return cast(PromptEncoder, Encoder())
+
+
 async def trained(losses: Sequence[float], folder: Path, steps: int = 20) -> Learning:
     settings = WarmStartSettings(batch_size=1, evaluate_every=2, patience=2)
     learners = Learning(losses)
-    await WarmStart([SAMPLE], [SAMPLE], settings, 0, folder).steps(learners, steps)
+    await WarmStart([SAMPLE], [SAMPLE], settings, 0, folder).steps(learners, encoder(), steps)
     return learners
 
 
@@ -108,7 +124,7 @@ async def supervised(
     settings = WarmStartSettings(batch_size=2, evaluate_every=2, patience=10)
     learners = Learning(losses)
     start = WarmStart(SAMPLES, [SAMPLE], settings, 0, folder)
-    return learners, await start.steps(learners, 8, Kept(every, resume, Interrupted(learners, stop)))
+    return learners, await start.steps(learners, encoder(), 8, Kept(every, resume, Interrupted(learners, stop)))
 
 
 async def test_steps_that_were_interrupted_go_on_with_the_questions_they_would_have_had(tmp_path: Path) -> None:
@@ -146,7 +162,7 @@ async def test_a_best_measurement_of_a_lost_step_is_forgotten(tmp_path: Path) ->
     settings = WarmStartSettings(batch_size=2, evaluate_every=2, patience=10)
     kept = Kept(3, False, Interrupted(learners, None))
     with pytest.raises(IndexError):  # killed at the third measurement: a checkpoint of step 3, the best of step 4
-        await WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path).steps(learners, 8, kept)
+        await WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path).steps(learners, encoder(), 8, kept)
     rest, _ = await supervised(tmp_path, [4.0, 3.0, 6.0], resume=True)
     assert rest.loaded == [3, 3]  # where it stood, and at last the weights of its own third update, step 6
 
@@ -155,10 +171,11 @@ async def test_only_the_newest_checkpoint_is_kept_and_each_answer_is_encoded_onc
     learners = Learning([3.0, 2.0])
     settings = WarmStartSettings(batch_size=2, evaluate_every=4, patience=10)
     start = WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path)
-    assert not await start.steps(learners, 20, Kept(2, False, Interrupted(learners, 7)))
+    counting = Encoder()
+    assert not await start.steps(learners, cast(PromptEncoder, counting), 20, Kept(2, False, Interrupted(learners, 7)))
     assert newest_checkpoint(tmp_path / "supervised") == 7
     assert len(list((tmp_path / "supervised" / "checkpoints").iterdir())) == 1
-    assert learners.made == len(SAMPLES) + 1  # and the held-out one
+    assert counting.made == len(SAMPLES) + 1  # and the held-out one
 
 
 @pytest.mark.parametrize(

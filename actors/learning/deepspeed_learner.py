@@ -1,0 +1,349 @@
+"""`DeepSpeedLearner`: one rank around a DeepSpeed engine, made to run as a Ray actor. See `Learner` for its methods."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.integrations import HfDeepSpeedConfig
+
+from actors.errors import LearnerError
+from actors.learning.assessment import Found, Known, formed
+from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
+from actors.learning.deepspeed_op import load_shared_memory_op
+from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
+from actors.settings import LearnerSettings
+from actors.sync.source import WeightSource
+from actors.sync.transport import Bucket, Meeting, join
+from policies.algorithms.algorithm import Algorithm, Loss
+from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
+from policies.checkpoint import save_checkpoint
+from policies.losses import GlobalCounts, LossResult, PolicyLossInput
+from policies.micro_batches import Share
+from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
+from policies.prompt import PromptEncoder
+from policies.settings import PolicySettings
+from policies.views import BLANK
+from policies.vision import FrameFeatures, keeps_features
+
+CHECKPOINT_TAG = "learner"
+EXPORT_BUCKET_BYTES = 64 * 2**20
+"""Under ZeRO-3 so much is gathered at once."""
+
+
+class DeepSpeedLearner:
+    """One rank: a DeepSpeed engine around a `Policy`."""
+
+    def __init__(
+        self,
+        rank: int,
+        folder: str,
+        policy: PolicySettings,
+        algorithm: Algorithm,
+        settings: LearnerSettings,
+        temperature: float,
+        seed: int,
+    ) -> None:
+        """Remember what to load; `start` loads it. `temperature` is the rollout engines' sampling temperature."""
+        self.rank, self.folder, self.seed = rank, folder, seed
+        self.policy_settings, self.algorithm, self.settings = policy, algorithm, settings
+        self.temperature = temperature
+        self.applied = -1
+        self._waiting = False
+        self._held: list[tuple[Share, list[Known]]] = []
+        self._reference: ReferencePolicy | None = None
+        self._config = deepspeed_config(settings, policy.dtype)
+
+    def address(self) -> tuple[str, int]:
+        """A host and a free port on this actor's node, for a group to meet at."""
+        host = socket.gethostbyname(socket.gethostname()) if self.settings.gpus else "127.0.0.1"
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return host, probe.getsockname()[1]
+
+    def start(self, host: str, port: int) -> float:
+        """Join the learner group and load the model; returns the seconds it took. All ranks must call it."""
+        began = time.time()
+        self._join(host, port)
+        if self.settings.threads is not None or not self.settings.gpus:
+            torch.set_num_threads(self.settings.threads or max(1, int(self.settings.cpus)))
+        torch.manual_seed(self.seed)
+        self.policy = self._load_policy()
+        if self.rank == 0 and not self.policy.shares_prefix:
+            print(f"{self.policy.model_type}: one row for each response, a group's prompt is not shared", flush=True)
+        if self.settings.gradient_checkpointing:
+            self.policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        optimizer = make_optimizer(self.policy, self.settings)
+        self.engine, *_ = deepspeed.initialize(
+            model=self.policy, optimizer=optimizer, config=self._config, dist_init_required=False
+        )
+        self.encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
+        # Not under ZeRO-3, where all ranks must run the tower together: one may have kept what another has not.
+        keeps = self.settings.zero_stage < 3 and keeps_features(self.policy.body)
+        pixels = self.encoder.image_tensors
+        self._image_inputs = FrameFeatures(self.policy.body, pixels) if keeps else pixels
+        return time.time() - began
+
+    def model(self) -> str:
+        """What is trained, in words: two learners whose weights fit each other's checkpoints say the same."""
+        sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in self.policy.parameters()]
+        every, learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+        return f"a {self.policy.model_type} model of {every:,} weights ({learning:,} of them learning)"
+
+    def shares_prefix(self) -> bool:
+        """Whether a group is packed as one row."""
+        return self.policy.shares_prefix
+
+    def _load_policy(self) -> Policy:
+        # Under ZeRO-3 transformers shards the weights while loading, for as long as this object lives.
+        sharded_loading = HfDeepSpeedConfig(self._config) if self.settings.zero_stage == 3 else None
+        critic = self.algorithm.has_critic
+        policy = load_policy(self.folder, self.policy_settings, self.temperature, critic=critic)
+        del sharded_loading
+        return policy
+
+    def _join(self, host: str, port: int) -> None:
+        os.environ |= {
+            "MASTER_ADDR": host,
+            "MASTER_PORT": str(port),
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.settings.ranks),
+            "LOCAL_RANK": "0" if torch.cuda.is_available() else str(self.rank),  # Ray shows an actor only its own GPU
+            "LOCAL_SIZE": str(self.settings.ranks),
+        }
+        if not torch.cuda.is_available():
+            load_shared_memory_op()
+        deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
+        # DeepSpeed's op on CPU maps 66 MiB of shared memory for each rank and leaves its file behind for ever. Once all
+        # ranks have opened it, the name may go; the memory then ends with the processes.
+        torch.distributed.barrier()
+        name = f"deepspeed_allreduce_buffer_{os.getuid()}_{host}_{port}_{self.rank}"
+        Path("/dev/shm", name).unlink(missing_ok=True)
+
+    def freeze_reference(self) -> None:
+        """Take the policy as it is now as the reference of the KL; does nothing when the algorithm reads none.
+
+        A policy with adapters has the model below them for its reference, without what a warm start taught them.
+        """
+        if self.algorithm.reference == "none":
+            return
+        if has_adapters(self.policy):
+            self._reference = ReferencePolicy(self.policy)
+        elif self.settings.zero_stage < 3:
+            self._reference = ReferencePolicy(copy.deepcopy(self.policy))
+        else:
+            frozen = self._load_policy().requires_grad_(False)
+            deepspeed.initialize(model=frozen, config=self._config, dist_init_required=False)
+            for kept, current in zip(frozen.parameters(), self.policy.parameters(), strict=True):
+                shard: Any = current
+                kept.ds_tensor.data.copy_(shard.ds_tensor.data)  # type: ignore[attr-defined]  # both are sharded alike
+            self._reference = ReferencePolicy(frozen)
+
+    def assess(self, shares: Sequence[Share], kl_beta: float) -> dict[str, float]:
+        """See `Learner.assess`; the model runs only where its answers are wanted. All ranks must call it."""
+        keep_old, in_reward = len(shares) > 1, self.algorithm.reference == "reward"
+        asks_model = keep_old or in_reward or self.algorithm.has_critic
+        found = list[Found]()
+        for share in shares:
+            for index, groups in enumerate(share.micro_batches):
+                one = self._found(groups, in_reward=in_reward) if asks_model else self._credited(groups)
+                fills_up = index >= len(share.micro_batches) - share.filler
+                found.append(replace(one, mask_R_T=torch.zeros_like(one.mask_R_T)) if fills_up else one)
+        known, metrics = formed(found, self.algorithm, kl_beta, self._total, keep_old=keep_old)
+        rest = iter(known)
+        self._held = [(share, [next(rest) for _ in share.micro_batches]) for share in shares]
+        return metrics
+
+    @torch.no_grad()
+    def _found(self, groups: list[TrainingGroup], *, in_reward: bool) -> Found:
+        self.engine.eval()
+        batch = self.packed(groups)
+        logprobs_R_T, values_R_T = self.policy(batch)
+        reference_R_T = self._reference_of(batch) if in_reward else None
+        return Found(batch.credits_R_T, batch.mask_R_T, logprobs_R_T, reference_R_T, values_R_T)
+
+    def _credited(self, groups: list[TrainingGroup]) -> Found:
+        credits_R_T, mask_R_T = credits_and_mask(groups)
+        return Found(credits_R_T.to(self.engine.device), mask_R_T.to(self.engine.device))
+
+    def _total(self, sums: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        if self.settings.ranks > 1:
+            torch.distributed.all_reduce(sums)
+        return sums
+
+    def accumulate(self, adapter: str, batch: Share | Held, loss: Loss, sequence: int) -> Gathered:
+        """See `Learner.accumulate`."""
+        self._take(sequence)
+        share, known = self._held[batch.index] if isinstance(batch, Held) else (batch, [])
+        self.engine.train()
+        self.engine.set_gradient_accumulation_boundary(False)
+        gathered = Gathered()
+        real = len(share.micro_batches) - share.filler
+        for index, groups in enumerate(share.micro_batches):
+            result = self._loss(groups, known[index] if known else None, loss, share.counts)
+            # DeepSpeed averages gradients over the ranks, the loss is already a share of the global mean: undo it.
+            self.engine.backward(result.loss * (float(self.settings.ranks) if index < real else 0.0))
+            if index < real:
+                gathered.add(result)
+        self._waiting = True
+        return gathered
+
+    def step(self, adapter: str, optimizer: OptimizerSettings, sequence: int) -> Stepped:
+        """See `Learner.step`. The ranks meet in the same collectives and see the same norm."""
+        self._take(sequence)
+        if not self._waiting:
+            raise LearnerError(f"step {sequence} of adapter {adapter} has no gradient: accumulate one first")
+        for group in self.engine.optimizer.param_groups:
+            head = group.get("name") == VALUE_HEAD and self.settings.value_lr is not None
+            group["lr"] = self.settings.value_lr if head else optimizer.lr
+        self._gather()
+        norm = self._step()
+        self._waiting = False
+        return Stepped(norm, math.isfinite(norm))
+
+    def _take(self, sequence: int) -> None:
+        if sequence <= self.applied:
+            raise LearnerError(f"call {sequence} was already applied (the last one was {self.applied})")
+        self.applied = sequence
+
+    def _gather(self) -> None:
+        """Make the gradient that the ranks have accumulated that of all of them."""
+        self.engine.set_gradient_accumulation_boundary(True)
+        if self.settings.zero_stage >= 2:  # which reduce with every backward pass
+            self.engine.optimizer.finalize_gradient_accumulation_boundary()
+        else:
+            self.engine.allreduce_gradients()
+
+    def _step(self) -> float:
+        """Apply the gathered gradient if it is finite; its norm before clipping (infinite: nothing was applied)."""
+        if self.settings.zero_stage > 0 or self.policy_settings.dtype == "bfloat16":
+            self.engine.step()  # DeepSpeed's own optimizers look before they step
+            return float(self.engine.get_global_grad_norm()) if self.engine.was_step_applied() else math.inf
+        # Here DeepSpeed would clip by a norm that is not finite, and does not tell it.
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.policy.parameters() if p.grad is not None]))
+        if not math.isfinite(norm):
+            self.engine.zero_grad()
+            return math.inf
+        self.engine.step()
+        return norm
+
+    def _loss(self, groups: list[TrainingGroup], known: Known | None, loss: Loss, counts: GlobalCounts) -> LossResult:
+        batch = self.packed(groups)
+        logprobs_R_T: Tensor
+        values_R_T: Tensor | None
+        logprobs_R_T, values_R_T = self.engine(batch, loss.temperature)
+        known = known or Known(batch.credits_R_T, None, None, None)
+        seen = PolicyLossInput(
+            logprobs_R_T,
+            logprobs_R_T.detach() if known.old_logprobs_R_T is None else known.old_logprobs_R_T,
+            batch.rollout_logprobs_R_T,
+            self._reference_of(batch) if loss.reference == "loss" else None,
+            known.advantages_R_T,
+            batch.mask_R_T,
+            values_R_T,
+            known.old_values_R_T,
+            known.returns_R_T,
+        )
+        return loss.loss(seen, counts)
+
+    def _reference_of(self, batch: Batch) -> Tensor:
+        if self._reference is None:
+            raise LearnerError("no reference policy was kept: call freeze_reference first")
+        return self._reference.logprobs(batch)
+
+    def packed(self, groups: Sequence[TrainingGroup]) -> Batch:
+        """Groups as one micro-batch on this rank's device.
+
+        Where the other ranks may show images and these groups show none, a black one goes along, as a prompt without
+        responses: ZeRO reduces gradients in the order of their arrival, so that all ranks must compute the same way.
+        """
+        pad = self.encoder.processor.tokenizer.pad_token_id or 0
+        towers_meet = self.settings.ranks > 1 and not isinstance(self._image_inputs, FrameFeatures)
+        if towers_meet and not any(group.images for group in groups):
+            groups = [*groups, TrainingGroup((BLANK,), self.encoder.blank_prompt(), ())]
+        batch = pack(
+            groups,
+            self._image_inputs,
+            pad_id=pad,
+            shared_prefix=self.policy.shares_prefix,
+            prompt_positions=self.policy.prompt_positions,
+        )
+        return batch.to(self.engine.device)
+
+    @torch.no_grad()
+    def log_probs(
+        self, share: Share, temperature: float | None = None, *, reference: bool = False
+    ) -> list[list[float]]:
+        """See `Learner.log_probs`. All ranks must call it."""
+        self.engine.eval()
+        rows = list[list[float]]()
+        for groups in share.micro_batches:
+            batch = self.packed(groups)
+            logprobs_R_T = self._reference_of(batch) if reference else self.policy(batch, temperature)[0]
+            lengths = batch.mask_R_T.sum(dim=1).int().tolist()
+            rows += [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
+        return rows[: len(share.places)]
+
+    def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool = False) -> list[Bucket]:
+        """List what will be sent."""
+        dtype = self.policy_settings.dtype
+        self._source = WeightSource(self.policy, dtype, bucket_bytes, adapters_only=adapters_only)
+        return self._source.buckets()
+
+    def join_weight_channel(self, meeting: Meeting) -> None:
+        """Join the broadcast group as its sender (rank 0 of the learners only)."""
+        self._channel = join(meeting, 0)
+
+    def send_weights(self) -> list[int]:
+        """Send every bucket (rank 0; the others help to gather); returns the checksums of what was sent."""
+        dtype = self.policy_settings.dtype
+        checksums = []
+        for bucket in self._source.gathered():
+            if self.rank == 0:
+                checksums.append(self._channel.send([tensor for _, tensor in bucket], dtype))
+        return checksums
+
+    def export(self, folder: str) -> None:
+        """Write the policy in Hugging Face layout, adapters merged (rank 0 writes, all ranks gather)."""
+        source = WeightSource(self.policy, self.policy_settings.dtype, EXPORT_BUCKET_BYTES)
+        tensors = {name: t.cpu().clone() for bucket in source.gathered() for name, t in bucket if self.rank == 0}
+        if self.rank == 0:
+            save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
+
+    def save(self, folder: str) -> None:
+        """Write weights, optimizer, step number and random state for `load`."""
+        self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
+        state = {"torch": torch.get_rng_state().tolist()}
+        self._random_state(folder).write_text(json.dumps(state))
+
+    def load(self, folder: str, universal: str | None = None) -> int:
+        """Read what `save` wrote; returns the number of the last applied step.
+
+        Args:
+            folder: where `save` wrote.
+            universal: the same in DeepSpeed's universal layout, for another number of ranks than wrote it. A rank that
+                did not exist then goes on with the random state it has.
+        """
+        self.engine._config.load_universal_checkpoint = universal is not None  # which DeepSpeed reads at every load
+        _, client = self.engine.load_checkpoint(universal or folder, tag=CHECKPOINT_TAG)
+        self.applied = int(client["applied"])
+        if (path := self._random_state(folder)).is_file():
+            state = json.loads(path.read_text())
+            torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
+        return self.applied
+
+    def _random_state(self, folder: str) -> Path:
+        return Path(folder, f"random_rank{self.rank}.json")

@@ -1,0 +1,364 @@
+"""`Supervisor`: keeps a pool of Ray actors alive, whatever they do. Lives in the driver.
+
+    pool = Supervisor("CLIP actor", 2, make, Care(start_timeout_s=600.0, restarts=3, budget="reward.clip.restarts"))
+    await pool.start()
+    member = await pool.choose(60.0, key="scene-0061")
+    scored = await member.call(60.0, "score", requests)
+    await pool.close()
+
+An actor that dies, gives no answer in time or fails in a way that nobody foresaw is lost: it is ended, and started
+again until its restarts are used up. What was asked of it fails with one of `LOSSES`; who asked may ask again, and
+`choose` then names another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from tenacity import AsyncRetrying, retry_if_exception_type
+
+from actors.errors import ActorLost, ActorTimeout
+from actors.waiting import ActorOptions, one_line, stream, within
+
+LOSSES = (ActorLost, ActorTimeout)
+"""How work fails that an actor did not do."""
+
+
+def anywhere(cpus: float, gpus: float) -> ActorOptions:
+    """The options of actors that have no place: what each needs is reserved on any node."""
+    return lambda role, index: {"num_cpus": cpus, "num_gpus": gpus}
+
+
+class State(StrEnum):
+    """Where a member of a pool stands. Only a healthy one is given work."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    DEAD = "dead"
+    """Lost, and waiting for its restart."""
+    RESTARTING = "restarting"
+    STALE = "stale"
+    """Up again, but not yet what it must be: `on_restart` is at work, such as giving an engine the current weights."""
+    GIVEN_UP = "given up"
+    """Lost more often than it may be started again."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How members are asked whether they are well. Times are in seconds."""
+
+    timeout_s: float
+    """A member that gives no answer within this time is lost."""
+    interval_s: float = 10.0
+    method: str = "__ray_ready__"
+    """What is called; every Ray actor has this one. An error that it raises is a loss too."""
+    while_busy: bool = False
+    """Also ask while a call is under way: only for actors that answer several calls at once."""
+
+
+@dataclass(frozen=True)
+class Care:
+    """How a pool is looked after. Times are in seconds."""
+
+    start_timeout_s: float
+    """Longest wait for a member to start, and again for `on_restart`."""
+    restarts: int
+    """How often each member is started again."""
+    budget: str
+    """The recipe's key of `restarts`, for messages."""
+    backoff_s: float = 1.0
+    """The wait before a member's second restart; its first follows at once, and each further wait is twice as long."""
+    longest_backoff_s: float = 60.0
+    probe: Probe | None = None
+    stop: str | None = None
+    """Method that ends a member in good order, before its process is killed."""
+    stop_timeout_s: float = 30.0
+
+
+@dataclass
+class Counts:
+    """What became of what a pool was asked for; each pool adds numbers of its own."""
+
+    asked: int = 0
+    retried: int = 0
+    """Requests that were sent again."""
+    lost: int = 0
+    """How often an actor was lost, or failed to come back."""
+    restarted: int = 0
+    """How often a lost actor came back."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Requests that were given up, by reason."""
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """The counts under the names of the journal."""
+        plain = {f"{prefix}/{name}": float(value) for name, value in vars(self).items() if name != "failed"}
+        return plain | {f"{prefix}/failed/{reason}": float(count) for reason, count in sorted(self.failed.items())}
+
+
+class Supervised:
+    """A member of a pool: an actor, or the ranks of a group, which live and die together."""
+
+    def __init__(self, pool: Supervisor, index: int) -> None:
+        """Made by the `Supervisor`."""
+        self.name, self.index, self.state = f"{pool.name} {index}", index, State.STARTING
+        self.actors: list[Any] = []
+        self.generation = 0
+        """How often it was made; a loss is one of a generation."""
+        self.load = 0
+        """What is asked of it and not answered yet, kept by whoever asks."""
+        self.calls = 0
+        """Calls under way."""
+        self.why = ""
+        """The latest loss, in words."""
+        self._pool, self._restarts = pool, 0
+
+    @property
+    def actor(self) -> Any:
+        """The handle of the (first) actor."""
+        return self.actors[0]
+
+    async def call(self, timeout_s: float, method: str, *arguments: Any) -> Any:
+        """The answer to one call, waited for at most `timeout_s` seconds; see `watched`."""
+        async with self.watched() as (actor, *_):
+            return await within(timeout_s, f"{self.name} ({method})", getattr(actor, method).remote(*arguments))
+
+    async def stream(self, timeout_s: float, method: str, *arguments: Any) -> AsyncIterator[Any]:
+        """What a generator method yields, each item waited for at most `timeout_s` seconds; see `watched`."""
+        async with self.watched() as (actor, *_):
+            generator = getattr(actor, method).options(num_returns="streaming").remote(*arguments)
+            async for item in stream(timeout_s, f"{self.name} ({method})", generator):
+                yield item
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[list[Any]]:
+        """The actors, for one piece of work that awaits nobody else; if it fails through them, they are lost.
+
+        Raises:
+            ActorLost, ActorTimeout: the work failed so, or there was nobody to do it. What an actor raises that a
+                person can act on (`actors.waiting.TOLD`) is no loss and arrives as itself.
+        """
+        if self.state is not State.HEALTHY:
+            raise ActorLost(f"{self.name} is {self.state}: {self.why}")
+        generation = self.generation
+        self.calls += 1
+        try:
+            yield self.actors
+        except LOSSES as error:
+            self.lose(generation, error)
+            raise
+        except RayError as error:
+            self.lose(generation, error)
+            raise ActorLost(f"{self.name}: {one_line(error)}") from error
+        finally:
+            self.calls -= 1
+
+    def lose(self, generation: int, error: Exception) -> None:
+        """Replace what was made as `generation`: once, however many calls find it lost."""
+        if generation == self.generation and self.state is State.HEALTHY and self._bury(error):
+            self._pool.begin(self._come_back())
+
+    async def open(self) -> None:
+        """Make the actors anew and wait until they have started. Raises what `within` does."""
+        self.generation += 1
+        self.actors = self._pool.make(self.index)
+        await within(self._pool.care.start_timeout_s, f"{self.name} (starting)", self._pool.start_member(self))
+
+    async def end(self, *, well: bool) -> None:
+        """Stop the actors in good order where they are well, and kill them in any case."""
+        care = self._pool.care
+        try:
+            if well and care.stop is not None:
+                stopping = asyncio.gather(*(getattr(actor, care.stop).remote() for actor in self.actors))
+                with contextlib.suppress(*LOSSES, RayError):  # it is killed all the same
+                    await within(care.stop_timeout_s, f"{self.name} ({care.stop})", stopping)
+        finally:
+            self._kill()
+
+    async def probe(self, probe: Probe) -> None:
+        """Ask the actors whether they are well; whatever comes instead of an answer in time is a loss."""
+        generation = self.generation
+        asked = asyncio.gather(*(getattr(actor, probe.method).remote() for actor in self.actors))
+        try:
+            await within(probe.timeout_s, f"{self.name} (probe)", asked)
+        except Exception as error:  # kept in `why`
+            self.lose(generation, error)
+
+    async def _come_back(self) -> None:
+        care, hook, again = self._pool.care, self._pool.on_restart, True
+        while again:
+            if self._restarts:
+                await asyncio.sleep(min(care.longest_backoff_s, care.backoff_s * 2.0 ** (self._restarts - 1)))
+            self._restarts += 1
+            self._become(State.RESTARTING)
+            try:
+                await self.open()
+                if hook is not None:
+                    self._become(State.STALE)
+                    await within(care.start_timeout_s, f"{self.name} (coming back)", hook(self))
+            except Exception as error:  # kept in `why`, and told when the member is given up
+                again = self._bury(error)
+            else:
+                self._pool.counts.restarted += 1
+                self._become(State.HEALTHY)
+                return
+
+    def _bury(self, error: Exception) -> bool:
+        """End what is left of a lost member; whether it may be started again."""
+        self.why = one_line(error)
+        self._pool.counts.lost += 1
+        self._kill()
+        again = self.state is not State.STOPPED and self._restarts < self._pool.care.restarts
+        self._become(State.DEAD if again else State.GIVEN_UP)
+        return again
+
+    def _kill(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _become(self, state: State) -> None:
+        if self.state is not State.STOPPED:
+            self.state = state
+            self._pool.tell()
+
+
+async def _start_all(member: Supervised) -> None:
+    await asyncio.gather(*(actor.start.remote() for actor in member.actors))
+
+
+class Supervisor:
+    """A pool of actors that are alike."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        make: Callable[[int], list[Any]],
+        care: Care,
+        counts: Counts | None = None,
+        *,
+        start_member: Callable[[Supervised], Awaitable[Any]] = _start_all,
+        on_restart: Callable[[Supervised], Awaitable[Any]] | None = None,
+    ) -> None:
+        """Plan a pool; `start` makes it.
+
+        Args:
+            name: how messages call one member, with its index behind.
+            size: how many members.
+            make: from an index to the handles of a new actor, or of all ranks of a group.
+            care: time limits and budgets.
+            counts: where losses and restarts are counted.
+            start_member: makes new actors ready; left out, it calls `start` on each.
+            on_restart: what a member that was started again needs before it gets work; if it fails, the member is lost
+                once more. The member is stale meanwhile: the hook calls its `actors` itself.
+        """
+        self.name, self.make, self.care, self.counts = name, make, care, counts or Counts()
+        self.start_member, self.on_restart = start_member, on_restart
+        self.members = [Supervised(self, index) for index in range(size)]
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start every member. If one fails, none stays.
+
+        Raises:
+            ActorTimeout, ActorLost: a member did not come up.
+            Exception: what it raised while it started.
+        """
+        try:
+            await asyncio.gather(*(member.open() for member in self.members))
+        except BaseException:
+            await self.close()
+            raise
+        for member in self.members:
+            member.state = State.HEALTHY
+        if self.care.probe is not None:
+            self.begin(self._keep_probing(self.care.probe))
+
+    @property
+    def healthy(self) -> list[Supervised]:
+        """The members that take work."""
+        return [member for member in self.members if member.state is State.HEALTHY]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nobody is left, nor comes back."""
+        return all(member.state in (State.GIVEN_UP, State.STOPPED) for member in self.members)
+
+    async def choose(self, timeout_s: float, key: str | None = None) -> Supervised:
+        """A healthy member; while there is none, wait for one to come back.
+
+        Args:
+            timeout_s: longest wait in seconds.
+            key: what always goes to the same member while that one is healthy; None takes the one with the least to do.
+
+        Raises:
+            ActorLost: none will come back (`exhausted`).
+            ActorTimeout: none came back in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (found := self._best(key)) is None:
+                    await self._changed.wait()
+                return found
+        except TimeoutError:
+            raise ActorTimeout(f"no {self.name} came back within {timeout_s:g} s") from None
+
+    def attempts(self, count: int) -> AsyncRetrying:
+        """Does something up to `count` times while actors are lost over it, and no more when nobody is left."""
+
+        def count_one(_: Any) -> None:
+            self.counts.retried += 1
+
+        return AsyncRetrying(
+            retry=retry_if_exception_type(LOSSES),
+            stop=lambda state: state.attempt_number >= count or self.exhausted,
+            before_sleep=count_one,
+            reraise=True,
+        )
+
+    async def close(self) -> None:
+        """End the actors; whoever waits for one, or for an answer, gets `ActorLost`."""
+        well = self.healthy
+        for member in self.members:
+            member.state, member.why = State.STOPPED, "stopped"
+        self.tell()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(member.end(well=member in well) for member in self.members))
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something in the background until the pool is closed."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def tell(self) -> None:
+        """Wake those that wait for a member."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _best(self, key: str | None) -> Supervised | None:
+        if self.exhausted:
+            fates = "; ".join(f"{member.name}: {member.why}" for member in self.members)
+            raise ActorLost(f"no {self.name} is left ({self.care.budget}: {self.care.restarts}; {fates})")
+        if key is None:
+            return min(self.healthy, key=lambda member: (member.load, member.calls), default=None)
+        first = zlib.crc32(key.encode()) % len(self.members)
+        in_turn = [*self.members[first:], *self.members[:first]]
+        return next((member for member in in_turn if member.state is State.HEALTHY), None)
+
+    async def _keep_probing(self, probe: Probe) -> None:
+        while True:
+            await asyncio.sleep(probe.interval_s)
+            await asyncio.gather(*(one.probe(probe) for one in self.healthy if probe.while_busy or not one.calls))

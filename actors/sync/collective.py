@@ -1,0 +1,82 @@
+"""The weight transports that are one broadcast per bucket: gloo through host memory, NCCL from GPU to GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from actors.settings import LearnerSettings, NoOptions, RolloutSettings
+from actors.sync.transport import Bucket, Meeting, checksum, packed, unpacked
+
+if TYPE_CHECKING:  # a recipe is checked without torch
+    from torch import Tensor
+
+
+class GlooTransport:
+    """Serves every placement. Joining returns when all members have; torch raises `DistStoreError` on a timeout."""
+
+    Settings = NoOptions
+    device: ClassVar[str] = "cpu"
+
+    @staticmethod
+    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+        """See `WeightTransport`."""
+        return None
+
+    def __init__(self, meeting: Meeting, member: int) -> None:
+        """See `WeightTransport`."""
+        from torch.distributed import TCPStore
+
+        self._timeout = timedelta(seconds=meeting.timeout_s)
+        # The server of the group lives as long as the sender holds the store.
+        self._store = TCPStore(
+            meeting.host, meeting.port, meeting.members, member == 0, self._timeout, wait_for_workers=False
+        )
+        self._group = self._joined(member, meeting.members)
+
+    def _joined(self, member: int, members: int) -> Any:
+        from torch.distributed import ProcessGroupGloo
+
+        return ProcessGroupGloo(self._store, member, members, self._timeout)
+
+    def send(self, tensors: Sequence[Tensor], dtype: str) -> int:
+        """See `WeightTransport`."""
+        buffer = packed(tensors, dtype, self.device)
+        sent = checksum(buffer)
+        self._broadcast(buffer)
+        return sent
+
+    def receive(self, bucket: Bucket) -> tuple[list[Tensor], int]:
+        """See `WeightTransport`."""
+        import torch
+
+        buffer = torch.empty(sum(bucket.sizes), dtype=getattr(torch, bucket.dtype), device=self.device)
+        self._broadcast(buffer)
+        return unpacked(buffer, bucket), checksum(buffer)
+
+    def _broadcast(self, buffer: Tensor) -> None:
+        self._group.broadcast(buffer, 0).wait(self._timeout)
+
+
+class NcclTransport(GlooTransport):
+    """Never leaves the GPUs; refuses two members on one GPU."""
+
+    device = "cuda"
+
+    @staticmethod
+    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+        """See `WeightTransport`."""
+        if learner.gpus >= 1 and rollout.gpus >= 1:
+            return None
+        return (
+            "a whole GPU for every learner rank and engine, and this recipe has "
+            f"learner.gpus={learner.gpus:g} and rollout.gpus={rollout.gpus:g}"
+        )
+
+    def _joined(self, member: int, members: int) -> Any:
+        from torch.distributed import ProcessGroupNCCL  # builds of torch for CPU have none
+
+        options = ProcessGroupNCCL.Options()
+        options._timeout = self._timeout
+        return ProcessGroupNCCL(self._store, member, members, options)

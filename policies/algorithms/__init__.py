@@ -1,0 +1,1 @@
+"""Algorithms, one file each: what rewards become, which groups are kept, the loss. See `algorithm.py`."""

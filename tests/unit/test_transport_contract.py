@@ -1,0 +1,166 @@
+"""What every weight transport promises, built-in or yours: `WeightTransport`, sentence by sentence."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from actors.settings import LearnerSettings, RolloutSettings, SyncSettings
+from actors.sync.collective import GlooTransport
+from actors.sync.transport import Bucket, Meeting, WeightTransport, checksum, join, packed, transport_of
+from docs.examples.transport import FileTransport
+from extension import ExtensionError
+
+OWN = "docs.examples.transport:FileTransport"
+TRANSPORTS = ("gloo", OWN)
+"""NCCL, which is the same broadcast, needs GPUs."""
+LEARNER, ROLLOUT = LearnerSettings(), RolloutSettings()
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@pytest.fixture(params=TRANSPORTS)
+def meeting(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Meeting]:
+    def make(members: int = 3, timeout_s: float = 300.0) -> Meeting:
+        options = {"folder": str(tmp_path)} if request.param == OWN else {}
+        return Meeting(request.param, "127.0.0.1", free_port(), members, timeout_s, options)
+
+    return make
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def together(meeting: Meeting, work: Callable[[int, WeightTransport], Any]) -> list[Any]:
+    """What each member did after it joined, by number."""
+    with ThreadPoolExecutor(meeting.members) as threads:
+        return list(threads.map(lambda member: work(member, join(meeting, member)), range(meeting.members)))
+
+
+def buckets(dtype: str) -> list[tuple[Bucket, list[Tensor]]]:
+    """Two buckets of three tensors: a matrix, a vector, and one without dimensions."""
+    draws = torch.Generator().manual_seed(0)
+    made = []
+    for number in range(2):
+        shapes: tuple[tuple[int, ...], ...] = ((3, 4 + number), (5,), ())
+        tensors = [torch.randn(shape, generator=draws) for shape in shapes]
+        made.append((Bucket(tuple(f"{number}-{i}" for i in range(3)), shapes, dtype), tensors))
+    return made
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_receiver_gets_the_buckets_as_sent_and_in_order(meeting: Callable[..., Meeting], dtype: str) -> None:
+    def work(member: int, transport: WeightTransport) -> list[Any]:
+        if member == 0:
+            return [transport.send(tensors, dtype) for _, tensors in buckets(dtype)]
+        received = []
+        for bucket, _ in buckets(dtype):
+            tensors, arrived = transport.receive(bucket)
+            received.append(([tensor.clone() for tensor in tensors], arrived))
+        return received
+
+    sums, *receivers = together(meeting(), work)
+    assert sums == [checksum(packed(tensors, dtype)) for _, tensors in buckets(dtype)]
+    for received in receivers:
+        assert [arrived for _, arrived in received] == sums
+        for (tensors, _), (bucket, sent) in zip(received, buckets(dtype), strict=True):
+            assert [tuple(tensor.shape) for tensor in tensors] == list(bucket.shapes)
+            for tensor, one in zip(tensors, sent, strict=True):
+                torch.testing.assert_close(tensor, one.to(getattr(torch, dtype)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("transport", "travels"), [(GlooTransport, "_broadcast"), (FileTransport, "_write")])
+def test_a_byte_that_changes_on_the_way_changes_the_checksum(
+    transport: Any, travels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`travels` is the method of the transport that sends the bytes off."""
+    sound, sender = getattr(transport, travels), threading.local()
+
+    def damaging(self: Any, buffer: Tensor) -> Any:
+        if getattr(sender, "sends", False):
+            buffer.view(torch.uint8)[7] ^= 1
+        return sound(self, buffer)
+
+    monkeypatch.setattr(transport, travels, damaging)
+    ((bucket, tensors), _) = buckets("float32")
+
+    def work(member: int, joined: WeightTransport) -> int:
+        sender.sends = member == 0
+        return joined.send(tensors, "float32") if member == 0 else joined.receive(bucket)[1]
+
+    name = f"{transport.__module__}:{transport.__name__}"
+    sent, arrived = together(Meeting(name, "127.0.0.1", free_port(), 2, 300.0, {"folder": str(tmp_path)}), work)
+    assert sent != arrived
+
+
+def test_a_receiver_that_never_comes_ends_in_an_error(meeting: Callable[..., Meeting]) -> None:
+    with pytest.raises((RuntimeError, TimeoutError), match=r"(?i)timed? ?out|did not appear within"):
+        join(meeting(members=2, timeout_s=1.0), 0).send([torch.ones(3)], "float32")
+
+
+def test_a_sender_that_sends_nothing_ends_in_an_error(meeting: Callable[..., Meeting]) -> None:
+    ((bucket, _), _) = buckets("float32")
+    ended = threading.Event()
+
+    def work(member: int, transport: WeightTransport) -> None:
+        if member == 0:
+            assert ended.wait(300)
+            return
+        try:
+            with pytest.raises((RuntimeError, TimeoutError), match=r"(?i)timed? ?out|did not appear within"):
+                transport.receive(bucket)
+        finally:
+            ended.set()
+
+    together(meeting(members=2, timeout_s=3.0), work)
+
+
+def chosen(rollout: dict[str, Any] | None = None, learner: dict[str, Any] | None = None, **sync: Any) -> str:
+    return transport_of(
+        SyncSettings(**sync), LearnerSettings(**(learner or {})), RolloutSettings.model_validate(rollout or {})
+    )
+
+
+def test_auto_is_nccl_where_everybody_has_a_gpu_of_his_own_and_gloo_elsewhere() -> None:
+    assert chosen() == "gloo"
+    assert chosen({"gpus": 1}, {"gpus": 1}) == "nccl"
+    assert chosen({"gpus": 0.5}, {"gpus": 0.5}) == "gloo"
+    assert chosen(transport="gloo") == "gloo"
+    assert chosen(transport=OWN, options={"folder": "/tmp"}) == OWN
+
+
+class NoSender:
+    """Lacks two methods."""
+
+    Settings = FileTransport.Settings
+    refusal = FileTransport.refusal
+
+
+@pytest.mark.parametrize(
+    ("rollout", "sync", "said"),
+    [
+        ({}, {"transport": "nccl"}, "sync.transport=nccl cannot serve this placement: it needs a whole GPU for every"),
+        ({"engines": 2}, {"transport": OWN}, "cannot serve this placement: it needs one engine on the learner's node"),
+        ({}, {"transport": "ncl"}, "sync.transport=ncl is unknown (did you mean nccl?, or module:Class of your own)"),
+        ({}, {"transport": "rdma"}, "sync.transport=rdma is unknown (known: auto, nccl, gloo, or module:Class"),
+        ({}, {"options": {"folder": "x"}}, "unknown key sync.options.folder (known: none)"),
+        ({}, {"transport": OWN, "options": {"foldr": "x"}}, "unknown key sync.options.foldr (did you mean folder?)"),
+        ({}, {"transport": "tests.unit.test_transport_contract:NoSender"}, "NoSender lacks send, receive of WeightTr"),
+    ],
+)
+def test_a_transport_that_cannot_be_had_is_refused_in_one_sentence(
+    rollout: dict[str, Any], sync: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ExtensionError) as error:
+        chosen(rollout, **sync)
+    assert said in str(error.value)
