@@ -26,6 +26,11 @@ DENIED = (
     rf"\s*(?:{OPTION}|[选選][择擇]?)?\s*[(\['‘]*$"
 )
 """What stands before a letter that is ruled out: "not B", "不选B"."""
+DENIED_BEHIND = (
+    r"[\s)\].]*(?:(?:is|was|seems|would\s+be)(?:n['’]t\b|\s+(?:not|never|wrong|incorrect|false|invalid|impossible|out)\b)"
+    r"|can(?:not|['’]t)\b|(?:选项|選項|是|は|은|는|이|가)*\s*(?:不对|不對|不是|不正确|不正確|错|錯|間違い|誤り|正しくな|틀|неверн|неправильн|خط|ผิด|गलत))"
+)
+"""What stands behind a letter that is ruled out: "A is wrong", "A不对"."""
 ALSO = (
     r"(?:[,、/&+;|→–—-]|\b(?:and|or|to|through|vs|versus|und|oder|et|ou|y|o|e)\b"
     r"|和|或者?|与|與|及|跟|と|または|と|와|과|또는|или|и|أو|و|และ|หรือ|और|या)"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import regex
 
-from rewards.option_words import ALSO, BEHIND, FINAL, IS, NO_NOUN, OPTION, PILLAR, STATED
+from rewards.option_words import ALSO, BEHIND, DENIED_BEHIND, FINAL, IS, NO_NOUN, OPTION, PILLAR, STATED
 from rewards.option_words import DENIED as OPTION_DENIED
 from rewards.verdict_words import (
     AND,
@@ -31,6 +31,7 @@ from rewards.verdict_words import (
     OR,
     STATEMENT,
     SURELY,
+    THING,
     TONGUES,
     TRUE_WORDS,
     UNCLEAR,
@@ -41,6 +42,9 @@ from rewards.words import UNSPACED, folded
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf|mathbb)\s*\{([^{}]*)\}")
 _MARKUP = re.compile(r"[*`#$\"“”「」『』《》〈〉【】]|</?(?:b|strong|i|em|u|code)>|(?<!\w)_+|_+(?!\w)")
+_SCRIPTS_MEET = regex.compile(
+    r"(?<=[A-Za-z])(?=[\p{L}--\p{Latin}])|(?<=[[\p{L}\p{M}]--\p{Latin}])(?=[A-Za-z])", regex.V1
+)
 _NESTED = 4
 """How deep LaTeX wrappers may lie in each other."""
 
@@ -85,7 +89,8 @@ def _mention(tongues: Sequence[Tongue], begins: str = "") -> regex.Pattern[str]:
         rf"{begins}(?:(?P<unclear>{UNCLEAR}|(?:{BE}\s+|(?<![\w'-])){HEDGES}\s+(?:{TRUE_WORDS}|{FALSE_WORDS})\b)"
         rf"|(?<![\w'-])(?:(?P<english_yes>{YES_WORDS})|(?P<english_no>{NO_WORDS}))\b(?!-\w)"
         rf"|(?:(?P<be>{BE})\s+|(?<![\w'-]))(?:{SURELY}\s+){{0,3}}(?:(?P<not>{NOT})\s+)?(?:{SURELY}\s+){{0,3}}"
-        rf"(?:(?P<adjective_true>{TRUE_WORDS})|(?P<adjective_false>{FALSE_WORDS}))\b(?!-\w)|{others})"
+        rf"(?:an?\s+)?(?:(?P<adjective_true>{TRUE_WORDS})|(?P<adjective_false>{FALSE_WORDS}))(?:\s+{THING})?\b(?!-\w)"
+        rf"|{others})"
     )
 
 
@@ -98,20 +103,21 @@ _LONE = regex.compile(
 )
 _STATED = regex.compile(rf"(?:{ANSWER})$")
 _ENDED = regex.compile(
-    rf"\s*(?:$|[].,;!:)/(\n。，；！、،؛।—–…·]|-+\s)|\s+(?:[-(]|(?:{BECAUSE})(?!{_IN_WORD}))|\s*(?:{BECAUSE_UNSPACED})"
+    rf"[^\S\n]*(?:$|\n|[^\w\s?'-]|-+\s)|\s+(?:-|(?:{BECAUSE})(?!{_IN_WORD}))|\s*(?:{BECAUSE_UNSPACED})"
 )
+_OTHER_SCRIPT_BEHIND = regex.compile(r"(?<=[a-z])\s+[\p{L}--\p{Latin}]", regex.V1)
 _THAT = regex.compile(r"\s+(?:that|to)\b")
 _NO_SPACES_BEHIND = regex.compile(rf"(?<={UNSPACED}\p{{M}}*)\s", regex.V1)
 _CLAUSE_START = regex.compile(r"[.!?;,:\n。！？；，、؛،।]")
 _ABOUT = regex.compile(f"{STATEMENT}|{ITSELF}")
 _CONDITION, _DENIED = regex.compile(CONDITION), regex.compile(DENIED)
 _OR, _AND = regex.compile(OR), regex.compile(AND)
-_CLOSELY = 200
-"""Characters before a word that say how it is meant."""
+_CLOSELY, _NEXT_TO = 200, 40
+"""Characters before a word that say how it is meant, and what it stands next to."""
 _SHORT = {"t": True, "y": True, "f": False, "n": False}
 _QUOTES = regex.compile(r"(?<!\w)['‘]|['‘](?!\w)")
-_VOWEL_SIGNS = regex.compile("[\u0640\u064b-\u0652]")
-"""What Arabic may be written with or without."""
+_UNREAD = regex.compile("[\u0640\u064b-\u0652\ufe0e\ufe0f]")
+"""Signs that a text may be written with or without: Arabic vowels, variants of symbols."""
 
 
 def extract_yes_no(text: str) -> bool | None:
@@ -122,7 +128,8 @@ def extract_yes_no(text: str) -> bool | None:
     because ..."). "Yes, there are no cars." is a yes, "Yes. No." is neither. The languages are those of
     `verdict_words`.
     """
-    plain = _VOWEL_SIGNS.sub("", _QUOTES.sub("", _plain(text).casefold().replace("’", "'"))).strip()
+    plain = _UNREAD.sub("", _QUOTES.sub("", _plain(text).casefold().replace("’", "'"))).strip()
+    plain = _SCRIPTS_MEET.sub(" ", plain)
     short = _SHORT.get(plain.strip(" .!()"))
     if short is not None:
         return short
@@ -145,15 +152,23 @@ def _single(text: str, mentions: list[regex.Match[str]]) -> list[regex.Match[str
             if mention["both"]:
                 return None
             continue
-        between = text[single[-1].end() : mention.start()] if single else None
-        if between is not None and _polarity(text, single[-1]) != _polarity(text, mention):
-            if _AND.fullmatch(between):
-                return None
-            if _OR.fullmatch(between):
-                single.pop()
-                continue
-        single.append(mention)
+        pair = _pair(text, single[-1], mention) if single else None
+        if pair == "and":
+            return None
+        if pair == "or":
+            single.pop()
+        else:
+            single.append(mention)
     return single
+
+
+def _pair(text: str, one: regex.Match[str], other: regex.Match[str]) -> str | None:
+    """The word that joins two opposites, "and" or "or", where there is one."""
+    between = text[one.end() : other.start()]
+    joined = "and" if _AND.fullmatch(between) else "or" if _OR.fullmatch(between) else None
+    if joined is None or _polarity(text, one) == _polarity(text, other):
+        return None
+    return joined if joined == "or" or _ended(text, other) else None
 
 
 def _polarity(text: str, mention: regex.Match[str]) -> bool:
@@ -176,7 +191,7 @@ def _before(text: str, position: int) -> str:
 
 def _weight(text: str, mention: regex.Match[str], first: int) -> int:
     """2 for a mention that answers, 1 for one that may, 0 for others ("the correct lane", "if it is true")."""
-    found, before, clause = mention.groupdict(), _before(text, mention.start()), _clause(text, mention)
+    found, before, clause = mention.groupdict(), _before(text, mention.start())[-_NEXT_TO:], _clause(text, mention)
     begins = mention.start() <= first
     if begins and (found["english_yes"] or found["english_no"]):
         return 2
@@ -198,7 +213,7 @@ def _weight(text: str, mention: regex.Match[str], first: int) -> int:
 
 
 def _ended(text: str, mention: regex.Match[str]) -> bool:
-    return bool(_ENDED.match(text, mention.end()) or _NO_SPACES_BEHIND.match(text, mention.end()))
+    return any(one.match(text, mention.end()) for one in (_ENDED, _NO_SPACES_BEHIND, _OTHER_SCRIPT_BEHIND))
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -206,25 +221,24 @@ def _ended(text: str, mention: regex.Match[str]) -> bool:
 _FINAL, _STATED_OPTION, _NAMED = (
     re.compile(f"(?:{one}){IS}", re.IGNORECASE) for one in (FINAL, STATED, rf"\b(?:{OPTION})")
 )
-_CAPITAL = re.compile(r"(?<!\w)(?<!\w['’-])(?=[A-Z](?!\w|['’-]\w))")
+_CAPITAL = re.compile(r"(?<!\w)(?<!\w['’-])(?=[A-Z](?!\w|['’-][A-Za-z\d]))")
 _ENUMERATED = re.compile(
     r"(?:^|[\n.;:!?)。；]\s*)\(?(?:([A-Z])[.):]|([a-z])\))(?=\s|$)(?!\s+(?:is|was|would|are|seems|looks)\b)|(?<![^\s。；、])([A-Z])[、。]"
 )
 _LINE = re.compile(r"^\W*([A-Za-z])\s*[).:、](?=\s|$)", re.MULTILINE)
 _LINE_START = re.compile(r"^", re.MULTILINE)
-_LETTER = re.compile(rf"\s*(?:the\s+)?(?:(?:{OPTION})\b)?\s*[:(\[{{<'‘]*\s*([A-Za-z])(?!\w|['’-]\w)", re.IGNORECASE)
+_LETTER = re.compile(
+    rf"\s*(?:the\s+)?(?:(?:{OPTION})\b)?\s*[:(\[{{<'‘]*\s*([A-Za-z])(?!\w|['’-][A-Za-z\d])", re.IGNORECASE
+)
 _CLOSED = re.compile(r"[)\].:,;/'’!}<>|。、；،؛।…]|\s*$")
 _OTHER_SCRIPT = r"(?=[^\W\d_A-Za-z\u00c0-\u024f])"
 _GOES_ON = re.compile(rf"\s*[\n–—=>&/(+-]|\s+(?:{BEHIND})\b|\s*{_OTHER_SCRIPT}(?!{PILLAR})")
 _NO_ARTICLE = re.compile(rf"\s+{NO_NOUN}")
 _TEXT_ENDS = re.compile(r"\s*(?:[.;:!。；\n]|$)|\s+(?:because|since)\b")
 _BEFORE_ALSO = r"[\s.):\]]*"
-_ALSO = re.compile(rf"{_BEFORE_ALSO}(?:{ALSO}\s*)+", re.IGNORECASE)
+_ALSO = re.compile(rf"{_BEFORE_ALSO}(?:{ALSO}\s*)+(?:(?:maybe|perhaps|possibly)\s+)?", re.IGNORECASE)
 _RUN = re.compile(r"(?:[\s.,;:/()\[\]]*([A-Za-z])(?![\w'’]))+[\s.,;:)\]]*?(?:$|\n)")
-_OPTION_DENIED = re.compile(OPTION_DENIED, re.IGNORECASE)
-_SCRIPTS_MEET = regex.compile(
-    r"(?<=[A-Za-z])(?=[\p{L}--\p{Latin}])|(?<=[[\p{L}\p{M}]--\p{Latin}])(?=[A-Za-z])", regex.V1
-)
+_OPTION_DENIED, _DENIED_BEHIND = (re.compile(one, re.IGNORECASE) for one in (OPTION_DENIED, DENIED_BEHIND))
 
 _Found = tuple[str, int]
 """An option letter and where in the text it ends."""
@@ -302,6 +316,8 @@ def _letter_at(text: str, position: int, letters: Collection[str]) -> _Found | N
     if match is None or match[1].upper() not in letters:
         return None
     letter, end = match[1], match.end()
+    if _DENIED_BEHIND.match(text, end):
+        return None
     if _CLOSED.match(text, end) or _GOES_ON.match(text, end):
         return letter.upper(), end
     # Another word follows: "B car ahead" names an option, "A car ahead", "A given car" and "b car ahead" do not.

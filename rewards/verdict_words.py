@@ -27,22 +27,22 @@ class Tongue:
 
 TONGUES = (
     Tongue(  # Chinese, simplified and traditional
-        yes="是|对|對|真|有|会|會|可以|能|应该|應該|需要|必须|必須|√|✓|✔",
-        no="否|不|不是|不对|不對|错|錯|假|没有|沒有|无|無|不会|不會|不可以|不能|不应该|不應該|不应|不需要|不必|×|✗|✘",
+        yes="是|对|對|真|有|会|會|可以|能|应该|應該|需要|必须|必須|√|✓|✔|✅|☑",
+        no="否|不|不是|不对|不對|错|錯|假|没有|沒有|无|無|不会|不會|不可以|不能|不应该|不應該|不应|不需要|不必|×|✗|✘|❌|✖|❎",
         true="(?:是|为|為)?(?:正确|正確|属实|屬實|成立|没错|沒錯|无误|無誤)|[是为為](?:对|對|真)"
         "|(?:并|並)?[不非](?:是|为|為)?(?:错误|錯誤|错|錯|假)",
-        false="(?:是|为|為)?(?:错误|錯誤|虚假|虛假)|[是为為](?:错|錯|假)|说错|說錯"
+        false="(?:是|为|為)?(?:错误|錯誤|虚假|虛假)|[是为為](?:错|錯|假)|说错|說錯|有误|有誤"
         "|(?:并|並)?[不非](?:是|为|為)?(?:正确|正確|真|对|對|属实|屬實|成立)",
-        endings="[的地了啊哦呢吧]{1,2}",
+        endings="[的地了啊呀嘛哦呢吧]{1,2}",
         spaces=False,
     ),
     Tongue(  # Japanese
         yes="はい|ええ|うん|そう|○|◯",
         no="いいえ|いえ|いや|ちがう|違う|違い|ちがい|×",
-        true=r"正しい|(?:正解|本当|(?<![\p{Han}])真)(?!では|じゃ)|その通り|(?:間違い|誤り|偽)(?:では|じゃ)(?:ない|ありません)",
+        true=r"正しい|(?:正解|本当|(?<![\p{Han}])真)(?!では|じゃ|的)|その通り|(?:間違い|誤り|偽)(?:では|じゃ)(?:ない|ありません)",
         false=r"正しくは?(?:ない|ありません)|間違い(?!では|じゃ)|間違って(?:いる|います)|誤り(?!では|じゃ)|誤って(?:いる|います)|不正解|不正確|嘘"
         r"|(?<![\p{Han}])偽(?!では|じゃ)|(?:真|本当|正解)(?:では|じゃ)(?:ない|ありません)",
-        endings="(?:です|ます|である|だ|でした|だった)(?:ね|よ|が)?(?:と(?:言え|思い)ます)?",
+        endings="(?:(?:です|ます|である|だ|でした|だった)(?:ね|よ|が)?)?(?:と(?:言え|思い)ます|と思う)?",
         spaces=False,
     ),
     Tongue(  # Korean
@@ -105,11 +105,12 @@ FALSE_WORDS = "false|incorrect|untrue|inaccurate|wrong"
 YES_WORDS, NO_WORDS = "yes|yeah|yep|yup|affirmative", "no|nope|nah"
 BE = (
     r"(?:(?<![\w'])(?:is|are|was|were|isn't|aren't|wasn't|weren't|ain't|seems?|appears?(?:\s+to\s+be)?|remains?|sounds?"
-    r"|looks?|must\s+be|ha(?:s|ve)\s+to\s+be|to\s+be|cannot\s+be|can't\s+be|can\s+not\s+be|could(?:n't|\s+not)\s+be)|'s|'re)"
+    r"|looks?|must\s+be|ha(?:s|ve)\s+to\s+be|to\s+be|cannot\s+be|can't\s+be|can\s+not\s+be|could(?:n't|\s+not)\s+be)|'s|'re|[是为為])"
 )
+THING = "(?:statement|claim|assertion|assumption|description|conclusion)"
 NOT = r"(?:not|never|no\s+longer|hardly|anything\s+but|far\s+from(?:\s+being)?)"
 SURELY = (
-    r"(?:definitely|certainly|clearly|indeed|actually|really|also|therefore|thus|probably|most|very|likely|obviously"
+    r"(?:definitely|almost\s+certainly|certainly|clearly|indeed|actually|really|also|therefore|thus|probably|most|very|likely|obviously"
     r"|in\s+fact|just|absolutely|completely|entirely|totally|undoubtedly|even|at\s+all|factually|logically|generally)"
 )
 HEDGES = (
@@ -117,6 +118,7 @@ HEDGES = (
     r"|partly|partially|half|somewhat|mostly|possibly|maybe|perhaps|sometimes|(?P<both>neither|both))"
 )
 UNCLEAR = (
+    "(?:部分|基本|不完全|不全|不太|大致|大体|可能|也许|或许|未必|不一定)上?是?(?:正确|正確|对|對|真|属实|错误|錯誤|错|錯|假)|"
     "是因[为為]|是否|是不是|对不对|對不對|对错|真假|正误|是非|有没有|会不会|能不能|可不可以|是吗|对吗|对吧|正确与否|正确吗"
     r"|no\s+(?:idea|clue)"
 )
@@ -126,7 +128,7 @@ OR = r"\s*(?:\bor\b|/|\||还是?|還是?|或[者是]?|または|か|또는|ил�
 AND = r"\s*(?:\band\b|&|\bnor\b|和|与|又|且|と|и|و|และ|और)\s*"
 """What stands between two verdicts that are named as a pair."""
 BECAUSE = (
-    r"because|since|as|given|due|based|when|while|for|in|here|by|at|according|and|but|or|although|though|so|considering|"
+    r"because|since|as|given|due|based|when|while|for|in|here|by|at|according|and|but|or|although|though|so|considering|rather|instead|"
     r"потому|так\s+как|поскольку|ведь|لأن|بسبب|क्योंकि|왜냐하면|weil|denn|da|car|parce|porque|ya|pois|perché"
 )
 BECAUSE_UNSPACED = "因为|因為|由于|由於|因|なぜなら|เพราะ|เนื่องจาก"
@@ -148,10 +150,14 @@ ITSELF = (
 CONDITION = (
     r"^\W*(?:if|whether|unless|assuming|如果|假如|若|もし|만약|если|إذا|अगर|wenn|si|se)\b"
     r"|\b(?:if|whether)\s+(?:it|this|that|the\s+\w+)\s*$"
+    r"|\b(?:doubt\w*|unlikely|unclear|unsure|uncertain|nothing|none|only|opposite|reverse|contrary)\b"
+    r"|\bnot\s+(?:clear|sure|certain|known)\b|\b(?:cannot|can't|can\s+not|unable\s+to|hard\s+to)\s+(?:tell|determine|say)\b"
+    r"|不(?:能)?确定|无法|難以|难以"
 )
+"""What keeps a clause from saying that something is true."""
 DENIED = (
     r"\b(?:do\s+not|don't|cannot|can't|can\s+not|would\s+not|wouldn't)\s+(?:think|believe|say|agree|consider|conclude|find)\b"
     r"|\bnot\s+the\s+case\s+that\b|不认为|不認為|不觉得|不覺得|не\s+(?:думаю|считаю)"
 )
-CONJUNCTION = "and|or|but|so|then|therefore|thus|hence"
+CONJUNCTION = "say|and|or|but|so|then|therefore|thus|hence"
 CONJUNCTION_UNSPACED = "所以|因此|故|那么|认为|認為|觉得|覺得|判断为|应为|よって"

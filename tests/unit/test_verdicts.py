@@ -30,7 +30,18 @@ TRUE = [
     "It is not untrue.", "Not wrong.", "The statement is true and correct.", "True. It is not false.",
     "Yes, it's true.", "Absolutely true.", "Of course it is true.",
     "The given statement that there are no cars is true.", "The claim that the light is not red is true.",
-    "True\n",
+    "True\n", "The statement is true and no cars are there.", "Yes, there are cars and no people.",
+    "Yes, it is.", "True.\n\nExplanation: The light is not green.", "Answer: **True**.",
+    "The final answer is: true", "### True", "The statement “the light is red” is true.",
+    "This statement is True, since the ego vehicle is stopped.", "I think it's true.", "My answer is true.",
+    "Based on the images, this is true.", "It's True", "It is indeed true.", "This is a true statement.",
+    "It is a correct statement", "Verdict: true", "Judgement: true", "=> True", "true;", "True,", "Not false.",
+    "not incorrect", "It is true", "Yes and true.", "Yes, that's correct.", "It isn't false.",
+    "A true/false question: true", "Yes — the light is red.", "Yes!", "yes...", "...yes", "Well, yes.",
+    "yes sir", "The answer would be yes", "Answer is: Yes.", "Q: Is it red?\nA: Yes", "Response: yes",
+    "Therefore: Yes", "Final Answer: True", "\\text{True}", "{\"answer\": \"true\"}", "True, I guess.",
+    "Probably true.", "The statement isn't false, it's true.", "True, not false.", "True rather than false.",
+    "○",
 ]  # fmt: skip
 FALSE = [
     "False", "FALSE!", "The statement is false.",
@@ -50,7 +61,15 @@ FALSE = [
     "The statement appears to be false.", "This is inaccurate.", "So it is false, since the light is green.",
     "In conclusion: false.", "False. The statement is not true.",
     "The light is not green, so the statement is false.", "No, it's false.", "No, that is not true.",
-    "No, not true.", "Definitely not true.", "Not at all true.",
+    "No, not true.", "Definitely not true.", "Not at all true.", "No, it isn't.", "**Answer:** False",
+    "The correct answer is **False**.", "I believe the statement is false.", "I would say false.",
+    "Based on the image, the statement is false.", "According to the picture, it's not true.",
+    "that's not correct", "That's incorrect.", "That is a false statement.", "This is not a true statement.",
+    "Statement: false", "Result: False", "→ False", "No and false.", "No, that's incorrect.",
+    "No, that's wrong; the light is red.", "It wasn't true.", "Isn't true", "ain't true", "No – no cars.",
+    "Hmm, no.", "The answer is no.", "ANSWER: NO", "Thus, no.", "So the answer is: false.",
+    "{\"answer\": false}", "Likely false.", "The statement is almost certainly false.",
+    "The statement is not true, it is false.", "False, not true.", "×",
 ]  # fmt: skip
 NEITHER = [
     "The statement is not entirely true.", "It is partly true.", "Mostly true.", "Half true.",
@@ -61,6 +80,16 @@ NEITHER = [
     "The car is on the right.", "Right.", "Turn right, because it is clear.",
     "The correct lane is the left one.", "Correct lane keeping matters", "False alarm", "Yes. That is false.",
     "No, that is true.", "No idea.", "The truth is unknown", "trueness", "it's a true story",
+    "The statement is a lie.", "true,false", "Nothing is true.", "none is true", "Only the second is true.",
+    "There is no truth", "the opposite is true", "The reverse is true.", "Indeed.", "Certainly.", "Sure.",
+    "Of course.", "Absolutely.", "Not really.", "Never.", "Always", "Unable to determine.", "It depends.",
+    "The statement does not hold.", "The statement is neither true nor false.", "The claim is not supported",
+    "Is the statement true?", "true?", "Is it false? It is.", "TRUE\nFALSE", "True\nFalse",
+    "Yes, the statement is false.", "Oh yes", "The sign says no parking.", "There are no cars.",
+    "The statement is true or false", "Either true or false.", "I'm not sure, true?", "Possibly true",
+    "Unlikely to be true.", "It is doubtful that it is true.", "I doubt it is true.",
+    "It is not clear that the statement is true.", "It is unlikely that the statement is true.",
+    "It's more false than true.", "O",
 ]  # fmt: skip
 TRUE_ELSEWHERE = [
     "是", "是。", "是的", "是的，前方有车。", "对", "对。", "正确", "正确。", "答案：正确", "答案是正确",
@@ -75,6 +104,13 @@ TRUE_ELSEWHERE = [
     "نعم، هناك سيارة.", "صحيح", "العبارة صحيحة.", "هذا صحيح.", "الإجابة: نعم", "صَحيح", "ใช่", "ใช่ครับ",
     "จริง", "ถูกต้อง", "ข้อความนี้เป็นจริง", "คำตอบคือ ใช่", "हाँ", "हाँ, यह सही है।", "सही", "कथन सही है।",
     "सत्य", "उत्तर: हाँ", "Ja", "Ja, das stimmt.", "Oui", "Vrai", "Sí, hay coches.", "Verdadero", "Wahr", "Sì",
+    "True ✓", "✓", "✅", "Yes ✅", "正确的。", "正确！", "对！", "对的", "对呀", "是的。前方有红灯。", "答：是",
+    "答：对。", "判断：正确", "结论：正确。", "【答案】正确", "答案选正确", "该陈述正确。", "陈述是对的",
+    "是对的。", "无误", "属实", "真的", "TRUE（正确）", "True，因为前方红灯。", "答案：True", "该陈述为True。",
+    "是（Yes）", "Yes，前方有车。", "はい。", "正しい。", "正しいと思います。", "それは正しいです",
+    "そうです。", "네.", "맞아요.", "참이다.", "그 진술은 사실입니다.", "예, 신호등이 빨간색입니다.", "답: 참",
+    "Да.", "Да, горит красный.", "Утверждение верное.", "Это верно.", "Правда.",
+    "Верно, так как горит красный.", "نعم.", "صح", "ถูก", "हाँ।", "यह कथन सत्य है।", "सही है।",
 ]  # fmt: skip
 FALSE_ELSEWHERE = [
     "否", "否。", "不是", "不是。", "不", "错", "错。", "错误", "错误。", "答案：错误", "答案是错误的。",
@@ -90,11 +126,20 @@ FALSE_ELSEWHERE = [
     "هذا غير صحيح.", "ليس صحيحا", "الإجابة: لا", "ไม่ใช่", "ไม่", "ไม่จริง", "เท็จ", "ผิด",
     "ข้อความนี้เป็นเท็จ", "ไม่ถูกต้อง", "नहीं", "नहीं, कोई कार नहीं है।", "गलत", "कथन गलत है।",
     "यह सही नहीं है।", "असत्य", "उत्तर: नहीं", "Nein", "Non", "Faux", "Falso", "Falsch", "Nicht wahr.", "Não",
+    "False ❌", "✗", "❌", "不是的，前方没有红灯。", "不，前方没有红灯。", "答案：错", "判断结果：错误",
+    "该陈述不成立", "上述说法是错误的", "以上说法都不对。", "这个判断是错的，因为...", "是错的。", "说法有误。",
+    "有误", "不属实", "假的", "False（错误）", "False。", "答案是False，因为绿灯。", "no。", "いいえ。",
+    "正しくないです。", "誤りです。", "間違っています。", "偽です。", "違います。", "아니요.", "틀려요.",
+    "거짓이다.", "그 진술은 사실이 아닙니다.", "아니요, 신호등은 초록색입니다.", "Нет.", "Нет, не горит.",
+    "Утверждение неверное.", "Это неверно.", "Неправда.", "لا.", "خطأ.", "هذا خطأ.", "ไม่ใช่ครับ", "ไม่ครับ",
+    "หัวข้อนี้เป็นเท็จ", "नहीं।", "यह कथन असत्य है।", "गलत है।",
 ]  # fmt: skip
 NEITHER_ELSEWHERE = [
     "是或否", "是/否", "对错", "是不是", "正确还是错误", "是。否。", "对。错。", "不确定", "也许", "绝对安全",
     "对于这辆车，应减速", "前方有车", "车道是直的", "正确的车道是左边", "是因为红灯", "예 또는 아니요",
     "да или нет", "машин нет", "사실, 차가 있습니다", "写真です", "はい、いいえ", "لا أعرف", "直行", "红灯",
+    "没有车。", "前方没有车", "可以直行。", "正确/错误", "对或错", "既对又错", "不一定", "不能确定是否正确",
+    "无法判断", "部分正确", "基本正确", "不完全正确", "不全对", "Это не так.",
 ]  # fmt: skip
 PIECES = [*"真假对错是否不的。，因为 ", "true", "false", " not ", " is ", " or ", "yes", "нет ", "참", "아니"]
 
