@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
@@ -13,14 +13,21 @@ from policies.parts import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, PROJECTORS, TO
 from policies.settings import LoraSettings
 
 
-def add_adapters(model: Any, settings: LoraSettings) -> Any:
-    """The PEFT model whose linear layers of the chosen groups carry adapters; all else is frozen.
+def add_adapters(model: Any, settings: LoraSettings, name: str = "default") -> Any:
+    """The PEFT model whose linear layers of the chosen groups carry adapters of this name; all else is frozen.
+
+    On a model that is one already they stand beside those that are there, which stay the ones that act.
 
     Raises:
         PolicyError: a group matches no layer of this model.
     """
-    names = [name for group in settings.targets for name in _layers_of(model, group)]
-    return get_peft_model(model, LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names))
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    names = [layer for group in settings.targets for layer in _layers_of(base, group)]
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names)
+    if not isinstance(model, PeftModel):
+        return get_peft_model(model, config, adapter_name=name)
+    model.add_adapter(name, config)
+    return model
 
 
 def _layers_of(model: Any, group: str) -> list[str]:
@@ -28,7 +35,9 @@ def _layers_of(model: Any, group: str) -> list[str]:
     parts = {"vision": TOWERS, "projector": PROJECTORS}.get(group, LANGUAGE_MODELS)
     inside = tuple(f"model.{part}." for part in parts)
     linear = [
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name.startswith(inside)
+        name.removesuffix(".base_layer")
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(inside) and ".lora_" not in name
     ]
     wanted = LANGUAGE_PROJECTIONS.get(group)
     found = [name for name in linear if wanted is None or name.rpartition(".")[2] in wanted]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import socket
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,15 @@ from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
 from actors.errors import LearnerError
+from actors.learning.adapters import AddedAdapter
 from actors.learning.assessment import Found, Known, formed
 from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
-from actors.learning.deepspeed_op import load_shared_memory_op
-from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
+from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
+from actors.learning.process_group import free_address, join_ranks
 from actors.settings import LearnerSettings
 from actors.sync.source import WeightSource
 from actors.sync.transport import Bucket, Meeting, join
+from extension import nearest
 from policies.algorithms.algorithm import Algorithm, Loss
 from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
 from policies.checkpoint import save_checkpoint
@@ -34,11 +35,12 @@ from policies.losses import GlobalCounts, LossResult, PolicyLossInput
 from policies.micro_batches import Share
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
 from policies.prompt import PromptEncoder
-from policies.settings import PolicySettings
+from policies.settings import LoraSettings, PolicySettings
 from policies.views import BLANK
 from policies.vision import FrameFeatures, keeps_features
 
 CHECKPOINT_TAG = "learner"
+ADDED_FILE = "adapters.pt"
 EXPORT_BUCKET_BYTES = 64 * 2**20
 """Under ZeRO-3 so much is gathered at once."""
 
@@ -60,23 +62,26 @@ class DeepSpeedLearner:
         self.rank, self.folder, self.seed = rank, folder, seed
         self.policy_settings, self.algorithm, self.settings = policy, algorithm, settings
         self.temperature = temperature
-        self.applied = -1
+        self._seen = {OWN: -1}
         self._waiting = False
+        self._added: dict[str, AddedAdapter] = {}
         self._held: list[tuple[Share, list[Known]]] = []
         self._reference: ReferencePolicy | None = None
         self._config = deepspeed_config(settings, policy.dtype)
 
+    @property
+    def applied(self) -> int:
+        """The last number that the own adapter has seen."""
+        return self._seen[OWN]
+
     def address(self) -> tuple[str, int]:
         """A host and a free port on this actor's node, for a group to meet at."""
-        host = socket.gethostbyname(socket.gethostname()) if self.settings.gpus else "127.0.0.1"
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            return host, probe.getsockname()[1]
+        return free_address(of_machine=self.settings.gpus > 0)
 
     def start(self, host: str, port: int) -> float:
         """Join the learner group and load the model; returns the seconds it took. All ranks must call it."""
         began = time.time()
-        self._join(host, port)
+        join_ranks(self.rank, self.settings.ranks, host, port)
         if self.settings.threads is not None or not self.settings.gpus:
             torch.set_num_threads(self.settings.threads or max(1, int(self.settings.cpus)))
         torch.manual_seed(self.seed)
@@ -98,7 +103,9 @@ class DeepSpeedLearner:
 
     def model(self) -> str:
         """What is trained, in words: two learners whose weights fit each other's checkpoints say the same."""
-        sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in self.policy.parameters()]
+        added = tuple(f".{name}." for name in self._added)
+        own = [p for name, p in self.policy.named_parameters() if not any(part in name for part in added)]
+        sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in own]
         every, learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
         return f"a {self.policy.model_type} model of {every:,} weights ({learning:,} of them learning)"
 
@@ -113,24 +120,6 @@ class DeepSpeedLearner:
         policy = load_policy(self.folder, self.policy_settings, self.temperature, critic=critic)
         del sharded_loading
         return policy
-
-    def _join(self, host: str, port: int) -> None:
-        os.environ |= {
-            "MASTER_ADDR": host,
-            "MASTER_PORT": str(port),
-            "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.settings.ranks),
-            "LOCAL_RANK": "0" if torch.cuda.is_available() else str(self.rank),  # Ray shows an actor only its own GPU
-            "LOCAL_SIZE": str(self.settings.ranks),
-        }
-        if not torch.cuda.is_available():
-            load_shared_memory_op()
-        deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
-        # DeepSpeed's op on CPU maps 66 MiB of shared memory for each rank and leaves its file behind for ever. Once all
-        # ranks have opened it, the name may go; the memory then ends with the processes.
-        torch.distributed.barrier()
-        name = f"deepspeed_allreduce_buffer_{os.getuid()}_{host}_{port}_{self.rank}"
-        Path("/dev/shm", name).unlink(missing_ok=True)
 
     def freeze_reference(self) -> None:
         """Take the policy as it is now as the reference of the KL; does nothing when the algorithm reads none.
@@ -186,38 +175,77 @@ class DeepSpeedLearner:
 
     def accumulate(self, adapter: str, batch: Share | Held, loss: Loss, sequence: int) -> Gathered:
         """See `Learner.accumulate`."""
-        self._take(sequence)
+        self._take(adapter, sequence)
         share, known = self._held[batch.index] if isinstance(batch, Held) else (batch, [])
+        added = self._added.get(adapter)
         self.engine.train()
         self.engine.set_gradient_accumulation_boundary(False)
         gathered = Gathered()
         real = len(share.micro_batches) - share.filler
-        for index, groups in enumerate(share.micro_batches):
-            result = self._loss(groups, known[index] if known else None, loss, share.counts)
-            # DeepSpeed averages gradients over the ranks, the loss is already a share of the global mean: undo it.
-            self.engine.backward(result.loss * (float(self.settings.ranks) if index < real else 0.0))
-            if index < real:
-                gathered.add(result)
-        self._waiting = True
+        with added.gathering() if added else nullcontext():
+            for index, groups in enumerate(share.micro_batches):
+                model = self.policy if added else self.engine
+                result = self._loss(model, groups, known[index] if known else None, loss, share.counts)
+                weight = 1.0 if index < real else 0.0
+                if added:
+                    (result.loss * weight).backward()
+                else:  # DeepSpeed averages over the ranks, the loss is already a share of the global mean: undo it
+                    self.engine.backward(result.loss * weight * self.settings.ranks)
+                if index < real:
+                    gathered.add(result)
+        self._waiting |= added is None
         return gathered
 
     def step(self, adapter: str, optimizer: OptimizerSettings, sequence: int) -> Stepped:
         """See `Learner.step`. The ranks meet in the same collectives and see the same norm."""
-        self._take(sequence)
-        if not self._waiting:
+        self._take(adapter, sequence)
+        if adapter not in self._waiting_adapters():
             raise LearnerError(f"step {sequence} of adapter {adapter} has no gradient: accumulate one first")
+        if added := self._added.get(adapter):
+            norm = added.step(optimizer)
+            return Stepped(norm, math.isfinite(norm))
         for group in self.engine.optimizer.param_groups:
-            head = group.get("name") == VALUE_HEAD and self.settings.value_lr is not None
-            group["lr"] = self.settings.value_lr if head else optimizer.lr
+            group |= optimizer.given()
+            if group.get("name") == VALUE_HEAD and self.settings.value_lr is not None:
+                group["lr"] = self.settings.value_lr
+        self._clip_at(self.settings.max_grad_norm if optimizer.max_grad_norm is None else optimizer.max_grad_norm)
         self._gather()
         norm = self._step()
         self._waiting = False
         return Stepped(norm, math.isfinite(norm))
 
-    def _take(self, sequence: int) -> None:
-        if sequence <= self.applied:
-            raise LearnerError(f"call {sequence} was already applied (the last one was {self.applied})")
-        self.applied = sequence
+    def _take(self, adapter: str, sequence: int) -> None:
+        if adapter not in self._seen:
+            raise LearnerError(f"there is no adapter {adapter} ({nearest(adapter, self._seen)})")
+        if sequence <= self._seen[adapter]:
+            raise LearnerError(f"call {sequence} was already applied (the last one was {self._seen[adapter]})")
+        self._seen[adapter] = sequence
+
+    def _waiting_adapters(self) -> list[str]:
+        return [*([OWN] if self._waiting else []), *(name for name, added in self._added.items() if added.waits)]
+
+    def _clip_at(self, norm: float) -> None:
+        self.engine._config.gradient_clipping = norm  # which DeepSpeed reads at every step without ZeRO
+        if hasattr(self.engine.optimizer, "clip_grad"):
+            self.engine.optimizer.clip_grad = norm
+
+    def add_adapter(self, adapter: str, lora: LoraSettings) -> None:
+        """See `Learner.add_adapter`; only without ZeRO (see `actors.learning.adapters`)."""
+        reason = None
+        if self.settings.zero_stage > 0:
+            reason = f"learner.zero_stage={self.settings.zero_stage} has room for one adapter alone: set it to 0"
+        elif not has_adapters(self.policy):
+            reason = "all weights learn: set policy.lora, so that adapters share a base that stays as it is"
+        elif self.policy.value_head is not None:
+            reason = "the critic's value head belongs to the own adapter: choose an algorithm without a critic"
+        elif isinstance(self._image_inputs, FrameFeatures) and {"vision", "projector"} & set(lora.targets):
+            reason = "the features of frames are kept here, and would change: target attention or mlp alone"
+        elif adapter in self._seen or not adapter.isidentifier():
+            reason = f"{adapter!r} is taken, or is no name of letters, digits and underscores"
+        if reason is not None:
+            raise LearnerError(f"adapter {adapter} cannot be added: {reason}")
+        self._added[adapter] = AddedAdapter(adapter, lora, self.policy, self.settings)
+        self._seen[adapter] = -1
 
     def _gather(self) -> None:
         """Make the gradient that the ranks have accumulated that of all of them."""
@@ -240,11 +268,11 @@ class DeepSpeedLearner:
         self.engine.step()
         return norm
 
-    def _loss(self, groups: list[TrainingGroup], known: Known | None, loss: Loss, counts: GlobalCounts) -> LossResult:
+    def _loss(
+        self, model: Any, groups: list[TrainingGroup], known: Known | None, loss: Loss, counts: GlobalCounts
+    ) -> LossResult:
         batch = self.packed(groups)
-        logprobs_R_T: Tensor
-        values_R_T: Tensor | None
-        logprobs_R_T, values_R_T = self.engine(batch, loss.temperature)
+        logprobs_R_T, values_R_T = model(batch, loss.temperature)
         known = known or Known(batch.credits_R_T, None, None, None)
         seen = PolicyLossInput(
             logprobs_R_T,
@@ -285,16 +313,17 @@ class DeepSpeedLearner:
 
     @torch.no_grad()
     def log_probs(
-        self, share: Share, temperature: float | None = None, *, reference: bool = False
+        self, share: Share, temperature: float | None = None, *, reference: bool = False, adapter: str = OWN
     ) -> list[list[float]]:
         """See `Learner.log_probs`. All ranks must call it."""
         self.engine.eval()
-        rows = list[list[float]]()
-        for groups in share.micro_batches:
-            batch = self.packed(groups)
-            logprobs_R_T = self._reference_of(batch) if reference else self.policy(batch, temperature)[0]
-            lengths = batch.mask_R_T.sum(dim=1).int().tolist()
-            rows += [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
+        rows: list[list[float]] = []
+        with self._added[adapter].active() if adapter != OWN else nullcontext():
+            for groups in share.micro_batches:
+                batch = self.packed(groups)
+                logprobs_R_T = self._reference_of(batch) if reference else self.policy(batch, temperature)[0]
+                lengths = batch.mask_R_T.sum(dim=1).int().tolist()
+                rows += [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
         return rows[: len(share.places)]
 
     def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool = False) -> list[Bucket]:
@@ -324,26 +353,46 @@ class DeepSpeedLearner:
             save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
 
     def save(self, folder: str) -> None:
-        """Write weights, optimizer, step number and random state for `load`."""
+        """See `Learner.save`; every rank writes its part, rank 0 the added adapters."""
+        if waiting := self._waiting_adapters():
+            raise LearnerError(f"gradients of adapter {waiting[0]} wait for a step and would be lost: step first")
         self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
+        if self._added and self.rank == 0:
+            kept = {
+                name: added.state() | {"lora": added.lora.model_dump(), "seen": self._seen[name]}
+                for name, added in self._added.items()
+            }
+            torch.save(kept, Path(folder, ADDED_FILE))
         state = {"torch": torch.get_rng_state().tolist()}
         self._random_state(folder).write_text(json.dumps(state))
 
     def load(self, folder: str, universal: str | None = None) -> int:
-        """Read what `save` wrote; returns the number of the last applied step.
+        """See `Learner.load`.
 
         Args:
             folder: where `save` wrote.
             universal: the same in DeepSpeed's universal layout, for another number of ranks than wrote it. A rank that
                 did not exist then goes on with the random state it has.
         """
+        self._load_added(Path(folder, ADDED_FILE))
         self.engine._config.load_universal_checkpoint = universal is not None  # which DeepSpeed reads at every load
         _, client = self.engine.load_checkpoint(universal or folder, tag=CHECKPOINT_TAG)
-        self.applied = int(client["applied"])
+        self._seen[OWN], self._waiting = int(client["applied"]), False
         if (path := self._random_state(folder)).is_file():
             state = json.loads(path.read_text())
             torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
-        return self.applied
+        return max(self._seen.values())
+
+    def _load_added(self, path: Path) -> None:
+        device = str(self.engine.device)
+        kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True) if path.is_file() else {}
+        if strangers := self._added.keys() - kept.keys():
+            raise LearnerError(f"{path.parent} holds no adapter {', '.join(sorted(strangers))}, which was added here")
+        for name, state in kept.items():
+            if name not in self._added:
+                self.add_adapter(name, LoraSettings.model_validate(state["lora"]))
+            self._added[name].load_state(state)
+            self._seen[name] = state["seen"]
 
     def _random_state(self, folder: str) -> Path:
         return Path(folder, f"random_rank{self.rank}.json")

@@ -131,7 +131,12 @@ class LearnerGroup:
         return metrics | {"skipped": float(not stepped.applied)}
 
     async def log_probs(
-        self, groups: Sequence[TrainingGroup], temperature: float | None = None, *, reference: bool = False
+        self,
+        groups: Sequence[TrainingGroup],
+        temperature: float | None = None,
+        *,
+        reference: bool = False,
+        adapter: str = OWN,
     ) -> list[list[float]]:
         """Log-probabilities of every response's tokens, in order; each rank computes its share."""
         (portion,) = self.portions(groups)
@@ -139,7 +144,7 @@ class LearnerGroup:
             within(
                 self.settings.timeout_s,
                 f"learner rank {rank} (log_probs)",
-                actor.log_probs.remote(share, temperature, reference=reference),
+                actor.log_probs.remote(share, temperature, reference=reference, adapter=adapter),
             )
             for rank, (actor, share) in enumerate(zip(self.ranks, portion.shares, strict=True))
         ]

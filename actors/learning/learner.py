@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class OptimizerSettings:
     epsilon: float | None = None
     weight_decay: float | None = None
     max_grad_norm: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What it sets in a group of torch's AdamW."""
+        named = {"lr": self.lr, "betas": self.betas, "eps": self.epsilon, "weight_decay": self.weight_decay}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(slots=True)
@@ -78,14 +83,14 @@ class Learner(Protocol):
         """Meet the other ranks there and load the model; returns the seconds it took."""
 
     def add_adapter(self, adapter: str, lora: LoraSettings) -> None:
-        """Put a fresh adapter on the same base, with an optimizer of its own.
+        """Put a fresh adapter on the same base, with an optimizer of its own; it acts as the base does.
 
         Raises:
             LearnerError: this learner can hold no more than its own, or has one of that name.
         """
 
     def assess(self, shares: Sequence[Share], kl_beta: float) -> dict[str, float]:
-        """Find out about batches, before the first update on them, what the algorithm wants to know.
+        """Find out about batches, before the first update of its own adapter, what the algorithm wants to know.
 
         Log-probabilities, values and the reference's stay here as tensors, with the advantages that come of them, for
         `accumulate(Held(index))`; until the next call.
@@ -113,12 +118,13 @@ class Learner(Protocol):
         """
 
     def log_probs(
-        self, share: Share, temperature: float | None = None, *, reference: bool = False
+        self, share: Share, temperature: float | None = None, *, reference: bool = False, adapter: str = OWN
     ) -> list[list[float]]:
         """Log-probabilities of this rank's responses, in the order of `share.places`.
 
         Args:
             share: prompts with their responses.
+            adapter: the one that acts.
             temperature: that of the distribution; None: the rollouts'.
             reference: under the reference policy instead, at the rollouts' temperature.
         """
@@ -134,7 +140,7 @@ class Learner(Protocol):
         """
 
     def load(self, folder: str, universal: str | None = None) -> int:
-        """Read what `save` wrote; returns the last number that its own adapter has seen."""
+        """Read what `save` wrote, adding the adapters that it holds; returns the largest number that any has seen."""
 
     def export(self, folder: str) -> None:
         """Write the policy in Hugging Face layout, its own adapter merged."""

@@ -12,6 +12,7 @@ import pytest
 from actors.checkpoint import newest_checkpoint
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup, Portion
+from actors.learning.learner import OWN
 from actors.settings import LearnerSettings, WarmStartSettings
 from actors.warm_start import Kept, WarmStart, learning_rate
 from data.sample import DrivingSample
@@ -42,7 +43,12 @@ class Learning(LearnerGroup):
         return "a model"
 
     async def log_probs(
-        self, groups: Sequence[TrainingGroup], temperature: float | None = None, *, reference: bool = False
+        self,
+        groups: Sequence[TrainingGroup],
+        temperature: float | None = None,
+        *,
+        reference: bool = False,
+        adapter: str = OWN,
     ) -> list[list[float]]:
         assert temperature == 1.0
         return [[-self.losses.pop(0)]]
