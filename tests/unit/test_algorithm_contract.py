@@ -21,7 +21,7 @@ from policies.settings import ALGORITHMS
 from tests.algorithms import algorithm
 from tests.ranks import alone
 
-OWN = "tests.own_algorithm:BestHalf"
+OWN = "docs.examples.best_half:BestHalf"
 NAMES = [*ALGORITHMS, OWN]
 REWARDS = [1.0, None, 0.25, 0.0, 0.5]
 LENGTHS = [3, 2, 4, 1, 3]
@@ -174,8 +174,8 @@ def test_a_recipe_with_any_built_in_algorithm_is_checked_without_torch() -> None
         ("gropo", {}, "algorithm.name=gropo is unknown (did you mean grpo?, or module:Class of your own)"),
         ("grpo", {"clip_hihg": 0.3}, "unknown key algorithm.options.clip_hihg (did you mean clip_high?)"),
         ("grpo", {"trace": 0.9}, "unknown key algorithm.options.trace"),
-        ("tests.own_algorithm:BestHalves", {}, "has no class 'BestHalves' (did you mean BestHalf?)"),
-        ("tests.own_algorithm:BestHalfSettings", {}, "lacks temperature, reference, loss"),
+        ("docs.examples.best_half:BestHalves", {}, "has no class 'BestHalves' (did you mean BestHalf?)"),
+        ("docs.examples.best_half:BestHalfSettings", {}, "lacks temperature, reference, loss"),
         (OWN, {"strength": "much"}, "algorithm.options.strength: Input should be a valid number"),
     ],
 )
