@@ -4,6 +4,7 @@ the pool above it does, within its limits.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from email.utils import parsedate_to_datetime
@@ -12,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import openai
-from aiolimiter import AsyncLimiter
 
 from rewards.errors import RewardError
 from rewards.judge import AttemptFailed, FailureReason, JudgeFailed, JudgeRequest
@@ -46,7 +46,7 @@ class JudgeEndpoint:
             timeout=settings.timeout_s,
             http_client=openai.DefaultAioHttpClient(),
         )
-        self._spacing = AsyncLimiter(1, SPACING_S)
+        self._next_turn = 0.0
 
     async def check(self) -> None:
         """Ask who is there, so that a wrong URL or key is told before anything else is begun.
@@ -71,7 +71,7 @@ class JudgeEndpoint:
 
     async def reply(self, request: JudgeRequest, complaint: str | None) -> str:
         """The content of the first choice; see `JudgeBackend.reply`."""
-        await self._spacing.acquire()
+        await self._turn()
         body = {
             "model": self._settings.model,
             "messages": request.messages(complaint),
@@ -100,6 +100,13 @@ class JudgeEndpoint:
         raise AttemptFailed(
             "server_error", f"{self._settings.url} answered no chat completion: {str(completion)[:300]}"
         )
+
+    async def _turn(self) -> None:
+        """Wait until a request may be sent. Turns are given out ahead: with aiolimiter, which wakes one after another,
+        every late wake-up delays all that come behind it."""
+        now = asyncio.get_running_loop().time()
+        self._next_turn = max(self._next_turn + SPACING_S, now)
+        await asyncio.sleep(self._next_turn - now)
 
     async def stop(self) -> None:
         """Close the client's connections."""
