@@ -128,7 +128,7 @@ def extract_yes_no(text: str) -> bool | None:
     because ..."). "Yes, there are no cars." is a yes, "Yes. No." is neither. The languages are those of
     `verdict_words`.
     """
-    plain = _UNREAD.sub("", _QUOTES.sub("", _plain(text).casefold().replace("’", "'"))).strip()
+    plain = _UNREAD.sub("", _QUOTES.sub("", _single_spaced(_plain(text)).casefold().replace("’", "'"))).strip()
     plain = _SCRIPTS_MEET.sub(" ", plain)
     short = _SHORT.get(plain.strip(" .!()"))
     if short is not None:
@@ -237,7 +237,7 @@ _NO_ARTICLE = re.compile(rf"\s+{NO_NOUN}")
 _TEXT_ENDS = re.compile(r"\s*(?:[.;:!。；\n]|$)|\s+(?:because|since)\b")
 _BEFORE_ALSO = r"[\s.):\]]*"
 _ALSO = re.compile(rf"{_BEFORE_ALSO}(?:{ALSO}\s*)+(?:(?:maybe|perhaps|possibly)\s+)?", re.IGNORECASE)
-_RUN = re.compile(r"(?:[\s.,;:/()\[\]]*([A-Za-z])(?![\w'’]))+[\s.,;:)\]]*?(?:$|\n)")
+_RUN = re.compile(r"(?:[\s.,;:/()\[\]]{0,8}([A-Za-z])(?![\w'’])){1,26}[\s.,;:)\]]{0,8}?(?:$|\n)")
 _OPTION_DENIED, _DENIED_BEHIND = (re.compile(one, re.IGNORECASE) for one in (OPTION_DENIED, DENIED_BEHIND))
 
 _Found = tuple[str, int]
@@ -258,7 +258,7 @@ def extract_option(text: str, letters: Collection[str]) -> str | None:
         text: the answer, in any language of `option_words`.
         letters: the options there are, as capitals; with their texts, where they are known.
     """
-    plain = _SCRIPTS_MEET.sub(" ", _plain(text)).strip()
+    plain = _SCRIPTS_MEET.sub(" ", _single_spaced(_plain(text)))
     final = _after(_FINAL, plain, letters)
     if final:
         return None if _hedged(plain, final[-1], letters) else final[-1][0]
@@ -318,7 +318,8 @@ def _letter_at(text: str, position: int, letters: Collection[str]) -> _Found | N
     letter, end = match[1], match.end()
     if _DENIED_BEHIND.match(text, end):
         return None
-    if _CLOSED.match(text, end) or _GOES_ON.match(text, end):
+    listed = set(_run(text, end)) & set(letters)  # "A B"
+    if listed or _CLOSED.match(text, end) or _GOES_ON.match(text, end):
         return letter.upper(), end
     # Another word follows: "B car ahead" names an option, "A car ahead", "A given car" and "b car ahead" do not.
     if letter.isupper() and (letter not in "AI" or _NO_ARTICLE.match(text, end)):
@@ -342,6 +343,11 @@ def _hedged(text: str, found: _Found, letters: Collection[str]) -> bool:
     if also is not None and _letter_at(text, also.end(), letters) is not None:
         return True
     return bool({letter.upper() for letter in _run(text, found[1])} & set(letters) - {found[0]})
+
+
+def _single_spaced(text: str) -> str:
+    """With one space between words and no empty line, so that no pattern has to try many."""
+    return "\n".join(line for line in (" ".join(line.split()) for line in text.splitlines()) if line)
 
 
 def _plain(text: str) -> str:

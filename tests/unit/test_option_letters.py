@@ -3,12 +3,12 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data.sample import DrivingSample
 from rewards.format import is_right
-from rewards.rules import extract_option, option_of
+from rewards.rules import extract_option, extract_yes_no, option_of
 
 LETTERS = "ABCD"
 CHOICES = {
@@ -159,6 +159,7 @@ def test_words_that_fit_two_options_name_none() -> None:
 
 
 @given(st.lists(st.sampled_from(LETTERS), min_size=2, max_size=5, unique=True), st.sampled_from(SEPARATORS))
+@example(letters=["A", "B"], separator=" ")
 def test_several_letters_in_whatever_list_choose_nothing(letters: list[str], separator: str) -> None:
     for text in (separator.join(letters), separator.join(letters) + ".", f"The answer is {separator.join(letters)}"):
         assert extract_option(text, LETTERS) is None
@@ -198,3 +199,10 @@ def test_a_letter_before_its_own_text_is_that_option(letter: str, behind: str) -
 def test_reading_an_option_takes_any_mess_of_scripts(text: str) -> None:
     assert extract_option(text, LETTERS) in (None, *LETTERS)
     assert option_of(text, IN_CHINESE) in (None, *LETTERS)
+
+
+@pytest.mark.parametrize("piece", ["A ", "A B ", "x A ", "* ", "_\n", "answer is A ", "(", "A. ", "not ", "不A"])
+def test_a_long_mess_is_read_as_a_short_one_is(piece: str) -> None:
+    # With a pattern that tries every split of the text, the long one would take minutes.
+    assert extract_option(piece * 4_000 + "zz", LETTERS) == extract_option(piece * 400 + "zz", LETTERS)
+    assert extract_yes_no(piece * 4_000) is extract_yes_no(piece * 400)
