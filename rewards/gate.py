@@ -52,4 +52,8 @@ def most_repeated_sentence(text: str) -> int:
 def _words(text: str) -> list[str]:
     """Words and numbers; a pixel coordinate is one word, so a list of many objects is no repetition."""
     found = words(text, whole_numbers=True)
-    return [part for word in found for part in ([word] if len(word) <= LONGEST_WORD else word)]
+    return [
+        part
+        for word in found
+        for part in (word if len(word) > LONGEST_WORD and any(map(str.isalpha, word)) else [word])
+    ]

@@ -18,7 +18,7 @@ from rewards.words import spaced, words
 
 SLOW_DOWN = ["减速", "減速", "減速する", "スピードをおとす", "감속", "Замедлиться", "धीमा करें", "ช้าลง", "تباطأ", "האט",
              "Επιβράδυνση", "ralentir à l'arrêt", "Ｓｌｏｗ ｄｏｗｎ", "గతి తగ్గించండి", "ຊ້າລົງ",
-             "ថយល្បឿន", "slow down"]  # fmt: skip
+             "ថយល្បឿន", "धीमाकरें", "slow down"]  # fmt: skip
 GATE = GateSettings()
 
 
