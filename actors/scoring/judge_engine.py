@@ -14,6 +14,7 @@ from typing import Any
 
 from actors.waiting import as_they_end, one_line
 from rewards.settings import JudgeSettings
+from rewards.untrusted import shielded
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ class JudgeEngine:
 
     async def reply(self, request: SheetRequest) -> SheetReply:
         """One reply; a chat that the model cannot take is refused, and the engine lives on."""
-        chat = self._tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        # The answer is a stranger's text: none of it may become a special token of this very judge.
+        messages = [turn | {"content": shielded(turn["content"], self._tokenizer)} for turn in request.messages]
+        chat = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         prompt_ids = self._tokenizer(chat, add_special_tokens=False).input_ids
         room = self.settings.max_model_len - self.settings.max_tokens
         if len(prompt_ids) > room:
