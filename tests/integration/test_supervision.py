@@ -17,7 +17,7 @@ import ray
 
 from actors.errors import ActorLost, ActorTimeout
 from actors.scoring.gatherer import Gatherer
-from actors.supervision import Care, Counts, Probe, State, Supervised, Supervisor
+from actors.supervision import Care, Probe, State, Supervised, Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.asyncio(loop_scope="module")]
 
@@ -77,6 +77,13 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
 
 async def process(member: Supervised) -> psutil.Process:
     return psutil.Process(await member.call(LONG_S, "pid"))
+
+
+async def lose(member: Supervised) -> None:
+    """Kill it, and let a call find that out."""
+    (await process(member)).kill()
+    with pytest.raises(ActorLost):
+        await member.call(LONG_S, "pid")
 
 
 async def until(what: Callable[[], Any]) -> None:
@@ -145,9 +152,7 @@ async def test_one_that_fails_to_come_back_is_given_up_when_its_restarts_are_use
 ) -> None:
     pool = await make_pool(restarts=3)
     (tmp_path / "broken").touch()
-    (await process(pool.members[0])).kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     with pytest.raises(ActorLost, match=r"no worker is left \(tests\.restarts: 3; worker 0: .*the disk is gone"):
         await pool.choose(LONG_S)
     assert (pool.members[0].state, pool.counts.lost, pool.counts.restarted) == (State.GIVEN_UP, 4, 0)
@@ -156,9 +161,7 @@ async def test_one_that_fails_to_come_back_is_given_up_when_its_restarts_are_use
 async def test_one_that_failed_to_come_back_twice_still_comes_back(make_pool: MakePool, tmp_path: Path) -> None:
     pool = await make_pool(restarts=100)
     (tmp_path / "broken").touch()
-    (await process(pool.members[0])).kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     await until(lambda: pool.counts.lost >= 3)
     (tmp_path / "broken").unlink()
     await is_whole(pool)
@@ -168,9 +171,7 @@ async def test_one_that_failed_to_come_back_twice_still_comes_back(make_pool: Ma
 async def test_without_restarts_a_lost_one_is_given_up_at_once_and_the_others_do_its_work(make_pool: MakePool) -> None:
     pool = await make_pool(2, restarts=0)
     key = first_key(pool)
-    (await process(pool.members[0])).kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     assert pool.members[0].state is State.GIVEN_UP
     assert await pool.choose(LONG_S, key) is pool.members[1]
     assert not pool.exhausted
@@ -186,9 +187,7 @@ async def test_one_that_is_up_again_gets_no_work_before_the_restart_hook_is_done
         await fetched.wait()
 
     pool = await make_pool(on_restart=fetch_weights)
-    (await process(pool.members[0])).kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     await until(lambda: states)
     with pytest.raises(ActorTimeout, match="no worker came back within 0.5 s"):
         await pool.choose(SHORT_S)
@@ -204,9 +203,7 @@ async def test_a_restart_hook_that_fails_is_a_failed_restart(make_pool: MakePool
         raise KeyError("no such weights")
 
     pool = await make_pool(restarts=2, on_restart=refuse)
-    (await process(pool.members[0])).kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     with pytest.raises(ActorLost, match="no such weights"):
         await pool.choose(LONG_S)
     assert (pool.counts.lost, pool.counts.restarted) == (3, 0)
@@ -228,9 +225,7 @@ async def test_a_loss_that_is_told_late_does_not_end_the_actor_that_came_instead
     pool = await make_pool(restarts=1)
     (member,) = pool.members
     old = member.generation
-    (await process(member)).kill()
-    with pytest.raises(ActorLost):
-        await member.call(LONG_S, "pid")
+    await lose(member)
     await is_whole(pool)
     member.lose(old, ActorLost("told late"))
     await is_whole(pool)
@@ -269,17 +264,14 @@ async def test_a_probe_that_may_ask_busy_ones_finds_one_that_is_stuck_in_a_call(
     assert pool.members[0].why == "worker 0 (probe) gave no answer within 0.5 s"
 
 
-async def test_closing_fails_those_that_wait_and_stops_the_actors_in_good_order(
-    make_pool: MakePool, tmp_path: Path
-) -> None:
-    async def never(member: Supervised) -> None:
-        await asyncio.Event().wait()
+async def never(member: Supervised) -> None:
+    await asyncio.Event().wait()
 
+
+async def test_closing_stops_those_in_good_order_that_are_well(make_pool: MakePool, tmp_path: Path) -> None:
     pool = await make_pool(2, on_restart=never, stop="stop", stop_timeout_s=LONG_S)
     processes = [await process(member) for member in pool.members]
-    processes[0].kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     assert not (tmp_path / "stopped").exists()
     await pool.close()
     processes[1].wait(timeout=LONG_S)
@@ -291,19 +283,21 @@ async def test_closing_fails_those_that_wait_and_stops_the_actors_in_good_order(
 async def test_closing_fails_who_waits_for_an_actor_and_who_waits_for_an_answer(
     make_pool: MakePool, tmp_path: Path
 ) -> None:
-    async def never(member: Supervised) -> None:
-        await asyncio.Event().wait()
-
     pool = await make_pool(on_restart=never)
-    (await process(pool.members[0])).kill()
-    with pytest.raises(ActorLost):
-        await pool.members[0].call(LONG_S, "pid")
+    await lose(pool.members[0])
     busy = await make_pool()
     waiting = [asyncio.create_task(pool.choose(LONG_S)), asyncio.create_task(busy.members[0].call(LONG_S, "hold"))]
     await until((tmp_path / "held").exists)
     await asyncio.gather(pool.close(), busy.close())
     failed = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in failed] == [ActorLost] * 2
+
+
+async def ask_on(actor: Any) -> None:
+    """A kill arrives a moment after it was sent."""
+    async with asyncio.timeout(LONG_S):
+        while True:
+            await actor.pid.remote()
 
 
 async def test_a_pool_of_which_one_does_not_start_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -322,7 +316,7 @@ async def test_a_pool_of_which_one_does_not_start_leaves_nothing_behind(tmp_path
         await pool.start()
     for actor in made:
         with pytest.raises(ray.exceptions.RayActorError):
-            await actor.pid.remote()
+            await ask_on(actor)
 
 
 async def test_the_ranks_of_a_group_are_lost_and_come_back_together(tmp_path: Path) -> None:
@@ -402,10 +396,3 @@ async def test_closing_a_gatherer_fails_what_it_gathered_and_what_is_under_way(
     await gatherer.close()
     failed = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(one) for one in failed] == [ActorLost] * 3
-
-
-async def test_counts_stand_in_the_journal_under_their_names() -> None:
-    counts = Counts(asked=3, retried=1, lost=2, restarted=1)
-    counts.failed["timeout"] += 1
-    plain = {"judge/asked": 3.0, "judge/retried": 1.0, "judge/lost": 2.0, "judge/restarted": 1.0}
-    assert counts.metrics("judge") == plain | {"judge/failed/timeout": 1.0}
