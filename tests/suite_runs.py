@@ -58,8 +58,8 @@ def record(**changes: Any) -> SuiteRecord:
     return SuiteRecord(**plain | changes)
 
 
-def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
-    """Two repeats in 17 settings: a table for each task, rows of papers, judgements that failed."""
+def _drivebench_tables() -> tuple[Table, ...]:
+    """A table for each task, with rows of papers beside one of them."""
     columns = (*SETTINGS[:-1], "mean corrupted", "no image", "drop corrupted", "drop no image")
 
     def row(start: float) -> tuple[float | None, ...]:
@@ -71,7 +71,7 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
         ("DriveRX (its paper, Table 2)", (62.02, *[None] * 15, 55.24, None, 6.78, None)),
         ("GPT-4o (DriveBench, Table 3)", (55.04, *[None] * 15, 53.97, None, 1.07, None)),
     )
-    tables = tuple(
+    return tuple(
         Table(
             f"{task.capitalize()}, judge's score (0–100)",
             columns,
@@ -81,7 +81,11 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
         )
         for number, task in enumerate(TASKS)
     )
-    bars = (
+
+
+def _drivebench_bars() -> tuple[Bars, ...]:
+    """A bar for each setting and task, and how far scores fall."""
+    return (
         Bars(
             "Judge's score by setting",
             "0–100",
@@ -99,6 +103,10 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
             (("corrupted", (4.1, 2.2, -1.3, None)), ("no image", (9.5, 12.4, 3.0, 0.0))),
         ),
     )
+
+
+def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
+    """Two repeats in 17 settings: a table for each task, rows of papers, judgements that failed."""
     answers = [
         answer(
             {} if setting == "no_image" else images,
@@ -143,8 +151,8 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
         questions=len(answers) // 2,
         settings=SETTINGS,
         figures=figures,
-        tables=tables,
-        bars=bars,
+        tables=_drivebench_tables(),
+        bars=_drivebench_bars(),
         faults={"malformed_entry": 3, "has_no_prediction": 1204, "judge": 12},
         notes=(
             "The judge is not the one of the papers: figures of the two are not to be compared.",
@@ -153,9 +161,8 @@ def drivebench(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]
     ), answers
 
 
-def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
-    """Bars of 4 actions and 21 reasons with long names; single answers have no value."""
-    front = {camera: path for camera, path in images.items() if camera == "CAM_FRONT"}
+def _bdd_oia_bars() -> tuple[Bars, ...]:
+    """Of 4 actions and 21 reasons with long names."""
     reasons = tuple(reason.text for reason in REASONS)
     actions = tuple(ACTION_TEXTS.values())
 
@@ -163,7 +170,7 @@ def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
         return tuple(round(max(start - step * number, 0.0), 2) for number in range(len(of)))
 
     scored = tuple(None if number in (5, 13) else (97.0 * (number * 7 % 21)) / 21 for number in range(21))
-    bars = (
+    return (
         Bars(
             "Actions",
             "% of frames",
@@ -180,6 +187,11 @@ def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
         ),
         Bars("F1 by reason", "%", reasons, (("F1", scored),), 100.0),
     )
+
+
+def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
+    """Bars of 4 actions and 21 reasons with long names; single answers have no value."""
+    front = {camera: path for camera, path in images.items() if camera == "CAM_FRONT"}
     columns = ("F1 all", "mF1", "accuracy", "exact match")
     tables = (
         Table(
@@ -218,7 +230,7 @@ def bdd_oia(images: dict[str, str]) -> tuple[SuiteRecord, list[AnswerRecord]]:
             "reasons_mf1": spread([18.74]),
         },
         tables=tables,
-        bars=bars,
+        bars=_bdd_oia_bars(),
         cost=Cost(response_tokens=31.0, image_tokens=None, seconds_per_question=0.212, overlong_share=0.0),
         faults={"confused_label": 17},
     ), answers

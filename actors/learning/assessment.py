@@ -12,17 +12,6 @@ from policies.algorithms.algorithm import Advantages, Algorithm, Rows, Total
 
 
 @dataclass(frozen=True)
-class Found:
-    """Of one micro-batch; (R, T) each, None where the algorithm has no use for it."""
-
-    credits_R_T: Tensor
-    mask_R_T: Tensor
-    logprobs_R_T: Tensor | None = None
-    reference_logprobs_R_T: Tensor | None = None
-    values_R_T: Tensor | None = None
-
-
-@dataclass(frozen=True)
 class Known:
     """What the updates on one micro-batch learn from."""
 
@@ -34,14 +23,14 @@ class Known:
 
 
 def formed(
-    found: Sequence[Found], algorithm: Algorithm, kl_beta: float, total: Total, *, keep_old: bool
+    found: Sequence[Rows], algorithm: Algorithm, kl_beta: float, total: Total, *, keep_old: bool
 ) -> tuple[list[Known], dict[str, float]]:
     """The advantages of a rank's micro-batches, in order, and the algorithm's metrics.
 
     The mask of a micro-batch that only fills up must be 0 throughout: it then counts nowhere.
 
     Args:
-        found: the micro-batches; those of all batches that were assessed together.
+        found: what is known of each micro-batch; those of all batches that were assessed together.
         algorithm: forms the advantages over all of them, and all ranks.
         kl_beta: the weight of a KL in the reward.
         total: sums over the ranks.
@@ -72,7 +61,7 @@ def formed(
     return known, advantages.metrics
 
 
-def _part(advantages: Advantages, rows: slice, tokens: int, found: Found, *, keep_old: bool) -> Known:
+def _part(advantages: Advantages, rows: slice, tokens: int, found: Rows, *, keep_old: bool) -> Known:
     returns_R_T = advantages.returns_R_T
     return Known(
         advantages.advantages_R_T[rows, :tokens],

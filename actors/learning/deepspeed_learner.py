@@ -20,7 +20,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from actors.errors import LearnerError
 from actors.learning.adapters import AddedAdapter
-from actors.learning.assessment import Found, Known, formed
+from actors.learning.assessment import Known, formed
 from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.learning.process_group import free_address, join_ranks
@@ -28,7 +28,7 @@ from actors.settings import LearnerSettings
 from actors.sync.source import WeightSource
 from actors.sync.transport import Bucket, Meeting, join
 from extension import nearest
-from policies.algorithms.algorithm import Algorithm, Loss
+from policies.algorithms.algorithm import Algorithm, Loss, Rows
 from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts, LossResult, PolicyLossInput
@@ -144,7 +144,7 @@ class DeepSpeedLearner:
         """See `Learner.assess`; the model runs only where its answers are wanted. All ranks must call it."""
         keep_old, in_reward = len(shares) > 1, self.algorithm.reference == "reward"
         asks_model = keep_old or in_reward or self.algorithm.has_critic
-        found = list[Found]()
+        found = list[Rows]()
         for share in shares:
             for index, groups in enumerate(share.micro_batches):
                 one = self._found(groups, in_reward=in_reward) if asks_model else self._credited(groups)
@@ -156,16 +156,16 @@ class DeepSpeedLearner:
         return metrics
 
     @torch.no_grad()
-    def _found(self, groups: list[TrainingGroup], *, in_reward: bool) -> Found:
+    def _found(self, groups: list[TrainingGroup], *, in_reward: bool) -> Rows:
         self.engine.eval()
         batch = self.packed(groups)
         logprobs_R_T, values_R_T = self.policy(batch)
         reference_R_T = self._reference_of(batch) if in_reward else None
-        return Found(batch.credits_R_T, batch.mask_R_T, logprobs_R_T, reference_R_T, values_R_T)
+        return Rows(batch.credits_R_T, batch.mask_R_T, logprobs_R_T, reference_R_T, values_R_T)
 
-    def _credited(self, groups: list[TrainingGroup]) -> Found:
+    def _credited(self, groups: list[TrainingGroup]) -> Rows:
         credits_R_T, mask_R_T = credits_and_mask(groups)
-        return Found(credits_R_T.to(self.engine.device), mask_R_T.to(self.engine.device))
+        return Rows(credits_R_T.to(self.engine.device), mask_R_T.to(self.engine.device))
 
     def _total(self, sums: Tensor) -> Tensor:
         """The sum over all ranks."""

@@ -5,6 +5,7 @@ An algorithm that derives from one of them adds its `Settings` and its `loss`, a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
@@ -69,12 +70,12 @@ class PolicyGradient(Generic[Options]):
         return kl_beta
 
 
-class GroupRelative(PolicyGradient[Options]):
+class GroupRelative(PolicyGradient[Options], ABC):
     """Every token of a response has the advantage that the response has over its siblings."""
 
+    @abstractmethod
     def measured(self, rewards: Sequence[float | None]) -> list[float | None]:
         """The advantage of each response of a group."""
-        raise NotImplementedError
 
     def keeps(self, rewards: Sequence[float | None]) -> bool:
         """Equal rewards say nothing; only a KL term learns from such a group."""

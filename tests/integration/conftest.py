@@ -10,6 +10,7 @@ import pytest
 
 from cluster.session import session
 from recipe import Recipe, load_recipe
+from tests.integration.workers import make_pool as make_pool
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,97 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import pytest_asyncio
 import ray
 
 from actors.errors import ActorLost, ActorTimeout
-from actors.scoring.gatherer import Gatherer
 from actors.supervision import Care, Probe, State, Supervised, Supervisor
+from tests.integration.workers import LONG_S, SHORT_S, MakePool, Worker, is_whole, lose, process, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.asyncio(loop_scope="module")]
-
-LONG_S, SHORT_S = 600.0, 0.5
-"""A wait that only a fault would use up, and one for what never comes."""
-MakePool = Callable[..., Awaitable[Supervisor]]
-
-
-class Worker:
-    """Does as it is told; a file in its folder decides whether it starts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def start(self) -> None:
-        if (self.folder / "broken").exists():
-            raise OSError("the disk is gone")
-
-    def echo(self, words: list[str]) -> list[str]:
-        return [word.upper() for word in words]
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def hold(self) -> None:
-        """Say that the call is under way, and never return."""
-        (self.folder / "held").touch()
-        time.sleep(3600)
-
-    def fail(self) -> None:
-        raise ZeroDivisionError("nobody foresaw this")
-
-    def ill(self) -> None:
-        if (self.folder / "ill").exists():
-            raise OSError("not well")
-
-    def stop(self) -> None:
-        (self.folder / "stopped").touch()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
-    pools: list[Supervisor] = []
-
-    async def start(size: int = 1, *, restarts: int = 1, on_restart: Any = None, **care: Any) -> Supervisor:
-        def make(index: int) -> list[Any]:
-            return [ray.remote(Worker).options(num_cpus=0).remote(tmp_path)]
-
-        chosen = Care(start_timeout_s=LONG_S, restarts=restarts, budget="tests.restarts", backoff_s=0.01, **care)
-        pools.append(Supervisor("worker", size, make, chosen, on_restart=on_restart))
-        await pools[-1].start()
-        return pools[-1]
-
-    yield start
-    await asyncio.gather(*(pool.close() for pool in pools))
-
-
-async def process(member: Supervised) -> psutil.Process:
-    return psutil.Process(await member.call(LONG_S, "pid"))
-
-
-async def lose(member: Supervised) -> None:
-    """Kill it, and let a call find that out."""
-    (await process(member)).kill()
-    with pytest.raises(ActorLost):
-        await member.call(LONG_S, "pid")
-
-
-async def until(what: Callable[[], Any]) -> None:
-    async with asyncio.timeout(LONG_S):
-        while not what():
-            await asyncio.sleep(0.01)
-
-
-async def is_whole(pool: Supervisor) -> None:
-    """Every member that is called answers."""
-    await until(lambda: len(pool.healthy) == len(pool.members))
-    assert [await member.call(LONG_S, "echo", ["a"]) for member in pool.members] == [["A"]] * len(pool.members)
 
 
 async def test_one_killed_between_calls_is_found_by_the_next_call_and_comes_back(make_pool: MakePool) -> None:
@@ -358,48 +279,3 @@ async def test_the_one_with_the_least_to_do_is_chosen_and_a_key_keeps_its_own(ma
     chosen = [(await pool.choose(LONG_S, key)).index for key in keys]
     assert set(chosen) == {0, 1, 2}
     assert chosen == [(await pool.choose(LONG_S, key)).index for key in keys]
-
-
-async def test_requests_that_come_together_travel_in_one_call_and_each_gets_its_own_reply(
-    make_pool: MakePool,
-) -> None:
-    sizes: list[int] = []
-
-    async def call(member: Supervised, words: list[str]) -> AsyncIterator[tuple[int, str]]:
-        sizes.append(len(words))
-        for position, reply in reversed(list(enumerate(await member.call(LONG_S, "echo", words)))):
-            yield position, reply
-
-    gatherer = Gatherer[str, str](await make_pool(), call, wait_s=0.05, most=8, calls=1)
-    words = [f"word {number}" for number in range(20)]
-    assert await asyncio.gather(*map(gatherer.ask, words)) == [word.upper() for word in words]
-    assert sizes == [8, 8, 4]
-    assert gatherer.pool.members[0].load == 0
-
-
-async def test_a_call_that_fails_or_leaves_requests_unanswered_fails_all_that_wait_for_it(make_pool: MakePool) -> None:
-    async def call(member: Supervised, words: list[str]) -> AsyncIterator[tuple[int, str]]:
-        if "bad" in words:
-            raise ValueError("a fault of ours")
-        yield 0, words[0]
-
-    gatherer = Gatherer[str, str](await make_pool(), call, wait_s=0.05, most=8, calls=1)
-    first, second = await asyncio.gather(gatherer.ask("a"), gatherer.ask("b"), return_exceptions=True)
-    assert first == "a"
-    assert isinstance(second, ActorLost)
-    with pytest.raises(ValueError, match="a fault of ours"):
-        await gatherer.ask("bad")
-
-
-async def test_closing_a_gatherer_fails_what_it_gathered_and_what_is_under_way(
-    make_pool: MakePool, tmp_path: Path
-) -> None:
-    async def call(member: Supervised, words: list[str]) -> AsyncIterator[tuple[int, str]]:
-        yield 0, await member.call(LONG_S, "hold")
-
-    gatherer = Gatherer[str, str](await make_pool(), call, wait_s=0.0, most=1, calls=1)
-    asked = [asyncio.create_task(gatherer.ask(word)) for word in ("under way", "gathered", "gathered too")]
-    await until((tmp_path / "held").exists)
-    await gatherer.close()
-    failed = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(one) for one in failed] == [ActorLost] * 3

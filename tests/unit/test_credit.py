@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.learning.assessment import Found, formed
+from actors.learning.assessment import formed
 from policies.algorithms.algorithm import Advantages, Rows
 from policies.settings import ALGORITHMS
 from tests.algorithms import algorithm
@@ -75,9 +75,9 @@ def test_ranks_form_the_advantages_and_metrics_that_one_rank_forms(name: str, sh
 def test_what_only_fills_up_a_rank_counts_nowhere_and_each_micro_batch_gets_its_own_rows(name: str) -> None:
     method, whole = algorithm(name), rows()
 
-    def found(first: int, last: int, width: int, keep: float = 1.0) -> Found:
+    def found(first: int, last: int, width: int, keep: float = 1.0) -> Rows:
         cut: list[Any] = [getattr(whole, field.name)[first:last, :width] for field in fields(Rows)]
-        return Found(cut[0], cut[1] * keep, *cut[2:])
+        return Rows(cut[0], cut[1] * keep, *cut[2:])
 
     expected = method.advantages(whole, 0.1, alone)
     parts = [found(0, 1, 3), found(1, 3, 2), found(1, 2, 1, keep=0.0)]
