@@ -180,9 +180,9 @@ def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_re
 
 
 OWN = (
-    "rollout.backend=tests.own_engine:OwnEngine",
+    "rollout.backend=docs.examples.engine:OwnEngine",
     "rollout.options.threads=1",
-    "sync.transport=tests.file_transport:FileTransport",
+    "sync.transport=docs.examples.transport:FileTransport",
 )
 
 
