@@ -265,9 +265,7 @@ def scorers_at(url: str) -> Scorers:
     gate = GateSettings(overlong=False, max_repeated_share=1.0, max_repeated_sentence=10**6)
     judge = JudgeSettings(model="waits", url=url, max_concurrent=JUDGED_AT_ONCE, cache=False)
     routes = (RouteSettings(scorers={"judge": 1.0}),)
-    return Scorers(
-        RewardSettings(gate=gate, routes=routes, judge=judge, timeout_s=600), JudgePool(JudgeEndpoint(judge), judge)
-    )
+    return Scorers(RewardSettings(gate=gate, routes=routes, judge=judge), JudgePool(JudgeEndpoint(judge), judge))
 
 
 async def generate(
