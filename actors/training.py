@@ -10,6 +10,7 @@ from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.crew import Crew, ask_all
+from actors.fitted import fitted_benchmark, fitted_data
 from actors.interruption import Interruption
 from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
@@ -30,8 +31,8 @@ from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
 from evaluation.run_record import POLICY_FOLDER, read_run
-from policies.model import load_processor
 from policies.prompt import PromptEncoder
+from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import Recipe
@@ -85,7 +86,10 @@ def prepare(recipe: Recipe) -> Run:
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
     if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
         with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
-    benchmarks = load_benchmarks(recipe)
+    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
+    lengths = PromptLengths(source, recipe.policy)
+    data = fitted_data(recipe, data, lengths)
+    benchmarks = tuple(fitted_benchmark(recipe, one, lengths) for one in load_benchmarks(recipe))
     shares = recipe.data.task_shares
     train, held_out = (
         [sample for sample in part if shares.get(sample.task, 0.0) > 0]
@@ -97,9 +101,7 @@ def prepare(recipe: Recipe) -> Run:
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
-    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
-    encoder = PromptEncoder(load_processor(source, recipe.policy), recipe.policy)
-    return Run(recipe, folder, data, source, warm_start, benchmarks, encoder)
+    return Run(recipe, folder, data, source, warm_start, benchmarks, lengths.encoder)
 
 
 async def run_reinforcement(
@@ -181,12 +183,14 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     data = load_data(recipe.data, root)
     data = with_checked_sweeps(data) if recipe.policy.lidar else data
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
+    lengths = PromptLengths(source, recipe.policy)
+    data = fitted_data(recipe, data, lengths)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():
         engines, scorers = await asyncio.gather(
             EnginePool.start(recipe, source, options), Scorers.start(recipe, options)
         )
-        result = await ask_all("evaluate", asked, engines, scorers, recipe, version=0)
+        result = await ask_all("evaluate", asked, engines, scorers, recipe, lengths.encoder.special, version=0)
         await scorers.stop()
         await engines.all("stop", timeout_s=recipe.sync.timeout_s)
     return result

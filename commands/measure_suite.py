@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.fitted import fitted_benchmark
 from actors.interruption import Interruption
 from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
@@ -36,6 +37,7 @@ from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import SUITES, suite_class
 from evaluation.suites.suite import Suite, SuiteOptions
 from policies.model import image_token_ids
+from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from recipe import Recipe, load_recipe
 
@@ -137,9 +139,10 @@ class _Measurement:
     async def measure(self, actors: ActorOptions | None) -> SuiteRecord:
         with Interruption().listen():
             source = self._source()
+            benchmark = self._fitted(source)
             answerer, judge = await asyncio.gather(self._answerer(source, actors), _judge(self.recipe, actors))
             try:
-                return await measure(self.benchmark, answerer, judge, self._asking(source), self.out)
+                return await measure(benchmark, answerer, judge, self._asking(source), self.out)
             finally:
                 await answerer.stop()
                 if judge is not None:
@@ -155,6 +158,12 @@ class _Measurement:
         check_source(policy)
         corpus = [text for q in self.benchmark.questions for text in (q.sample.question, q.sample.answer)]
         return policy_source(policy, Path(self.recipe.run.root).expanduser(), self.recipe.run.seed, corpus)
+
+    def _fitted(self, source: str) -> Benchmark:
+        """The questions that a model here can be asked; elsewhere nobody knows before."""
+        if self.file is not None or is_url(source):
+            return self.benchmark
+        return fitted_benchmark(self.recipe, self.benchmark, PromptLengths(source, self.recipe.policy))
 
     async def _answerer(self, source: str, actors: ActorOptions | None) -> Answerer:
         if self.file is not None:

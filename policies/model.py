@@ -254,6 +254,13 @@ def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ..
     return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision))
 
 
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end a response: the tokenizer's end of a turn, and those of the model's generation_config.json."""
+    configured = model.generation_config.eos_token_id
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(id_ for id_ in (tokenizer.eos_token_id, *several) if id_ is not None)
+
+
 def image_token_ids(folder: Path | str, settings: PolicySettings) -> frozenset[int]:
     """The ids that stand for images in a checkpoint's prompts."""
     config = AutoConfig.from_pretrained(folder, revision=settings.revision)

@@ -205,9 +205,9 @@ class RewardSettings(BaseModel):
     alarm: AlarmSettings = AlarmSettings()
     """When the run's series call for a person."""
     timeout_s: float = Field(default=30.0, gt=0)
-    """Longest time that a reward of your own may take for one answer, from its start and less what it waits for judge or
-    CLIP; beyond it the rollout is masked as `scoring_timeout`. Judge and CLIP have a `timeout_s` and `attempts` of their
-    own. No time runs while an answer waits for its turn."""
+    """Longest time that a reward of your own may take for one answer, from its start and less what it waits for judge
+    or CLIP; beyond it the rollout is masked as `scoring_timeout`. Judge and CLIP have a `timeout_s` and `attempts` of
+    their own. No time runs while an answer waits for its turn."""
     processes: int = Field(default=8, ge=1)
     """Most processes in which plain functions of your own run, one call at a time each; every one imports your module.
     They are started as answers wait."""

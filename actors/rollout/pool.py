@@ -23,6 +23,12 @@ SEEDS_APART = 1000
 """Between the engines' seeds of two runs, so that no engine of one draws like an engine of the other."""
 
 
+def most_images(recipe: Recipe) -> int:
+    """Images in one prompt that the engines accept; what is measured beside the training may show six cameras."""
+    shown = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
+    return recipe.rollout.max_images or shown
+
+
 class EnginePool:
     """All rollout engines.
 
@@ -62,9 +68,7 @@ class EnginePool:
             ExtensionError: as `engine_of`.
             ActorTimeout, ActorLost: an engine did not come up.
         """
-        # Also what is measured beside the training may show six cameras.
-        most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
-        settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
+        settings = recipe.rollout.model_copy(update={"max_images": most_images(recipe)})
         chosen, own, abilities = engine_of(settings)
         chosen = engine_class or chosen
         environment = {"env_vars": chosen.environment(settings, own)}

@@ -17,7 +17,7 @@ from actors.sync.receiver import Arrival
 from actors.sync.transport import Bucket, Meeting, Receipt, join
 from data.errors import DataError
 from policies.checkpoint import disk_name
-from policies.model import load_policy, load_processor
+from policies.model import end_ids, load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 
@@ -62,6 +62,7 @@ class OwnEngine:
         policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
         self._body, self._forbidden = policy.body, list(policy.forbidden_ids)
         self._encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
+        self._ends = end_ids(self._body, self._encoder.processor.tokenizer)
         parameters = self._body.named_parameters()
         self._names = {disk_name(name, policy.model_type): name for name, _ in parameters}
         self.state = "generating"
@@ -95,7 +96,7 @@ class OwnEngine:
                 token, logprob = await asyncio.to_thread(self._next, ids, inputs, sampling.temperature, draws)
             ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
             logprobs.append(logprob)
-            if token == tokenizer.eos_token_id:
+            if token in self._ends:
                 break
         token_ids = ids[0, prompt:].tolist()
         return Rollout(
@@ -105,7 +106,7 @@ class OwnEngine:
             token_ids=tuple(token_ids),
             logprobs=tuple(logprobs),
             text=tokenizer.decode(token_ids, skip_special_tokens=True),
-            finish_reason="stop" if token_ids[-1] == tokenizer.eos_token_id else "length",
+            finish_reason="stop" if token_ids[-1] in self._ends else "length",
             weight_version=self.version,
             engine=self.name,
             started_at=began,
