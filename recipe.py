@@ -26,7 +26,7 @@ from actors.settings import (
 from cluster.settings import ClusterSettings
 from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
-from extension import explain, made
+from extension import explain, made, redacted
 from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
@@ -154,7 +154,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
         overrides = [(override, *_parsed(override)) for override in arguments[1:]]
         _forget_options(own, {dotted: value for _, dotted, value in overrides})
         for override, dotted, value in overrides:
-            _set(own, dotted, value, f"override {override!r}")
+            _set(own, dotted, value, f"override {redacted(override)!r}")
         if "name" in stage and isinstance(own.get("run"), dict):
             own["run"]["name"] = f"{own['run'].get('name')}-{number}-{stage['name']}"
         if recipes:
@@ -197,6 +197,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"recipe file {path} does not exist; recipes here: {_recipes_here()}")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except RecursionError:
+        raise RecipeError(f"recipe file {path} is nested too deeply to be read") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -258,11 +260,11 @@ def _parsed(override: str) -> tuple[str, Any]:
     """The dotted key of an override and its value."""
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
-        raise RecipeError(f"override {override!r} must look like part.key=value")
+        raise RecipeError(f"override {redacted(override)!r} must look like part.key=value")
     try:
         return dotted, yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        raise RecipeError(f"override {redacted(override)!r}: the value is not valid YAML") from None
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:

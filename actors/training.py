@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.checkpoint_key import checkpoint_key
 from actors.crew import Crew, ask_all
 from actors.fitted import fitted_benchmark, fitted_data
 from actors.interruption import Interruption
@@ -73,8 +74,8 @@ def prepare(recipe: Recipe) -> Run:
     """Load and check everything that can be wrong, then make the run folder.
 
     Raises:
-        ExtensionError, DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was
-            started.
+        ExtensionError, DataError, RewardError, PolicyError, RunFolderError, CheckpointError: one sentence on what to
+            mend; nothing was started.
     """
     check_paths(recipe)
     root = Path(recipe.run.root).expanduser()
@@ -96,6 +97,7 @@ def prepare(recipe: Recipe) -> Run:
         for part in (data.split.train, data.split.held_out)
     )
     warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, run_folder(recipe))
+    checkpoint_key(run_folder(recipe))
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))

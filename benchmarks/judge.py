@@ -219,7 +219,7 @@ async def raw_engine(source: str) -> None:
 
 def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
     """Tokens in the leading full blocks that an earlier prompt has too; the last token is always computed."""
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     seen: set[tuple[int, ...]] = set()
     total = 0
     for request in requests:

@@ -17,7 +17,7 @@ from actors.fitted import fitted_benchmark
 from actors.interruption import Interruption
 from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
-from actors.measuring.model_endpoint import ModelEndpoint
+from actors.measuring.model_endpoint import KEY_VARIABLE, ModelEndpoint
 from actors.record.run_folder import check_paths
 from actors.rollout.pool import EnginePool
 from actors.rollout.rollout import SamplingSettings
@@ -40,6 +40,7 @@ from policies.model import image_token_ids
 from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from recipe import Recipe, load_recipe
+from rewards.settings import secret_of
 
 
 def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, file: PredictionsFile | None) -> int:
@@ -56,6 +57,8 @@ def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, fil
         DataError, RewardError, PolicyError, RecipeError: one sentence on what to mend.
         ActorLost, ActorTimeout: an engine stopped answering; run the same command again to go on.
     """
+    if how.model is not None and is_url(how.model) and (secret := secret_of(how.model)) is not None:
+        raise DataError(f"--model holds {secret}, which reports would show: put the key into ${KEY_VARIABLE}")
     recipe = load_recipe(recipe_arguments(how.model, how.recipe, how.overrides))
     if not suite.judged:
         recipe = recipe.model_copy(update={"reward": recipe.reward.model_copy(update={"judge": None})})

@@ -40,6 +40,8 @@ PLACEHOLDER_FIELDS = (
 
 
 INDEX_FILE = "model.safetensors.index.json"
+BRINGS_CODE = "trust_remote_code"
+"""What transformers asks for where a checkpoint is only read by Python files of its own."""
 
 
 class Policy(nn.Module):
@@ -171,6 +173,8 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
             revision=settings.revision,
             dtype=getattr(torch, settings.dtype),
             attn_implementation="sdpa",
+            trust_remote_code=False,
+            use_safetensors=True,
             ignore_mismatched_sizes=True,  # told below, like what is missing, instead of a traceback
             output_loading_info=True,
         )
@@ -199,7 +203,7 @@ def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
         PolicyError: it is missing, has no chat template, or cannot cut images into patches as it is asked to.
     """
     try:
-        processor = AutoProcessor.from_pretrained(folder, revision=settings.revision)
+        processor = AutoProcessor.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy.model={folder} has no processor: put preprocessor_config.json, processor_config.json and the "
@@ -222,13 +226,19 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
         PolicyError: says what is missing.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, revision=settings.revision)
+        config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if BRINGS_CODE in str(error):
+            raise PolicyError(
+                f"policy.model={folder} brings code of its own, which is never run here: choose a model whose "
+                "architecture transformers has itself"
+            ) from None
         raise PolicyError(
             f"policy.model={folder} is neither a checkpoint folder nor a known hub name ({error})"
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
+    refuse_pickled(Path(folder), "policy.model")
     for file in _weight_files(Path(folder)):
         if not file.is_file():
             raise PolicyError(f"policy.model: {file} is missing, though {file.parent / INDEX_FILE} names it")
@@ -238,6 +248,20 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
         except SafetensorError as error:
             raise PolicyError(f"policy.model: {file} is damaged or cut short ({error}): copy it again") from error
     load_processor(folder, settings)
+
+
+def refuse_pickled(folder: Path, setting: str) -> None:
+    """Refuse a folder whose weights are pickled: loading a pickle can run whatever its writer wants.
+
+    Raises:
+        PolicyError: names the file, and how it becomes safetensors.
+    """
+    pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise PolicyError(
+            f"{setting}: {pickled[0]} is pickled, and loading it could run code: where you trust it, write it anew as "
+            f"safetensors, python -m commands.to_safetensors {folder} NEW_FOLDER"
+        )
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -251,7 +275,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:
     """The ids an engine must never sample, read from the checkpoint's config."""
-    return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision))
+    return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False))
 
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -263,7 +287,7 @@ def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def image_token_ids(folder: Path | str, settings: PolicySettings) -> frozenset[int]:
     """The ids that stand for images in a checkpoint's prompts."""
-    config = AutoConfig.from_pretrained(folder, revision=settings.revision)
+    config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     found = (getattr(config, field, None) for field in ("image_token_id", "image_token_index"))
     return frozenset(id_ for id_ in found if id_ is not None)
 

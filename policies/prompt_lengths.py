@@ -28,7 +28,7 @@ class PromptLengths:
         """
         check_checkpoint(source, settings)
         self.encoder = PromptEncoder(load_processor(source, settings), settings)
-        text = AutoConfig.from_pretrained(source, revision=settings.revision).get_text_config()
+        text = AutoConfig.from_pretrained(source, revision=settings.revision, trust_remote_code=False).get_text_config()
         self.context: int | None = getattr(text, "max_position_embeddings", None)
         """The most tokens that the model takes, prompt and answer together; None where its config does not say."""
         self._of_images: dict[tuple[tuple[str, tuple[int, int] | None], ...], int] = {}

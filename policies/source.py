@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from policies.model import check_checkpoint
+from policies.model import check_checkpoint, refuse_pickled
 from policies.settings import TINY, PolicySettings
 from policies.tiny import build_tiny_policy
 from policies.tiny_judge import build_tiny_judge
@@ -35,10 +35,17 @@ def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
 
 
 def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
-    """A folder or hub name that vLLM takes for a judge. `tiny` is built under `cache`, once per corpus."""
+    """A folder or hub name that vLLM takes for a judge. `tiny` is built under `cache`, once per corpus.
+
+    Raises:
+        PolicyError: the folder's weights are pickled.
+    """
     if model != TINY:
         path = Path(model).expanduser()
-        return str(path.resolve()) if path.is_dir() else model
+        if not path.is_dir():
+            return model
+        refuse_pickled(path, "reward.judge.model")
+        return str(path.resolve())
     folder = cache.resolve() / f"tiny-judge-{_hash(corpus)}"
     return _built(folder, lambda beside: build_tiny_judge(beside, corpus))
 
