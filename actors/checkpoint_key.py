@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.errors import CheckpointError
+from failures import CheckpointError
 
 KEY_VARIABLE = "AUTODRIVERL_CHECKPOINT_KEY"
 """Environment variable that names another file for the key."""

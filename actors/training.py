@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.checkpoint_key import checkpoint_key
-from actors.crew import Crew, ask_all
+from actors.crew import Crew, evaluate_alone
 from actors.fitted import fitted_benchmark, fitted_data
 from actors.interruption import Interruption
-from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.benchmark import Benchmark
@@ -21,10 +19,7 @@ from actors.measuring.in_loop import InLoop, load_benchmarks
 from actors.record.journal import Journal
 from actors.record.phases import Phases
 from actors.record.provenance import model_card, record_provenance
-from actors.record.run_folder import check_paths, create_run_folder, run_folder
-from actors.rollout.pool import EnginePool
-from actors.scoring.scorers import Scorers
-from actors.waiting import ActorOptions
+from actors.record.run_folder import check_paths, create_run_folder
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
@@ -36,7 +31,7 @@ from policies.prompt import PromptEncoder
 from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from policies.views import missing_views
-from recipe import Recipe
+from recipe import ActorOptions, Recipe
 from rewards.route import Router
 
 
@@ -96,8 +91,8 @@ def prepare(recipe: Recipe) -> Run:
         [sample for sample in part if shares.get(sample.task, 0.0) > 0]
         for part in (data.split.train, data.split.held_out)
     )
-    warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, run_folder(recipe))
-    checkpoint_key(run_folder(recipe))
+    warm_start = WarmStart(train, held_out, recipe)
+    checkpoint_key(recipe.run.folder)
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
@@ -110,7 +105,7 @@ async def run_reinforcement(
     run: Run,
     options: ActorOptions,
     *,
-    learner_class: type[Any] = DeepSpeedLearner,
+    learner_class: type[Any] | None = None,
     engine_class: type[Any] | None = None,
 ) -> bool:
     """Warm start, measure, reinforce, measure again, export and report; returns whether all steps were taken.
@@ -189,13 +184,7 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     data = fitted_data(recipe, data, lengths)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():
-        engines, scorers = await asyncio.gather(
-            EnginePool.start(recipe, source, options), Scorers.start(recipe, options)
-        )
-        result = await ask_all("evaluate", asked, engines, scorers, recipe, lengths.encoder.special, version=0)
-        await scorers.stop()
-        await engines.all("stop", timeout_s=recipe.sync.timeout_s)
-    return result
+        return await evaluate_alone(recipe, source, options, asked, lengths.encoder.special)
 
 
 async def begin(run: Run, crew: Crew) -> RunState:

@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 from actors.checkpoint import sign_checkpoints
-from actors.errors import RunFolderError
 from commands.script import command
+from failures import RunFolderError
 
 
 def main(arguments: list[str]) -> int:

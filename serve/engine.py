@@ -126,7 +126,7 @@ class PolicyEngine:
 
 
 def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    rollout, options = recipe.rollout, vllm_settings(recipe.rollout)
+    rollout, options = recipe.rollout, vllm_settings(recipe)
     return {
         "model": str(folder),
         "dtype": recipe.policy.dtype,

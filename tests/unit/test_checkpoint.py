@@ -12,9 +12,9 @@ import pytest
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.checkpoint_key import checkpoint_key
-from actors.errors import CheckpointError
 from actors.learning.group import LearnerGroup
 from commands.sign_checkpoints import main
+from failures import CheckpointError
 
 
 class Learners:
@@ -31,7 +31,7 @@ class Learners:
     async def save(self, folder: Path) -> None:
         (folder / "weights").write_text(self._model)
 
-    async def load(self, folder: Path, universal: Path | None = None) -> None:
+    async def load(self, folder: Path, written_by: int | None = None) -> None:
         self.loaded = (folder / "weights").read_text()
 
 
