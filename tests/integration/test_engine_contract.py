@@ -324,10 +324,10 @@ def test_a_response_ends_at_every_id_that_the_checkpoint_says_and_generation_set
 ) -> None:
     folder = build_tiny_policy(tmp_path / "policy", 0, driving_text())
     sample = rendered_samples(tmp_path / "scenes", 1, seed=0)[0]
-    chosen = engine_of(SETTINGS.model_copy(update={"backend": backend}))
+    chosen = engine_of(recipe := with_backend(backend))
 
     async def greedy() -> Rollout:
-        engine = chosen.engine_class("e", str(folder), POLICY, SETTINGS, chosen.options, seed=3)
+        engine = chosen.engine_class("e", str(folder), recipe, chosen.options, seed=3)
         await engine.start()
         (found,) = [one async for one in engine.generate([GenerationRequest("r", sample, SamplingSettings(0.0, 12))])]
         return found

@@ -75,7 +75,8 @@ def test_every_familys_special_token_in_a_text_is_found_with_the_samples_id(
     folder, token = family
     plain = sample({"CAM_FRONT": photo(tmp_path)})
     for field in ("question", "answer", "reasoning"):
-        kept, faults = looked_at(folder, replace(plain, **{field: f"{token}\nWhat now?"}))
+        changed: dict[str, Any] = {field: f"{token}\nWhat now?"}
+        kept, faults = looked_at(folder, replace(plain, **changed))
         assert (kept, dict(faults.dropped)) == ([], {"special_token": ["q7"]})
         (note,) = faults.notes
         assert note.startswith(f"question q7 has {token!r} in its {field}")
