@@ -10,14 +10,24 @@ from data.errors import DataError
 from data.faults import Faults
 from data.load import LoadedData
 from data.split import Split
+from policies.errors import PolicyError
 from policies.fitting import Fitting, Limits, refuse_unfit
 from policies.prompt_lengths import PromptLengths
 from recipe import Recipe
 
 
 def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool) -> Fitting:
-    """What looks at samples for a recipe; see `Fitting`."""
-    rollout = recipe.rollout
+    """What looks at samples for a recipe; see `Fitting`.
+
+    Raises:
+        PolicyError: the model takes fewer tokens than `rollout.max_model_len`, which vLLM would refuse.
+    """
+    rollout, context = recipe.rollout, lengths.context
+    if rollout.backend == "vllm" and context and rollout.max_model_len > context and not lengths.stretches:
+        raise PolicyError(
+            f"rollout.max_model_len={rollout.max_model_len} is more than the {context} tokens that "
+            f"policy.model={recipe.policy.model} takes: set it to {context} or less"
+        )
     told = f"rollout.max_model_len={rollout.max_model_len} less rollout.max_tokens={rollout.max_tokens}"
     limits = Limits(most_images(recipe), rollout.max_model_len - rollout.max_tokens, told)
     return Fitting(lengths, limits, strip=recipe.data.special_tokens == "strip", answers=answers)

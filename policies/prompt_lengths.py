@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from transformers import AutoConfig
@@ -11,6 +12,8 @@ from data.sample import LIDAR, DrivingSample
 from policies.model import check_checkpoint, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
+
+_PLAIN_POSITIONS = {"default", "mrope", "llama3"}
 
 
 class PromptLengths:
@@ -31,6 +34,9 @@ class PromptLengths:
         text = AutoConfig.from_pretrained(source, revision=settings.revision, trust_remote_code=False).get_text_config()
         self.context: int | None = getattr(text, "max_position_embeddings", None)
         """The most tokens that the model takes, prompt and answer together; None where its config does not say."""
+        kinds = re.findall(r"'(?:rope_)?type': '(\w+)'", str(getattr(text, "rope_parameters", None)))
+        self.stretches = bool(set(kinds) - _PLAIN_POSITIONS)
+        """Whether its positions are scaled, so that engines take more than `context`."""
         self._of_images: dict[tuple[tuple[str, tuple[int, int] | None], ...], int] = {}
         self._around: dict[int, int] = {}
 

@@ -236,6 +236,18 @@ def test_check_finds_what_a_run_would_refuse(tiny: Path, tmp_path: Path, capsys:
     assert told["dropped"] == {"special_token": 1}
 
 
+def test_more_context_than_the_model_has_is_refused_with_the_number_that_fits(tiny: Path) -> None:
+    lengths = PromptLengths(str(tiny), PolicySettings(model=str(tiny)))
+    wide = recipe(tiny, rollout={"max_model_len": 5000})
+    with pytest.raises(
+        PolicyError, match=r"rollout\.max_model_len=5000 is more than the 4096 tokens .*: set it to 4096"
+    ):
+        fitting_of(wide, lengths, answers=True)
+    fitting_of(recipe(tiny, rollout={"max_model_len": 5000, "backend": "transformers"}), lengths, answers=True)
+    lengths.stretches = True
+    fitting_of(wide, lengths, answers=True)
+
+
 def test_a_recipe_is_looked_at_as_it_is_run(tiny: Path) -> None:
     given = recipe(tiny, rollout={"max_model_len": 300, "max_tokens": 100, "max_images": 3})
     limits = fitting_of(given, PromptLengths(str(tiny), given.policy), answers=True)._limits
