@@ -16,12 +16,15 @@ from policies.prompt_lengths import PromptLengths
 from recipe import Recipe
 
 
-def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool) -> Fitting:
-    """What looks at samples for a recipe; see `Fitting`.
+def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool, engines: bool = True) -> Fitting:
+    """What looks at samples for a recipe; see `Fitting`. Without engines nothing bounds images and lengths.
 
     Raises:
         PolicyError: the model takes fewer tokens than `rollout.max_model_len`, which vLLM would refuse.
     """
+    strip = recipe.data.special_tokens == "strip"
+    if not engines:
+        return Fitting(lengths, Limits(None, None, ""), strip=strip, answers=answers)
     rollout, context = recipe.rollout, lengths.context
     if rollout.backend == "vllm" and context and rollout.max_model_len > context and not lengths.stretches:
         raise PolicyError(
@@ -30,16 +33,16 @@ def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool) -> Fitt
         )
     told = f"rollout.max_model_len={rollout.max_model_len} less rollout.max_tokens={rollout.max_tokens}"
     limits = Limits(most_images(recipe), rollout.max_model_len - rollout.max_tokens, told)
-    return Fitting(lengths, limits, strip=recipe.data.special_tokens == "strip", answers=answers)
+    return Fitting(lengths, limits, strip=strip, answers=answers)
 
 
-def fitted_data(recipe: Recipe, data: LoadedData, lengths: PromptLengths) -> LoadedData:
+def fitted_data(recipe: Recipe, data: LoadedData, lengths: PromptLengths, *, engines: bool = True) -> LoadedData:
     """The samples that can be asked.
 
     Raises:
         DataError: there are others, and `data.unfit` does not leave them out; the first is named.
     """
-    faults, fitting = Faults(), fitting_of(recipe, lengths, answers=True)
+    faults, fitting = Faults(), fitting_of(recipe, lengths, answers=True, engines=engines)
     train = tuple(fitting.admitted(data.split.train, faults))
     held_out = tuple(fitting.admitted(data.split.held_out, faults))
     refuse_unfit(faults, min(len(train), len(held_out)), drop=recipe.data.unfit == "drop")

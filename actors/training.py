@@ -65,8 +65,12 @@ class Run:
         return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
 
 
-def prepare(recipe: Recipe) -> Run:
+def prepare(recipe: Recipe, *, engines: bool = True) -> Run:
     """Load and check everything that can be wrong, then make the run folder.
+
+    Args:
+        recipe: what will be run.
+        engines: whether engines will be asked, so that samples must fit them; supervised training has none.
 
     Raises:
         ExtensionError, DataError, RewardError, PolicyError, RunFolderError, CheckpointError: one sentence on what to
@@ -77,15 +81,15 @@ def prepare(recipe: Recipe) -> Run:
     check_source(recipe.policy)
     data = load_data(recipe.data, root)
     data = with_checked_sweeps(data) if recipe.policy.lidar else data
+    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
+    lengths = PromptLengths(source, recipe.policy)
+    data = fitted_data(recipe, data, lengths, engines=engines)
     samples = [*data.split.train, *data.split.held_out]
     Router(recipe.reward).check_routes(samples)
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
     if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
         with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
-    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
-    lengths = PromptLengths(source, recipe.policy)
-    data = fitted_data(recipe, data, lengths)
-    benchmarks = tuple(fitted_benchmark(recipe, one, lengths) for one in load_benchmarks(recipe))
+    benchmarks = tuple(fitted_benchmark(recipe, one, lengths) for one in load_benchmarks(recipe) if engines)
     shares = recipe.data.task_shares
     train, held_out = (
         [sample for sample in part if shares.get(sample.task, 0.0) > 0]

@@ -30,7 +30,7 @@ def supervise(arguments: list[str]) -> int:
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
     from actors.training import prepare, train_sft
 
-    run = prepare(recipe)
+    run = prepare(recipe, engines=False)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         complete = asyncio.run(train_sft(run, placement.options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ class Fitting:
     def _too_long(self, sample: DrivingSample) -> tuple[str, str] | None:
         room = self._limits.room
         try:
-            if room is not None and self._lengths.at_most(sample) <= room:
+            if self._lengths.at_most(sample) <= (math.inf if room is None else room):
                 return None
             length = self._lengths(sample)
         except DataError:

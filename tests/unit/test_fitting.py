@@ -174,6 +174,15 @@ def test_a_seventh_image_is_refused_with_its_key_or_dropped_and_counted(tiny: Pa
     assert fitted_data(more, loaded(six, seven), lengths).split.train == (six, seven)
 
 
+def test_supervised_training_asks_no_engine_and_has_none_of_its_limits(tiny: Path, tmp_path: Path) -> None:
+    seven = sample({f"view {n}": photo(tmp_path) for n in range(7)}, "What about the car? " * 300)
+    lengths = PromptLengths(str(tiny), PolicySettings(model=str(tiny)))
+    given = recipe(tiny, rollout={"max_model_len": 9000})
+    assert fitted_data(given, loaded(seven), lengths, engines=False).split.train == (seven,)
+    with pytest.raises(DataError, match="special_token"):
+        fitted_data(given, loaded(replace(seven, answer="<image>")), lengths, engines=False)
+
+
 def test_a_benchmarks_questions_are_looked_at_and_its_true_answers_are_not(tiny: Path, tmp_path: Path) -> None:
     plain = sample({"CAM_FRONT": photo(tmp_path)}, answer="<image> Stop.")
     tagged = replace(plain, id="q8", question="<image>\nWhat now?")
