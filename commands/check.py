@@ -73,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
             lengths, fitting = _fitting(options, source, Path(scratch))
             found, context = inventory_of(fitting.admitted(samples, faults), lengths), lengths.context
     if not found.samples:
+        if options.faults is not None:  # all of them, where nothing else is there to be shown
+            show_notes(Console(stderr=True), faults, options.faults)
         raise DataError(f"{file} holds no usable question{first_note(faults)}")
     _show(file, found, faults, context, options.faults)
     told = {"file": str(file), **found.as_dict(), **counts(faults)}

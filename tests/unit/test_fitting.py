@@ -245,6 +245,14 @@ def test_check_finds_what_a_run_would_refuse(tiny: Path, tmp_path: Path, capsys:
     assert told["dropped"] == {"special_token": 1}
 
 
+def test_where_nothing_is_left_all_faults_are_written_all_the_same(tiny: Path, tmp_path: Path) -> None:
+    line = {"scene_id": "s", "task": "planning", "kind": "open_ended", "question": "<image>\nWhat?", "answer": "Stop."}
+    own, listed = tmp_path / "own.jsonl", tmp_path / "faults.json"
+    own.write_text("".join(f"{json.dumps({'id': name, **line})}\n" for name in ("a", "b")))
+    assert main(["check", str(own), "--model", str(tiny), "--faults", str(listed)]) == 2
+    assert json.loads(listed.read_text())["entries"] == {"special_token": ["a", "b"]}
+
+
 def test_more_context_than_the_model_has_is_refused_with_the_number_that_fits(tiny: Path) -> None:
     lengths = PromptLengths(str(tiny), PolicySettings(model=str(tiny)))
     wide = recipe(tiny, rollout={"max_model_len": 5000})
