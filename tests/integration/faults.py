@@ -13,9 +13,11 @@ from torch import Tensor
 
 from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.learner import OptimizerSettings, Stepped
+from actors.rollout.transformers_engine import TransformersEngine
 from actors.rollout.vllm_engine import VllmEngine
 from actors.sync.collective import GlooTransport
 from actors.sync.receiver import WeightReceiver
+from actors.sync.transport import Bucket, Receipt
 from recipe import Recipe
 
 
@@ -129,6 +131,19 @@ class EngineWhoseCoreDies(EngineThatDies):
     def die(self) -> None:
         for child in psutil.Process().children(recursive=True):
             child.kill()
+
+
+class EngineThatDiesReceiving(TransformersEngine):
+    """Is gone when the second version of the weights is on its way to it."""
+
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: Any, seed: int) -> None:
+        super().__init__(name, folder, recipe, options, seed)
+        self.deaths = Path(recipe.run.root, "deaths")
+
+    async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
+        if version == 2 and one_of(self.deaths):
+            os._exit(1)
+        return await super().receive_weights(version, buckets, timeout_s)
 
 
 class LearnerThatDies(DeepSpeedLearner):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.training import prepare, run_reinforcement
-from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS
+from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, read_run
 from failures import ActorLost, LearnerLost, RolloutExhausted
 from recipe import Recipe
 from tests.integration import faults
-from tests.integration.conftest import QUICK_ENGINE, MakeRecipe, any_node
+from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL, MakeRecipe, any_node
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -47,6 +49,35 @@ def test_of_two_engines_the_other_goes_on_meanwhile(small_recipe: MakeRecipe) ->
     steps = run(recipe, 1, engine_class=faults.EngineThatDies)
     assert steps[-1]["engines/lost"] == 1
     assert all(step["sync_gap"] < 1e-4 for step in steps)
+
+
+def test_an_engine_that_dies_while_weights_are_sent_ends_nothing(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=3", "rollout.engines=2", "sync.timeout_s=60", QUICK_ENGINE, *PLAIN)
+    steps = run(recipe, 1, engine_class=faults.EngineThatDiesReceiving)
+    assert steps[-1]["engines/lost"] >= 1
+    assert steps[-1]["engines/restarted"] == steps[-1]["engines/lost"]
+    assert all(step["sync_gap"] < 1e-4 for step in steps)
+
+
+def test_a_driver_that_is_killed_learns_again_from_what_it_had_written(tmp_path: Path) -> None:
+    settings = ("run.name=killed", f"run.root={tmp_path}", *SMALL, "run.steps=4", QUICK_ENGINE)
+    command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *settings, "evaluation.before_and_after=false"]
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("step 2/4"):
+            break
+    first.kill()
+    first.wait(60)
+    folder = tmp_path / "killed"
+    written = {path.name: path.read_bytes() for path in sorted((folder / "samples").glob("*.parquet"))}
+    assert len(written) >= 2
+    again = subprocess.run([*command, "run.resume=true"], cwd=ROOT, capture_output=True, text=True, timeout=1500)
+    assert again.returncode == 0, again.stderr[-3000:]
+    steps = read_run(folder).steps
+    assert [step["step"] for step in steps] == [1, 2, 3, 4]
+    assert steps[-1]["learner/replayed"] >= 2
+    assert {name: (folder / "samples" / name).read_bytes() for name in written} == written
 
 
 def test_engines_that_die_whenever_they_are_asked_end_the_run(small_recipe: MakeRecipe) -> None:
