@@ -13,7 +13,7 @@ from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Score
 from rewards.text import bleu
-from rewards.words import folded
+from data.reading.words import folded
 
 AGREES_FROM = 50.0
 """BLEU-4 (0-100) from which a pair counts as agreeing: the paper's threshold of 0.5."""

@@ -10,7 +10,7 @@ from collections import Counter
 import regex
 
 from rewards.settings import GateSettings
-from rewards.words import SENTENCE_END, words
+from data.reading.words import SENTENCE_END, words
 
 OVERLONG = "overlong"
 REPEATED_NGRAMS = "repeated_ngrams"

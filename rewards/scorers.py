@@ -21,7 +21,7 @@ from rewards.format import is_right
 from rewards.hybrid import has_hybrid, hybrid
 from rewards.judge import Judge
 from rewards.rubric import Rubric, load_rubric, rubric_for
-from rewards.rules import exact_match, extract_yes_no
+from data.reading.rules import exact_match, extract_yes_no
 from rewards.score import Score
 from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
 from rewards.structure import structure

@@ -15,7 +15,7 @@ from data.formats.bdd_oia_words import Action, action_of, actions_in, objects_in
 from data.sample import DrivingSample
 from rewards.json_answer import json_answer
 from rewards.score import Score
-from rewards.words import words
+from data.reading.words import words
 
 FIELDS = ("description", "action", "justification")
 

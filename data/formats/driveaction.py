@@ -25,8 +25,9 @@ from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults
 from data.formats.format import Format, FormatSettings, Licence
+from data.reading.rules import is_verdict
 from data.records import RecordError, expect, member, optional_text, text_member
-from data.sample import DrivingSample, Kind, Task
+from data.sample import DrivingSample, Task
 
 Mode = Literal["V-L-A", "V-A", "L-A", "A"]
 Language = Literal["en", "cn"]
@@ -54,7 +55,7 @@ def read_driveaction(
     """Read DriveAction, one sample after the other; only the texts of context questions are kept in memory.
 
     Sample ids are `slice_n`, n counting the rows of a slice, those of a damaged row group too; a slice is a scene and a
-    frame. Without options the answer is True or False, and the kind yes_no.
+    frame. Without options the answer is True or False (any case, any language), and the kind yes_no.
 
     Args:
         source: a parquet file, or a folder of them.
@@ -215,7 +216,6 @@ def _sample(
         question = "\n".join([question, *(f"{letter}. {text}" for letter, text in options.items())])
     if category == "Action" and context and question:
         question = "\n".join(["What is known about the scene:", *context, "", question])
-    kind: Kind = "multiple_choice" if options else "yes_no" if answer in ("True", "False") else "open_ended"
     return make_sample(
         faults,
         id=id_,
@@ -226,7 +226,7 @@ def _sample(
         answer=answer,
         images=images,
         choices=options,
-        kind=kind,
+        kind="yes_no" if not options and is_verdict(answer) else None,  # also where "Which ...?" asks it
     )
 
 

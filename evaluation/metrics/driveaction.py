@@ -14,7 +14,7 @@ from data.formats.driveaction import Mode
 from evaluation.metrics.predictions import match, refuse
 from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
-from rewards.rules import extract_yes_no, option_of
+from data.reading.rules import extract_yes_no, option_of
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data.sample import DrivingSample
 from rewards.format import is_right
-from rewards.rules import extract_option, extract_yes_no, option_of
+from data.reading.rules import extract_option, extract_yes_no, option_of
 
 LETTERS = "ABCD"
 CHOICES = {

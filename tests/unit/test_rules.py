@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.answer import answer_part
-from rewards.rules import exact_match, extract_option, extract_yes_no, option_of
+from data.reading.rules import exact_match, extract_option, extract_yes_no, option_of
 
 LETTERS = "ABCD"
 CHOICES = {
