@@ -196,7 +196,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RecipeError(f"recipe file {path} does not exist; recipes here: {_recipes_here()}")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        tree = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):

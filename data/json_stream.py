@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import ijson
 
 from data.errors import DataError
-from data.json_file import unreadable
+from data.text_file import open_bytes, read_text, unreadable
 
 Outermost = Literal["object", "list", "other"]
 
@@ -27,7 +27,7 @@ def outermost(path: Path, setting: str = "") -> Outermost:
     named = f"{setting} {path}".lstrip()
     if not path.is_file():
         raise DataError(f"{named} does not exist or is not a file")
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while (first := file.read(1)) in (b" ", b"\t", b"\r", b"\n"):
             pass
     if first not in (b"{", b"["):
@@ -68,13 +68,13 @@ def small_value(path: Path) -> Any:
     if path.stat().st_size > _REREAD_BYTES:
         raise DataError(f"{path} is larger than {_REREAD_BYTES >> 20} MiB, the most that is read as a whole")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
 
 
 def _streamed(path: Path, parse: Any) -> Iterator[Any]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         try:
             yield from parse(file)
         except (ijson.JSONError, UnicodeDecodeError) as error:

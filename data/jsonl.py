@@ -27,6 +27,7 @@ from data.faults import (
     Faults,
 )
 from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
+from data.text_file import open_bytes, read_lines
 
 _Point = tuple[float, float, float]
 _Letter = Annotated[str, Field(pattern="^[A-Z]$")]
@@ -93,7 +94,7 @@ def read_jsonl(
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         if file.readline(8).strip() in (b"{", b"[", b"[{"):
             raise DataError(
                 f"{path} is one JSON document, not a sample on every line: name its format (data.source or --format)"
@@ -186,26 +187,23 @@ class _Place:
 
 def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
     scene_of: dict[str, str] = {}
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            place = _Place(path, number)
-            try:
-                line = _Line.model_validate_json(raw)
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_context=False)[0]
-                where = ".".join(map(str, first["loc"]))
-                faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
-                continue
-            if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
-                raise DataError(
-                    f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
-                    f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
-                )
-            sample = _sample(line, place, root, faults)
-            if sample is not None:
-                yield sample
+    for number, raw in read_lines(path):
+        place = _Place(path, number)
+        try:
+            line = _Line.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
+            continue
+        if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
+            raise DataError(
+                f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
+                f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
+            )
+        sample = _sample(line, place, root, faults)
+        if sample is not None:
+            yield sample
 
 
 def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSample | None:

@@ -154,7 +154,7 @@ class _FrontMatter(BaseModel):
 def _read(path: Path) -> Rubric:
     try:
         content = path.read_bytes()
-        found = _FRONT_MATTER.fullmatch(content.decode().replace("\r\n", "\n"))
+        found = _FRONT_MATTER.fullmatch(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
         raise RewardError(f"rubric {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

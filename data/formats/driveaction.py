@@ -236,7 +236,7 @@ def _content(row: dict[str, Any], column: str, place: str) -> tuple[str, dict[st
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(f"{at} is no JSON: {error}") from None
     record = expect(value, dict, at)
     options = expect(record.get("options") or {}, dict, f"{at}.options")

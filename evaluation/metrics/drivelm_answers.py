@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.errors import DataError
-from data.json_file import unreadable
+from data.text_file import read_text, unreadable
 from data.sample import TASKS
 
 MISSING_KEY = "missing_key"
@@ -148,7 +148,7 @@ class _Reader:
 
 def _load(path: Path, reader: _Reader) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=reader.pairs)
+        tree = json.loads(read_text(path), object_pairs_hook=reader.pairs)
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
     if not isinstance(tree, dict):
