@@ -66,7 +66,7 @@ def parse_choices(question: str) -> dict[str, str]:
 
 
 def letter_of(answer: str, choices: Mapping[str, str]) -> str | None:
-    """The option that an annotated answer means, or None: "B", "（B）", "B. Stopped.", "B、停车", "答案：B", "Stopped.".
+    """The option that an annotated answer means, or None: "B", "（B）", "B. Stopped.", "答案：B", "Stopped.".
 
     Case, width and marks at the ends do not count. A letter before the text of another option means none.
     """

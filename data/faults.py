@@ -28,14 +28,16 @@ MALFORMED = "malformed_entry"
 UNREADABLE_PART = "unreadable_part"
 UNPAIRED = "unpaired_entry"
 CONFUSED = "confused_label"
+PAIRING = "how_entries_were_paired"
+"""Of a note: no fault."""
 
 
 class Faults:
     """Collects what is wrong while a file is read; a note is kept once however many entries it concerns.
 
     `dropped` lists the ids of the entries that were left out, `kept` of those that were used in spite of a fault, each
-    by its reason; `notes` has one sentence per fault, naming the entry, file or object, with its reason. They grow
-    with the faults, not with the file.
+    by its reason; `notes` has one sentence per fault or decision, naming the entry, file or object, with its reason.
+    They grow with the faults, not with the file.
     """
 
     def __init__(self, strict: bool = False) -> None:
@@ -67,6 +69,10 @@ class Faults:
     def _note(self, reason: str, note: str) -> None:
         if self.strict:
             raise DataError(f"{note} ({reason}; without strict such entries are counted, and the rest is used)")
+        self.notes.setdefault(note, reason)
+
+    def tell(self, reason: str, note: str) -> None:
+        """Say what a reader decided; no fault, so that strict reading goes on."""
         self.notes.setdefault(note, reason)
 
     def as_dict(self) -> dict[str, list[str]]:

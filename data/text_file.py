@@ -1,4 +1,4 @@
-"""Opening people's text files, behind a byte-order mark where they have one, and what is wrong with one that is no JSON.
+"""Opening people's text files, behind their byte-order mark, and what is wrong with one that is no JSON.
 
 Imports errors only.
 """

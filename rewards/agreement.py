@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 
+from data.reading.words import folded
 from data.sample import DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Score
 from rewards.text import bleu
-from data.reading.words import folded
 
 AGREES_FROM = 50.0
 """BLEU-4 (0-100) from which a pair counts as agreeing: the paper's threshold of 0.5."""

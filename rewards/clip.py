@@ -15,11 +15,11 @@ from typing import Literal, Protocol, get_args
 
 import regex
 
+from data.reading.words import CLAUSE_END, SENTENCE_END, UNSPACED
 from data.sample import LIDAR, DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Increment, Score
-from data.reading.words import CLAUSE_END, SENTENCE_END, UNSPACED
 
 ClipFailureReason = Literal["timeout", "actor_lost", "unreadable_frame", "invalid_value"]
 CLIP_FAILURE_REASONS: tuple[ClipFailureReason, ...] = get_args(ClipFailureReason)

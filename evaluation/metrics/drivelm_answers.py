@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.errors import DataError
-from data.text_file import read_text, unreadable
 from data.sample import TASKS
+from data.text_file import read_text, unreadable
 
 MISSING_KEY = "missing_key"
 WRONG_TYPE = "wrong_type"

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import data.reading.option_words
 import data.reading.verdict_words
+from data.reading.rules import extract_yes_no
+from data.reading.words import folded
 from data.sample import DrivingSample
 from rewards.format import is_right, valid_format
 from rewards.hybrid import hybrid
 from rewards.route import Router
-from data.reading.rules import extract_yes_no
 from rewards.settings import RewardSettings
-from data.reading.words import folded
 
 TRUE = [
     "True", "true.", "**True**", "True, because the light is red", "True because it is red.",
