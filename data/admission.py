@@ -53,17 +53,15 @@ def make_sample(
     """The sample of an entry, or None with its fault listed.
 
     Options are read from the question unless `choices` gives them, and the answer becomes the letter of one; the kind
-    is told by question and answer unless given.
+    is told by question and answer unless given. Where the faults allow it, the answer may be empty.
     """
-    for text, reason, what in ((question, EMPTY_QUESTION, "question"), (answer, EMPTY_ANSWER, "answer")):
-        if not text:
-            faults.drop(reason, id, f"question {id} has an empty {what}")
-            return None
+    if lacks_text(faults, id, question, answer, f"question {id}"):
+        return None
     if task is None:
         faults.drop(UNKNOWN_TASK, id, f"question {id}: no task is known for the wording {question!r}")
         return None
     choices = parse_choices(question) if choices is None else dict(choices)
-    if choices:
+    if choices and answer:
         letter = letter_of(answer, choices)
         if letter is None:
             faults.drop(ANSWER_NOT_AN_OPTION, id, f"question {id} has the answer {answer!r}, not an option")
@@ -81,6 +79,15 @@ def make_sample(
         choices=choices,
         **others,
     )
+
+
+def lacks_text(faults: Faults, id: str, question: str, answer: str, what: str) -> bool:
+    """Whether an entry has no question, or no answer where it needs one, which is listed."""
+    given = ((question, EMPTY_QUESTION, "question"), (answer or faults.unanswered, EMPTY_ANSWER, "answer"))
+    lacking = next(((reason, part) for text, reason, part in given if not text), None)
+    if lacking is not None:
+        faults.drop(lacking[0], id, f"{what} has an empty {lacking[1]}")
+    return lacking is not None
 
 
 def admitted(samples: Iterable[DrivingSample], faults: Faults, *, check_images: bool = True) -> Iterator[DrivingSample]:

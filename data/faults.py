@@ -40,9 +40,9 @@ class Faults:
     They grow with the faults, not with the file.
     """
 
-    def __init__(self, strict: bool = False) -> None:
-        """With `strict` the first fault raises."""
-        self.strict = strict
+    def __init__(self, strict: bool = False, *, unanswered: bool = False) -> None:
+        """With `strict` the first fault raises; with `unanswered` a question without an answer is no fault."""
+        self.strict, self.unanswered = strict, unanswered
         self.dropped: defaultdict[str, list[str]] = defaultdict(list)
         self.kept: defaultdict[str, list[str]] = defaultdict(list)
         self.notes: dict[str, str] = {}

@@ -15,13 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data.admission import admitted
+from data.admission import admitted, lacks_text
 from data.drivelm_questions import letter_of
 from data.errors import DataError
 from data.faults import (
     ANSWER_NOT_AN_OPTION,
-    EMPTY_ANSWER,
-    EMPTY_QUESTION,
     FAULTY_IMAGE,
     MALFORMED,
     Faults,
@@ -62,7 +60,7 @@ class _Line(_Model):
     task: Task
     kind: Kind
     question: str
-    answer: str
+    answer: str | None = None
     images: dict[str, str] = {}
     choices: dict[_Letter, str] = {}
     objects: tuple[_Object, ...] = ()
@@ -207,17 +205,15 @@ def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
 
 
 def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSample | None:
-    for text, reason, what in (
-        (line.question, EMPTY_QUESTION, "question"),
-        (line.answer, EMPTY_ANSWER, "answer"),
-    ):
-        if not text.strip():
-            faults.drop(reason, line.id, f"{place}: {line.id} has an empty {what}")
-            return None
-    answer: str | None = letter_of(line.answer, line.choices) if line.choices else line.answer
-    if answer is None:
-        faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {line.answer!r}, not an option")
+    answer = line.answer if line.answer and line.answer.strip() else ""
+    if lacks_text(faults, line.id, line.question.strip(), answer, f"{place}: {line.id}"):
         return None
+    if line.choices and answer:
+        letter = letter_of(answer, line.choices)
+        if letter is None:
+            faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {answer!r}, not an option")
+            return None
+        answer = letter
     images = {name: os.path.normpath(root / written) for name, written in line.images.items()}
     if any("\x00" in written or not written for written in line.images.values()):
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")

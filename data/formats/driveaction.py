@@ -242,7 +242,7 @@ def _content(row: dict[str, Any], column: str, place: str) -> tuple[str, dict[st
     options = expect(record.get("options") or {}, dict, f"{at}.options")
     texts = {key: optional_text(options, key, f"{at}.options") for key in sorted(options)}
     answer = record.get("answer")
-    said = str(answer) if isinstance(answer, bool) else text_member(record, "answer", at)
+    said = str(answer) if isinstance(answer, bool) else optional_text(record, "answer", at)
     return text_member(record, "question", at), {key: text for key, text in texts.items() if text}, said
 
 

@@ -22,7 +22,7 @@ from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, six_images
 from data.frame_ids import NamedFrames, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost
-from data.records import RecordError, expect, member, text_member
+from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import CAMERAS, TASKS, DrivingSample, KeyObject, Task
 
 ROBUST = "robust_qas"
@@ -127,7 +127,7 @@ def _sample(
     id_ = f"{scene_id}_{frame_id}_{number}"
     type_ = member(entry, "question_type", str, place)
     question = text_member(entry, "question", place)
-    answer, explanation = split_explanation(text_member(entry, "answer", place))
+    answer, explanation = split_explanation(optional_text(entry, "answer", place))
     images = _images(entry, place, frame_id, folder)
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)

@@ -22,7 +22,7 @@ from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, WrittenPaths, check_samples_folder, six_images, written_paths
 from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost, small_value
-from data.records import RecordError, expect, member, numbers, text_member
+from data.records import RecordError, expect, member, numbers, optional_text, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
 
 TAGS = (0, 1, 2, 3)
@@ -142,7 +142,7 @@ def _frame_questions(frame: _Frame, by_task: dict[str, Any], place: str, faults:
             number += 1
             try:
                 question = text_member(expect(entry, dict, at), "Q", at)
-                answer = text_member(entry, "A", at)
+                answer = optional_text(entry, "A", at)
             except RecordError as error:
                 faults.drop(MALFORMED, id_, str(error))
                 continue

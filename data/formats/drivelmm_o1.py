@@ -20,7 +20,7 @@ from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_ima
 from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries
 from data.json_stream import items, outermost
 from data.reasoning.reasoning import numbered, split_solution, steps_of
-from data.records import RecordError, expect, member, text_member
+from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import GRID, LIDAR, Camera, DrivingSample, Task
 
 CHOICE_NUMBERS = frozenset({2, 3, 4, 5, 8})
@@ -87,7 +87,7 @@ def _sample(
     if "final_answer" in entry:
         steps, answer = steps_of(text_member(entry, "steps", place)), text_member(entry, "final_answer", place)
     else:
-        steps, answer = split_solution(text_member(entry, "answer", place))
+        steps, answer = split_solution(optional_text(entry, "answer", place))
     reasoning = numbered(steps)
     images = _images(entry, found["frame"], place, root) if root is not None else dict[str, str]()
     if isinstance(images, BadFrame):

@@ -78,6 +78,8 @@ def read_answers(path: Path) -> ChallengeAnswers:
     for scene_id, scene in tree.items():
         for frame_id, frame in reader.member(scene, "key_frames", dict, scene_id, {}).items():
             frames.append(reader.frame(frame, f"{scene_id}_{frame_id}"))
+    if not any(question.truth.strip() for frame in frames for question in frame) and any(frames):
+        raise DataError(f"{path} holds questions without a true answer: a model can be asked, nothing can be scored")
     if not any(question.tags for frame in frames for question in frame):
         first = f"; first: {reader.notes[0]}" if reader.notes else ""
         raise DataError(

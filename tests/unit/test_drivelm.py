@@ -353,7 +353,7 @@ def test_memory_does_not_grow_with_the_annotation_file(image_root: Path) -> None
 
 
 def test_bytes_that_are_no_text_are_an_error_naming_the_file(image_root: Path) -> None:
-    (image_root / "a.json").write_bytes(b"\xff\xfe\x00")
+    (image_root / "a.json").write_bytes(b"\xff{}")
     with pytest.raises(DataError, match=r"a\.json is not UTF-8 text"):
         load_as("drivelm", image_root / "a.json", image_root)
 

@@ -333,7 +333,7 @@ def damage_drivebench(folder: Path) -> None:
     ("files", "damage", "reason"),
     [
         (bdd_oia, damage_bdd_oia, "unpaired_entry"),
-        (drivelmm_o1, damage_drivelmm_o1, "malformed_entry"),
+        (drivelmm_o1, damage_drivelmm_o1, "empty_answer"),
         (driveaction, damage_driveaction, "answer_not_an_option"),
         (drivelm_hard, damage_drivelm_hard, "empty_answer"),
         (drivebench, damage_drivebench, "empty_answer"),
