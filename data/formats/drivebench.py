@@ -7,6 +7,7 @@ corrupted copies, or nowhere. Coordinates are fractions of the image (x/1600, y/
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from data.errors import DataError
 from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults
 from data.formats.drivelm import key_objects
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, six_images
+from data.formats.nuscenes_images import BadFrame, camera_images, paths_by_camera
 from data.frame_ids import NamedFrames, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost
 from data.records import RecordError, expect, member, optional_text, text_member
@@ -45,7 +46,8 @@ def read_drivebench(
     Sample ids are `scene_frame_i`, i counting the questions of a frame in the file.
 
     Args:
-        annotations: JSON list of {scene_token, frame_token, question_type, question, answer, tag, image_path}.
+        annotations: JSON list of {scene_token, frame_token, question_type, question, answer, tag, image_path}. A
+            question has the cameras whose paths it brings: its own preprocessing keeps those that are named.
         image_root: where the images lie: a folder with `samples/CAM_FRONT/...` (clean), or one with `CAM_FRONT/...`
             (a corruption, such as `corruption/Fog`). None: every question is asked without images.
         faults: takes what is wrong with the entries.
@@ -99,6 +101,17 @@ def read_visual_descriptions(path: Path, faults: Faults) -> Objects:
     return found
 
 
+def frame_questions(file: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Scene and frame to the question and the answer of each of its entries, faulty ones too, in the order of ids."""
+    found: defaultdict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for entry in items(file):
+        record = entry if isinstance(entry, dict) else {}
+        tokens = record.get("scene_token"), record.get("frame_token")
+        if isinstance(tokens[0], str) and isinstance(tokens[1], str):
+            found[tokens[0], tokens[1]].append((str(record.get("question")), str(record.get("answer"))))
+    return dict(found)
+
+
 def _samples(file: Path, folder: Path | None, objects: Objects, faults: Faults) -> Iterator[DrivingSample]:
     numbers: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(items(file)):
@@ -128,7 +141,8 @@ def _sample(
     type_ = member(entry, "question_type", str, place)
     question = text_member(entry, "question", place)
     answer, explanation = split_explanation(optional_text(entry, "answer", place))
-    images = _images(entry, place, frame_id, folder)
+    written = paths_by_camera({"image_path": {}} | entry, "image_path", place)
+    images = {} if folder is None else camera_images(frame_id, written, folder, anchor=None, fewest=1)
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
@@ -160,12 +174,6 @@ def split_explanation(answer: str) -> tuple[str, str]:
 def robust_task(question: str) -> Task:
     """The task of a question about a corruption: that of its wording without the corruption, else perception."""
     return infer_task(_CONSIDERING.sub("", question)) or "perception"
-
-
-def _images(entry: Mapping[str, Any], place: str, frame_id: str, folder: Path | None) -> dict[str, str] | BadFrame:
-    paths = member(entry, "image_path", dict, place)
-    written = tuple((camera, expect(path, str, f"{place}.image_path.{camera}")) for camera, path in paths.items())
-    return {} if folder is None else six_images(frame_id, written, folder, anchor=None)
 
 
 def _note_tag(entry: Mapping[str, Any], id_: str, place: str, faults: Faults) -> None:

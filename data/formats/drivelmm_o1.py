@@ -16,7 +16,7 @@ from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import MALFORMED, Faults
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
+from data.formats.nuscenes_images import BadFrame, camera_images, check_samples_folder, written_paths
 from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries
 from data.json_stream import items, outermost
 from data.reasoning.reasoning import numbered, split_solution, steps_of
@@ -115,7 +115,7 @@ def _sample(
 def _images(entry: dict[str, Any], frame_id: str, place: str, root: Path) -> dict[str, str] | BadFrame:
     """The six images of an entry, and its sweep where there is one."""
     paths = [expect(path, str, f"{place}.image[{i}]") for i, path in enumerate(member(entry, "image", list, place))]
-    images = six_images(frame_id, written_paths(paths), root)
+    images = camera_images(frame_id, written_paths(paths), root)
     if isinstance(images, BadFrame):
         return images
     sweep = root / "samples" / LIDAR / Path(member(entry, "lidar", str, place)).name if "lidar" in entry else None

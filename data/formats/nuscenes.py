@@ -13,7 +13,7 @@ from data.admission import admitted, make_sample
 from data.errors import DataError
 from data.faults import MALFORMED, UNPAIRED, Faults
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
+from data.formats.nuscenes_images import BadFrame, camera_images, check_samples_folder, written_paths
 from data.formats.nuscenes_tables import EgoTables, read_ego_tables
 from data.json_stream import items, outermost
 from data.records import RecordError, expect, member, numbers
@@ -79,7 +79,7 @@ def _trajectory_sample(
     faults: Faults, scene_id: str, frame_id: str, paths: list[str], root: Path | None, trajectory: Trajectory
 ) -> DrivingSample | None:
     id_ = f"{scene_id}_{frame_id}"
-    images = six_images(frame_id, written_paths(paths), root) if root is not None else dict[str, str]()
+    images = camera_images(frame_id, written_paths(paths), root) if root is not None else dict[str, str]()
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
