@@ -56,6 +56,18 @@ def items(path: Path, prefix: str = "item") -> Iterator[Any]:
     yield from _streamed(path, lambda file: ijson.items(file, prefix, use_float=True))
 
 
+def entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """The items of a list or the members of an object, each with what tells it apart: "[3]", or its key.
+
+    Raises:
+        DataError: as `outermost` and `members`.
+    """
+    if outermost(path) == "object":
+        yield from members(path)
+    else:
+        yield from ((f"[{index}]", item) for index, item in enumerate(items(path)))
+
+
 def small_value(path: Path) -> Any:
     """A small file as a whole.
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.admission import admitted, make_sample
-from data.drivelm_questions import infer_task
+from data.drivelm_questions import infer_task, letter_of
 from data.errors import DataError
 from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults
 from data.formats.format import Format, FormatSettings, Licence
@@ -108,6 +108,8 @@ def _samples(
                     lost.add(slice_id)
                     note = f"slice {slice_id} is left out from {place} on: {gap} may hold rows of it, uncounted"
                     faults.drop(UNREADABLE_PART, slice_id, note)
+                if not (gap or readable):
+                    faults.drop(UNREADABLE_PART, id_, place)
                 if gap or not readable:
                     continue
                 path = _path(row, place)
@@ -131,8 +133,9 @@ def _path(row: dict[str, Any], place: str) -> tuple[str, ...]:
 def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Place and row, of some columns and those of the tree, and whether it could be read.
 
-    A file or row group that cannot be read is listed (without `faults`: passed over). Its rows then have the column of
-    their slice alone; where that cannot be read either, one empty row stands for them.
+    The rows of a row group that cannot be read have the column of their slice alone, and what is wrong as their place.
+    Where that column cannot be read either, nor the file, one empty row stands for them, and the part is listed
+    (without `faults`: passed over).
     """
     try:
         parquet = pq.ParquetFile(file)
@@ -153,12 +156,12 @@ def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tup
                         yield f"{file}: row {first}", row, True
                         first += 1
             except _READ_ERRORS as error:
-                place = f"{file}: row group {group}"
-                if faults:
-                    note = f"{place} cannot be read from row {first} on: {_line(error)}"
+                place, rows = f"{file}: row group {group}", _slice_column(parquet, group, first - start)
+                note = f"{place} cannot be read from row {first} on: {_line(error)}"
+                if faults and not any(rows):
                     faults.drop(UNREADABLE_PART, place, note)
-                for row in _slice_column(parquet, group, first - start):
-                    yield place, row, False
+                for row in rows:
+                    yield (note if row else place), row, False
 
 
 def _slice_column(parquet: pq.ParquetFile, group: int, read: int) -> list[dict[str, Any]]:
@@ -183,7 +186,7 @@ def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> d
             except RecordError:
                 continue  # listed when the row itself is read
             if question and answer:
-                told = options.get(answer, answer)
+                told = options.get(letter_of(answer, options) or "", answer)
                 found[str(row.get(SLICE))][row[CATEGORY]].append(f"Q: {question}\nA: {told}")
     if not named:
         raise DataError(

@@ -225,4 +225,4 @@ class DriveBench(Format):
         """The frames of a list of questions, or of `visual_description.json`."""
         if outermost(file) == "object":
             return frames_of_scenes(file)
-        return frames_of_entries(file, lambda entry: entry.get("frame_token"))
+        return frames_of_entries(file, lambda _, entry: entry.get("frame_token"))

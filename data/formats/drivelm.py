@@ -272,4 +272,4 @@ class DriveLM(Format):
         """The key frames of scenes, or those that llama ids name."""
         if outermost(file) == "object":
             return frames_of_scenes(file)
-        return frames_of_entries(file, lambda entry: frame_in_id(entry.get("id")))
+        return frames_of_entries(file, lambda _, entry: frame_in_id(entry.get("id")))

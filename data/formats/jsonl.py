@@ -14,7 +14,7 @@ from data.formats.format import UNKNOWN, Format, FormatSettings, Licence
 from data.frame_ids import NamedFrames
 from data.jsonl import read_jsonl
 from data.sample import DrivingSample
-from data.text_file import read_lines, unreadable
+from data.text_file import read_lines
 
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _UNSAID = "unknown: say it in data.options.licence"
@@ -64,7 +64,8 @@ class Jsonl(Format):
             try:
                 line = json.loads(raw)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{unreadable(file, error, f'no JSON in line {number}')}: mend or remove it") from None
+                where = f"{file} line {number}"
+                raise DataError(f"{where} is not valid JSON ({error}): mend or remove the line") from None
             frame = (line.get("frame_id") or line.get("id")) if isinstance(line, dict) else None
             if not isinstance(frame, str):
                 raise DataError(f"{file} line {number} names no frame: it needs frame_id or id (docs/data.md)")

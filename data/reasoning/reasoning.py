@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.errors import DataError
+from data.reading.option_words import FINAL
 from data.sample import DrivingSample
 from data.text_file import read_lines
 
@@ -25,9 +26,9 @@ NO_REASONING = "no_reasoning"
 OTHER_ANSWER = "reasoning_for_another_answer"
 UNREADABLE_RECORD = "unreadable_reasoning_record"
 
-_STEPS_HEADING = re.compile(r"^[\s*#]*step[- ]by[- ]step reasoning[\s*:]*", re.IGNORECASE)
-_FINAL_HEADING = re.compile(r"^[ \t*#]*final answer[ \t*]*(?::[ \t*]*|$)", re.IGNORECASE | re.MULTILINE)
-_NUMBERED = re.compile(r"^\s*\d+[.)]\s+", re.MULTILINE)
+_STEPS_HEADING = re.compile(r"^[\s*#]*(?:step[- ]by[- ]step\s+reasoning|逐步推理|推理步骤)[\s*:：]*", re.IGNORECASE)
+_FINAL_HEADING = re.compile(rf"^[ \t*#]*(?:{FINAL})[ \t*]*(?:[:：][ \t*]*|$)", re.IGNORECASE | re.MULTILINE)
+_NUMBERED = re.compile(r"^\s*\d+(?:[.)]\s+|[、．）。]\s*)", re.MULTILINE)
 
 
 def demonstration(sample: DrivingSample, variant: Variant) -> str | None:

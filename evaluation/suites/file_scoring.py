@@ -42,7 +42,8 @@ def fault_notes(
 ) -> tuple[str, ...]:
     """A sentence for each fault."""
     loaded, listed = of_answers or Faults(), merged(of_predictions or {}, result.faults)
-    return (*loaded.notes, *(f"{id_} {says(reason)}" for reason, ids in listed.items() for id_ in ids))
+    said = (f"{id_} {says(reason)}" for reason, ids in listed.items() for id_ in ids)
+    return (*loaded.notes, *dict.fromkeys(said))
 
 
 def print_scored(scored: Scored) -> None:

@@ -187,7 +187,7 @@ class Suite(Protocol):
         return file.read()
 
     def handed_in(self, predictions: Predictions, questions: Sequence[Question]) -> Any:
-        """What a model said, as the JSON of a predictions file: in the form that the benchmark is handed, if it has one.
+        """What a model said, as the JSON of a predictions file, in the form that the benchmark is handed.
 
         `predictions` reads it back.
         """

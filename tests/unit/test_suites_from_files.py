@@ -176,7 +176,7 @@ def test_bench2drive_divides_by_all_routes_and_reads_motion_by_the_name_it_was_s
     table, figures = scored(bench2drive)
     assert (figures["driving_score"], figures["success_rate"]) == (37.5, 25.0)  # 150 / 4, 1 of 4
     assert (figures["comfort"], figures["comfort_mended"]) == (100.0, 100.0)
-    assert figures["faults"] == {"missing_route": 1, "no_motion": 1}
+    assert figures["faults"] == {"missing_route": 2, "no_motion": 1}
     assert "driving score" in table
 
 
