@@ -47,7 +47,8 @@ def read_drivelmm_o1(
 
     Args:
         annotations: JSON list of {idx, image, question}, or an object of them, whose keys stand for a missing idx;
-            with `steps` and `final_answer` (test) or one `answer` that holds both under "**Step-by-Step Reasoning**" and "**Final Answer**" (train).
+            with `steps` and `final_answer` (test) or one `answer` that holds both under "**Step-by-Step Reasoning**"
+            and "**Final Answer**" (train).
         image_root: the folder that holds `samples/CAM_FRONT/...` (and `samples/LIDAR_TOP/...`); None: the samples have
             no images.
         faults: takes what is wrong with the entries.
