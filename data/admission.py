@@ -15,12 +15,14 @@ from cachetools import LRUCache
 
 from data.coordinates import coordinate_pairs, odd_groups, outside_image
 from data.drivelm_questions import infer_kind, letter_of, parse_choices
+from data.errors import CONTROL
 from data.faults import (
     ANSWER_NOT_AN_OPTION,
     DUPLICATE_ID,
     EMPTY_ANSWER,
     EMPTY_QUESTION,
     FAULTY_IMAGE,
+    MALFORMED,
     ODD_COORDINATES,
     OUTSIDE_IMAGE,
     UNKNOWN_TASK,
@@ -93,15 +95,26 @@ def lacks_text(faults: Faults, id: str, question: str, answer: str, what: str) -
 def admitted(samples: Iterable[DrivingSample], faults: Faults, *, check_images: bool = True) -> Iterator[DrivingSample]:
     """The samples whose images can be read and whose id is new; odd and outlying coordinates are listed and kept.
 
+    One with a control character in an id, or in the name of a view, is listed and left out.
+
     Without `check_images` no image is looked at.
     """
     seen = SeenIds()
-    for sample in _with_readable_images(samples, faults) if check_images else samples:
+    named = (sample for sample in samples if not _has_odd_name(sample, faults))
+    for sample in _with_readable_images(named, faults) if check_images else named:
         if not seen.add(sample.id):
             faults.drop(DUPLICATE_ID, sample.id, f"question {sample.id} is in the file more than once")
             continue
         _note_coordinates(sample, faults)
         yield sample
+
+
+def _has_odd_name(sample: DrivingSample, faults: Faults) -> bool:
+    names = (sample.id, sample.scene_id, sample.frame_id, *sample.images)
+    odd = next((name for name in names if CONTROL.search(name)), None)
+    if odd is not None:
+        faults.drop(MALFORMED, sample.id, f"question {sample.id}: the name {odd!r} holds a control character")
+    return odd is not None
 
 
 class SeenIds:

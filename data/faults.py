@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.errors import DataError
+from data.errors import DataError, one_line
 from data.sample import TASKS, DrivingSample
 
 EMPTY_QUESTION = "empty_question"
@@ -67,6 +67,7 @@ class Faults:
             self._note(reason, note)
 
     def _note(self, reason: str, note: str) -> None:
+        note = one_line(note)
         if self.strict:
             raise DataError(f"{note} ({reason}; without strict such entries are counted, and the rest is used)")
         self.notes.setdefault(note, reason)

@@ -45,7 +45,12 @@ def text_member(record: Mapping[str, Any], key: str, place: str) -> str:
     if key not in record:
         raise RecordError(f"{place} has no {key!r}")
     value = record[key]
-    return "" if value is None else expect(value, str, f"{place}.{key}").strip()
+    return "" if value is None else whole(expect(value, str, f"{place}.{key}")).strip()
+
+
+def whole(text: str) -> str:
+    """A text with � for half a character, which JSON may hold (`\\ud800`) and no file."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def optional_text(record: Mapping[str, Any], key: str, place: str) -> str:

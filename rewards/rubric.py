@@ -172,7 +172,7 @@ def _read(path: Path) -> Rubric:
 def _front_matter(path: Path, text: str) -> _FrontMatter:
     try:
         return _FrontMatter.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RewardError(f"rubric {path}: the front matter is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import DataError
+from data.records import whole
 from data.text_file import open_bytes, unreadable
 
 NOT_A_RECORD = "not_a_record"
@@ -130,7 +131,7 @@ def read_predictions(
         else:
             if str(id_) in texts:
                 faults[DUPLICATE_ID].append(str(id_))
-            texts[str(id_)] = text
+            texts[str(id_)] = whole(text)
     if strict:
         refuse(faults, str(path))
     if not texts:

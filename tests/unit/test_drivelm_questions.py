@@ -77,7 +77,8 @@ def test_the_text_of_an_option_counts_before_a_letter_without_a_mark() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["Yes.", "yes", "NO!", "True", "true ", "FALSE.", "是", "否。", "是的，有两辆车。", "正确", "错误。", "该说法错误。", "对",
+    ["Yes.", "yes", "NO!", "True", "true ", "FALSE.", "是", "否。", "是的，有两辆车。", "正确", "错误。",
+     "该说法错误。", "对",
      "√", "はい",
      "참", "Верно.", "Answer: True", "答案：正确", "The statement is false.", "No, there are none.",
      "True, as it is red."],
