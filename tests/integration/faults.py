@@ -28,7 +28,7 @@ class LearnerWithFlippedByte(DeepSpeedLearner):
 
     def send_weights(self) -> list[int]:
         if self.applied > 0:
-            channel: Any = self._channel
+            channel: Any = self.channel
             channel.__class__ = FlippingTransport
         return super().send_weights()
 

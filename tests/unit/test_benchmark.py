@@ -9,8 +9,8 @@ import pytest
 
 from actors.measuring.answerer import Asked, Reply
 from actors.measuring.benchmark import NOTHING_SCORED, Asking, Benchmark, measure
-from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
+from data.rollout import SamplingSettings
 from data.sample import CAMERAS
 from evaluation.metrics.predictions import PredictionsFile
 from evaluation.metrics.result import SuiteResult
