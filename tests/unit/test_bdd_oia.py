@@ -67,7 +67,9 @@ def actions_of(loaded: LoadedSamples) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("key", ["id", "image_id"])
 def test_actions_belong_to_the_image_of_their_id_wherever_it_stands(root: Path, key: str) -> None:
-    own = {"id": 7} if key == "image_id" else {}  # an annotation's own id says nothing beside the image's
+    own: dict[str, Any] = (
+        {"id": 7} if key == "image_id" else {}
+    )  # an annotation's own id says nothing beside the image's
     annotations = [own | {key: 0, "category": [1, 0, 0, 0, 0]}, own | {key: "1", "category": [0, 1, 0, 0, 0]}]
     loaded = ided(root, {1: "a.jpg", 0: "b.jpg"}, annotations)
     assert actions_of(loaded) == {"a.jpg": (1,), "b.jpg": (0,)}

@@ -27,7 +27,14 @@ from rewards.rubric import load_rubric
 
 MARK = "\ufeff"
 SAMPLE = {"id": "q", "scene_id": "s", "task": "planning", "kind": "open_ended", "question": "?", "answer": "Go."}
-RECORD = {"id": "q", "scene_id": "s", "frame_id": "f", "task": "planning", "answer": "Go.", "reasoning": "1. Look."}
+RECORD: dict[str, Any] = {
+    "id": "q",
+    "scene_id": "s",
+    "frame_id": "f",
+    "task": "planning",
+    "answer": "Go.",
+    "reasoning": "1. Look.",
+}
 RECORD |= {"dropped": "", "detail": "", "attempts": 1, "teacher": "t", "prompt": "p"}
 QA = {"QA": {"perception": [{"Q": "What?", "A": "A car.", "tag": [2]}]} | dict.fromkeys(["prediction"], [])}
 BENCH = {
