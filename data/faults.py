@@ -74,7 +74,7 @@ class Faults:
 
     def tell(self, reason: str, note: str) -> None:
         """Say what a reader decided; no fault, so that strict reading goes on."""
-        self.notes.setdefault(note, reason)
+        self.notes.setdefault(one_line(note), reason)
 
     def as_dict(self) -> dict[str, list[str]]:
         """Reason to ids, dropped and kept together."""

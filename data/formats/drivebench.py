@@ -141,7 +141,7 @@ def _sample(
     type_ = member(entry, "question_type", str, place)
     question = text_member(entry, "question", place)
     answer, explanation = split_explanation(optional_text(entry, "answer", place))
-    written = paths_by_camera({"image_path": {}} | entry, "image_path", place)
+    written = paths_by_camera({"image_path": entry.get("image_path") or {}}, "image_path", place)
     images = {} if folder is None else camera_images(frame_id, written, folder, anchor=None, fewest=1)
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 import regex
 
@@ -114,6 +115,7 @@ _OR, _AND = regex.compile(OR), regex.compile(AND)
 _CLOSELY, _NEXT_TO = 200, 40
 """Characters before a word that say how it is meant, and what it stands next to."""
 _SHORT = {"t": True, "y": True, "f": False, "n": False}
+_AROUND_SHORT = " .!()"
 _QUOTES = regex.compile(r"(?<!\w)['‘]|['‘](?!\w)")
 _UNREAD = regex.compile("[\u0640\u064b-\u0652\ufe0e\ufe0f]")
 """Signs that a text may be written with or without: Arabic vowels, variants of symbols."""
@@ -128,10 +130,10 @@ def extract_yes_no(text: str) -> bool | None:
     `verdict_words`.
     """
     plain = _for_verdicts(text)
-    short = _SHORT.get(plain.strip(" .!()"))
+    short = _SHORT.get(plain.strip(_AROUND_SHORT))
     if short is not None:
         return short
-    mentions = _single(plain, _mentions(plain))
+    mentions = _single(plain, list(_mention_in(plain).finditer(plain)))
     first = _FIRST_WORD.search(plain)
     begins = first.start() if first else 0
     said = [(_weight(plain, mention, begins), _polarity(plain, mention)) for mention in mentions or ()]
@@ -142,16 +144,17 @@ def extract_yes_no(text: str) -> bool | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def is_verdict(answer: str) -> bool:
     """Whether an annotated answer is a yes or no, with or without its reason: "Yes, there are two.", "true", "错误。".
 
     "No entry." and "None, no, none." are other answers, although a response that says so can be read.
     """
-    if extract_yes_no(answer) is None:
-        return False
-    plain = _for_verdicts(answer)
-    first = next(iter(_mentions(plain)), None)
-    return first is None or bool(_ALONE.fullmatch(plain, endpos=first.start())) and _ended(plain, first)
+    plain = _for_verdicts(answer[:_CLOSELY])  # a data set has many, and most are long and none
+    pattern, lead = _mention_in(plain), _ALONE.match(plain)
+    first = pattern.match(plain) or (pattern.match(plain, lead.end()) if lead else None)
+    begins = _ended(plain, first) if first else plain.strip(_AROUND_SHORT) in _SHORT
+    return begins and extract_yes_no(answer) is not None
 
 
 def _for_verdicts(text: str) -> str:
@@ -159,8 +162,8 @@ def _for_verdicts(text: str) -> str:
     return scripts_apart(plain)
 
 
-def _mentions(plain: str) -> list[regex.Match[str]]:
-    return list((_MENTION_IN_ASCII if plain.isascii() else _MENTION).finditer(plain))
+def _mention_in(plain: str) -> regex.Pattern[str]:
+    return _MENTION_IN_ASCII if plain.isascii() else _MENTION
 
 
 def _single(text: str, mentions: list[regex.Match[str]]) -> list[regex.Match[str]] | None:

@@ -194,10 +194,11 @@ def test_the_real_23_questions_bring_the_cameras_that_they_name(tmp_path: Path, 
 def test_answers_need_no_image_paths(root: Path) -> None:
     entries: list[dict[str, Any]] = [entry("A?", "Yes."), entry("B?", "Yes.", image_path={}), entry("C?", "Yes.")]
     del entries[2]["image_path"]
+    entries.append(entry("D?", "Yes.", image_path=None))
     file = written(root / "test.json", entries)
-    assert len(load_as("drivebench", file, without_images=True, strict=True).samples) == 3
+    assert len(load_as("drivebench", file, without_images=True, strict=True).samples) == 4
     loaded = load_as("drivebench", file, root / "nuscenes")
-    assert loaded.dropped == {"wrong_cameras": ["s_f_1", "s_f_2"]}
+    assert loaded.dropped == {"wrong_cameras": ["s_f_1", "s_f_2", "s_f_3"]}
     assert "one camera is needed" in loaded.notes[0]
 
 
