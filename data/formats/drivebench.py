@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from pydantic import model_validator
@@ -108,7 +109,8 @@ def frame_questions(file: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
         record = entry if isinstance(entry, dict) else {}
         tokens = record.get("scene_token"), record.get("frame_token")
         if isinstance(tokens[0], str) and isinstance(tokens[1], str):
-            found[tokens[0], tokens[1]].append((str(record.get("question")), str(record.get("answer"))))
+            texts = [text if isinstance(text := record.get(key), str) else "" for key in ("question", "answer")]
+            found[tokens[0], tokens[1]].append((texts[0], texts[1]))
     return dict(found)
 
 
@@ -180,7 +182,7 @@ def _note_tag(entry: Mapping[str, Any], id_: str, place: str, faults: Faults) ->
     tag = entry.get("tag")
     tags = tag if isinstance(tag, list) else [tag]
     if not tags or not all(item in TAGS for item in tags):
-        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {brief(tag)} is none of {TAGS}; the question is used")
 
 
 class DriveBench(Format):

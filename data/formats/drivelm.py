@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from data.admission import admitted, make_sample
@@ -166,7 +167,7 @@ def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults) -> No
     tag = entry["tag"]
     listed = tag if isinstance(tag, list) else [tag]
     if not listed or not all(type(one) is int and one in TAGS for one in listed):  # true is no tag
-        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {brief(tag)} is none of {TAGS}; the question is used")
 
 
 def _scene_frame(scene_id: str, frame_id: str, record: dict[str, Any], place: str, faults: Faults) -> _Frame:
@@ -201,7 +202,7 @@ def _key_object(tag: str, info: Any, place: str) -> KeyObject:
         try:
             x1, y1, x2, y2 = numbers(box, f"{place}.2d_bbox", 4)
         except RecordError:
-            raise RecordError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {box}") from None
+            raise RecordError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {brief(box)}") from None
         box = (x1, y1, x2, y2)
     return KeyObject(
         tag=tag,

@@ -72,7 +72,7 @@ def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> I
         except RecordError as error:
             faults.drop(MALFORMED, place, str(error))
             continue
-        path = PurePosixPath(image if isinstance(image, str) else "")
+        path = PurePosixPath(image)
         scene, name = "/".join(path.parts[-4:-2]) or "scene", path.stem
         found = _find(root, path)
         if found is None:
@@ -111,15 +111,15 @@ _Entry = tuple[str, str, tuple[Any, Any], tuple[str, str]]
 """Place, task, the records of question and answer, and the keys of their texts."""
 
 
-def _frame(frame: Any, place: str, faults: Faults) -> tuple[Any, dict[str, Any], list[_Entry]]:
-    """What stands for the image path, object infos and questions of a frame in either layout."""
+def _frame(frame: Any, place: str, faults: Faults) -> tuple[str, dict[str, Any], list[_Entry]]:
+    """The image path, empty where there is none, object infos and questions of a frame in either layout."""
     record = expect(frame, dict, place)
     if "conversations" in record:
         groups = member(record, "conversations", dict, place)
         infos = expect(groups.get(OBJECTS) or {}, dict, f"{place}.{OBJECTS}")
         turns = {key: value for key, value in groups.items() if key != OBJECTS}
         asked = [entry for key, value in turns.items() for entry in _turn_pairs(value, f"{place}.{key}", faults)]
-        return record.get("image"), infos, asked
+        return _path(record.get("image")), infos, asked
     paths = member(record, "image_paths", dict, place)
     infos = expect(record.get(OBJECTS) or {}, dict, f"{place}.{OBJECTS}")
     questions = [
@@ -127,7 +127,11 @@ def _frame(frame: Any, place: str, faults: Faults) -> tuple[Any, dict[str, Any],
         for task, entries in member(record, "QA", dict, place).items()
         for index, entry in enumerate(expect(entries, list, f"{place}.QA.{task}"))
     ]
-    return paths.get(CAMERA), infos, questions
+    return _path(paths.get(CAMERA)), infos, questions
+
+
+def _path(written: Any) -> str:
+    return written if isinstance(written, str) else ""
 
 
 def _turn_pairs(turns: Any, place: str, faults: Faults) -> Iterator[_Entry]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from data.admission import admitted, make_sample
@@ -159,7 +160,7 @@ def read_trajectory(record: dict[str, Any], place: str) -> Trajectory:
         if index is None:
             return Trajectory(past, future, command_of(future))
         if index not in (0, 1, 2):
-            raise RecordError(f"{place}.command must be 0 (right), 1 (left) or 2 (forward), got {index}")
+            raise RecordError(f"{place}.command must be 0 (right), 1 (left) or 2 (forward), got {brief(index)}")
         return Trajectory(past, future, UNIAD_COMMANDS[int(index)])
     if "gt_ego_fut_trajs" not in record:
         raise RecordError(f"{place} has neither sdc_planning (UniAD) nor gt_ego_fut_trajs (VAD)")

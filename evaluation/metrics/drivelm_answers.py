@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, TypeVar
 
 from data.errors import DataError
@@ -135,7 +136,7 @@ class _Reader:
         known = frozenset(tag for tag in tags or () if type(tag) is int and tag in TAGS)  # true is no tag
         unknown = [tag for tag in tags or () if type(tag) is not int or tag not in TAGS]
         if unknown:
-            self.fault(UNKNOWN_TAG, id_, f"{id_} has the unknown tag {unknown[0]!r}; tags: 0, 1, 2, 3")
+            self.fault(UNKNOWN_TAG, id_, f"{id_} has the unknown tag {brief(unknown[0])}; tags: 0, 1, 2, 3")
         elif tags == []:
             self.fault(NO_TAG, id_, f"{id_} has no tag, so that no score uses it")
         return TaggedQuestion(id_, question, truth, known, first)

@@ -122,7 +122,7 @@ class DriveBench(Suite):
                     "settings",
                     f"{setting} is no setting of a predictions file without ids; settings: {', '.join(KNOWN_SETTINGS)}",
                 )
-            said = str(record.get("question"))
+            said = text if isinstance(text := record.get("question"), str) else ""
             places, of_frame = _places(said, asked.get((scene_id, frame_id), [])), f"{scene_id}_{frame_id}"
             if len({asked[scene_id, frame_id][place] for place in places}) > 1:
                 raise DataError(

@@ -13,7 +13,7 @@ from commands import evaluate
 from data.errors import DataError, one_line
 from data.faults import Faults
 from data.formats.bdd_oia import read_labels
-from data.formats.drivebench import read_drivebench
+from data.formats.drivebench import frame_questions, read_drivebench
 from data.formats.drivelm import read_drivelm
 from data.formats.drivelmm_o1 import read_drivelmm_o1
 from data.formats.format import frames_of
@@ -145,6 +145,18 @@ def test_endless_nesting_is_one_sentence_or_a_fault(tmp_path: Path, deep: str) -
         faults = Faults()
         assert list(read_with(faults)) == []
         assert sum(map(len, faults.dropped.values())) == 1
+    for member in ("tag", "question", "answer", "image_path"):
+        entry = json.dumps(BENCH | {"tag": [1], "image_path": {}} | {member: "DEEP"}).replace('"DEEP"', deep)
+        faults = Faults()
+        found = list(read_drivebench(file(f"[{entry}]"), None, faults))
+        assert len(found) == len(faults.kept["unknown_tag"]) == (member == "tag")
+        assert all(len(note) < 400 for note in faults.notes)
+        assert list(frame_questions(file(f"[{entry}]"))) == [("s", "f")]
+    frame = {"QA": {}, "image_paths": {}, "key_object_infos": {"c": {"2d_bbox": "DEEP"}}}
+    scenes = json.dumps({"s": {"key_frames": {"f": frame}}}).replace('"DEEP"', deep)
+    faults = Faults()
+    assert list(read_drivelm(file(scenes), tmp_path, faults)) == []
+    assert len(faults.kept["malformed_entry"]) == 1
     assert len(read_reasoning(file(deep, "a.jsonl")).unreadable) == 1
 
 
