@@ -121,4 +121,4 @@ def collected(file: Path, samples: Iterable[DrivingSample], faults: Faults) -> L
 
 def first_note(faults: Faults) -> str:
     """The first fault as the end of an error sentence, or nothing."""
-    return next((f"; first: {note}" for note in faults.notes), "")
+    return next((f"; first: {note}" for note, reason in faults.notes.items() if reason != PAIRING), "")
