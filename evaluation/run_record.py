@@ -17,8 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from data.errors import DataError
-from data.json_file import unreadable
 from data.sample import Task
+from data.text_file import unreadable
 from evaluation.held_out import EvaluationResult, failure_name
 from evaluation.suites.record import first_problem
 
