@@ -74,7 +74,7 @@ class Crew:
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
         await self.scorers.stop()
-        await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)
+        await self.engines.end()
 
 
 async def evaluate_alone(
@@ -88,7 +88,7 @@ async def evaluate_alone(
     engines, scorers = await asyncio.gather(EnginePool.start(recipe, folder, options), Scorers.start(recipe, options))
     result = await ask_all("evaluate", samples, engines, scorers, recipe, special, version=0)
     await scorers.stop()
-    await engines.all("stop", timeout_s=recipe.sync.timeout_s)
+    await engines.end()
     return result
 
 

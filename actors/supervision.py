@@ -128,14 +128,17 @@ class Supervised:
         """The handle of the (first) actor."""
         return self.actors[0]
 
-    async def call(self, timeout_s: float, method: str, *arguments: Any) -> Any:
-        """The answer to one call, waited for at most `timeout_s` seconds; see `watched`."""
-        async with self.watched() as (actor, *_):
+    async def call(self, timeout_s: float, method: str, *arguments: Any, watched: bool = True) -> Any:
+        """The answer to one call, waited for at most `timeout_s` seconds; see `watched`.
+
+        Not `watched` is a call of `on_restart`, to a member that is stale; a loss is then that hook's own failure.
+        """
+        async with self.watched() if watched else contextlib.nullcontext(self.actors) as (actor, *_):
             return await within(timeout_s, f"{self.name} ({method})", getattr(actor, method).remote(*arguments))
 
-    async def stream(self, timeout_s: float, method: str, *arguments: Any) -> AsyncIterator[Any]:
-        """What a generator method yields, each item waited for at most `timeout_s` seconds; see `watched`."""
-        async with self.watched() as (actor, *_):
+    async def stream(self, timeout_s: float, method: str, *arguments: Any, watched: bool = True) -> AsyncIterator[Any]:
+        """What a generator method yields, each item waited for at most `timeout_s` seconds; see `call`."""
+        async with self.watched() if watched else contextlib.nullcontext(self.actors) as (actor, *_):
             generator = getattr(actor, method).options(num_returns="streaming").remote(*arguments)
             async for item in stream(timeout_s, f"{self.name} ({method})", generator):
                 yield item
@@ -260,7 +263,7 @@ class Supervisor:
             counts: where losses and restarts are counted.
             start_member: makes new actors ready; left out, it calls `start` on each.
             on_restart: what a member that was started again needs before it gets work; if it fails, the member is lost
-                once more. The member is stale meanwhile: the hook calls its `actors` itself.
+                once more. The member is stale meanwhile, and the hook's calls are not `watched`.
         """
         self.name, self.make, self.care, self.counts = name, make, care, counts or Counts()
         self.start_member, self.on_restart = start_member, on_restart

@@ -31,7 +31,7 @@ from data.source_arguments import (
 )
 from policies.errors import PolicyError
 from policies.settings import TINY, PolicySettings
-from recipe import load_recipe
+from recipe import RecipeError, load_recipe
 
 if TYPE_CHECKING:
     from policies.fitting import Fitting
@@ -88,22 +88,25 @@ def _fitting(options: argparse.Namespace, source: Format, scratch: Path) -> tupl
     from policies.prompt_lengths import PromptLengths
     from policies.source import policy_source
 
-    recipe = None if options.recipe is None else load_recipe([str(options.recipe)])
-    size = options.image_size and tuple(options.image_size)
-    given = {"model": options.model, "image_size": size}
-    own = PolicySettings() if recipe is None else recipe.policy
-    policy = own.model_copy(update={name: value for name, value in given.items() if value is not None})
-    first = itertools.islice(source.read(Faults(), scratch, 0), TINY_CORPUS) if policy.model == TINY else ()
-    corpus = [text for sample in first for text in (sample.question, sample.answer)]
+    fitting = None
     try:
+        recipe = None if options.recipe is None else load_recipe([str(options.recipe)])
+        size = options.image_size and tuple(options.image_size)
+        given = {"model": options.model, "image_size": size}
+        own = PolicySettings() if recipe is None else recipe.policy
+        policy = own.model_copy(update={name: value for name, value in given.items() if value is not None})
+        first = itertools.islice(source.read(Faults(), scratch, 0), TINY_CORPUS) if policy.model == TINY else ()
+        corpus = [text for sample in first for text in (sample.question, sample.answer)]
         lengths = PromptLengths(policy_source(policy, scratch, 0, corpus), policy)
-    except PolicyError as error:
+        if recipe is not None:
+            from actors.fitted import fitting_of
+
+            fitting = fitting_of(recipe.model_copy(update={"policy": policy}), lengths, answers=True)
+    except (PolicyError, RecipeError) as error:
         named = str(error) if options.model is None else str(error).replace("policy.model", "--model")
         raise DataError(named) from None
-    if recipe is not None:
-        from actors.fitted import fitting_of
-
-        return lengths, fitting_of(recipe.model_copy(update={"policy": policy}), lengths, answers=True)
+    if fitting is not None:
+        return lengths, fitting
     room = None if lengths.context is None else lengths.context - 1
     limits = Limits(None, room, f"the model, which takes {lengths.context} with the answer,")
     return lengths, Fitting(lengths, limits, strip=False)
@@ -122,12 +125,9 @@ def _show(file: Path, found: Inventory, faults: Faults, context: int | None, lis
         lengths = found.as_dict()["prompt_tokens"]
         limit = f" of {context} that the model takes" if context else ""
         console.print(f"prompt tokens{limit}: " + ", ".join(f"{name} {value}" for name, value in lengths.items()))
-    if not faults.notes:
-        console.print("no faults")
-        return
     table = Table("reason", "what happens", "entries", title="faults", title_justify="left")
     for happens, entries in (("left out", faults.dropped), ("used", faults.kept)):
         for reason, ids in entries.items():
             table.add_row(reason, happens, str(len(ids)))
-    console.print(table)
+    console.print(table if table.rows else "no faults")
     show_notes(console, faults, listed)

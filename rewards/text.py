@@ -10,14 +10,14 @@ from functools import cache
 import sacrebleu
 from rouge_score import rouge_scorer, tokenizers
 
-from rewards.words import spaced, words
+from data.reading.words import spaced, words
 
 
 class _Words(tokenizers.Tokenizer):
     """Hands rouge-score our words; its own are runs of a to z and digits alone."""
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of `rewards.words`."""
+        """The words of `data.reading.words`."""
         return words(text)
 
 
@@ -31,7 +31,7 @@ def bleu(text: str, truth: str) -> float:
 
 
 def rouge_l(text: str, truth: str) -> float:
-    """rouge-score's ROUGE-L F-measure, 0-100, on the words of `rewards.words`: for ASCII text its own, unstemmed."""
+    """rouge-score's ROUGE-L F-measure, 0-100, on `data.reading.words`: for ASCII text its own, unstemmed."""
     return min(100.0, 100.0 * float(_rouge().score(truth, text)["rougeL"].fmeasure))
 
 

@@ -21,6 +21,7 @@ from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import IN_RECIPES, suites_of
 from evaluation.suites.suite import OptionError
+from failures import LearnerLost
 from recipe import ActorOptions, Recipe
 from rewards.judge import Judge
 
@@ -76,7 +77,11 @@ class InLoop:
         snapshot = self._folder / f"step_{step:06d}" / "policy"
         # What a run left that stopped behind this step was said by weights that are lost.
         await asyncio.to_thread(shutil.rmtree, snapshot.parent, ignore_errors=True)
-        await export(snapshot)
+        try:
+            await export(snapshot)
+        except LearnerLost as error:  # the next step finds it, and starts the learner anew
+            self._journal.warn(step, "benchmark_failed", f"the policy of step {step} was not measured: {error}")
+            return
         self._running = asyncio.create_task(self._measure(step, snapshot))
 
     async def finish(self, *, wait: bool) -> None:

@@ -12,12 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.training import prepare, run_reinforcement
 from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult
-from failures import ActorLost, SyncError
-from policies.algorithms.supervised import Supervised
+from failures import SyncError
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.views import View
@@ -148,26 +146,6 @@ def test_biases_that_an_engine_keeps_in_float32_are_the_same_weights(small_recip
     biases = [name for name in load_file(folder / "policy/model.safetensors") if name.endswith("bias")]
     assert step["sync_compared"] > len(biases), "norms and embeddings are compared too"
     assert step["sync_incomparable"] > 0, "fused and packed weights are not"
-
-
-def test_a_dead_engine_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
-    recipe = small_recipe("run.steps=3", "evaluation.before_and_after=false")
-    with pytest.raises(ActorLost, match="rollout engine 0.*died"):
-        run(recipe, engine_class=faults.EngineThatDies)
-
-
-class LearnerThatDies(DeepSpeedLearner):
-    def accumulate(self, adapter: str, batch: Any, loss: Any, sequence: int) -> Any:
-        if not isinstance(loss, Supervised):
-            import os
-
-            os._exit(1)
-        return super().accumulate(adapter, batch, loss, sequence)
-
-
-def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
-    with pytest.raises(ActorLost, match=r"learner rank 0 \(accumulate\).*died"):
-        run(small_recipe(QUICK_ENGINE, "evaluation.before_and_after=false"), learner_class=LearnerThatDies)
 
 
 def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_recipe: MakeRecipe) -> None:

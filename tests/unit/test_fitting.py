@@ -265,6 +265,14 @@ def test_more_context_than_the_model_has_is_refused_with_the_number_that_fits(ti
     fitting_of(wide, lengths, answers=True)
 
 
+def test_check_refuses_a_recipe_that_is_none_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.jsonl").write_text("{}\n")
+    assert main(["check", str(tmp_path / "own.jsonl"), "--recipe", str(tmp_path / "gone.yaml")]) == 2
+    assert "gone.yaml does not exist" in capsys.readouterr().err
+
+
 def test_a_recipe_is_looked_at_as_it_is_run(tiny: Path) -> None:
     given = recipe(tiny, rollout={"max_model_len": 300, "max_tokens": 100, "max_images": 3})
     limits = fitting_of(given, PromptLengths(str(tiny), given.policy), answers=True)._limits

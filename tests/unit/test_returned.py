@@ -22,6 +22,10 @@ def test_every_kind_of_number_becomes_a_float(value: Any) -> None:
         assert json.loads(json.dumps(score.parts)) == ({"n": 80.0, "flag": 1.0} if score.parts else {})
 
 
+def test_a_score_without_parts_has_none() -> None:
+    assert as_score("mine:f", Score(80.0, None)) == Score(80.0)  # type: ignore[arg-type]
+
+
 def test_increments_become_plain_numbers() -> None:
     score = as_score("mine:f", Score(50.0, increments=(Increment(np.float32(-2.5), np.int64(7)),)))  # type: ignore[arg-type]
     assert score.increments is not None
@@ -42,6 +46,7 @@ def test_increments_become_plain_numbers() -> None:
         (100.5, "returned 100.5"),
         (Score(True), "returned the value True"),
         (Score(5.0, {"n": "many"}), "returned the part n as 'many', not a number"),  # type: ignore[dict-item]
+        (Score(5.0, [("n", 3.0)]), "returned parts that are no mapping"),  # type: ignore[arg-type]
         (Score(5.0, {"n": float("nan")}), "returned the part n as nan, not a number"),
         (Score(5.0, increments=(Increment("a", 3),)), "not a gain and where its span ends"),  # type: ignore[arg-type]
         (Score(5.0, failure="no frame"), "no frame"),
