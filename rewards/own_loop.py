@@ -68,7 +68,7 @@ class _Loop:
         self.loop, self.goes_on = asyncio.new_event_loop(), True
         self._current: asyncio.Task[Any] | None = None
         self._since = time.monotonic()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        threading.Thread(target=_run, args=(self.loop,), daemon=True).start()
         weakref.finalize(self, self.loop.call_soon_threadsafe, self.loop.stop)
 
     def blocked_by(self, timeout_s: float) -> asyncio.Task[Any] | None:
@@ -80,6 +80,16 @@ class _Loop:
             return None
         self.goes_on = False
         return current
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, and end what it leaves; the body of a daemon thread."""
+    loop.run_forever()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.close()
 
 
 class _Call:

@@ -27,9 +27,10 @@ def as_score(name: str, returned: Any) -> Score:
     if value is None:
         return Score(0.0, failure=f"{name}: returned the value {returned.value!r:.200}, not a number from 0 to 100")
     parts: dict[str, float] = {}
-    if not isinstance(returned.parts or {}, Mapping):
-        return Score(0.0, failure=f"{name}: returned parts that are no mapping: {returned.parts!r:.200}")
-    for part, said in (returned.parts or {}).items():
+    given: Any = returned.parts or {}
+    if not isinstance(given, Mapping):
+        return Score(0.0, failure=f"{name}: returned parts that are no mapping: {given!r:.200}")
+    for part, said in given.items():
         figure = _number(said, flag=True)
         if figure is not None:
             parts[str(part)] = figure
