@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.checkpoint_key import checkpoint_key
+from actors.checkpoint import checkpoint_key
 from actors.crew import Crew, evaluate_alone
-from actors.fitted import fitted_benchmark, fitted_data
+from actors.fitted import fitted_data, fitting_of
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.benchmark import Benchmark
 from actors.measuring.in_loop import InLoop, load_benchmarks
 from actors.record.journal import Journal
-from actors.record.phases import Phases
 from actors.record.provenance import model_card, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
 from actors.updates import Updates
@@ -26,6 +25,7 @@ from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
+from evaluation.phases import Phases
 from evaluation.run_record import POLICY_FOLDER, read_run
 from policies.prompt import PromptEncoder
 from policies.prompt_lengths import PromptLengths
@@ -89,7 +89,8 @@ def prepare(recipe: Recipe, *, engines: bool = True) -> Run:
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
     if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
         with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
-    benchmarks = tuple(fitted_benchmark(recipe, one, lengths) for one in load_benchmarks(recipe) if engines)
+    asked, drop = fitting_of(recipe, lengths, answers=False, engines=engines), recipe.data.unfit == "drop"
+    benchmarks = tuple(one.fitted(asked, drop=drop) for one in load_benchmarks(recipe) if engines)
     shares = recipe.data.task_shares
     train, held_out = (
         [sample for sample in part if shares.get(sample.task, 0.0) > 0]

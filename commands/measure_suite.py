@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.fitted import fitted_benchmark
+from actors.fitted import fitting_of
 from actors.interruption import Interruption
 from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
@@ -163,7 +163,8 @@ class _Measurement:
         """The questions that a model here can be asked; elsewhere nobody knows before."""
         if self.file is not None or is_url(source):
             return self.benchmark
-        return fitted_benchmark(self.recipe, self.benchmark, PromptLengths(source, self.recipe.policy))
+        fitting = fitting_of(self.recipe, PromptLengths(source, self.recipe.policy), answers=False)
+        return self.benchmark.fitted(fitting, drop=self.recipe.data.unfit == "drop")
 
     async def _answerer(self, source: str, actors: ActorOptions | None) -> Answerer:
         if self.file is not None:

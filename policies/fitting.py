@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from data.errors import DataError
 from data.faults import EMPTY_ANSWER, EMPTY_QUESTION, Faults
+from data.formats.format import images_per_prompt
 from data.sample import DrivingSample
+from data.settings import DataSettings
 from policies.prompt_lengths import PromptLengths
+from policies.settings import PolicySettings
 from policies.views import pictures, views_of
 
 SPECIAL_TOKEN = "special_token"
@@ -29,6 +32,11 @@ class Limits:
     """Tokens of a prompt; None: any number."""
     room_by: str
     """What leaves so many, for messages."""
+
+
+def most_images(data: DataSettings, policy: PolicySettings) -> int:
+    """Images in one prompt, in training or in what is measured beside it, which may show six cameras."""
+    return max(images_per_prompt(data) or 0, policy.images_per_prompt)
 
 
 class Fitting:

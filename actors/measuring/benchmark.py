@@ -36,6 +36,7 @@ from evaluation.suites.record import (
     write_record,
 )
 from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions
+from policies.fitting import Fitting, refuse_unfit
 from rewards.judge import Judge
 
 REPLIES_FILE = "replies.jsonl"
@@ -80,6 +81,25 @@ class Benchmark:
         drawn = _drawn_frames(name, questions, options.limit, seed)
         asked = tuple(one for one in questions if _frame_of(one) in drawn)
         return cls(name, suite, options, asked, not_asked, limited=len(asked) < len(questions))
+
+    def fitted(self, fitting: Fitting, *, drop: bool) -> Benchmark:
+        """The questions that a model can be asked; others are counted where they may be dropped.
+
+        Raises:
+            DataError: there are others, and none may be dropped, or all would be; with the benchmark's name.
+        """
+        faults = Faults()
+        questions = tuple(
+            replace(question, sample=sample)
+            for question in self.questions
+            for sample in fitting.admitted([question.sample], faults)
+        )
+        try:
+            refuse_unfit(faults, len(questions), drop=drop)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+        unasked = {f"not_asked_{reason}": len(ids) for reason, ids in faults.as_dict().items()}
+        return replace(self, questions=questions, not_asked=self.not_asked | unasked)
 
     @property
     def answered(self) -> bool:

@@ -15,22 +15,16 @@ import ray
 
 from actors.rollout.engine import Ability, engine_of
 from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
-from data.formats.format import images_per_prompt
 from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from failures import RolloutExhausted
+from policies.fitting import most_images
 from recipe import ActorOptions, Recipe
 
 SEEDS_APART = 1000
 """Between the engines' seeds of two runs, so that no engine of one draws like an engine of the other."""
 LIVES_APART = 1_000_003
 """Between the seeds of an engine and of the one that takes its place: it must not draw the same again."""
-
-
-def most_images(recipe: Recipe) -> int:
-    """Images in one prompt that the engines accept; what is measured beside the training may show six cameras."""
-    shown = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
-    return recipe.rollout.max_images or shown
 
 
 class EnginePool:
@@ -72,7 +66,9 @@ class EnginePool:
             ExtensionError: as `engine_of`.
             ActorTimeout, ActorLost: an engine did not come up.
         """
-        settings = recipe.rollout.model_copy(update={"max_images": most_images(recipe)})
+        settings = recipe.rollout.model_copy(
+            update={"max_images": recipe.rollout.max_images or most_images(recipe.data, recipe.policy)}
+        )
         recipe = recipe.model_copy(update={"rollout": settings})
         chosen, own, abilities = engine_of(recipe)
         chosen = engine_class or chosen

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
-from actors.checkpoint_key import checkpoint_key
+from actors.checkpoint import RunState, checkpoint_key, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.learning.group import LearnerGroup
 from commands.sign_checkpoints import main
 from failures import CheckpointError

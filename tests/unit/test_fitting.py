@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from actors.fitted import fitted_benchmark, fitted_data, fitting_of
+from actors.fitted import fitted_data, fitting_of
 from actors.measuring.benchmark import Benchmark
 from data.errors import DataError
 from data.faults import Faults
@@ -188,11 +188,13 @@ def test_a_benchmarks_questions_are_looked_at_and_its_true_answers_are_not(tiny:
     tagged = replace(plain, id="q8", question="<image>\nWhat now?")
     asked = Benchmark("mine", Any, Any, (Question(plain), Question(tagged)), {})  # type: ignore[arg-type]
     lengths = PromptLengths(str(tiny), PolicySettings(model=str(tiny)))
+    looking = fitting_of(recipe(tiny), lengths, answers=False)
     with pytest.raises(DataError, match=r"^mine: the model cannot be asked all questions \(1 special_token\).*q8"):
-        fitted_benchmark(recipe(tiny), asked, lengths)
-    found = fitted_benchmark(recipe(tiny, data={"unfit": "drop"}), asked, lengths)
+        asked.fitted(looking, drop=False)
+    found = asked.fitted(looking, drop=True)
     assert (found.questions, found.not_asked) == ((Question(plain),), {"not_asked_special_token": 1})
-    found = fitted_benchmark(recipe(tiny, data={"special_tokens": "strip"}), asked, lengths)
+    stripping = fitting_of(recipe(tiny, data={"special_tokens": "strip"}), lengths, answers=False)
+    found = asked.fitted(stripping, drop=False)
     assert [one.sample.question for one in found.questions] == ["What now?", "What now?"]
 
 
