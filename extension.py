@@ -16,9 +16,15 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class NoOptions(BaseModel):
+    """The `Settings` of a class that takes nothing of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ExtensionError(ValueError):

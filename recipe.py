@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import reprlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,11 @@ MOVED = {
 """Keys of older recipes, and where they are now."""
 READ_AS = {"data": with_moved_options, "rollout": with_engine_options, "sync": with_transport}
 """Part of a recipe file to what reads it where it has keys of older recipes."""
+
+
+ActorOptions = Callable[[str, int], dict[str, Any]]
+"""Where a recipe's actors go: from a role (`learner`, `rollout`, `judge`, ...) and an index to the Ray options that
+place that actor. `cluster.placement` makes one."""
 
 
 class RecipeError(ValueError):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.errors import CheckpointError
-from actors.learning.deepspeed_learner import CHECKPOINT_TAG
 from actors.learning.group import LearnerGroup
 from evaluation.run_record import CHECKPOINTS_FOLDER, checkpoint_folder
+from failures import CheckpointError
 
 MANIFEST = "manifest.json"
 LEARNER_FOLDER = "learner"
-CONVERSION_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +91,8 @@ async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -
             f"settings, or choose another run.name"
         )
     state, ranks = _state(folder), len(learners.ranks)
-    universal = None
-    if state.ranks != ranks and learners.settings.zero_stage > 0:  # without ZeRO every rank holds everything
-        print(
-            f"checkpoint {folder} was written by {state.ranks} learner rank(s): converting it for {ranks}", flush=True
-        )
-        universal = await asyncio.to_thread(_universal, folder)
-    await learners.load(folder / LEARNER_FOLDER, universal)
+    await learners.load(folder / LEARNER_FOLDER, written_by=state.ranks)
     return replace(state, ranks=ranks)
-
-
-def _universal(folder: Path) -> Path:
-    """The checkpoint in DeepSpeed's universal layout, converted once and kept beside it."""
-    target = folder / "universal"
-    if target.is_dir():
-        return target
-    partial = target.with_name("universal.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    source, result = folder / LEARNER_FOLDER / CHECKPOINT_TAG, partial / CHECKPOINT_TAG
-    # Its own process: the converter forks workers and changes global state. The loader asks for state that other
-    # frameworks on top of DeepSpeed write; here it is injected empty.
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state",
-               "--input_folder", str(source), "--output_folder", str(result)]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERSION_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise CheckpointError(f"{source} was not converted within {CONVERSION_TIMEOUT_S:g} s") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise CheckpointError(f"{source} could not be converted for another number of learner ranks: {last}")
-    partial.rename(target)
-    return target
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

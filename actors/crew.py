@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.experience import collect_groups
-from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import SamplingSettings
 from actors.scoring.scorers import Scorers
-from actors.waiting import ActorOptions
 from actors.weight_sync import WeightSync
 from data.cascade import earlier_answers, first_answers, in_context
+from data.rollout import SamplingSettings
 from data.sample import TASKS, DrivingSample
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from policies.prompt import PromptEncoder
-from recipe import Recipe
+from recipe import ActorOptions, Recipe
 from rewards.answer import answer_part
 from rewards.canaries import run_canaries
 
@@ -44,7 +42,7 @@ class Crew:
         probes: Sequence[DrivingSample],
         encoder: PromptEncoder,
         *,
-        learner_class: type[Any] = DeepSpeedLearner,
+        learner_class: type[Any] | None = None,
         engine_class: type[Any] | None = None,
     ) -> Crew:
         """Start learners and engines at once from the checkpoint in `folder`, and connect the weight sync.
@@ -63,7 +61,7 @@ class Crew:
             EnginePool.start(recipe, folder, options, engine_class),
             Scorers.start(recipe, options),
         )
-        sync = WeightSync(learners, engines, recipe.sync, recipe.rollout, probes)
+        sync = WeightSync(learners, engines, recipe, probes)
         await sync.connect()
         return cls(recipe, learners, engines, sync, scorers, encoder)
 
@@ -75,6 +73,21 @@ class Crew:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
         await self.scorers.stop()
         await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)
+
+
+async def evaluate_alone(
+    recipe: Recipe, folder: str, options: ActorOptions, samples: list[DrivingSample]
+) -> EvaluationResult:
+    """Measure the checkpoint in `folder` on samples, with engines and scorers alone.
+
+    Raises:
+        ActorLost, ActorTimeout: an engine stopped answering.
+    """
+    engines, scorers = await asyncio.gather(EnginePool.start(recipe, folder, options), Scorers.start(recipe, options))
+    result = await ask_all("evaluate", samples, engines, scorers, recipe, version=0)
+    await scorers.stop()
+    await engines.all("stop", timeout_s=recipe.sync.timeout_s)
+    return result
 
 
 async def ask_all(

@@ -7,23 +7,25 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from actors.credit import Credit
-from actors.errors import TooManyMasked
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import Group, Rollout, SamplingSettings, ScoredRollout
 from actors.scoring.scorers import Scorers
+from data.rollout import Rollout, SamplingSettings
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import failure_name
-from policies.algorithms.algorithm import Algorithm
+from failures import TooManyMasked
+from policies.algorithms.algorithm import Algorithm, Scored
 from policies.batch import TrainingGroup, TrainingResponse
+from policies.prompt import PromptEncoder
 from policies.views import views_of
 from recipe import Recipe
+from rewards.group import Group, ScoredRollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class ExperienceBatch:
         """Generated tokens."""
         return sum(len(scored.rollout.token_ids) for group in self.groups for scored in group.rollouts)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """For the journal."""
+        return {"generate_s": self.generate_s, "groups/replaced": float(self.replaced)}
+
     def training_groups(self, algorithm: Algorithm) -> list[TrainingGroup]:
         """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing."""
         kept = []
@@ -62,6 +69,37 @@ class ExperienceBatch:
                 prompt_ids = group.rollouts[0].rollout.prompt_ids
                 kept.append(TrainingGroup(views_of(group.sample), prompt_ids, responses))
         return kept
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Values groups as one algorithm does."""
+
+    algorithm: Algorithm
+    cap: int
+    """Most tokens a response may have."""
+    encoder: PromptEncoder
+    """Says at which token a sentence ends, where a score came sentence by sentence."""
+
+    def assigned(self, group: Group) -> Group:
+        """The group with what its responses are worth."""
+        scored = [self._scored(one) for one in group.rollouts]
+        credits = self.algorithm.credits(scored)
+        advantages = (
+            () if self.algorithm.over_batch else tuple(statistics.fmean(own) if own else None for own in credits)
+        )
+        rewards = tuple(one.reward for one in scored)
+        return replace(group, shaped_rewards=rewards, credits=tuple(credits), advantages=advantages)
+
+    def _scored(self, one: ScoredRollout) -> Scored:
+        token_ids, score = one.rollout.token_ids, one.score
+        if score.failure is not None:
+            return Scored(None, len(token_ids))
+        reward = self.algorithm.reward(score.value / 100.0, len(token_ids), self.cap)
+        if not score.increments:
+            return Scored(reward, len(token_ids))
+        ends = self.encoder.tokens_until(token_ids, [part.end for part in score.increments])
+        return Scored(reward, len(token_ids), tuple(part.gain / 100.0 for part in score.increments), tuple(ends))
 
 
 async def experience(

@@ -6,15 +6,11 @@ import time
 from pathlib import Path
 
 from actors.checkpoint import RunState, save_checkpoint
-from actors.credit import Credit
 from actors.crew import Crew
-from actors.experience import ExperienceBatch, experience
+from actors.experience import Credit, ExperienceBatch, experience
 from actors.interruption import Interruption
-from actors.learning.group import LearnerGroup
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
-from actors.settings import LearnerSettings
-from actors.weight_sync import SyncReport
 from data.split import TaskBalancedOrder
 from policies.algorithms.algorithm import Algorithm
 from policies.algorithms.registry import make_algorithm
@@ -43,10 +39,13 @@ async def reinforce(
     async for batch in experience(order, crew.engines, crew.scorers, credit, crew.recipe, steps=steps):
         staleness = crew.sync.version - batch.oldest_version
         learning = time.time()
-        metrics, kl_beta = await learn(crew.learners, batch, crew.recipe.learner, algorithm, kl_beta)
+        metrics, kl_beta = await learn(crew, batch, algorithm, kl_beta)
         learn_s = time.time() - learning
         report = await crew.sync.publish(version=batch.step)
-        metrics |= _timings(batch, report, learn_s, time.time() - began, staleness) | crew.scorers.metrics
+        step_s = time.time() - began
+        metrics |= batch.metrics | report.metrics | crew.scorers.metrics
+        metrics |= {"learn_s": learn_s, "step_s": step_s, "staleness": float(staleness)}
+        metrics["tokens_per_s"] = batch.tokens / max(step_s, 1e-9)
         journal.record(batch.step, batch.groups, metrics)
 
         state, began = RunState(batch.step, batch.position, start.ranks, kl_beta), time.time()
@@ -55,18 +54,19 @@ async def reinforce(
             await save_checkpoint(folder, state, crew.learners)
         if interruption.requested:
             break
-        await in_loop.begin(batch.step, crew.learners)
+        await in_loop.begin(batch.step, crew.learners.export)
     return state
 
 
 async def learn(
-    learners: LearnerGroup, batch: ExperienceBatch, settings: LearnerSettings, algorithm: Algorithm, kl_beta: float
+    crew: Crew, batch: ExperienceBatch, algorithm: Algorithm, kl_beta: float
 ) -> tuple[dict[str, float], float]:
     """Update the policy on one batch: `updates_per_batch` steps, each on an equal share of its groups.
 
     Returns:
         The metrics, and the weight of a KL in the reward for the next batch.
     """
+    learners, settings = crew.learners, crew.recipe.learner
     lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
     groups = batch.training_groups(algorithm)
     if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
@@ -82,22 +82,3 @@ async def learn(
     responses = sum(portion.counts.responses for portion in portions)
     strayed = metrics.get("kl", 0.0) * sum(portion.counts.tokens for portion in portions) / responses
     return metrics, algorithm.next_kl_beta(kl_beta, strayed, responses)
-
-
-def _timings(
-    batch: ExperienceBatch, report: SyncReport, learn_s: float, step_s: float, staleness: int
-) -> dict[str, float]:
-    return {
-        "generate_s": batch.generate_s,
-        "groups/replaced": float(batch.replaced),
-        "learn_s": learn_s,
-        "sync_s": report.seconds,
-        "sync_mib": report.mebibytes,
-        "sync_gap": report.gap,
-        "sync_compared": float(report.compared),
-        "sync_incomparable": float(report.incomparable),
-        "step_s": step_s,
-        "tokens_per_s": batch.tokens / max(step_s, 1e-9),
-        "staleness": float(staleness),
-        "weight_version": float(report.version),
-    }

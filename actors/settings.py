@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -40,12 +41,6 @@ def with_transport(given: dict[str, Any]) -> dict[str, Any]:
     return rest
 
 
-class NoOptions(BaseModel):
-    """The `Settings` of an engine or a transport that takes nothing of its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class RunSettings(BaseModel):
     """The length of the run and what it leaves behind."""
 
@@ -63,6 +58,11 @@ class RunSettings(BaseModel):
     """Steps between checkpoints; 0 writes one at the end (and one on Ctrl-C)."""
     resume: bool = False
     """Go on from the newest checkpoint of an existing run folder instead of refusing it."""
+
+    @property
+    def folder(self) -> Path:
+        """The absolute path of the run's folder, which need not exist."""
+        return Path(self.root).expanduser().resolve() / self.name
 
 
 class RolloutSettings(BaseModel):

@@ -26,8 +26,9 @@ import ray
 from ray.exceptions import RayError
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from actors.errors import ActorLost, ActorTimeout
-from actors.waiting import ActorOptions, one_line, stream, within
+from actors.waiting import one_line, stream, within
+from failures import ActorLost, ActorTimeout
+from recipe import ActorOptions
 
 LOSSES = (ActorLost, ActorTimeout)
 """How work fails that an actor did not do."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
-from actors.crew import Crew, ask_all
+from actors.crew import Crew, evaluate_alone
 from actors.interruption import Interruption
-from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.benchmark import Benchmark
@@ -19,10 +17,7 @@ from actors.measuring.in_loop import InLoop, load_benchmarks
 from actors.record.journal import Journal
 from actors.record.phases import Phases
 from actors.record.provenance import model_card, record_provenance
-from actors.record.run_folder import check_paths, create_run_folder, run_folder
-from actors.rollout.pool import EnginePool
-from actors.scoring.scorers import Scorers
-from actors.waiting import ActorOptions
+from actors.record.run_folder import check_paths, create_run_folder
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
@@ -34,7 +29,7 @@ from policies.model import load_processor
 from policies.prompt import PromptEncoder
 from policies.source import check_source, policy_source
 from policies.views import missing_views
-from recipe import Recipe
+from recipe import ActorOptions, Recipe
 from rewards.route import Router
 
 
@@ -91,7 +86,7 @@ def prepare(recipe: Recipe) -> Run:
         [sample for sample in part if shares.get(sample.task, 0.0) > 0]
         for part in (data.split.train, data.split.held_out)
     )
-    warm_start = WarmStart(train, held_out, recipe.warm_start, recipe.run.seed, run_folder(recipe))
+    warm_start = WarmStart(train, held_out, recipe)
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
@@ -106,7 +101,7 @@ async def run_reinforcement(
     run: Run,
     options: ActorOptions,
     *,
-    learner_class: type[Any] = DeepSpeedLearner,
+    learner_class: type[Any] | None = None,
     engine_class: type[Any] | None = None,
 ) -> bool:
     """Warm start, measure, reinforce, measure again, export and report; returns whether all steps were taken.
@@ -183,13 +178,7 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():
-        engines, scorers = await asyncio.gather(
-            EnginePool.start(recipe, source, options), Scorers.start(recipe, options)
-        )
-        result = await ask_all("evaluate", asked, engines, scorers, recipe, version=0)
-        await scorers.stop()
-        await engines.all("stop", timeout_s=recipe.sync.timeout_s)
-    return result
+        return await evaluate_alone(recipe, source, options, asked)
 
 
 async def begin(run: Run, crew: Crew) -> RunState:

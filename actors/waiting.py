@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.errors import ActorLost, ActorTimeout, EngineError, LearnerError
 from data.errors import DataError
+from failures import ActorLost, ActorTimeout, EngineError, LearnerError
 from policies.errors import BudgetError, PolicyError
 from rewards.errors import RewardError
 
@@ -17,9 +17,6 @@ T = TypeVar("T")
 
 TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError)
 """What an actor may raise that a person can act on: it arrives as itself."""
-
-ActorOptions = Callable[[str, int], dict[str, Any]]
-"""From a role (`learner`, `rollout`) and an index to the Ray options that place that actor."""
 
 
 async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:

@@ -10,14 +10,12 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cachetools import LRUCache
 
 from actors.checkpoint import RunState, forget_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
-from actors.settings import WarmStartSettings
 from data.errors import DataError
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
@@ -26,6 +24,7 @@ from policies.algorithms.supervised import Supervised
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import PromptEncoder
 from policies.views import views_of
+from recipe import Recipe
 
 LOG = "warm_start.jsonl"
 BEST = "warm_start_best"
@@ -77,15 +76,14 @@ class WarmStart:
         self,
         samples: Sequence[DrivingSample],
         held_out: Sequence[DrivingSample],
-        settings: WarmStartSettings,
-        seed: int,
-        folder: Path,
+        recipe: Recipe,
     ) -> None:
-        """Demonstrate on the samples of `settings.scenes` scenes (drawn from the seed); log each step in `folder`.
+        """Demonstrate on the samples of `warm_start.scenes` scenes (drawn from the seed); log each step.
 
         Raises:
-            DataError: there are fewer scenes, or no sample has the reasoning that `settings.variant` demonstrates.
+            DataError: there are fewer scenes, or no sample has the reasoning that `warm_start.variant` demonstrates.
         """
+        settings, seed = recipe.warm_start, recipe.run.seed
         scenes = sorted({sample.scene_id for sample in samples})
         if settings.scenes is not None and settings.scenes > len(scenes):
             raise DataError(
@@ -104,7 +102,7 @@ class WarmStart:
             print(f"warm start: {len(asked) - len(self.samples)} of {len(asked)} samples lack reasoning", flush=True)
         shown = [sample for sample in held_out if demonstration(sample, settings.variant) is not None]
         self._held_out = random.Random(seed).sample(shown, min(len(shown), settings.evaluate_samples))
-        self._settings, self._folder = settings, folder
+        self._recipe, self._settings, self._folder = recipe, settings, recipe.run.folder
         self._shuffle = random.Random(seed)
         self._queue: list[DrivingSample] = []
         self._made: LRUCache[str, TrainingGroup] = LRUCache(DEMONSTRATIONS_KEPT)
@@ -124,7 +122,7 @@ class WarmStart:
         if kept is not None and kept.resume:
             best = await self._go_on(learners, kept)
         for done in range(self._steps + 1, count + 1) if kept is not None else range(1, count + 1):
-            metrics = await self._step(learners, encoder, learning_rate(self._settings, done, count))
+            metrics = await self._step(learners, encoder, learning_rate(self._recipe, done, count))
             if done % max(1, count // LINES) == 0:
                 print(f"warm start {done}/{count}  loss {metrics['loss']:.3f}  {time.time() - began:.0f} s", flush=True)
             if every and (done % every == 0 or done == count):
@@ -237,8 +235,9 @@ def demonstrations(
     return groups
 
 
-def learning_rate(settings: WarmStartSettings, step: int, steps: int) -> float:
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of step 1 to `steps`: rising linearly over the warm-up, then falling as the schedule says."""
+    settings = recipe.warm_start
     rising = min(1.0, step / (settings.warmup_steps + 1))
     gone = max(0.0, step - settings.warmup_steps) / max(1, steps + 1 - settings.warmup_steps)
     falling = {"constant": 1.0, "linear": 1.0 - gone, "cosine": (1.0 + math.cos(math.pi * gone)) / 2}

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.errors import SyncError
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import Rollout, SamplingSettings
-from actors.settings import RolloutSettings, SyncSettings
 from actors.sync.transport import Meeting, Receipt, transport_of
 from actors.waiting import stream, within
+from data.rollout import Rollout, SamplingSettings
 from data.sample import DrivingSample
+from failures import SyncError
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.views import views_of
+from recipe import Recipe
 
 PROBE_TEMPERATURE = 2.0
 """Probes are sampled as hot as vLLM takes it: a policy that is sure of its words gives log-probabilities of 0 in engine
@@ -44,6 +44,18 @@ class SyncReport:
     incomparable: int
     """The others, which that worker fuses, packs, shards or quantises; the probes alone vouch for these."""
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """For the journal."""
+        return {
+            "sync_s": self.seconds,
+            "sync_mib": self.mebibytes,
+            "sync_gap": self.gap,
+            "sync_compared": float(self.compared),
+            "sync_incomparable": float(self.incomparable),
+            "weight_version": float(self.version),
+        }
+
 
 class WeightSync:
     """The coordinator; the transport's members live in the learner and engine processes."""
@@ -52,16 +64,15 @@ class WeightSync:
         self,
         learners: LearnerGroup,
         engines: EnginePool,
-        settings: SyncSettings,
-        rollout: RolloutSettings,
+        recipe: Recipe,
         probes: Sequence[DrivingSample],
     ) -> None:
         """Join the given learners and engines; `probes` are the samples whose first tokens are compared."""
-        self._learners, self._engines, self._settings = learners, engines, settings
+        self._learners, self._engines, self._settings = learners, engines, recipe.sync
         self._probes = list(probes)
-        self._workers = rollout.tensor_parallel
-        self._adapters_only = rollout.adapters == "apart"
-        self._transport = transport_of(settings, learners.settings, rollout)
+        self._workers = recipe.rollout.tensor_parallel
+        self._adapters_only = recipe.rollout.adapters == "apart"
+        self._transport = transport_of(recipe)
         self.version = -1
 
     async def connect(self) -> None:
@@ -77,7 +88,7 @@ class WeightSync:
             joining.append(within(timeout, f"{name} (joining the sync)", call))
         await asyncio.gather(*joining)
         bucket_bytes = self._settings.bucket_mib * 2**20
-        self._buckets = await self._learners.prepare_sync(bucket_bytes, adapters_only=self._adapters_only)
+        self._buckets, *_ = await self._learners.all("prepare_sync", bucket_bytes, self._adapters_only)
         await self._probe_rollouts()
 
     async def publish(self, version: int) -> SyncReport:

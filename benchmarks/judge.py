@@ -31,9 +31,6 @@ import httpx
 from transformers import AutoTokenizer
 
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.scoring.judge_cache import JudgeCache
-from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_engine import JudgeEngine, SheetRequest
 from actors.scoring.judge_engines import JudgeEngines
 from actors.scoring.judge_pool import JudgePool
@@ -41,11 +38,14 @@ from actors.scoring.scorers import Scorers
 from benchmarks.priority import step_down_to
 from cluster.session import session
 from data.rendered.samples import rendered_samples
+from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from policies.source import judge_source, policy_source
 from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
 from rewards.judge import JudgeRequest
+from rewards.judge_cache import JudgeCache
+from rewards.judge_endpoint import JudgeEndpoint
 from rewards.rubric import load_rubric, rubric_for, rubric_texts
 from rewards.settings import GateSettings, JudgeSettings, RewardSettings, RouteSettings
 

@@ -137,7 +137,7 @@ def _engine_line(recipe: Recipe, shape: ModelShape) -> str:
     rollout = recipe.rollout
     size = BYTES[recipe.policy.dtype]
     weights = {"weights": size * shape.parameters / rollout.tensor_parallel}
-    options = engine_of(rollout).options
+    options = engine_of(recipe).options
     share, reserved = getattr(options, "gpu_memory_share", None), getattr(options, "memory_gib", None)
     if rollout.gpus and share is not None:
         return f"  rollout: {_listed(weights)} per GPU, KV cache up to {share:.0%} of its memory"

@@ -99,9 +99,9 @@ def check_named(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> Non
     Raises:
         ExtensionError: a class or an option is unknown, or cannot do what the recipe asks of it.
     """
-    engine_of(recipe.rollout)
+    engine_of(recipe)
     if {"learner", "rollout"} <= set(roles):
-        transport_of(recipe.sync, recipe.learner, recipe.rollout)
+        transport_of(recipe)
 
 
 def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> Plan:

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from actors.record.run_folder import in_submitted_job, run_folder
+from actors.record.run_folder import in_submitted_job
 from cluster.errors import SessionError
 from recipe import Recipe
 
@@ -43,7 +43,7 @@ def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
         SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named cluster does not answer.
     """
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
-    with _joined(address) if address else _started(recipe, logs or run_folder(recipe)):
+    with _joined(address) if address else _started(recipe, logs or recipe.run.folder):
         yield
 
 

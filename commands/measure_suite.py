@@ -18,16 +18,14 @@ from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.measuring.model_endpoint import ModelEndpoint
 from actors.record.run_folder import check_paths
-from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import SamplingSettings
 from actors.scoring.judge_pool import JudgePool
-from actors.waiting import ActorOptions
 from cluster.placement import place
 from cluster.plan import Role, check_named, resource_plan
 from cluster.session import session
 from commands.model_recipe import is_url, recipe_arguments
 from commands.suite_run import SuiteRun
 from data.errors import DataError
+from data.rollout import SamplingSettings
 from evaluation.metrics.judging import judge_all
 from evaluation.metrics.predictions import PredictionsFile
 from evaluation.pages.suite_report import write_suite_report
@@ -35,9 +33,8 @@ from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import SUITES, suite_class
 from evaluation.suites.suite import Suite, SuiteOptions
-from policies.model import image_token_ids
 from policies.source import check_source, policy_source
-from recipe import Recipe, load_recipe
+from recipe import ActorOptions, Recipe, load_recipe
 
 
 def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, file: PredictionsFile | None) -> int:
@@ -162,8 +159,7 @@ class _Measurement:
         if is_url(source):
             return ModelEndpoint(source, self.run.served_model or "", self.recipe.policy)
         assert actors is not None
-        engines = await EnginePool.start(self.recipe, source, actors)
-        return EngineAnswerer(engines, image_token_ids(source, self.recipe.policy), self.recipe.sync.timeout_s)
+        return await EngineAnswerer.start(self.recipe, source, actors)
 
     def _asking(self, source: str) -> Asking:
         run, judge = self.run, self.recipe.reward.judge

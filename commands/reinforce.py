@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.record.run_folder import run_folder
 from cluster.placement import place
 from cluster.plan import check_named, resource_plan
 from cluster.session import session
@@ -65,6 +64,6 @@ def _run(recipe: Recipe) -> bool:
 
 def is_finished(recipe: Recipe) -> bool:
     """An interrupted stage leaves a policy and a report too, but no checkpoint of its last step."""
-    folder = run_folder(recipe)
+    folder = recipe.run.folder
     left = (folder / POLICY_FOLDER, folder / REPORT_FILE, checkpoint_folder(folder, recipe.run.steps))
     return all(path.exists() for path in left)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from actors.record.run_folder import check_paths
 from actors.scoring.scorers import Scorers
-from actors.waiting import ActorOptions
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
@@ -24,7 +23,7 @@ from commands.script import command
 from data.errors import DataError
 from data.load import load_data
 from data.sample import DrivingSample
-from recipe import Recipe, load_recipe
+from recipe import ActorOptions, Recipe, load_recipe
 from rewards.judge import Judge, Judgement, JudgeRequest
 from rewards.route import Router
 from rewards.score import Score

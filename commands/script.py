@@ -9,7 +9,10 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from actors.errors import (
+from cluster.errors import PlacementError, PlanError, SessionError
+from data.errors import DataError
+from extension import ExtensionError
+from failures import (
     ActorLost,
     ActorTimeout,
     CheckpointError,
@@ -20,9 +23,6 @@ from actors.errors import (
     TooManyMasked,
     TooManySkipped,
 )
-from cluster.errors import PlacementError, PlanError, SessionError
-from data.errors import DataError
-from extension import ExtensionError
 from policies.errors import BudgetError, PolicyError
 from recipe import Recipe, RecipeError, load_recipe
 from rewards.errors import RewardError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.record.run_folder import run_folder
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
@@ -23,7 +22,7 @@ def supervise(arguments: list[str]) -> int:
     if only_shown:
         print(dry_run(recipe, roles=["learner"]))
         return 0
-    if recipe.run.resume and (policy := run_folder(recipe) / POLICY_FOLDER).is_dir():
+    if recipe.run.resume and (policy := recipe.run.folder / POLICY_FOLDER).is_dir():
         print(f"{recipe.run.name} is finished: {policy}")
         return 0
     format_of(recipe.data)

@@ -267,3 +267,13 @@ def read_lines(path: Path, *texts: str) -> tuple[list[dict[str, Any]], int]:
         ):
             found.append(record)
     return found, len(lines) - len(found)
+
+
+def keep_previous(path: Path) -> None:
+    """Rename an existing `x.yaml` to the first free `x.1.yaml`, `x.2.yaml`, ...; do nothing when there is none."""
+    if not path.exists():
+        return
+    number = 1
+    while (kept := path.with_suffix(f".{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(kept)

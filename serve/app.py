@@ -61,7 +61,7 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     try:
-        environment = vllm_environment(rollout.threads, rollout.cpus, vllm_settings(rollout).memory_gib)
+        environment = vllm_environment(rollout.threads, rollout.cpus, vllm_settings(recipe).memory_gib)
         options = {
             "num_cpus": rollout.cpus,
             "num_gpus": rollout.gpus,

@@ -131,7 +131,7 @@ def _special_tokens(tokenizer: Any, placeholders: Iterable[int]) -> list[str]:
 
 
 def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    rollout, options = recipe.rollout, vllm_settings(recipe.rollout)
+    rollout, options = recipe.rollout, vllm_settings(recipe)
     return {
         "model": str(folder),
         "dtype": recipe.policy.dtype,

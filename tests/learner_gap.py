@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from actors.rollout.rollout import Rollout
+from data.rollout import Rollout
 from data.sample import DrivingSample
 from policies.batch import TrainingGroup, TrainingResponse, pack
 from policies.model import Policy, load_processor

@@ -18,17 +18,16 @@ import torch
 from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
-from actors.errors import LearnerError
 from actors.learning.adapters import AddedAdapter
-from actors.learning.assessment import Known, formed
 from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.learning.process_group import free_address, join_ranks
 from actors.settings import LearnerSettings
-from actors.sync.source import WeightSource
-from actors.sync.transport import Bucket, Meeting, join
+from actors.sync.source import WeightSender, WeightSource
 from extension import nearest
+from failures import LearnerError
 from policies.algorithms.algorithm import Algorithm, Loss, Rows
+from policies.assessment import Known, formed
 from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
 from policies.checkpoint import save_checkpoint
 from policies.losses import GlobalCounts, LossResult, PolicyLossInput
@@ -45,7 +44,7 @@ EXPORT_BUCKET_BYTES = 64 * 2**20
 """Under ZeRO-3 so much is gathered at once."""
 
 
-class DeepSpeedLearner:
+class DeepSpeedLearner(WeightSender):
     """One rank: a DeepSpeed engine around a `Policy`."""
 
     def __init__(
@@ -325,25 +324,6 @@ class DeepSpeedLearner:
                 lengths = batch.mask_R_T.sum(dim=1).int().tolist()
                 rows += [row[:length].tolist() for row, length in zip(logprobs_R_T, lengths, strict=True)]
         return rows[: len(share.places)]
-
-    def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool = False) -> list[Bucket]:
-        """List what will be sent."""
-        dtype = self.policy_settings.dtype
-        self._source = WeightSource(self.policy, dtype, bucket_bytes, adapters_only=adapters_only)
-        return self._source.buckets()
-
-    def join_weight_channel(self, meeting: Meeting) -> None:
-        """Join the broadcast group as its sender (rank 0 of the learners only)."""
-        self._channel = join(meeting, 0)
-
-    def send_weights(self) -> list[int]:
-        """Send every bucket (rank 0; the others help to gather); returns the checksums of what was sent."""
-        dtype = self.policy_settings.dtype
-        checksums = []
-        for bucket in self._source.gathered():
-            if self.rank == 0:
-                checksums.append(self._channel.send([tensor for _, tensor in bucket], dtype))
-        return checksums
 
     def export(self, folder: str) -> None:
         """Write the policy in Hugging Face layout, adapters merged (rank 0 writes, all ranks gather)."""

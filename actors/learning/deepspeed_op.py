@@ -4,7 +4,7 @@ torch guards an extension's folder by a plain file: a process killed while it bu
 that file behind and every later one waits on it for ever. Here the kernel's own lock stands around it, which ends with
 its process; whoever holds it knows that torch's file is left over. Knows nothing of Ray.
 
-    python -m actors.deepspeed_op    # build it now, as the set-up does
+    python -m actors.learning.deepspeed_op    # build it now, as the set-up does
 """
 
 from __future__ import annotations

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
-from actors.learning.deepspeed_learner import DeepSpeedLearner
+from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
-from actors.learning.skipped_updates import SkippedUpdates
-from actors.record.run_folder import run_folder
-from actors.sync.transport import Bucket
-from actors.waiting import ActorOptions, within
+from actors.waiting import within
+from failures import CheckpointError, TooManySkipped
 from policies.algorithms.algorithm import Loss
 from policies.algorithms.registry import make_algorithm
 from policies.batch import TrainingGroup
 from policies.losses import GlobalCounts
 from policies.micro_batches import MicroBatchLimits, Share, share_out
-from recipe import Recipe
+from recipe import ActorOptions, Recipe
+
+CONVERSION_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,11 @@ class LearnerGroup:
         self.ranks, self.settings, self.response_cap = ranks, recipe.learner, recipe.rollout.max_tokens
         self.sequence = 0
         self._limits = MicroBatchLimits(recipe.learner.micro_batch_groups, recipe.learner.micro_batch_tokens)
-        self._skipped = SkippedUpdates(run_folder(recipe) / "skipped", recipe.learner.max_skipped)
+        self._skipped = SkippedUpdates(recipe.run.folder / "skipped", recipe.learner.max_skipped)
 
     @classmethod
     async def start(
-        cls, recipe: Recipe, folder: str, options: ActorOptions, learner_class: type[Any] = DeepSpeedLearner
+        cls, recipe: Recipe, folder: str, options: ActorOptions, learner_class: type[Any] | None = None
     ) -> LearnerGroup:
         """Start every rank and wait until all hold the model.
 
@@ -63,7 +67,7 @@ class LearnerGroup:
         threads = str(settings.threads or max(1, int(settings.cpus)))
         environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
         ranks = [
-            ray.remote(learner_class)
+            ray.remote(learner_class or DeepSpeedLearner)
             .options(**options("learner", rank), runtime_env={"env_vars": environment})
             .remote(rank, folder, recipe.policy, algorithm, settings, recipe.rollout.temperature, recipe.run.seed)
             for rank in range(settings.ranks)
@@ -153,12 +157,6 @@ class LearnerGroup:
             rows |= dict(zip(share.places, found, strict=True))
         return [rows[place] for place in sorted(rows)]
 
-    async def prepare_sync(self, bucket_bytes: float, *, adapters_only: bool) -> list[Bucket]:
-        """What every sync will send; the same on every rank."""
-        waiting = [rank.prepare_sync.remote(bucket_bytes, adapters_only=adapters_only) for rank in self.ranks]
-        name = "learners (preparing the sync)"
-        return (await asyncio.gather(*(within(self.settings.timeout_s, name, call) for call in waiting)))[0]
-
     async def model(self) -> str:
         """What is trained, in words; see `Learner.model`."""
         return await within(self.settings.timeout_s, "learner rank 0 (model)", self.ranks[0].model.remote())
@@ -176,9 +174,77 @@ class LearnerGroup:
         for actor in self.ranks:
             ray.kill(actor)
 
-    async def load(self, folder: Path, universal: Path | None = None) -> None:
-        """Read what `save` wrote; `universal` as in `Learner.load`, when another number of ranks wrote it."""
-        self.sequence = (await self.all("load", str(folder), universal and str(universal)))[0]
+    async def load(self, folder: Path, written_by: int | None = None) -> None:
+        """Read what `save` of `written_by` ranks wrote; None: of as many as these.
+
+        Raises:
+            CheckpointError: it cannot be brought to this number of ranks.
+        """
+        converted = None
+        if (
+            written_by not in (None, len(self.ranks)) and self.settings.zero_stage > 0
+        ):  # without ZeRO every rank holds everything
+            print(f"{folder} was written by {written_by} learner rank(s): converting for {len(self.ranks)}", flush=True)
+            converted = str(await asyncio.to_thread(universal, folder))
+        self.sequence = (await self.all("load", str(folder), converted))[0]
+
+
+class SkippedUpdates:
+    """Counts updates in a row whose gradients were not finite, and keeps what they were to learn from."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """Keep batches as JSON under `folder`, which is made when the first one comes."""
+        self._folder, self._limit = folder, limit
+        self._in_a_row = 0
+
+    def record(self, sequence: int, applied: bool, groups: Sequence[TrainingGroup], loss: float) -> None:
+        """Take note of an update.
+
+        Raises:
+            TooManySkipped: it is the last of as many in a row as the limit allows.
+        """
+        if applied:
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"update_{sequence:06d}.json"
+        path.write_text(json.dumps({"loss": loss, "groups": [asdict(group) for group in groups]}))
+        print(
+            f"update {sequence} skipped: its gradient is not finite (loss {loss:g}); batch kept in {path}", flush=True
+        )
+        if self._in_a_row >= self._limit:
+            raise TooManySkipped(
+                f"{self._in_a_row} updates in a row had gradients that are not finite; their batches are in "
+                f"{self._folder}: look for values that are not numbers there, or lower learner.lr"
+            )
+
+
+def universal(folder: Path) -> Path:
+    """A checkpoint of DeepSpeed in its universal layout, converted once and kept beside it.
+
+    Raises:
+        CheckpointError: it cannot be converted.
+    """
+    target = folder.with_name("universal")
+    if target.is_dir():
+        return target
+    partial = target.with_name("universal.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    source, result = folder / CHECKPOINT_TAG, partial / CHECKPOINT_TAG
+    # Its own process: the converter forks workers and changes global state. The loader asks for state that other
+    # frameworks on top of DeepSpeed write; here it is injected empty.
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state",
+               "--input_folder", str(source), "--output_folder", str(result)]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERSION_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{source} was not converted within {CONVERSION_TIMEOUT_S:g} s") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CheckpointError(f"{source} could not be converted for another number of learner ranks: {last}")
+    partial.rename(target)
+    return target
 
 
 def _merge(parts: Sequence[Gathered], counts: GlobalCounts) -> dict[str, float]:

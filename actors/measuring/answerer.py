@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import Rollout, SamplingSettings
+from data.rollout import Rollout, SamplingSettings
 from evaluation.suites.suite import Question
+from policies.model import image_token_ids
+from recipe import ActorOptions, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,16 @@ class EngineAnswerer:
     def __init__(self, engines: EnginePool, image_tokens: frozenset[int], stop_timeout_s: float) -> None:
         """`image_tokens` are the ids that stand for images in a prompt; an engine has `stop_timeout_s` to stop in."""
         self._engines, self._image_tokens, self._stop_timeout_s = engines, image_tokens, stop_timeout_s
+
+    @classmethod
+    async def start(cls, recipe: Recipe, folder: str, options: ActorOptions, role: str = "rollout") -> EngineAnswerer:
+        """Start engines on the checkpoint in `folder`; they and their places have the given role.
+
+        Raises:
+            ExtensionError, ActorTimeout, ActorLost: as `EnginePool.start`.
+        """
+        engines = await EnginePool.start(recipe, folder, options, role=role)
+        return cls(engines, image_token_ids(folder, recipe.policy), recipe.sync.timeout_s)
 
     async def answer(
         self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]

@@ -19,9 +19,9 @@ from statistics import fmean
 from typing import Any
 
 from actors.measuring.answerer import Answerer, Reply
-from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from data.faults import Faults, first_note
+from data.rollout import SamplingSettings
 from evaluation.held_out import AnswerRecord, asked_of
 from evaluation.metrics.judging import Judgements, judge_all
 from evaluation.metrics.predictions import Predictions

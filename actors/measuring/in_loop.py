@@ -9,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from actors.learning.group import LearnerGroup
 from actors.measuring.answerer import EngineAnswerer
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.record.journal import Journal
-from actors.record.run_folder import check_path
-from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import SamplingSettings
-from actors.waiting import ActorOptions
 from data.errors import DataError
+from data.rollout import SamplingSettings
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import IN_RECIPES, suites_of
 from evaluation.suites.suite import OptionError
-from policies.model import image_token_ids
-from recipe import Recipe
+from recipe import ActorOptions, Recipe
 from rewards.judge import Judge
 
 FOLDER = "benchmarks"
@@ -38,20 +33,15 @@ def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
     Raises:
         ExtensionError: a name or option is unknown, or does not fit; the setting is named.
         DataError: a file cannot be used.
-        RunFolderError: the process runs as a submitted job and a path is relative.
     """
     if not recipe.evaluation.every:
         return ()
     loaded, root = [], Path(recipe.run.root).expanduser()
     for name, (suite, options) in suites_of(recipe.evaluation.suites).items():
-        place = f"{IN_RECIPES}.{name}"
-        for option, value in options:
-            if isinstance(value, Path):
-                check_path(f"{place}.{option}", value)
         try:
             loaded.append(Benchmark.load(name, suite, options, recipe.data.seed, root))
         except OptionError as error:
-            raise DataError(f"{place}.{error.option} {error.problem}") from None
+            raise DataError(f"{IN_RECIPES}.{name}.{error.option} {error.problem}") from None
     return tuple(loaded)
 
 
@@ -76,8 +66,8 @@ class InLoop:
         self._options, self._journal, self._judge = options, journal, judge
         self._running: asyncio.Task[None] | None = None
 
-    async def begin(self, step: int, learners: LearnerGroup) -> None:
-        """Begin to measure the policy after `step`, where that is due."""
+    async def begin(self, step: int, export: Callable[[Path], Awaitable[None]]) -> None:
+        """Begin to measure the policy after `step`, which `export` writes into a folder, where that is due."""
         if not self._benchmarks or step % self._recipe.evaluation.every:
             return
         if self._running is not None and not self._running.done():
@@ -86,7 +76,7 @@ class InLoop:
         snapshot = self._folder / f"step_{step:06d}" / "policy"
         # What a run left that stopped behind this step was said by weights that are lost.
         await asyncio.to_thread(shutil.rmtree, snapshot.parent, ignore_errors=True)
-        await learners.export(snapshot)
+        await export(snapshot)
         self._running = asyncio.create_task(self._measure(step, snapshot))
 
     async def finish(self, *, wait: bool) -> None:
@@ -103,9 +93,7 @@ class InLoop:
         """Measure all benchmarks; a failure is told and counted, and does not end the training."""
         began, answerer = time.time(), None
         try:
-            engines = await EnginePool.start(self._recipe, str(snapshot), self._options, role="benchmark")
-            images = image_token_ids(snapshot, self._recipe.policy)
-            answerer = EngineAnswerer(engines, images, self._recipe.sync.timeout_s)
+            answerer = await EngineAnswerer.start(self._recipe, str(snapshot), self._options, "benchmark")
             for benchmark in self._benchmarks:
                 folder = snapshot.parent / benchmark.name
                 judge = self._judge if benchmark.suite.judged else None

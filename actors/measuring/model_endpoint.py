@@ -11,9 +11,9 @@ from typing import Any
 import openai
 
 from actors.measuring.answerer import Asked, Reply
-from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
 from data.images import jpeg_data_uri
+from data.rollout import SamplingSettings
 from data.sample import DrivingSample
 from evaluation.suites.suite import Question
 from policies.settings import PolicySettings

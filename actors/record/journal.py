@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.tensorboard import SummaryWriter
 
-from actors.record.step_panels import step_panels
 from actors.record.terminal import LiveTable
-from actors.rollout.rollout import Group
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult
+from evaluation.step_panels import step_panels
 from recipe import Recipe
 from rewards.alarm import AlarmWatch
+from rewards.group import Group
 
 
 class Journal:

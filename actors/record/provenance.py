@@ -24,11 +24,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from actors.record.extensions import extension_hashes
-from actors.record.run_folder import keep_previous
 from data.formats.format import UNKNOWN, Licence, format_of
 from data.sample import DrivingSample
 from evaluation.construction.record import sha256_of
-from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE
+from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE, keep_previous
 from recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]

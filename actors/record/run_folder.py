@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from actors.errors import RunFolderError
 from data.formats.format import option_paths
-from evaluation.run_record import RECIPE_FILE
+from evaluation.run_record import RECIPE_FILE, keep_previous
+from evaluation.suites.registry import IN_RECIPES, suites_of
+from failures import RunFolderError
 from recipe import Recipe, dump_recipe
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -24,7 +25,8 @@ def check_paths(recipe: Recipe) -> None:
     """Refuse paths that mean something else where the run will look for them.
 
     Raises:
-        ExtensionError: `data.source` or one of its options is unknown, or a value does not fit.
+        ExtensionError: `data.source`, a benchmark of `evaluation.suites` or one of their options is unknown, or a value
+            does not fit.
         RunFolderError: `run.root` is a URI, `run.name` is not a plain folder name, or the process runs as a
             submitted job and `run.root` or a data path is relative.
     """
@@ -39,6 +41,9 @@ def check_paths(recipe: Recipe) -> None:
         "data.reasoning": recipe.data.reasoning,
         **option_paths(recipe.data),
     }
+    if recipe.evaluation.every:
+        for name, (_, options) in suites_of(recipe.evaluation.suites).items():
+            paths |= {f"{IN_RECIPES}.{name}.{key}": value for key, value in options if isinstance(value, Path)}
     for key, path in paths.items():
         if path is not None:
             check_path(key, path)
@@ -57,11 +62,6 @@ def check_path(key: str, path: Path) -> None:
         )
 
 
-def run_folder(recipe: Recipe) -> Path:
-    """The absolute path of a run's folder, which need not exist."""
-    return Path(recipe.run.root).expanduser().resolve() / recipe.run.name
-
-
 def create_run_folder(recipe: Recipe) -> Path:
     """Make `<run.root>/<run.name>` with the resolved recipe in it, and return its absolute path.
 
@@ -73,7 +73,7 @@ def create_run_folder(recipe: Recipe) -> Path:
             recipe.
     """
     check_paths(recipe)
-    folder = run_folder(recipe)
+    folder = recipe.run.folder
     try:
         folder.mkdir(parents=True, exist_ok=recipe.run.resume and folder.is_dir())
     except FileExistsError:
@@ -90,13 +90,3 @@ def create_run_folder(recipe: Recipe) -> Path:
         keep_previous(recipe_path)
     recipe_path.write_text(text)
     return folder
-
-
-def keep_previous(path: Path) -> None:
-    """Rename an existing `x.yaml` to the first free `x.1.yaml`, `x.2.yaml`, ...; do nothing when there is none."""
-    if not path.exists():
-        return
-    number = 1
-    while (kept := path.with_suffix(f".{number}{path.suffix}")).exists():
-        number += 1
-    path.rename(kept)

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
-from actors.errors import EngineError
-from actors.settings import RolloutSettings
 from actors.sync.transport import Bucket, Meeting, Receipt
+from data.rollout import GenerationRequest, Rollout
 from extension import ExtensionError, resolve, validated
-
-if TYPE_CHECKING:  # these bring torch, which a recipe is checked without
-    from actors.rollout.rollout import GenerationRequest, Rollout
-    from policies.settings import PolicySettings
+from failures import EngineError
+from recipe import Recipe
 
 ENGINES: Mapping[str, str] = {
     "vllm": "actors.rollout.vllm_engine:VllmEngine",
@@ -61,25 +58,22 @@ class RolloutEngine(Protocol):
     `memory_gib` (on CPU) or `gpu_memory_share` is shown by `--dry-run` as the size of the KV cache."""
 
     @staticmethod
-    def abilities(settings: RolloutSettings) -> frozenset[Ability]:
-        """What an engine with these settings can do; a recipe that asks for more is refused when it is loaded."""
+    def abilities(recipe: Recipe) -> frozenset[Ability]:
+        """What an engine of this recipe can do; one that asks for more is refused when it is loaded."""
         ...
 
     @staticmethod
-    def environment(settings: RolloutSettings, options: Any) -> dict[str, str]:
+    def environment(recipe: Recipe, options: Any) -> dict[str, str]:
         """Environment variables that must be set before the engine's process imports anything."""
         ...
 
-    def __init__(
-        self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, options: Any, seed: int
-    ) -> None:
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: Any, seed: int) -> None:
         """Remember what to load; `start` loads it.
 
         Args:
             name: how errors and rollouts call this engine.
             folder: checkpoint folder or hub name.
-            policy: dtype, revision, image size and prompt settings.
-            settings: what the recipe says of every engine.
+            recipe: its `policy` says dtype, revision and prompts, its `rollout` what holds for every engine.
             options: a `Settings` of this class.
             seed: of the sampling of all requests that name none of their own.
         """
@@ -165,16 +159,17 @@ class ChosenEngine(NamedTuple):
     abilities: frozenset[Ability]
 
 
-def engine_of(settings: RolloutSettings) -> ChosenEngine:
+def engine_of(recipe: Recipe) -> ChosenEngine:
     """The engine that a recipe names, with its options; loads and starts nothing.
 
     Raises:
         ExtensionError: the name, an option or an option's value is unknown, the class lacks a method of `RolloutEngine`
             or an ability that the recipe needs; one sentence.
     """
+    settings = recipe.rollout
     engine_class = resolve(settings.backend, ENGINES, RolloutEngine, "rollout.backend")
     options = validated(engine_class.Settings, settings.options, "rollout.options")
-    abilities = engine_class.abilities(settings)
+    abilities = engine_class.abilities(recipe)
     needed: dict[Ability, str] = {}
     if settings.adapters == "apart":
         needed["adapters"] = "rollout.adapters=apart needs an engine that loads adapters"

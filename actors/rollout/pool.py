@@ -10,14 +10,13 @@ from typing import Any
 
 import ray
 
-from actors.errors import ActorLost, ActorTimeout
 from actors.rollout.engine import Ability, engine_of
-from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.settings import RolloutSettings
-from actors.waiting import ActorOptions, stream, within
+from actors.waiting import stream, within
 from data.formats.format import images_per_prompt
+from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
-from recipe import Recipe
+from failures import ActorLost, ActorTimeout
+from recipe import ActorOptions, Recipe
 
 SEEDS_APART = 1000
 """Between the engines' seeds of two runs, so that no engine of one draws like an engine of the other."""
@@ -30,11 +29,9 @@ class EnginePool:
     under a response.
     """
 
-    def __init__(
-        self, engines: dict[str, Any], settings: RolloutSettings, abilities: frozenset[Ability] = frozenset()
-    ) -> None:
+    def __init__(self, engines: dict[str, Any], timeout_s: float, abilities: frozenset[Ability] = frozenset()) -> None:
         """Use `start` instead."""
-        self.engines, self.settings = engines, settings
+        self.engines, self.timeout_s = engines, timeout_s
         self.takes_seeds = "seeds" in abilities
         """Whether a request may name a seed."""
         self.busy = asyncio.Lock()
@@ -65,16 +62,17 @@ class EnginePool:
         # Also what is measured beside the training may show six cameras.
         most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
         settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
-        chosen, own, abilities = engine_of(settings)
+        recipe = recipe.model_copy(update={"rollout": settings})
+        chosen, own, abilities = engine_of(recipe)
         chosen = engine_class or chosen
-        environment = {"env_vars": chosen.environment(settings, own)}
+        environment = {"env_vars": chosen.environment(recipe, own)}
         engines = {
             f"{role} engine {i}": ray.remote(chosen)
             .options(**options(role, i), runtime_env=environment, max_concurrency=16)
-            .remote(f"{role} engine {i}", folder, recipe.policy, settings, own, recipe.run.seed * SEEDS_APART + i)
+            .remote(f"{role} engine {i}", folder, recipe, own, recipe.run.seed * SEEDS_APART + i)
             for i in range(settings.engines)
         }
-        pool = cls(engines, settings, abilities)
+        pool = cls(engines, recipe.rollout.timeout_s, abilities)
         try:
             await pool.all("start", timeout_s=settings.start_timeout_s)
         except BaseException:  # those that came up must not keep their places
@@ -131,5 +129,5 @@ class EnginePool:
 
     async def _drain(self, name: str, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
         generator = self.engines[name].generate.options(num_returns="streaming").remote(share)
-        async for rollout in stream(self.settings.timeout_s, f"{name} (generating {len(share)} responses)", generator):
+        async for rollout in stream(self.timeout_s, f"{name} (generating {len(share)} responses)", generator):
             finished(rollout)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors.rollout.engine import Ability, Health, State, refuse_mixed
-from actors.settings import NoOptions, RolloutSettings
 from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
 from data.errors import DataError
-from policies.settings import PolicySettings
-
-if TYPE_CHECKING:  # a recipe is checked without torch
-    from actors.rollout.rollout import GenerationRequest, Rollout
+from data.rollout import GenerationRequest, Rollout
+from extension import NoOptions
+from recipe import Recipe
 
 
 class TransformersEngine:
@@ -23,21 +21,20 @@ class TransformersEngine:
     Settings = NoOptions
 
     @staticmethod
-    def abilities(settings: RolloutSettings) -> frozenset[Ability]:
+    def abilities(recipe: Recipe) -> frozenset[Ability]:
         """See `RolloutEngine`."""
         return frozenset({"seeds"})
 
     @staticmethod
-    def environment(settings: RolloutSettings, options: NoOptions) -> dict[str, str]:
+    def environment(recipe: Recipe, options: NoOptions) -> dict[str, str]:
         """See `RolloutEngine`."""
+        settings = recipe.rollout
         return {"OMP_NUM_THREADS": str(settings.threads or max(1, int(settings.cpus)))}
 
-    def __init__(
-        self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, options: NoOptions, seed: int
-    ) -> None:
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: NoOptions, seed: int) -> None:
         """See `RolloutEngine`."""
-        self.name, self.folder, self.settings, self.seed = name, folder, settings, seed
-        self.policy_settings = policy.model_copy(update={"lora": None})  # adapters arrive merged
+        self.name, self.folder, self.settings, self.seed = name, folder, recipe.rollout, seed
+        self.policy_settings = recipe.policy.model_copy(update={"lora": None})  # adapters arrive merged
         self.version, self.running = -1, 0
         self.state: State = "new"
         self._turn = asyncio.Lock()  # torch's seed is the process's own: one response at a time
@@ -87,8 +84,6 @@ class TransformersEngine:
 
     def _respond(self, request: GenerationRequest) -> Rollout:
         import torch
-
-        from actors.rollout.rollout import Rollout
 
         began = time.time()
         sampling = request.sampling

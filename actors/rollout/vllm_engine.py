@@ -11,22 +11,20 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.errors import EngineError
 from actors.rollout.engine import Ability, Health, State, engine_of, refuse_mixed
-from actors.settings import RolloutSettings
 from actors.sync.transport import Bucket, Meeting, Receipt
 from actors.waiting import as_they_end
 from data.errors import DataError
-from policies.settings import LoraSettings, PolicySettings
+from data.rollout import GenerationRequest, Rollout, SamplingSettings
+from failures import EngineError
+from policies.settings import LoraSettings
 from policies.views import views_of
 from policies.vllm_environment import vllm_environment
-
-if TYPE_CHECKING:  # a recipe is checked without torch
-    from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
+from recipe import Recipe
 
 FORBID = -100.0
 """Logit bias of ids that must not be sampled: the strongest vLLM takes, a probability of about e-100."""
@@ -55,13 +53,13 @@ class VllmSettings(BaseModel):
     """Let an engine on a GPU give its memory up while it sleeps; vLLM then brings an allocator of its own."""
 
 
-def vllm_settings(settings: RolloutSettings) -> VllmSettings:
+def vllm_settings(recipe: Recipe) -> VllmSettings:
     """vLLM's options of a recipe, for the endpoint, which is vLLM whatever the engines are: then its defaults.
 
     Raises:
         ExtensionError: as `engine_of`.
     """
-    options = engine_of(settings).options
+    options = engine_of(recipe).options
     return options if isinstance(options, VllmSettings) else VllmSettings()
 
 
@@ -80,31 +78,23 @@ class VllmEngine:
     worker_extension = "actors.sync.receiver.WeightReceiver"
 
     @staticmethod
-    def abilities(settings: RolloutSettings) -> frozenset[Ability]:
+    def abilities(recipe: Recipe) -> frozenset[Ability]:
         """On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset."""
         able: set[Ability] = {"adapters", "tensor_parallel"}
-        return frozenset(able | {"seeds"} if settings.gpus else able)
+        return frozenset(able | {"seeds"} if recipe.rollout.gpus else able)
 
     @staticmethod
-    def environment(settings: RolloutSettings, options: VllmSettings) -> dict[str, str]:
+    def environment(recipe: Recipe, options: VllmSettings) -> dict[str, str]:
         """See `vllm_environment`."""
-        return vllm_environment(settings.threads, settings.cpus, options.memory_gib)
+        return vllm_environment(recipe.rollout.threads, recipe.rollout.cpus, options.memory_gib)
 
-    def __init__(
-        self,
-        name: str,
-        folder: str,
-        policy: PolicySettings,
-        settings: RolloutSettings,
-        options: VllmSettings,
-        seed: int,
-    ) -> None:
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: VllmSettings, seed: int) -> None:
         """See `RolloutEngine`."""
-        self.name, self.folder, self.policy, self.settings, self.seed = name, folder, policy, settings, seed
-        self.options = options
+        self.name, self.folder, self.options, self.seed = name, folder, options, seed
+        self.policy, self.settings = recipe.policy, recipe.rollout
         self.version, self.running = -1, 0
         self.state: State = "new"
-        self._lora = policy.lora if settings.adapters == "apart" else None
+        self._lora = self.policy.lora if self.settings.adapters == "apart" else None
         self._adapter: Any = None
         self._llm: Any = None
         # Prompts are built, and hold their images, only when their turn is near.
@@ -164,8 +154,6 @@ class VllmEngine:
 
     async def _answer(self, request: GenerationRequest) -> Rollout:
         from vllm.exceptions import VLLMClientError
-
-        from actors.rollout.rollout import Rollout
 
         began = time.time()
         views = views_of(request.sample)

@@ -19,7 +19,8 @@ import ray
 
 from actors.scoring.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
 from actors.scoring.gatherer import Gatherer
-from actors.supervision import LOSSES, ActorOptions, Care, Counts, Probe, Supervised, Supervisor, anywhere
+from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor, anywhere
+from recipe import ActorOptions
 from rewards.clip import ClipFailed
 from rewards.settings import ClipSettings
 

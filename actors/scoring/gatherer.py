@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Generic, TypeVar
 
-from actors.errors import ActorLost
 from actors.supervision import Supervised, Supervisor
+from failures import ActorLost
 
 Asked = TypeVar("Asked")
 Reply = TypeVar("Reply")

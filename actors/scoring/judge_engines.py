@@ -14,8 +14,9 @@ import ray
 
 from actors.scoring.gatherer import Gatherer
 from actors.scoring.judge_engine import JudgeEngine, SheetReply, SheetRequest
-from actors.supervision import LOSSES, ActorOptions, Care, Counts, Probe, Supervised, Supervisor
+from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
 from policies.vllm_environment import vllm_environment
+from recipe import ActorOptions
 from rewards.judge import AttemptFailed, JudgeFailed, JudgeRequest
 from rewards.settings import JudgeSettings
 

@@ -19,12 +19,13 @@ from typing import Protocol
 from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from actors.scoring.judge_cache import JudgeCache
-from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_engines import JudgeEngines
-from actors.supervision import ActorOptions, Counts, anywhere
+from actors.supervision import Counts, anywhere
 from policies.source import judge_source
+from recipe import ActorOptions
 from rewards.judge import AttemptFailed, InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
+from rewards.judge_cache import JudgeCache
+from rewards.judge_endpoint import JudgeEndpoint
 from rewards.rubric import rubric_texts
 from rewards.settings import JudgeSettings
 

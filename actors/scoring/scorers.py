@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from actors.rollout.rollout import Rollout, ScoredRollout
 from actors.scoring.clip_pool import ClipPool
 from actors.scoring.judge_pool import JudgePool
-from actors.waiting import ActorOptions
+from data.rollout import Rollout
 from data.sample import DrivingSample
-from recipe import Recipe
+from recipe import ActorOptions, Recipe
+from rewards.group import ScoredRollout
 from rewards.route import Router
 from rewards.score import Score
 from rewards.settings import RewardSettings

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from actors.settings import LearnerSettings, NoOptions, RolloutSettings
 from actors.sync.transport import Bucket, Meeting, checksum, packed, unpacked
+from extension import NoOptions
+from recipe import Recipe
 
 if TYPE_CHECKING:  # a recipe is checked without torch
     from torch import Tensor
@@ -20,7 +21,7 @@ class GlooTransport:
     device: ClassVar[str] = "cpu"
 
     @staticmethod
-    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+    def refusal(recipe: Recipe) -> str | None:
         """See `WeightTransport`."""
         return None
 
@@ -65,8 +66,9 @@ class NcclTransport(GlooTransport):
     device = "cuda"
 
     @staticmethod
-    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+    def refusal(recipe: Recipe) -> str | None:
         """See `WeightTransport`."""
+        learner, rollout = recipe.learner, recipe.rollout
         if learner.gpus >= 1 and rollout.gpus >= 1:
             return None
         return (

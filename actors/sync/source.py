@@ -12,10 +12,11 @@ from typing import Any
 import deepspeed
 from torch import Tensor, nn
 
-from actors.sync.transport import Bucket
+from actors.sync.transport import Bucket, Meeting, WeightTransport, join
 from policies.checkpoint import disk_name, plain_name
 from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy
+from policies.settings import PolicySettings
 
 
 class WeightSource:
@@ -68,6 +69,34 @@ class WeightSource:
             groups[-1].append(name)
             filled += size
         return groups
+
+
+class WeightSender:
+    """Methods of a learner rank, the other side of `WeightReceiver`; rank 0 sends, all help to gather."""
+
+    rank: int
+    policy: Policy
+    policy_settings: PolicySettings
+    channel: WeightTransport
+    source: WeightSource
+
+    def prepare_sync(self, bucket_bytes: float, adapters_only: bool) -> list[Bucket]:
+        """List what every sync will send; the same on every rank."""
+        dtype = self.policy_settings.dtype
+        self.source = WeightSource(self.policy, dtype, bucket_bytes, adapters_only=adapters_only)
+        return self.source.buckets()
+
+    def join_weight_channel(self, meeting: Meeting) -> None:
+        """Join the weight transport as its sender (rank 0 alone)."""
+        self.channel = join(meeting, 0)
+
+    def send_weights(self) -> list[int]:
+        """Send every bucket; returns the checksums of what was sent, on rank 0."""
+        dtype, checksums = self.policy_settings.dtype, []
+        for bucket in self.source.gathered():
+            if self.rank == 0:
+                checksums.append(self.channel.send([tensor for _, tensor in bucket], dtype))
+        return checksums
 
 
 def full_shape(parameter: Any) -> tuple[int, ...]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from actors.settings import LearnerSettings, RolloutSettings, SyncSettings
 from extension import ExtensionError, resolve, validated
+from recipe import Recipe
 
 if TYPE_CHECKING:  # a recipe is checked without torch
     from torch import Tensor
@@ -93,7 +93,7 @@ class WeightTransport(Protocol):
     """A pydantic model of what this transport alone takes: `sync.options` of the recipe; forbid extra keys."""
 
     @staticmethod
-    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+    def refusal(recipe: Recipe) -> str | None:
         """What a placement would have to have for this transport, as the end of `it needs ...`; None: it serves it."""
         ...
 
@@ -121,19 +121,20 @@ class WeightTransport(Protocol):
         ...
 
 
-def transport_of(settings: SyncSettings, learner: LearnerSettings, rollout: RolloutSettings) -> str:
+def transport_of(recipe: Recipe) -> str:
     """The name or `module:Class` of the transport that a recipe asks for, `auto` decided; connects nothing.
 
     Raises:
         ExtensionError: the name or an option is unknown, the class lacks a method of `WeightTransport`, or it cannot
             serve the placement; one sentence.
     """
+    settings = recipe.sync
     known = {"auto": "", **TRANSPORTS}
     names = tuple(TRANSPORTS) if settings.transport == "auto" else (settings.transport,)
     refusals = []
     for name in names:
         transport = resolve(name, known, WeightTransport, "sync.transport")
-        refused = transport.refusal(learner, rollout)
+        refused = transport.refusal(recipe)
         if refused is None:
             validated(transport.Settings, settings.options, "sync.options")
             return name

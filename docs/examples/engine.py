@@ -11,15 +11,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.rollout.engine import Ability, Health, State, refuse_mixed
-from actors.rollout.rollout import GenerationRequest, Rollout
-from actors.settings import RolloutSettings
 from actors.sync.receiver import Arrival
 from actors.sync.transport import Bucket, Meeting, Receipt, join
 from data.errors import DataError
+from data.rollout import GenerationRequest, Rollout
 from policies.checkpoint import disk_name
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
-from policies.settings import PolicySettings
+from recipe import Recipe
 
 
 class OwnSettings(BaseModel):
@@ -37,19 +36,17 @@ class OwnEngine:
     Settings = OwnSettings
 
     @staticmethod
-    def abilities(settings: RolloutSettings) -> frozenset[Ability]:
+    def abilities(recipe: Recipe) -> frozenset[Ability]:
         """It draws a request by its seed, and does no more."""
         return frozenset({"seeds"})
 
     @staticmethod
-    def environment(settings: RolloutSettings, options: OwnSettings) -> dict[str, str]:
+    def environment(recipe: Recipe, options: OwnSettings) -> dict[str, str]:
         """Read before the process imports torch."""
         return {"OMP_NUM_THREADS": str(options.threads)}
 
-    def __init__(
-        self, name: str, folder: str, policy: PolicySettings, settings: RolloutSettings, options: OwnSettings, seed: int
-    ) -> None:
-        self.name, self.folder, self.policy_settings, self.settings = name, folder, policy, settings
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: OwnSettings, seed: int) -> None:
+        self.name, self.folder, self.policy_settings, self.settings = name, folder, recipe.policy, recipe.rollout
         self.state: State = "new"
         self.version, self.running = -1, 0
         self._draws = torch.Generator().manual_seed(seed)

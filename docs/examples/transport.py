@@ -11,8 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from actors.settings import LearnerSettings, RolloutSettings
 from actors.sync.transport import Bucket, Meeting, checksum, packed, unpacked
+from recipe import Recipe
 
 POLL_S = 0.01
 
@@ -32,9 +32,9 @@ class FileTransport:
     Settings = FileSettings
 
     @staticmethod
-    def refusal(learner: LearnerSettings, rollout: RolloutSettings) -> str | None:
+    def refusal(recipe: Recipe) -> str | None:
         """Files are seen by one node, so it serves one engine there."""
-        return "one engine on the learner's node" if rollout.engines > 1 else None
+        return "one engine on the learner's node" if recipe.rollout.engines > 1 else None
 
     def __init__(self, meeting: Meeting, member: int) -> None:
         options = FileSettings.model_validate(meeting.options)

@@ -27,7 +27,7 @@ class FaultyLearner(DeepSpeedLearner):
     """Sound until `damage` is switched on: then a byte changes in transit."""
 
     def damage(self, on: bool) -> None:
-        channel: Any = self._channel
+        channel: Any = self.channel
         channel.__class__ = FlippingTransport if on else GlooTransport
 
 

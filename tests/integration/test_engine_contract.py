@@ -21,29 +21,35 @@ import numpy as np
 import pytest
 import torch
 
-from actors.errors import EngineError
 from actors.rollout.engine import RolloutEngine, engine_of
-from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.settings import RolloutSettings
+from actors.settings import RolloutSettings, RunSettings
 from actors.sync.transport import Bucket, Meeting, join
 from data.errors import DataError
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
+from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
+from failures import EngineError
 from policies.checkpoint import disk_name
 from policies.model import Policy, load_policy
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
+from recipe import Recipe
 from tests.learner_gap import largest_gap
 
 BACKENDS = ("vllm", "transformers", "docs.examples.engine:OwnEngine")
 POLICY = PolicySettings(image_size=(32, 32))
 SETTINGS = RolloutSettings(temperature=1.3, max_model_len=512, threads=1)
+RECIPE = Recipe(run=RunSettings(name="contract"), policy=POLICY, rollout=SETTINGS)
 VERSION = 7
 LONG = 48
 """Tokens of a response that is interrupted."""
 SETTLE_S = 0.4
 """What had ended before a pause may still be on its way for so long."""
+
+
+def with_backend(backend: str) -> Recipe:
+    return RECIPE.model_copy(update={"rollout": SETTINGS.model_copy(update={"backend": backend})})
 
 
 class Observed:
@@ -52,12 +58,10 @@ class Observed:
     def __init__(self, backend: str, folder: Path) -> None:
         self.folder = folder
         self.samples = rendered_samples(folder / "scenes", 1, seed=0)[:5]
-        self.settings = SETTINGS.model_copy(update={"backend": backend})
-        chosen = engine_of(self.settings)
+        recipe = with_backend(backend)
+        chosen = engine_of(recipe)
         self.takes_seeds = "seeds" in chosen.abilities
-        self.engine: RolloutEngine = chosen.engine_class(
-            "engine 0", str(folder), POLICY, self.settings, chosen.options, seed=3
-        )
+        self.engine: RolloutEngine = chosen.engine_class("engine 0", str(folder), recipe, chosen.options, seed=3)
         self.policy: Policy = load_policy(folder, POLICY, SETTINGS.temperature).eval()
         self.facts: dict[str, Any] = {}
         self._asked = 0
@@ -260,9 +264,9 @@ SEEN: dict[str, dict[str, Any]] = {}
 def observed(backend: str, folder: Path) -> dict[str, Any]:
     """What a backend did; it is started the first time that it is asked for."""
     if backend not in SEEN:
-        settings = SETTINGS.model_copy(update={"backend": backend})
-        engine_class, options, _ = engine_of(settings)
-        environ = os.environ | engine_class.environment(settings, options)
+        recipe = with_backend(backend)
+        engine_class, options, _ = engine_of(recipe)
+        environ = os.environ | engine_class.environment(recipe, options)
         command = [sys.executable, "-m", "tests.integration.test_engine_contract", backend, str(folder)]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1200)
         assert done.returncode == 0, done.stderr[-3000:]

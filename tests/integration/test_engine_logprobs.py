@@ -18,17 +18,19 @@ from pathlib import Path
 import pytest
 
 from actors.rollout.engine import RolloutEngine, engine_of
-from actors.rollout.rollout import GenerationRequest, Rollout, SamplingSettings
-from actors.settings import RolloutSettings
+from actors.settings import RolloutSettings, RunSettings
 from data.rendered.samples import rendered_samples
+from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from policies.model import load_policy
 from policies.settings import PolicySettings
+from recipe import Recipe
 from tests import families
 from tests.learner_gap import largest_gap
 
 SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, options={"max_concurrent": 8})
 POLICY = PolicySettings(image_size=(64, 48))
+RECIPE = Recipe(run=RunSettings(name="logprobs"), policy=POLICY, rollout=SETTINGS)
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "qwen3_vl": families.tiny_qwen3_vl,
     "idefics3": families.tiny_idefics3,
@@ -51,9 +53,9 @@ def compare(family: str, scratch: Path) -> float:
     folder = BUILDERS[family](scratch / family)
     samples = rendered_samples(scratch / "scenes", 1, seed=0)[:3]
     other = {"backend": "transformers", "options": {}} if family == "mllama" else {}
-    settings = SETTINGS.model_copy(update=other)
-    chosen = engine_of(settings)
-    engine = chosen.engine_class("engine", str(folder), POLICY, settings, chosen.options, seed=0)
+    recipe = RECIPE.model_copy(update={"rollout": SETTINGS.model_copy(update=other)})
+    chosen = engine_of(recipe)
+    engine = chosen.engine_class("engine", str(folder), recipe, chosen.options, seed=0)
     found = asyncio.run(rollouts(engine, samples))
     assert all(len(rollout.token_ids) > 1 for rollout in found)
     return largest_gap(load_policy(folder, POLICY, SETTINGS.temperature).eval(), folder, POLICY, samples, found)
@@ -61,8 +63,8 @@ def compare(family: str, scratch: Path) -> float:
 
 @pytest.fixture(scope="module")
 def gaps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    engine_class, options, _ = engine_of(SETTINGS)
-    environ = os.environ | engine_class.environment(SETTINGS, options)
+    engine_class, options, _ = engine_of(RECIPE)
+    environ = os.environ | engine_class.environment(RECIPE, options)
     command = [sys.executable, "-m", "tests.integration.test_engine_logprobs", str(tmp_path_factory.mktemp("models"))]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]

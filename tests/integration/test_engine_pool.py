@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import SamplingSettings
 from actors.rollout.vllm_engine import VllmEngine
 from data.errors import DataError
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
+from data.rollout import SamplingSettings
 from policies.source import policy_source
 from tests.integration.conftest import MakeRecipe, any_node
 

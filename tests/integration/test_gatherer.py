@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import ActorLost
 from actors.scoring.gatherer import Gatherer
 from actors.supervision import Supervised
+from failures import ActorLost
 from tests.integration.workers import LONG_S, MakePool, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.asyncio(loop_scope="module")]

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from actors.scoring.judge_cache import JudgeCache
-from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_pool import JudgePool
 from benchmarks.judge_server import best_sheet, completion
 from rewards.errors import RewardError
 from rewards.judge import Criterion, JudgeFailed, JudgeRequest
+from rewards.judge_cache import JudgeCache
+from rewards.judge_endpoint import JudgeEndpoint
 from rewards.settings import JudgeSettings
 
 Reply = Callable[[dict[str, Any]], web.Response] | str

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from actors.checkpoint import RunState, load_checkpoint, save_checkpoint
-from actors.errors import LearnerError, TooManySkipped
 from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.group import LearnerGroup
 from actors.warm_start import demonstrations
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
+from failures import LearnerError, TooManySkipped
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.model import load_processor
 from policies.prompt import PromptEncoder

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from actors.errors import LearnerError
 from actors.learning.group import LearnerGroup, Portion
 from actors.learning.learner import OptimizerSettings
 from actors.warm_start import demonstrations
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
+from failures import LearnerError
 from policies.algorithms.supervised import Supervised
 from policies.batch import TrainingGroup
 from policies.model import load_processor

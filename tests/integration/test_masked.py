@@ -8,23 +8,22 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from actors.credit import Credit
-from actors.errors import TooManyMasked
-from actors.experience import ExperienceBatch, experience
-from actors.record.step_panels import step_panels
+from actors.experience import Credit, ExperienceBatch, experience
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import GenerationRequest, Rollout
-from actors.scoring.judge_endpoint import JudgeEndpoint
 from actors.scoring.judge_pool import JudgePool
 from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings, RunSettings
 from benchmarks.judge_server import completion
+from data.rollout import GenerationRequest, Rollout
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
+from evaluation.step_panels import step_panels
+from failures import TooManyMasked
 from policies.algorithms.registry import make_algorithm
 from policies.prompt import PromptEncoder
 from policies.settings import AlgorithmSettings
 from recipe import Recipe
+from rewards.judge_endpoint import JudgeEndpoint
 from rewards.settings import JudgeSettings, RewardSettings, RouteSettings
 
 SETTINGS = RolloutSettings(prompts_per_step=2, group_size=4)
@@ -77,7 +76,7 @@ async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
     order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
     recipe = Recipe(run=RunSettings(name="masked"), rollout=SETTINGS, reward=reward)
     try:
-        async for one in experience(order, CountingEngines({}, SETTINGS), scorers, credit(recipe), recipe, steps=[1]):
+        async for one in experience(order, CountingEngines({}, 60.0), scorers, credit(recipe), recipe, steps=[1]):
             return one
     finally:
         await scorers.stop()
@@ -128,6 +127,6 @@ async def test_groups_that_teach_nothing_give_way_to_fresh_questions(refills: in
     order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
     dynamic = AlgorithmSettings(options={"refills": refills})
     recipe = Recipe(run=RunSettings(name="refilled"), rollout=SETTINGS, algorithm=dynamic)
-    async for one in experience(order, LuckyEngines({}, SETTINGS), scorers, credit(recipe), recipe, steps=[1]):
+    async for one in experience(order, LuckyEngines({}, 60.0), scorers, credit(recipe), recipe, steps=[1]):
         assert (len(one.groups), one.replaced, one.position) == (2, replaced, 2 + replaced)
         assert sum(not group.has_equal_rewards for group in one.groups) == useful

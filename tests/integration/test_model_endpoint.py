@@ -15,8 +15,8 @@ from PIL import Image
 
 from actors.measuring.answerer import Reply
 from actors.measuring.model_endpoint import ModelEndpoint
-from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
+from data.rollout import SamplingSettings
 from data.sample import DrivingSample
 from evaluation.suites.suite import Question
 from policies.settings import PolicySettings

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from actors.errors import ActorLost, SyncError
 from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.training import prepare, run_reinforcement
 from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult
+from failures import ActorLost, SyncError
 from policies.algorithms.supervised import Supervised
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import ray
 
-from actors.errors import ActorLost, ActorTimeout
 from actors.supervision import Care, Probe, State, Supervised, Supervisor
+from failures import ActorLost, ActorTimeout
 from tests.integration.workers import LONG_S, SHORT_S, MakePool, Worker, is_whole, lose, process, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.asyncio(loop_scope="module")]

@@ -11,10 +11,10 @@ import pytest_asyncio
 from safetensors.torch import load_file
 
 from actors.crew import Crew
-from actors.errors import SyncError
 from actors.training import Run, prepare
 from actors.warm_start import demonstrations
 from actors.weight_sync import SyncReport
+from failures import SyncError
 from policies.algorithms.supervised import Supervised
 from recipe import load_recipe
 from tests.integration import faults

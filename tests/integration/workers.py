@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 import ray
 
-from actors.errors import ActorLost
 from actors.supervision import Care, Supervised, Supervisor
+from failures import ActorLost
 
 LONG_S, SHORT_S = 600.0, 0.5
 """A wait that only a fault would use up, and one for what never comes."""

@@ -9,8 +9,8 @@ import pytest
 
 from actors.measuring.answerer import Asked, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
-from actors.rollout.rollout import SamplingSettings
 from data.errors import DataError
+from data.rollout import SamplingSettings
 from evaluation.metrics.result import SuiteResult
 from evaluation.suites.record import Spread, combined_bars, combined_figures, combined_tables, read_record
 from evaluation.suites.registry import suites_of

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
-from actors.errors import CheckpointError
 from actors.learning.group import LearnerGroup
+from failures import CheckpointError
 
 
 class Learners:
@@ -26,7 +26,7 @@ class Learners:
     async def save(self, folder: Path) -> None:
         (folder / "weights").write_text(self._model)
 
-    async def load(self, folder: Path, universal: Path | None = None) -> None:
+    async def load(self, folder: Path, written_by: int | None = None) -> None:
         self.loaded = (folder / "weights").read_text()
 
 

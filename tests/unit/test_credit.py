@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.learning.assessment import formed
 from policies.algorithms.algorithm import Advantages, Rows
+from policies.assessment import formed
 from policies.settings import ALGORITHMS
 from tests.algorithms import algorithm
 from tests.ranks import alone, in_step

@@ -8,15 +8,15 @@ from typing import Any, cast
 import pytest
 
 from actors import experience as module
-from actors.credit import Credit
-from actors.experience import experience
+from actors.experience import Credit, experience
 from actors.rollout.pool import EnginePool
-from actors.rollout.rollout import Rollout, SamplingSettings, ScoredRollout
 from actors.scoring.scorers import Scorers
+from data.rollout import Rollout, SamplingSettings
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from policies.prompt import PromptEncoder
 from recipe import load_recipe
+from rewards.group import ScoredRollout
 from rewards.score import Score
 from tests.algorithms import algorithm
 

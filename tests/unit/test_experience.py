@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from actors.credit import Credit
-from actors.experience import ExperienceBatch
-from actors.rollout.rollout import Group, Rollout, ScoredRollout
+from actors.experience import Credit, ExperienceBatch
+from data.rollout import Rollout
 from data.sample import CAMERAS, DrivingSample
 from policies.batch import TrainingResponse
 from policies.prompt import PromptEncoder
+from rewards.group import Group, ScoredRollout
 from rewards.score import Increment, Score
 from tests.algorithms import algorithm
 

@@ -7,15 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from actors.errors import ActorTimeout, RunFolderError
-from actors.learning.group import LearnerGroup
 from actors.measuring.benchmark import Benchmark
 from actors.measuring.in_loop import InLoop, load_benchmarks
 from actors.record.journal import Journal
-from actors.record.run_folder import JOB_VARIABLE
+from actors.record.run_folder import JOB_VARIABLE, check_paths
 from actors.rollout.pool import EnginePool
 from data.errors import DataError
 from evaluation.suites.registry import suites_of
+from failures import ActorTimeout, RunFolderError
 from recipe import Recipe, load_recipe
 from tests.drawn import written
 
@@ -30,9 +29,8 @@ class Journals:
         self.warned.append((step, kind, message))
 
 
-class Learners:
-    async def export(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
+async def export(folder: Path) -> None:
+    folder.mkdir(parents=True)
 
 
 def recipe(folder: Path, **suites: object) -> Recipe:
@@ -53,7 +51,7 @@ async def test_engines_that_do_not_come_up_are_told_and_leave_no_snapshot(
         recipe(tmp_path), [benchmark], tmp_path, lambda role, index: {}, cast(Journal, journal), judge=None
     )
     for step in (1, 2):  # only the second is due
-        await in_loop.begin(step, cast(LearnerGroup, Learners()))
+        await in_loop.begin(step, export)
     await in_loop.finish(wait=True)
     ((step, kind, message),) = journal.warned
     assert (step, kind) == (2, "benchmark_failed")
@@ -64,7 +62,7 @@ async def test_engines_that_do_not_come_up_are_told_and_leave_no_snapshot(
 def test_a_submitted_job_takes_no_relative_path_of_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(JOB_VARIABLE, "{}")
     with pytest.raises(RunFolderError, match=r"evaluation\.suites\.drivelm_hard\.answers=hard\.jsonl is relative"):
-        load_benchmarks(recipe(tmp_path, drivelm_hard={"answers": "hard.jsonl"}))
+        check_paths(recipe(tmp_path, drivelm_hard={"answers": "hard.jsonl"}))
 
 
 def test_what_a_benchmark_lacks_is_told_in_the_words_of_the_recipe(tmp_path: Path) -> None:

@@ -16,15 +16,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from actors.record.journal import Journal
 from actors.record.run_folder import create_run_folder
-from actors.record.step_panels import step_panels
 from actors.record.terminal import LiveTable, trend
-from actors.rollout.rollout import FinishReason, Group, Rollout, ScoredRollout
 from data.errors import DataError
+from data.rollout import FinishReason, Rollout
 from data.sample import CAMERAS, DrivingSample, Task
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult, Judged, summarize
 from evaluation.run_record import read_run
+from evaluation.step_panels import step_panels
 from recipe import Recipe
+from rewards.group import Group, ScoredRollout
 from rewards.score import Score
 
 

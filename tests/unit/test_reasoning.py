@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.settings import WarmStartSettings
 from actors.warm_start import WarmStart
 from data.errors import DataError
 from data.load import load_data
@@ -27,6 +26,7 @@ from data.reasoning.reasoning import (
 )
 from data.sample import DrivingSample
 from data.settings import DataSettings
+from recipe import Recipe
 from rewards.answer import answer_part
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivelmm_o1"
@@ -183,15 +183,17 @@ def test_reasoning_reaches_the_training_samples_alone_and_no_frame_is_on_both_si
 # --- the warm start ---------------------------------------------------------------------------------------------------
 
 
-def test_samples_without_reasoning_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def showing(variant: str) -> Recipe:
+    return Recipe.model_validate({"run": {"name": "warm"}, "warm_start": {"variant": variant}})
+
+
+def test_samples_without_reasoning_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     samples = [sample("a", reasoning="Free."), sample("b")]
-    settings = WarmStartSettings(steps=1, variant="reason")
-    assert [one.id for one in WarmStart(samples, [], settings, 0, tmp_path).samples] == ["a"]
+    assert [one.id for one in WarmStart(samples, [], showing("reason")).samples] == ["a"]
     assert "1 of 2 samples lack reasoning" in capsys.readouterr().out
-    simple = settings.model_copy(update={"variant": "simple"})
-    assert len(WarmStart(samples, [], simple, 0, tmp_path).samples) == 2
+    assert len(WarmStart(samples, [], showing("simple")).samples) == 2
 
 
-def test_a_warm_start_on_reasoning_that_nobody_has_is_refused(tmp_path: Path) -> None:
+def test_a_warm_start_on_reasoning_that_nobody_has_is_refused() -> None:
     with pytest.raises(DataError, match=r"warm_start\.variant=steps needs reasoning.*data\.reasoning"):
-        WarmStart([sample()], [], WarmStartSettings(variant="steps"), 0, tmp_path)
+        WarmStart([sample()], [], showing("steps"))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from actors.errors import RunFolderError
-from actors.record.run_folder import JOB_VARIABLE, create_run_folder, keep_previous
+from actors.record.run_folder import JOB_VARIABLE, create_run_folder
+from evaluation.run_record import keep_previous
+from failures import RunFolderError
 from recipe import Recipe, load_recipe
 
 

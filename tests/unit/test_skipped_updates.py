@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import TooManySkipped
-from actors.learning.skipped_updates import SkippedUpdates
+from actors.learning.group import SkippedUpdates
+from failures import TooManySkipped
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.views import View
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from actors.measuring.answerer import Reply
-from actors.rollout.rollout import SamplingSettings
 from commands.evaluate import main
 from commands.measure_suite import FileAnswerer, file_marks
 from commands.model_recipe import recipe_arguments
+from data.rollout import SamplingSettings
 from data.sample import DrivingSample
 from evaluation.suites.record import read_record
 from evaluation.suites.suite import Question

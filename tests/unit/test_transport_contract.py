@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from actors.settings import LearnerSettings, RolloutSettings, SyncSettings
+from actors.settings import LearnerSettings, RolloutSettings
 from actors.sync.collective import GlooTransport
 from actors.sync.transport import Bucket, Meeting, WeightTransport, checksum, join, packed, transport_of
 from docs.examples.transport import FileTransport
 from extension import ExtensionError
+from recipe import Recipe
 
 OWN = "docs.examples.transport:FileTransport"
 TRANSPORTS = ("gloo", OWN)
@@ -126,9 +127,8 @@ def test_a_sender_that_sends_nothing_ends_in_an_error(meeting: Callable[..., Mee
 
 
 def chosen(rollout: dict[str, Any] | None = None, learner: dict[str, Any] | None = None, **sync: Any) -> str:
-    return transport_of(
-        SyncSettings(**sync), LearnerSettings(**(learner or {})), RolloutSettings.model_validate(rollout or {})
-    )
+    parts = {"run": {"name": "a"}, "rollout": rollout or {}, "learner": learner or {}, "sync": sync}
+    return transport_of(Recipe.model_validate(parts))
 
 
 def test_auto_is_nccl_where_everybody_has_a_gpu_of_his_own_and_gloo_elsewhere() -> None:

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from ray.exceptions import RayTaskError
 
-from actors.errors import ActorTimeout
 from actors.waiting import as_they_end, within
+from failures import ActorTimeout
 from policies.errors import PolicyError
 
 

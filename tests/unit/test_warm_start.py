@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -13,12 +13,13 @@ from actors.checkpoint import newest_checkpoint
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup, Portion
 from actors.learning.learner import OWN
-from actors.settings import LearnerSettings, WarmStartSettings
+from actors.settings import LearnerSettings
 from actors.warm_start import Kept, WarmStart, learning_rate
 from data.sample import DrivingSample
 from policies.algorithms.algorithm import Loss
 from policies.batch import TrainingGroup
 from policies.prompt import PromptEncoder
+from recipe import Recipe
 
 SAMPLE = DrivingSample("a", "scene", "frame", "behavior", "open_ended", "What?", "Go.", {})
 
@@ -57,7 +58,7 @@ class Learning(LearnerGroup):
         self.saved.append(len(self.rates))
         (folder / "weights").write_text(str(len(self.rates)))
 
-    async def load(self, folder: Path, universal: Path | None = None) -> None:
+    async def load(self, folder: Path, written_by: int | None = None) -> None:
         self.loaded.append(int((folder / "weights").read_text()))
 
 
@@ -79,10 +80,15 @@ def encoder() -> PromptEncoder:
     return cast(PromptEncoder, Encoder())
 
 
+def of_warm_start(folder: Path, **settings: Any) -> Recipe:
+    """A recipe whose run folder is `folder`."""
+    run = {"name": folder.name, "root": str(folder.parent)}
+    return Recipe.model_validate({"run": run, "warm_start": settings})
+
+
 async def trained(losses: Sequence[float], folder: Path, steps: int = 20) -> Learning:
-    settings = WarmStartSettings(batch_size=1, evaluate_every=2, patience=2)
-    learners = Learning(losses)
-    await WarmStart([SAMPLE], [SAMPLE], settings, 0, folder).steps(learners, encoder(), steps)
+    recipe, learners = of_warm_start(folder, batch_size=1, evaluate_every=2, patience=2), Learning(losses)
+    await WarmStart([SAMPLE], [SAMPLE], recipe).steps(learners, encoder(), steps)
     return learners
 
 
@@ -127,9 +133,9 @@ class Interrupted(Interruption):
 async def supervised(
     folder: Path, losses: Sequence[float], *, every: int = 0, stop: int | None = None, resume: bool = False
 ) -> tuple[Learning, bool]:
-    settings = WarmStartSettings(batch_size=2, evaluate_every=2, patience=10)
+    recipe = of_warm_start(folder, batch_size=2, evaluate_every=2, patience=10)
     learners = Learning(losses)
-    start = WarmStart(SAMPLES, [SAMPLE], settings, 0, folder)
+    start = WarmStart(SAMPLES, [SAMPLE], recipe)
     return learners, await start.steps(learners, encoder(), 8, Kept(every, resume, Interrupted(learners, stop)))
 
 
@@ -165,18 +171,18 @@ async def test_the_best_measurement_outlives_an_interruption(tmp_path: Path) -> 
 
 async def test_a_best_measurement_of_a_lost_step_is_forgotten(tmp_path: Path) -> None:
     learners = Learning([5.0, 1.0])
-    settings = WarmStartSettings(batch_size=2, evaluate_every=2, patience=10)
+    recipe = of_warm_start(tmp_path, batch_size=2, evaluate_every=2, patience=10)
     kept = Kept(3, False, Interrupted(learners, None))
     with pytest.raises(IndexError):  # killed at the third measurement: a checkpoint of step 3, the best of step 4
-        await WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path).steps(learners, encoder(), 8, kept)
+        await WarmStart(SAMPLES, [SAMPLE], recipe).steps(learners, encoder(), 8, kept)
     rest, _ = await supervised(tmp_path, [4.0, 3.0, 6.0], resume=True)
     assert rest.loaded == [3, 3]  # where it stood, and at last the weights of its own third update, step 6
 
 
 async def test_only_the_newest_checkpoint_is_kept_and_each_answer_is_encoded_once(tmp_path: Path) -> None:
     learners = Learning([3.0, 2.0])
-    settings = WarmStartSettings(batch_size=2, evaluate_every=4, patience=10)
-    start = WarmStart(SAMPLES, [SAMPLE], settings, 0, tmp_path)
+    recipe = of_warm_start(tmp_path, batch_size=2, evaluate_every=4, patience=10)
+    start = WarmStart(SAMPLES, [SAMPLE], recipe)
     counting = Encoder()
     assert not await start.steps(learners, cast(PromptEncoder, counting), 20, Kept(2, False, Interrupted(learners, 7)))
     assert newest_checkpoint(tmp_path / "supervised") == 7
@@ -195,5 +201,5 @@ async def test_only_the_newest_checkpoint_is_kept_and_each_answer_is_encoded_onc
 def test_the_learning_rate_rises_over_the_warm_up_and_falls_by_its_schedule(
     schedule: str, expected: list[float]
 ) -> None:
-    settings = WarmStartSettings.model_validate({"lr": 1.0, "schedule": schedule, "warmup_steps": 1})
-    assert [learning_rate(settings, step, 5) for step in range(1, 6)] == pytest.approx(expected, abs=1e-6)
+    recipe = of_warm_start(Path("run"), lr=1.0, schedule=schedule, warmup_steps=1)
+    assert [learning_rate(recipe, step, 5) for step in range(1, 6)] == pytest.approx(expected, abs=1e-6)

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from actors.errors import SyncError
 from actors.sync.receiver import Arrival, Arrived
 from actors.sync.transport import Bucket, Receipt, checksum
 from actors.weight_sync import check_receipt
+from failures import SyncError
 
 
 def test_an_intact_receipt_passes() -> None:

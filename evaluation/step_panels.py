@@ -6,10 +6,10 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from actors.rollout.rollout import Group
 from data.sample import TASKS
 from evaluation import run_record as names
 from rewards.format import valid_format
+from rewards.group import Group
 
 
 def step_panels(groups: Sequence[Group]) -> dict[str, float]:

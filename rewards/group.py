@@ -1,54 +1,12 @@
-"""The records that travel between engines, scorers and learners: requests, rollouts and groups. No ray here."""
+"""A policy's answers with their scores: one rollout, and the group of one question."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
+from data.rollout import Rollout
 from data.sample import DrivingSample
-from policies.advantages import has_zero_deviation
 from rewards.score import Score
-
-FinishReason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingSettings:
-    """How an engine draws one response. Temperature 0 is greedy."""
-
-    temperature: float
-    max_tokens: int
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """One response wanted from an engine; `request_id` is unique in the run."""
-
-    request_id: str
-    sample: DrivingSample
-    sampling: SamplingSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One response the policy gave.
-
-    `logprobs` are the engine's processed log-probabilities of `token_ids` (temperature and forbidden ids applied);
-    `weight_version` is the version that produced all tokens; times are seconds of `time.time()`.
-    """
-
-    request_id: str
-    sample_id: str
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    text: str
-    finish_reason: FinishReason
-    weight_version: int
-    engine: str
-    started_at: float
-    finished_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +34,7 @@ class Group:
     @property
     def has_equal_rewards(self) -> bool:
         """Whether the responses cannot be told apart, so that nothing can be learnt from comparing them."""
-        return has_zero_deviation(self.shaped_rewards)
+        return len({reward for reward in self.shaped_rewards if reward is not None}) <= 1
 
     @property
     def rewards(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""What can go wrong with a run, its actors and its folders; told by the scripts as one sentence."""
+"""What can end a run: each failure under its own type, reported by the scripts as one sentence. Knows no layer."""
 
 from __future__ import annotations
 
