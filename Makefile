@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-processors lint format doctor
+.PHONY: help setup demo test test-fast test-processors lint format doctor
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ lint: setup ## Check style and types.
 
 test: lint ## Check style and types, then run every test (about half an hour on two cores).
 	@$(PYTHON_IN_VENV) -m pytest
+
+test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).
+	@$(PYTHON_IN_VENV) -m pytest tests/unit -m "not slow"
 
 test-processors: setup ## Run the numerical and engine tests under every kernel path of this processor (hours).
 	@$(PYTHON_IN_VENV) -m tests.processors

@@ -44,6 +44,7 @@ class Crew:
         *,
         learner_class: type[Any] | None = None,
         engine_class: type[Any] | None = None,
+        engines: EnginePool | None = None,
     ) -> Crew:
         """Start learners and engines at once from the checkpoint in `folder`, and connect the weight sync.
 
@@ -52,13 +53,15 @@ class Crew:
             probes: samples whose first tokens are compared after every sync.
             encoder: the policy's, for what needs no model.
             learner_class, engine_class: what runs as actors; the recipe's own unless a test puts a fault there.
+            engines: those that were launched already.
 
         Raises:
             ActorTimeout, ActorLost: an actor did not come up.
         """
+        launched = engines or EnginePool.launch(recipe, folder, options, engine_class)
         learners, engines, scorers = await asyncio.gather(
             LearnerGroup.start(recipe, folder, options, learner_class),
-            EnginePool.start(recipe, folder, options, engine_class),
+            launched.load(recipe),
             Scorers.start(recipe, options),
         )
         sync = WeightSync(learners, engines, recipe, probes)

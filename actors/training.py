@@ -9,15 +9,17 @@ from typing import Any
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.crew import Crew, evaluate_alone
+from actors.inputs import Inputs, read_inputs, with_a_share
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.benchmark import Benchmark
-from actors.measuring.in_loop import InLoop, load_benchmarks
+from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.record.phases import Phases
 from actors.record.provenance import model_card, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
+from actors.rollout.pool import EnginePool
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
@@ -30,7 +32,6 @@ from policies.prompt import PromptEncoder
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import ActorOptions, Recipe
-from rewards.route import Router
 
 
 @dataclass(frozen=True)
@@ -63,29 +64,21 @@ class Run:
         return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
 
 
-def prepare(recipe: Recipe) -> Run:
-    """Load and check everything that can be wrong, then make the run folder.
+def prepare(recipe: Recipe, inputs: Inputs | None = None) -> Run:
+    """Check the model, make the run folder and what lies in it from the beginning.
+
+    Args:
+        recipe: the run.
+        inputs: what was read for it already.
 
     Raises:
         ExtensionError, DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was
             started.
     """
-    check_paths(recipe)
-    root = Path(recipe.run.root).expanduser()
-    check_source(recipe.policy)
-    data = load_data(recipe.data, root)
-    data = with_checked_sweeps(data) if recipe.policy.lidar else data
+    inputs = inputs or read_inputs(recipe)
+    data, root = inputs.data, Path(recipe.run.root).expanduser()
     samples = [*data.split.train, *data.split.held_out]
-    Router(recipe.reward).check_routes(samples)
-    TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
-    if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
-        with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
-    benchmarks = load_benchmarks(recipe)
-    shares = recipe.data.task_shares
-    train, held_out = (
-        [sample for sample in part if shares.get(sample.task, 0.0) > 0]
-        for part in (data.split.train, data.split.held_out)
-    )
+    train, held_out = (with_a_share(part, recipe) for part in (data.split.train, data.split.held_out))
     warm_start = WarmStart(train, held_out, recipe)
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
@@ -94,7 +87,7 @@ def prepare(recipe: Recipe) -> Run:
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
     encoder = PromptEncoder(load_processor(source, recipe.policy), recipe.policy)
-    return Run(recipe, folder, data, source, warm_start, benchmarks, encoder)
+    return Run(recipe, folder, data, source, warm_start, inputs.benchmarks, encoder)
 
 
 async def run_reinforcement(
@@ -103,8 +96,11 @@ async def run_reinforcement(
     *,
     learner_class: type[Any] | None = None,
     engine_class: type[Any] | None = None,
+    engines: EnginePool | None = None,
 ) -> bool:
     """Warm start, measure, reinforce, measure again, export and report; returns whether all steps were taken.
+
+    `engines` are those that were launched already.
 
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
@@ -120,6 +116,7 @@ async def run_reinforcement(
                 run.encoder,
                 learner_class=learner_class,
                 engine_class=engine_class,
+                engines=engines,
             )
         with phases.phase("warm_start"):
             state = await begin(run, crew)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 
 from actors.checkpoint import RunState, forget_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.inputs import demonstrated, of_drawn_scenes
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
-from data.errors import DataError
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from evaluation.run_record import read_lines
@@ -81,23 +81,11 @@ class WarmStart:
         """Demonstrate on the samples of `warm_start.scenes` scenes (drawn from the seed); log each step.
 
         Raises:
-            DataError: there are fewer scenes, or no sample has the reasoning that `warm_start.variant` demonstrates.
+            DataError: as `of_drawn_scenes` and `demonstrated`.
         """
         settings, seed = recipe.warm_start, recipe.run.seed
-        scenes = sorted({sample.scene_id for sample in samples})
-        if settings.scenes is not None and settings.scenes > len(scenes):
-            raise DataError(
-                f"warm_start.scenes={settings.scenes}, and there are {len(scenes)} training scenes: lower it"
-            )
-        chosen = set(scenes if settings.scenes is None else random.Random(seed).sample(scenes, settings.scenes))
-        asked = [sample for sample in samples if sample.scene_id in chosen]
-        self.samples = [sample for sample in asked if demonstration(sample, settings.variant) is not None]
-        if not self.samples:
-            raise DataError(
-                f"warm_start.variant={settings.variant} needs reasoning, and none of the {len(asked)} training samples "
-                "has any: name a file of it in data.reasoning (prepare_data.py distil makes one), or set "
-                "warm_start.variant=simple"
-            )
+        asked = of_drawn_scenes(samples, recipe)
+        self.samples = demonstrated(asked, recipe)
         if len(self.samples) < len(asked):
             print(f"warm start: {len(asked) - len(self.samples)} of {len(asked)} samples lack reasoning", flush=True)
         shown = [sample for sample in held_out if demonstration(sample, settings.variant) is not None]

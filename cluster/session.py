@@ -91,16 +91,16 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
     try:
         if len(str(folder)) > LONGEST_TEMP_DIR:
             raise SessionError(f"cluster.temp_dir={parent} is too long for Ray's socket names: take a shorter path")
-        ray.init(
-            address="local",
-            _temp_dir=str(folder),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=settings.object_store_mib * 2**20,
-            runtime_env=_runtime_env(joined=False),
-        )
-        try:
+        try:  # also around the start: what an interrupted one leaves running must end before its folder goes
+            ray.init(
+                address="local",
+                _temp_dir=str(folder),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=settings.object_store_mib * 2**20,
+                runtime_env=_runtime_env(joined=False),
+            )
             yield
         except BaseException as error:
             _keep_logs(folder, logs, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from actors.inputs import read_inputs
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
@@ -27,10 +28,12 @@ def supervise(arguments: list[str]) -> int:
         return 0
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=["learner"])
+    print(f"{recipe.run.name}: {recipe.warm_start.steps} supervised steps; reading the data, then torch", flush=True)
+    inputs = read_inputs(recipe)
     # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
     from actors.training import prepare, train_sft
 
-    run = prepare(recipe)
+    run = prepare(recipe, inputs)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         complete = asyncio.run(train_sft(run, placement.options))

@@ -3,13 +3,12 @@ tokens."""
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -18,6 +17,7 @@ from policies.attention import Kernel, shared_mask, take_kernel
 from policies.batch import Batch, counted_positions
 from policies.cross_attention import cross_attention_mask
 from policies.errors import PolicyError
+from policies.folder import check_folder
 from policies.lora import add_adapters
 from policies.patches import set_patches
 from policies.settings import PolicySettings
@@ -37,9 +37,6 @@ PLACEHOLDER_FIELDS = (
     "vision_end_token_id",
 )
 """Config fields that name ids standing for image features; a policy must never sample them."""
-
-
-INDEX_FILE = "model.safetensors.index.json"
 
 
 class Policy(nn.Module):
@@ -221,6 +218,7 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
     Raises:
         PolicyError: says what is missing.
     """
+    check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, revision=settings.revision)
     except (OSError, ValueError) as error:
@@ -229,24 +227,7 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
-    for file in _weight_files(Path(folder)):
-        if not file.is_file():
-            raise PolicyError(f"policy.model: {file} is missing, though {file.parent / INDEX_FILE} names it")
-        try:
-            with safe_open(file, framework="pt"):  # reads the table of contents, and compares the file's length with it
-                pass
-        except SafetensorError as error:
-            raise PolicyError(f"policy.model: {file} is damaged or cut short ({error}): copy it again") from error
     load_processor(folder, settings)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / INDEX_FILE
-    try:
-        named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
-    except (ValueError, KeyError, AttributeError) as error:
-        raise PolicyError(f"policy.model: {index} is damaged or cut short ({error}): copy it again") from error
-    return sorted({*folder.glob("*.safetensors"), *(folder / name for name in named)})
 
 
 def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:

@@ -7,10 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from policies.model import check_checkpoint
 from policies.settings import TINY, PolicySettings
-from policies.tiny import build_tiny_policy
-from policies.tiny_judge import build_tiny_judge
 
 
 def check_source(settings: PolicySettings) -> None:
@@ -20,6 +17,8 @@ def check_source(settings: PolicySettings) -> None:
         PolicyError: says what is missing; the tiny policy lacks nothing.
     """
     if settings.model != TINY:
+        from policies.model import check_checkpoint  # here, like what builds a model below: it brings torch
+
         check_checkpoint(_location(settings), settings)
 
 
@@ -28,10 +27,19 @@ def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
 
     The tiny policy is built under `cache`, once per seed and corpus: the driving text its tokenizer is trained on.
     """
+    source = policy_folder(settings, cache, seed, corpus)
+    if settings.model != TINY:
+        return source
+    from policies.tiny import build_tiny_policy
+
+    return _built(Path(source), lambda beside: build_tiny_policy(beside, seed, corpus))
+
+
+def policy_folder(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
+    """What `policy_source` returns, without building it: known before torch is imported."""
     if settings.model != TINY:
         return _location(settings)
-    folder = cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}"
-    return _built(folder, lambda beside: build_tiny_policy(beside, seed, corpus))
+    return str(cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}")
 
 
 def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
@@ -39,6 +47,8 @@ def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
     if model != TINY:
         path = Path(model).expanduser()
         return str(path.resolve()) if path.is_dir() else model
+    from policies.tiny_judge import build_tiny_judge
+
     folder = cache.resolve() / f"tiny-judge-{_hash(corpus)}"
     return _built(folder, lambda beside: build_tiny_judge(beside, corpus))
 

@@ -34,7 +34,9 @@ from evaluation.suites.record import (
     combined_tables,
     write_record,
 )
-from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions
+from evaluation.suites.registry import IN_RECIPES, suites_of
+from evaluation.suites.suite import AnswerScore, OptionError, Question, Scored, Suite, SuiteOptions
+from recipe import Recipe
 from rewards.judge import Judge
 
 REPLIES_FILE = "replies.jsonl"
@@ -280,3 +282,21 @@ def _answer(question: Question, reply: Reply, score: AnswerScore | None) -> Answ
         image_tokens=reply.image_tokens,
         seconds=reply.seconds,
     )
+
+
+def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
+    """The benchmarks of `evaluation.suites` with their questions.
+
+    Raises:
+        ExtensionError: a name or option is unknown, or does not fit; the setting is named.
+        DataError: a file cannot be used.
+    """
+    if not recipe.evaluation.every:
+        return ()
+    loaded, root = [], Path(recipe.run.root).expanduser()
+    for name, (suite, options) in suites_of(recipe.evaluation.suites).items():
+        try:
+            loaded.append(Benchmark.load(name, suite, options, recipe.data.seed, root))
+        except OptionError as error:
+            raise DataError(f"{IN_RECIPES}.{name}.{error.option} {error.problem}") from None
+    return tuple(loaded)

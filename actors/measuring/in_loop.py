@@ -15,34 +15,13 @@ from pathlib import Path
 from actors.measuring.answerer import EngineAnswerer
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.record.journal import Journal
-from data.errors import DataError
 from data.rollout import SamplingSettings
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
-from evaluation.suites.registry import IN_RECIPES, suites_of
-from evaluation.suites.suite import OptionError
 from recipe import ActorOptions, Recipe
 from rewards.judge import Judge
 
 FOLDER = "benchmarks"
-
-
-def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
-    """The benchmarks of `evaluation.suites` with their questions.
-
-    Raises:
-        ExtensionError: a name or option is unknown, or does not fit; the setting is named.
-        DataError: a file cannot be used.
-    """
-    if not recipe.evaluation.every:
-        return ()
-    loaded, root = [], Path(recipe.run.root).expanduser()
-    for name, (suite, options) in suites_of(recipe.evaluation.suites).items():
-        try:
-            loaded.append(Benchmark.load(name, suite, options, recipe.data.seed, root))
-        except OptionError as error:
-            raise DataError(f"{IN_RECIPES}.{name}.{error.option} {error.problem}") from None
-    return tuple(loaded)
 
 
 class InLoop:

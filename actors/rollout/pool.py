@@ -46,18 +46,34 @@ class EnginePool:
         engine_class: type[Any] | None = None,
         role: str = "rollout",
     ) -> EnginePool:
-        """Start every engine and wait until all hold the model.
+        """Start every engine and wait until all hold the model; the arguments are those of `launch`.
+
+        Raises:
+            ExtensionError: as `engine_of`.
+            ActorTimeout, ActorLost: an engine did not come up.
+        """
+        return await cls.launch(recipe, folder, options, engine_class, role).load(recipe)
+
+    @classmethod
+    def launch(
+        cls,
+        recipe: Recipe,
+        folder: str,
+        options: ActorOptions,
+        engine_class: type[Any] | None = None,
+        role: str = "rollout",
+    ) -> EnginePool:
+        """Start the engines' processes, which import what they need while the caller does something else.
 
         Args:
             recipe: whose engines, at the policy's prompts.
-            folder: checkpoint folder or hub name.
+            folder: checkpoint folder or hub name; the model need not be there before `load`.
             options: places each actor.
             engine_class: a `RolloutEngine` that takes the same options, in place of the recipe's own.
             role: that of the engines' places.
 
         Raises:
             ExtensionError: as `engine_of`.
-            ActorTimeout, ActorLost: an engine did not come up.
         """
         # Also what is measured beside the training may show six cameras.
         most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
@@ -72,13 +88,20 @@ class EnginePool:
             .remote(f"{role} engine {i}", folder, recipe, own, recipe.run.seed * SEEDS_APART + i)
             for i in range(settings.engines)
         }
-        pool = cls(engines, recipe.rollout.timeout_s, abilities)
+        return cls(engines, recipe.rollout.timeout_s, abilities)
+
+    async def load(self, recipe: Recipe) -> EnginePool:
+        """Wait until every engine holds the model; the pool itself.
+
+        Raises:
+            ActorTimeout, ActorLost: an engine did not come up.
+        """
         try:
-            await pool.all("start", timeout_s=settings.start_timeout_s)
+            await self.all("start", timeout_s=recipe.rollout.start_timeout_s)
         except BaseException:  # those that came up must not keep their places
-            await pool.end(recipe.sync.timeout_s)
+            await self.end(recipe.sync.timeout_s)
             raise
-        return pool
+        return self
 
     async def all(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
         """Call a method on every engine at once; the answers in engine order."""

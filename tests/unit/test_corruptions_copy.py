@@ -166,6 +166,7 @@ def test_a_copy_that_was_stopped_goes_on_and_ends_the_same(drawn: Path, tmp_path
     assert (again.written, again.kept, again.manifest) == (0, 18, whole.manifest)
 
 
+@pytest.mark.slow
 def test_killed_outright_it_goes_on_and_no_worker_stays_behind(drawn: Path, tmp_path: Path) -> None:
     corrupt(drawn, tmp_path / "whole", "Snow")
     told = (sys.executable, "prepare_data.py", "corrupt", str(drawn), str(tmp_path / "killed"), "--workers", "2")
