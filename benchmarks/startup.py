@@ -3,7 +3,8 @@
     python -m benchmarks.startup [--root FOLDER] [part.key=value ...]
 
 Starts `train_grpo.py recipes/tiny.yaml`, interrupts it when the warm start begins, and prints, last, one JSON object of
-seconds. A first run in a fresh folder draws scenes and builds the tiny policy too: with `--root` a second one finds them.
+seconds. A first run in a fresh folder draws scenes and builds the tiny policy too: with `--root` a second one finds
+them.
 """
 
 from __future__ import annotations

@@ -138,8 +138,8 @@ def changed_most(changed: Iterable[Changed], count: int) -> tuple[list[Card], li
     ]
     gains = sorted((row for row in rows if row["changed"].change > 0), key=lambda row: -row["changed"].change)
     losses = sorted((row for row in rows if row["changed"].change < 0), key=lambda row: row["changed"].change)
-    return [_changed_card(row["changed"]) for row in _in_turns(gains, count, set())], [
-        _changed_card(row["changed"]) for row in _in_turns(losses, count, set())
+    return [changed_card(row["changed"]) for row in _in_turns(gains, count, set())], [
+        changed_card(row["changed"]) for row in _in_turns(losses, count, set())
     ]
 
 
@@ -207,7 +207,8 @@ def _rollout_card(row: Mapping[str, Any]) -> Card:
     )
 
 
-def _changed_card(changed: Changed) -> Card:
+def changed_card(changed: Changed) -> Card:
+    """The card of one question with both answers."""
     answers = [_held_out_answer(when, record) for when, record in changed.answers]
     return _held_out_card(changed.asked, *answers)
 
