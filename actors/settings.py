@@ -154,7 +154,7 @@ class LearnerSettings(BaseModel):
     """Most positions in one forward and backward pass: rows times the longest row, prompts with their image tokens,
     responses and padding. A group that is larger is cut into parts; None sets no bound."""
     max_skipped: int = Field(3, ge=1)
-    """The run ends after so many updates in a row whose gradients are not finite; each is skipped and its batch kept
+    """The run ends after this many updates in a row whose gradients are not finite; each is skipped and its batch kept
     in the run folder under `skipped/`."""
     timeout_s: float = Field(1800.0, gt=0)
     """Longest wait for one learner call."""
@@ -210,6 +210,6 @@ class WarmStartSettings(BaseModel):
     evaluate_every: int = Field(0, ge=0)
     """Steps between measurements of the loss on held-out answers, whose lowest keeps its weights; 0 measures none."""
     evaluate_samples: int = Field(200, ge=1)
-    """At most so many held-out answers, drawn from the data seed."""
+    """At most this many held-out answers, drawn from the data seed."""
     patience: int = Field(3, ge=1)
-    """Early stopping: after so many measurements in a row without a new lowest loss."""
+    """Early stopping: after this many measurements in a row without a new lowest loss."""

@@ -7,7 +7,7 @@
     await pool.close()
 
 An actor that dies, gives no answer in time or fails in a way that nobody foresaw is lost: it is ended, and started
-again until its restarts are used up. What was asked of it fails with one of `LOSSES`; who asked may ask again, and
+again until its restarts are used up. What was asked of it fails with one of `LOSSES`; the caller may ask again, and
 `choose` then names another.
 """
 
@@ -116,7 +116,7 @@ class Supervised:
         self.generation = 0
         """How often it was made; a loss is one of a generation."""
         self.load = 0
-        """What is asked of it and not answered yet, kept by whoever asks."""
+        """Calls that are not answered yet; the caller counts them."""
         self.calls = 0
         """Calls under way."""
         self.why = ""
@@ -206,7 +206,7 @@ class Supervised:
                 if hook is not None:
                     self._become(State.STALE)
                     await within(care.start_timeout_s, f"{self.name} (coming back)", hook(self))
-            except Exception as error:  # kept in `why`, and told when the member is given up
+            except Exception as error:  # kept in `why`, and reported when the member is given up
                 again = self._bury(error)
             else:
                 self._pool.counts.restarted += 1
@@ -328,7 +328,7 @@ class Supervisor:
         )
 
     async def close(self) -> None:
-        """End the actors; whoever waits for one, or for an answer, gets `ActorLost`."""
+        """End the actors; every caller that waits for one, or for an answer, gets `ActorLost`."""
         well = self.healthy
         for member in self.members:
             member.state, member.why = State.STOPPED, "stopped"

@@ -34,7 +34,7 @@ KEPT = "supervised"
 DEMONSTRATIONS_KEPT = 4096
 """Encoded prompts and answers that are kept for the next pass; some ten thousand bytes each."""
 LINES = 10
-"""How often a warm start tells how it stands."""
+"""How many lines of progress a warm start prints."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Whoever answers a benchmark's questions: engines of ours, or an OpenAI-compatible endpoint. Scores nothing."""
+"""What answers a benchmark's questions: our own engines, or an OpenAI-compatible endpoint. Scores nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Measuring a model on a benchmark: ask, keep every reply, have it judged, score each repeat, write the record.
 
-Every reply is on disk the moment it ends, so that a measurement that was stopped goes on where it stood. Who answers
-and who judges comes from outside.
+Every reply is on disk the moment it ends, so that a measurement that was stopped goes on where it stood. The caller gives
+what answers and what judges.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Benchmark:
 
     @classmethod
     def load(cls, name: str, suite: type[Suite], options: SuiteOptions, seed: int, folder: Path) -> Benchmark:
-        """Load the questions; with a limit those of frames drawn from the seed until there are so many or more.
+        """Load the questions; with a limit N those of frames drawn from the seed, until there are at least N.
 
         Frames stay whole, since DriveLM scores a frame's questions by the answer to its first.
 

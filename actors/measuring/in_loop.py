@@ -25,7 +25,7 @@ FOLDER = "benchmarks"
 
 
 class InLoop:
-    """Measures one snapshot at a time; one that is due while another is measured is left out, and told."""
+    """Measures one snapshot at a time. One that is due while another is measured is left out, with a warning."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class InLoop:
             self._journal.warn(step, "benchmark_left_out", f"step {step} is not measured: the one before still is")
             return
         snapshot = self._folder / f"step_{step:06d}" / "policy"
-        # What a run left that stopped behind this step was said by weights that are lost.
+        # An earlier session may have measured this step and then stopped; its weights of this step are lost.
         await asyncio.to_thread(shutil.rmtree, snapshot.parent, ignore_errors=True)
         await export(snapshot)
         self._running = asyncio.create_task(self._measure(step, snapshot))
@@ -69,7 +69,7 @@ class InLoop:
         await asyncio.wait([self._running])
 
     async def _measure(self, step: int, snapshot: Path) -> None:
-        """Measure all benchmarks; a failure is told and counted, and does not end the training."""
+        """Measure all benchmarks; a failure is printed and counted, and does not end the training."""
         began, answerer = time.time(), None
         try:
             answerer = await EngineAnswerer.start(self._recipe, str(snapshot), self._options, "benchmark")
