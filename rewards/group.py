@@ -33,7 +33,7 @@ class Group:
 
     @property
     def has_equal_rewards(self) -> bool:
-        """Whether the responses cannot be told apart, so that nothing can be learnt from comparing them."""
+        """Whether all rewards are equal: then comparing the responses teaches nothing."""
         return len({reward for reward in self.shaped_rewards if reward is not None}) <= 1
 
     @property

@@ -72,8 +72,8 @@ class Router:
     def complete(self, sample: DrivingSample, texts: Sequence[str], scores: Sequence[Score]) -> list[Score]:
         """The scores of a complete group, where a scorer compares its responses (AlphaDrive's diversity).
 
-        Other scores stay as they are, and so do those settled by the gate and those that failed; what these say still
-        counts for the others. Each response's value is the weighted mean of its route's parts again.
+        The parts of other scorers keep their values. Responses that the gate settled or whose scoring failed keep theirs
+        too, but the others are still compared with them. Then each value is the weighted mean of its parts again.
         """
         route = self._find(sample)
         complete = list(scores)
