@@ -29,7 +29,7 @@ Role = Literal["asked", "truth", "answered"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point in an image, in percent of its width and height, and who named it."""
+    """A point in an image, in percent of its width and height, and which text names it."""
 
     role: Role
     label: str
@@ -86,7 +86,7 @@ class Card:
 
     @property
     def roles(self) -> list[Role]:
-        """Who named the points that are marked in the images shown."""
+        """Which texts name the points that are marked in the images shown."""
         found = {mark.role for thumbnail in self.thumbnails if thumbnail.uri for mark in thumbnail.marks}
         roles: tuple[Role, ...] = ("asked", "truth", "answered")
         return [role for role in roles if role in found]

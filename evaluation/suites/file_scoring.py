@@ -53,7 +53,7 @@ def print_scored(scored: Scored) -> None:
         print(f"and {len(scored.notes) - NOTES_SHOWN:,} more")
     for name, value in (("scored", f"{scored.result.scored:,}"), *scored.rows):
         print(f"{name:<40}{value:>12}")
-    print(_printable(json.dumps(scored.told | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
+    print(_printable(json.dumps(scored.reported | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
 
 
 def _printable(text: str) -> str:
