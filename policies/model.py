@@ -168,7 +168,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
             revision=settings.revision,
             dtype=getattr(torch, settings.dtype),
             attn_implementation="sdpa",
-            ignore_mismatched_sizes=True,  # told below, like what is missing, instead of a traceback
+            ignore_mismatched_sizes=True,  # reported below, like what is missing, instead of a traceback
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
