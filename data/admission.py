@@ -53,7 +53,7 @@ def make_sample(
     """The sample of an entry, or None with its fault listed.
 
     Options are read from the question unless `choices` gives them, and the answer becomes the letter of one; the kind
-    is told by question and answer unless given.
+    follows from question and answer unless given.
     """
     for text, reason, what in ((question, EMPTY_QUESTION, "question"), (answer, EMPTY_ANSWER, "answer")):
         if not text:
