@@ -28,7 +28,7 @@ test-fast: setup ## Run the tests that start no engine, no cluster and no other 
 test-processors: setup ## Run the numerical and engine tests under every kernel path of this processor (hours).
 	@$(PYTHON_IN_VENV) -m tests.processors
 
-format: setup ## Rewrite the code in the house style.
+format: setup ## Rewrite the code in the project's style.
 	@$(PYTHON_IN_VENV) -m ruff check --fix .
 	@$(PYTHON_IN_VENV) -m ruff format .
 

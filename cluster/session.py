@@ -112,7 +112,7 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
 
 
 def _guard_ports() -> None:
-    """Give the Ray that starts here a token of its own: whoever can speak to Ray's ports can run code.
+    """Give the Ray that starts here a token of its own: anyone who reaches Ray's ports can run code.
 
     Ray asks for a token where no mode is set, and would write one to the home folder, readable by everyone. It keeps
     the first token it reads, and sets the mode then, so a process makes one token.
@@ -122,7 +122,7 @@ def _guard_ports() -> None:
 
 
 def _runtime_env(joined: bool) -> dict[str, Any]:
-    """What actors find: the house's packages on their path, and the variables of `PASSED_ON`."""
+    """What actors find: the project's packages on their path, and the variables of `PASSED_ON`."""
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if not joined:
         inherited = os.environ.get("PYTHONPATH")

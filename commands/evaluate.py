@@ -88,8 +88,8 @@ def _suite_parser(name: str, suite: type[Suite]) -> argparse.ArgumentParser:
     Raises:
         ExtensionError: an option of the suite has the name of one of the command's own flags.
     """
-    told = [f"{suite.title}.", *(suite.__doc__ or "").split()]
-    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=" ".join(told).replace("%", "%%"))
+    words = [f"{suite.title}.", *(suite.__doc__ or "").split()]
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=" ".join(words).replace("%", "%%"))
     if not suite.asks:
         add_flags(parser, suite.Options, skip=["limit"])
         return parser

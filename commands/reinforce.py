@@ -39,7 +39,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
             other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
         if not options.dry_run:
-            format_of(recipe.data)  # that of a later stage too: what is wrong with it is said before the first starts
+            format_of(recipe.data)  # that of a later stage too: its errors come before the first one starts
             check_named(recipe)
     for recipe in recipes:
         if options.dry_run:
