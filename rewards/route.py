@@ -72,8 +72,8 @@ class Router:
     def complete(self, sample: DrivingSample, texts: Sequence[str], scores: Sequence[Score]) -> list[Score]:
         """The scores of a complete group, where a scorer compares its responses (AlphaDrive's diversity).
 
-        The parts of other scorers keep their values. Responses that the gate settled or whose scoring failed keep theirs
-        too, but the others are still compared with them. Then each value is the weighted mean of its parts again.
+        The parts of other scorers keep their values. Responses that the gate settled, or whose scoring failed, keep
+        their scores, but the others are still compared with them. Each value is then the weighted mean of its parts.
         """
         route = self._find(sample)
         complete = list(scores)

@@ -162,7 +162,7 @@ class ClipSettings(BaseModel):
 
 
 class AlarmSettings(BaseModel):
-    """When a run warns that a person should look: it compares the mean of the latest steps with that of earlier ones."""
+    """When a run warns that a person should look: the mean of the latest steps is compared with earlier ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -1,7 +1,7 @@
 """Measuring a model on a benchmark: ask, keep every reply, have it judged, score each repeat, write the record.
 
-Every reply is on disk the moment it ends, so that a measurement that was stopped goes on where it stood. The caller gives
-what answers and what judges.
+Every reply is on disk the moment it ends, so that a measurement that was stopped goes on where it stood. The caller
+gives what answers and what judges.
 """
 
 from __future__ import annotations

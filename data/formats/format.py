@@ -75,8 +75,8 @@ class Format(Protocol):
             def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
                 ...
 
-    An option without a default is one that the dataset cannot do without: a recipe that leaves it out is refused with its name and the
-    first sentence of its documentation. `annotations` and `image_root` are the usual names of what is read; a command
+    An option without a default must be given: a recipe that leaves it out is refused with its name and the first
+    sentence of its documentation. `annotations` and `image_root` are the usual names of what is read; a command
     line takes `annotations` as its file, and every other option as a flag.
     """
 

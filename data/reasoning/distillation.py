@@ -1,8 +1,8 @@
 """Distillation of reasoning (ReasonDrive, arXiv 2504.10757): what a teacher is asked, which of its replies are used.
 
-The teacher gets the true answer and says how one comes to it; that the reasoning is its own is not claimed. Pure
-text: which model is asked, and how often, is in `data.reasoning.teacher`. The prompts are our own (`data/reasoning/prompts/`),
-one for each task, with a budget of sentences after the paper's Table 1.
+The teacher gets the true answer and says how one comes to it; that the reasoning is its own is not claimed. Pure text:
+which model is asked, and how often, is in `data.reasoning.teacher`. The prompts are our own
+(`data/reasoning/prompts/`), one for each task, with a budget of sentences after the paper's Table 1.
 """
 
 from __future__ import annotations

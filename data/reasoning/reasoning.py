@@ -1,6 +1,6 @@
 """Reasoning beside an answer: texts that a policy is taught with, records of distilled reasoning, DriveLMM-o1's steps.
 
-How reasoning is asked of a teacher is in `data.reasoning.distillation`; which model is asked, in `data.reasoning.teacher`.
+What a teacher is asked is in `data.reasoning.distillation`; which model is asked, in `data.reasoning.teacher`.
 """
 
 from __future__ import annotations

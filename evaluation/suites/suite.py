@@ -87,7 +87,7 @@ class Bars:
 class Scored:
     """Everything a suite says of one set of answers.
 
-    `rows` are the figures as a terminal shows them, `reported` the members of the JSON object that programs read, `figures`
+    `rows` are the figures as a terminal shows them, `reported` the members of the JSON object for programs, `figures`
     the headline numbers by name (a name is stable: curves and comparisons read it), `answers` the value of each
     question by its key.
     """
