@@ -75,6 +75,24 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="ps (procps) is not installed")
+@pytest.mark.parametrize("part", ["data", "ray", "policy"])
+def test_ctrl_c_during_the_start_leaves_no_process_behind(tmp_path: Path, part: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:  # Ray's sockets want a short path
+        folders = (f"run.root={tmp_path}", f"cluster.temp_dir={short}")
+        command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *SMALL, QUICK_ENGINE, *folders]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and not line.startswith(f"{part}: "):
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 130, errors
+        listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        assert short not in listing.replace(" ".join(command), "")
+        assert not os.listdir(short)
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps (procps) is not installed")
 def test_a_finished_run_leaves_no_process_behind(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:  # Ray's sockets want a short path
         folders = (f"run.root={tmp_path}", f"cluster.temp_dir={short}")
