@@ -88,7 +88,7 @@ def test_ctrl_c_during_the_start_leaves_no_process_behind(tmp_path: Path, part: 
         _, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 130, errors
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-        assert short not in listing.replace(" ".join(command), "")
+        assert short not in listing
         assert not os.listdir(short)
 
 

@@ -133,6 +133,7 @@ def test_cameras_that_are_left_alone_are_copied_byte_by_byte_and_lost_ones_are_b
         assert states == {True, False}
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_write_the_same_bytes_and_another_seed_others(drawn: Path, tmp_path: Path) -> None:
     alone = corrupt(drawn, tmp_path / "one", *QUICK)
     two = corrupt(drawn, tmp_path / "two", *QUICK, workers=2)
@@ -214,7 +215,7 @@ def test_images_that_cannot_be_used_are_named_and_left_out(source: Path, tmp_pat
     assert not (tmp_path / "out" / name / "CAM_BACK" / cut.name).exists()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_strict_stops_at_the_first_image_that_cannot_be_used(source: Path, tmp_path: Path, workers: int) -> None:
     cut = image_path(source, "CAM_BACK", 1)
     cut.write_bytes(cut.read_bytes()[:900])

@@ -220,6 +220,7 @@ def test_the_hook_leaves_a_fitting_torchvision_alone(tmp_path: Path) -> None:
     assert "has no attribute 'nms'" in tried.stderr
 
 
+@pytest.mark.slow
 def test_torchvision_imports_here() -> None:
     state, error = torchvision_cpu.torchvision_state()
     assert state in ("works", "shimmed"), error
