@@ -39,6 +39,14 @@ class TooManySkipped(RuntimeError):
     """One update after another could not be applied; the message names the folder with their batches."""
 
 
+class RolloutExhausted(RuntimeError):
+    """A request was sent again and again, and every time the engine was lost; the message names its sample."""
+
+
+class LearnerLost(ActorLost):
+    """A rank of the learner died or gave no answer; the others cannot go on without it."""
+
+
 class LearnerError(RuntimeError):
     """A step that must not be taken; the message says why."""
 

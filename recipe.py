@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
         if recipes:
             before = recipes[-1].run
             _set(own, "policy.model", str(Path(before.root) / before.name / "policy"), f"{path}: stage {number}")
+        _check_characters(own, path)
         try:
             recipes.append(Recipe.model_validate(own))
         except ValidationError as error:
@@ -191,6 +193,23 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_DEEPEST = 64
+"""Levels of a recipe; what is written back of a deeper one could not be read."""
+
+
+def _check_characters(held: Any, path: Path, key: str = "") -> None:
+    """Refuse endless nesting and control characters; texts may have line ends, a run's name and folder may not."""
+    if key.count(".") > _DEEPEST:
+        raise RecipeError(f"{path}: {key[:_DEEPEST]}... is nested too deeply")
+    if isinstance(held, dict | list):
+        for name, value in held.items() if isinstance(held, dict) else enumerate(held):
+            _check_characters(name, path, key or "a key")
+            _check_characters(value, path, f"{key}.{name}".lstrip("."))
+    pattern = r"[\x00-\x1f\x7f-\x9f]" if key in ("run.name", "run.root") else r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    if isinstance(held, str) and (odd := re.search(pattern, held)):
+        raise RecipeError(f"{path}: {key} holds the control character {odd[0]!r}: take it out")
+
+
 def _recipes_here() -> str:
     """The recipes of the folder, file by file, and the folders in it, each as a pattern."""
     here = Path("recipes")
@@ -202,9 +221,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RecipeError(f"recipe file {path} does not exist; recipes here: {_recipes_here()}")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        tree = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe file {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise RecipeError(f"recipe file {path} is nested too deeply") from None
+    _check_characters(tree, path)
     if not isinstance(tree, dict):
         raise RecipeError(f"recipe file {path} must hold a mapping of parts (run, data, policy, ...)")
     try:
@@ -267,8 +289,8 @@ def _parsed(override: str) -> tuple[str, Any]:
         raise RecipeError(f"override {override!r} must look like part.key=value")
     try:
         return dotted, yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        raise RecipeError(f"override {override[:100]!r}: the value is not valid YAML") from None
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,26 @@ def newest_checkpoint(run_folder: Path) -> int | None:
     return None
 
 
-def forget_checkpoints(run_folder: Path, *, before: int) -> None:
-    """Remove the checkpoints of earlier steps."""
-    for folder in (run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"):
-        if int(folder.name.removeprefix("step_")) < before:
-            shutil.rmtree(folder)
+def forget_checkpoints(run_folder: Path, *, keep: int) -> None:
+    """Remove all checkpoints but the first, step 0, and the newest `keep`; 0 keeps all."""
+    later = sorted((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"))
+    for folder in [one for one in later if one != checkpoint_folder(run_folder, 0)][: -keep or 0]:
+        shutil.rmtree(folder)
+
+
+async def first_and_newest(run_folder: Path, learners: LearnerGroup) -> RunState:
+    """Bring learners to a run's newest checkpoint; the reference of a KL, where they keep one, is of the first.
+
+    Raises:
+        CheckpointError: there is none, or as `load_checkpoint`.
+    """
+    newest = newest_checkpoint(run_folder)
+    if newest is None:
+        raise CheckpointError(f"{run_folder / CHECKPOINTS_FOLDER} holds no checkpoint to go on from")
+    if learners.copies_reference:
+        await load_checkpoint(run_folder, 0, learners)
+    await learners.all("freeze_reference")
+    return await load_checkpoint(run_folder, newest, learners)
 
 
 async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -> RunState:
@@ -104,6 +119,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     if missing := {"state", "model", "sha256"} - set(found):
         raise ValueError(f"its {MANIFEST} has no {', '.join(sorted(missing))}")
+    if strange := set(found["state"]) - {one.name for one in fields(RunState)}:
+        raise ValueError(f"its {MANIFEST} says {', '.join(sorted(strange))}, which this version does not know")
     return found
 
 

@@ -58,11 +58,11 @@ class Crew:
         Raises:
             ActorTimeout, ActorLost: an actor did not come up.
         """
-        launched = engines or EnginePool.launch(recipe, folder, options, engine_class)
-        learners, engines, scorers = await asyncio.gather(
+        engines = engines or EnginePool.launch(recipe, folder, options, engine_class)
+        learners, scorers, _ = await asyncio.gather(
             LearnerGroup.start(recipe, folder, options, learner_class),
-            launched.load(recipe),
             Scorers.start(recipe, options),
+            engines.engines.start(),
         )
         sync = WeightSync(learners, engines, recipe, probes)
         await sync.connect()
@@ -75,7 +75,7 @@ class Crew:
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
         await self.scorers.stop()
-        await self.engines.all("stop", timeout_s=self.recipe.sync.timeout_s)
+        await self.engines.end()
 
 
 async def evaluate_alone(
@@ -89,7 +89,7 @@ async def evaluate_alone(
     engines, scorers = await asyncio.gather(EnginePool.start(recipe, folder, options), Scorers.start(recipe, options))
     result = await ask_all("evaluate", samples, engines, scorers, recipe, version=0)
     await scorers.stop()
-    await engines.all("stop", timeout_s=recipe.sync.timeout_s)
+    await engines.end()
     return result
 
 

@@ -55,7 +55,11 @@ class RunSettings(BaseModel):
     seed: int = 0
     """Seed of sampling and of the optimizer's order."""
     checkpoint_every: int = Field(0, ge=0)
-    """Steps between checkpoints; 0 writes one at the end (and one on Ctrl-C)."""
+    """Steps between checkpoints; 0: none by number of steps. One is written at the end and on Ctrl-C in any case."""
+    checkpoint_minutes: float = Field(30.0, ge=0)
+    """A checkpoint is also written after the first step that ends so many minutes after the last one; 0: never."""
+    keep_last: int = Field(2, ge=0)
+    """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
     resume: bool = False
     """Go on from the newest checkpoint of an existing run folder instead of refusing it."""
 
@@ -107,6 +111,12 @@ class RolloutSettings(BaseModel):
     """Longest wait for the next finished response."""
     start_timeout_s: float = Field(900.0, gt=0)
     """Longest wait for an engine to start."""
+    restarts: int = Field(3, ge=0)
+    """How often each engine that died, hung or failed is started again; the run ends when none is left."""
+    dispatches: int = Field(3, ge=1)
+    """How often a request is sent at most: again to another engine where the one that had it was lost."""
+    probe_timeout_s: float = Field(60.0, gt=0)
+    """An engine that does not say within this time how it is, asked every ten seconds, is lost."""
 
     @model_validator(mode="before")
     @classmethod
@@ -153,6 +163,8 @@ class LearnerSettings(BaseModel):
     micro_batch_tokens: int | None = Field(None, ge=1)
     """Most positions in one forward and backward pass: rows times the longest row, prompts with their image tokens,
     responses and padding. A group that is larger is cut into parts; None sets no bound."""
+    restarts: int = Field(3, ge=0)
+    """How often the ranks are started anew, from the newest checkpoint, after one died or gave no answer."""
     max_skipped: int = Field(3, ge=1)
     """The run ends after this many updates in a row whose gradients are not finite; each is skipped and its batch kept
     in the run folder under `skipped/`."""

@@ -121,21 +121,24 @@ class Supervised:
         """Calls under way."""
         self.why = ""
         """The latest loss, in words."""
-        self._pool, self._restarts = pool, 0
+        self._pool, self._restarts, self._launched = pool, 0, False
 
     @property
     def actor(self) -> Any:
         """The handle of the (first) actor."""
         return self.actors[0]
 
-    async def call(self, timeout_s: float, method: str, *arguments: Any) -> Any:
-        """The answer to one call, waited for at most `timeout_s` seconds; see `watched`."""
-        async with self.watched() as (actor, *_):
+    async def call(self, timeout_s: float, method: str, *arguments: Any, watched: bool = True) -> Any:
+        """The answer to one call, waited for at most `timeout_s` seconds; see `watched`.
+
+        Not `watched` is a call of `on_restart`, to a member that is stale; a loss is then that hook's own failure.
+        """
+        async with self.watched() if watched else contextlib.nullcontext(self.actors) as (actor, *_):
             return await within(timeout_s, f"{self.name} ({method})", getattr(actor, method).remote(*arguments))
 
-    async def stream(self, timeout_s: float, method: str, *arguments: Any) -> AsyncIterator[Any]:
-        """What a generator method yields, each item waited for at most `timeout_s` seconds; see `watched`."""
-        async with self.watched() as (actor, *_):
+    async def stream(self, timeout_s: float, method: str, *arguments: Any, watched: bool = True) -> AsyncIterator[Any]:
+        """What a generator method yields, each item waited for at most `timeout_s` seconds; see `call`."""
+        async with self.watched() if watched else contextlib.nullcontext(self.actors) as (actor, *_):
             generator = getattr(actor, method).options(num_returns="streaming").remote(*arguments)
             async for item in stream(timeout_s, f"{self.name} ({method})", generator):
                 yield item
@@ -168,10 +171,16 @@ class Supervised:
         if generation == self.generation and self.state is State.HEALTHY and self._bury(error):
             self._pool.begin(self._come_back())
 
-    async def open(self) -> None:
-        """Make the actors anew and wait until they have started. Raises what `within` does."""
+    def launch(self) -> None:
+        """Make the actors anew: their constructors run while the caller does something else."""
         self.generation += 1
-        self.actors = self._pool.make(self.index)
+        self.actors, self._launched = self._pool.make(self.index), True
+
+    async def open(self) -> None:
+        """Make the actors anew, unless that was just done, and wait until they have started. Raises as `within`."""
+        if not self._launched:
+            self.launch()
+        self._launched = False
         await within(self._pool.care.start_timeout_s, f"{self.name} (starting)", self._pool.start_member(self))
 
     async def end(self, *, well: bool) -> None:
@@ -260,13 +269,18 @@ class Supervisor:
             counts: where losses and restarts are counted.
             start_member: makes new actors ready; left out, it calls `start` on each.
             on_restart: what a member that was started again needs before it gets work; if it fails, the member is lost
-                once more. The member is stale meanwhile: the hook calls its `actors` itself.
+                once more. The member is stale meanwhile, and the hook's calls are not `watched`.
         """
         self.name, self.make, self.care, self.counts = name, make, care, counts or Counts()
         self.start_member, self.on_restart = start_member, on_restart
         self.members = [Supervised(self, index) for index in range(size)]
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def launch(self) -> None:
+        """Make every member's actors; `start` waits until they are ready."""
+        for member in self.members:
+            member.launch()
 
     async def start(self) -> None:
         """Start every member. If one fails, none stays.

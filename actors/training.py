@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.crew import Crew, evaluate_alone
 from actors.inputs import Inputs, read_inputs, with_a_share
 from actors.interruption import Interruption
@@ -20,6 +19,7 @@ from actors.record.phases import Phases
 from actors.record.provenance import model_card, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
 from actors.rollout.pool import EnginePool
+from actors.updates import Updates
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
@@ -119,15 +119,17 @@ async def run_reinforcement(
                 engines=engines,
             )
         with phases.phase("warm_start"):
-            state = await begin(run, crew)
+            warm_start = run.warm_start.steps
+            updates = await Updates.begin(
+                crew, run.folder, lambda: warm_start(crew.learners, run.encoder, recipe.warm_start.steps)
+            )
         with phases.phase("evaluation_before"):
-            if state.step == 0:
+            if updates.state.step == 0:
                 await record_evaluation(run, crew, journal, "before")
         in_loop = InLoop(recipe, run.benchmarks, run.folder, options, journal, crew.scorers.judge)
         with phases.phase("reinforcement"), interruption.deferred():
-            order = run.order(state.position)
-            state = await reinforce(crew, order, journal, run.folder, state, interruption, in_loop)
-        complete = state.step >= recipe.run.steps
+            await reinforce(updates, run.data.split.train, run.order, journal, interruption, in_loop)
+        complete = updates.state.step >= recipe.run.steps
         with phases.phase("benchmarks"):
             await in_loop.finish(wait=complete)
         with phases.phase("evaluation_after"):
@@ -136,7 +138,7 @@ async def run_reinforcement(
         await export_policy(run, crew.learners)
         if complete and recipe.evaluation.control:
             with phases.phase("control"):
-                await control(run, crew, journal)
+                await control(run, updates, journal)
         await crew.stop()
     print(f"report: {write_report(run.folder)}", flush=True)
     return complete
@@ -178,26 +180,6 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
         return await evaluate_alone(recipe, source, options, asked)
 
 
-async def begin(run: Run, crew: Crew) -> RunState:
-    """Bring learners and engines to where the run starts or goes on: the state, with weights published as its step.
-
-    The reference of the KL term is the policy that RL began with, also in a resumed run; with adapters, the model
-    below them.
-    """
-    ranks = run.recipe.learner.ranks
-    newest = newest_checkpoint(run.folder) if run.recipe.run.resume else None
-    first = RunState(0, 0, ranks)
-    if newest is None:
-        await run.warm_start.steps(crew.learners, run.encoder, run.recipe.warm_start.steps)
-        await save_checkpoint(run.folder, first, crew.learners)
-    else:
-        await load_checkpoint(run.folder, 0, crew.learners)
-    await crew.learners.all("freeze_reference")
-    state = first if newest is None else await load_checkpoint(run.folder, newest, crew.learners)
-    await crew.sync.publish(state.step)
-    return state
-
-
 async def record_evaluation(run: Run, crew: Crew, journal: Journal, name: str) -> None:
     """Measure the published policy on the held-out questions, and on swapped images when the recipe asks for it."""
     if not run.recipe.evaluation.before_and_after:
@@ -207,13 +189,14 @@ async def record_evaluation(run: Run, crew: Crew, journal: Journal, name: str) -
         journal.record_evaluation(await crew.evaluate("swapped", with_swapped_images(run.held_out)))
 
 
-async def control(run: Run, crew: Crew, journal: Journal) -> None:
+async def control(run: Run, updates: Updates, journal: Journal) -> None:
     """What the same time of more warm start gives instead of RL: from the policy that RL began with.
 
     The time is that of all steps, also of those before the run was interrupted and resumed.
     """
     seconds = sum(took for _, took in read_run(run.folder).series("step_s"))
-    await load_checkpoint(run.folder, 0, crew.learners)
+    crew = updates.crew
+    await updates.back_to_start()
     await run.warm_start.for_seconds(crew.learners, run.encoder, seconds)
     await crew.sync.publish(run.recipe.run.steps + 1)
     await record_evaluation(run, crew, journal, "continued_warm_start")

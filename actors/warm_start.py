@@ -120,7 +120,7 @@ class WarmStart:
                     break
             if kept is not None and kept.is_due(done):
                 await save_checkpoint(self._folder / KEPT, RunState(done, 0, len(learners.ranks)), learners)
-                forget_checkpoints(self._folder / KEPT, before=done)
+                forget_checkpoints(self._folder / KEPT, keep=1)
                 if kept.interruption.requested:
                     return False
         if best.since:

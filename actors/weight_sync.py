@@ -8,19 +8,21 @@ responses, whose images the engine has seen before, the same log-probabilities.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
+from actors.supervision import LOSSES, Supervised
 from actors.sync.transport import Meeting, Receipt, transport_of
-from actors.waiting import stream, within
 from data.rollout import Rollout, SamplingSettings
 from data.sample import DrivingSample
-from failures import SyncError
+from failures import LearnerLost, SyncError
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.views import views_of
 from recipe import Recipe
@@ -58,7 +60,11 @@ class SyncReport:
 
 
 class WeightSync:
-    """The coordinator; the transport's members live in the learner and engine processes."""
+    """The coordinator; the transport's members live in the learner and engine processes.
+
+    An engine that is lost ends nothing: learner and the other engines meet anew. One that was started again gets the
+    learner's weights, and shows that it holds them, before it takes a request.
+    """
 
     def __init__(
         self,
@@ -68,80 +74,153 @@ class WeightSync:
         probes: Sequence[DrivingSample],
     ) -> None:
         """Join the given learners and engines; `probes` are the samples whose first tokens are compared."""
-        self._learners, self._engines, self._settings = learners, engines, recipe.sync
+        self._learners, self._pool, self._settings = learners, engines, recipe.sync
         self._probes = list(probes)
         self._workers = recipe.rollout.tensor_parallel
         self._adapters_only = recipe.rollout.adapters == "apart"
         self._transport = transport_of(recipe)
+        self.steady = asyncio.Lock()
+        """Held while the learner's weights change, and while they are sent."""
+        self.learnt = -1
+        """Version of the learner's weights, for an engine that comes back; set by who holds `steady`."""
+        self._met: object = None
+        """The lives of learner and engines that share a meeting."""
+        self._prepared = -1
+        """The learner's life that knows what to send."""
         self.version = -1
+        """The version published last."""
 
     async def connect(self) -> None:
         """Let learner and engines meet, and show every engine the probes' images once."""
-        timeout = self._settings.timeout_s
-        sender = self._learners.ranks[0]
-        host, port = await within(timeout, "learner rank 0 (finding an address)", sender.address.remote())
-        members = 1 + self._workers * len(self._engines.engines)
-        meeting = Meeting(self._transport, host, port, members, timeout, self._settings.options)
-        joining = [within(timeout, "learner rank 0 (joining the sync)", sender.join_weight_channel.remote(meeting))]
-        for i, (name, engine) in enumerate(self._engines.engines.items()):
-            call = engine.join_weight_channel.remote(meeting, 1 + i * self._workers)
-            joining.append(within(timeout, f"{name} (joining the sync)", call))
-        await asyncio.gather(*joining)
-        bucket_bytes = self._settings.bucket_mib * 2**20
-        self._buckets, *_ = await self._learners.all("prepare_sync", bucket_bytes, self._adapters_only)
-        await self._probe_rollouts()
+        async with self.steady:
+            await self._meet(self._pool.engines.healthy)
+        await self._probed(self._pool.engines.healthy)
+        self._pool.engines.on_restart = self._bring_back
 
     async def publish(self, version: int) -> SyncReport:
-        """Install the learner's weights as `version` in every engine.
+        """Install the learner's weights as `version` in every healthy engine; one that comes back later gets them then.
 
         Raises:
             SyncError: a checksum, an installed weight or the probes' log-probabilities differ.
-            ActorTimeout, ActorLost: a learner or engine stopped answering.
+            LearnerLost: a rank of the learner stopped answering.
         """
-        began = time.time()
-        timeout = self._settings.timeout_s
-        async with self._engines.busy:
-            sending = self._learners.all("send_weights")
-            receiving = self._engines.all("receive_weights", version, self._buckets, timeout, timeout_s=timeout)
-            sent, received = await asyncio.gather(sending, receiving)
-        for name, receipts in zip(self._engines.engines, received, strict=True):
-            for receipt in receipts:
-                check_receipt(name, version, sent[0], receipt)
-        self.version = version
-        gap = await self._gap()
-        if not gap <= self._settings.max_logprob_gap:  # also stops on NaN
-            raise SyncError(
-                f"weight version {version}: engine and learner disagree on the probes' first tokens by {gap:.3g} in "
-                f"log-probability (sync.max_logprob_gap is {self._settings.max_logprob_gap:g}); an engine holds stale "
-                "or damaged weights or activations"
-            )
+        began, receipts = time.time(), list[Receipt]()
+        async with self._pool.busy:
+            async with self.steady:
+                self.learnt = version
+                while members := self._pool.engines.healthy:
+                    try:
+                        receipts = await self._send(members, version)
+                        break
+                    except LearnerLost:
+                        raise
+                    except LOSSES:  # the engine's, which is being started again; the others meet without it
+                        self._met = None
+            self.version = version
+            gap = await self._gap(self._pool.engines.healthy)
         size = sum(bucket.bytes for bucket in self._buckets)
-        least = min((receipt for receipts in received for receipt in receipts), key=lambda receipt: receipt.compared)
+        least = min(receipts, key=lambda receipt: receipt.compared, default=Receipt((), 0, 0, ()))
         return SyncReport(version, time.time() - began, size / 2**20, gap, least.compared, least.incomparable)
 
-    async def _gap(self) -> float:
+    async def _bring_back(self, member: Supervised) -> None:
+        """Give an engine that was started again the learner's weights, and compare its log-probabilities."""
+        async with self.steady:
+            await self._send([member], self.learnt, watched=False)
+            await self._gap([member], watched=False)
+
+    async def _meet(self, members: Sequence[Supervised], *, watched: bool = True) -> None:
+        """Let the learner and some engines join one meeting, unless they have."""
+        lives = (self._learners.life, frozenset((member.index, member.generation) for member in members))
+        if lives == self._met:
+            return
+        self._met, timeout = None, self._settings.timeout_s
+        host, port = await self._learners.first("address")
+        total = 1 + self._workers * len(members)
+        meeting = Meeting(self._transport, host, port, total, timeout, self._settings.options)
+        joining = [
+            member.call(timeout, "join_weight_channel", meeting, 1 + i * self._workers, watched=watched)
+            for i, member in enumerate(members)
+        ]
+        await together(self._learners.first("join_weight_channel", meeting), *joining)
+        if self._prepared != self._learners.life:
+            bucket_bytes = self._settings.bucket_mib * 2**20
+            self._buckets, *_ = await self._learners.all("prepare_sync", bucket_bytes, self._adapters_only)
+            self._prepared = self._learners.life
+        self._met = lives
+
+    async def _send(self, members: Sequence[Supervised], version: int, *, watched: bool = True) -> list[Receipt]:
+        """Send the learner's weights to some engines, which install them as `version`; every worker's receipt.
+
+        Raises:
+            SyncError: what arrived or what is installed is not what was sent.
+            ActorLost, ActorTimeout: an engine was lost; the others may hold half of the weights.
+        """
+        await self._meet(members, watched=watched)
+        timeout, buckets = self._settings.timeout_s, self._buckets
+        receiving = [
+            member.call(timeout, "receive_weights", version, buckets, timeout, watched=watched) for member in members
+        ]
+        sent, *received = await together(self._learners.all("send_weights"), *receiving)
+        for member, receipts in zip(members, received, strict=True):
+            for receipt in receipts:
+                check_receipt(member.name, version, sent[0], receipt)
+        return [receipt for receipts in received for receipt in receipts]
+
+    async def _gap(self, members: Sequence[Supervised], *, watched: bool = True) -> float:
+        """The largest difference in log-probability on the probes; 0 where no engine is there to be asked.
+
+        Raises:
+            SyncError: it is more than the recipe allows.
+        """
         groups, engine_rows = [], []
-        for sample, rollout in await self._probe_rollouts():
+        for sample, rollout in await self._probed(members, watched=watched):
             response = TrainingResponse(rollout.token_ids, rollout.logprobs, (0.0,) * len(rollout.token_ids))
             groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
             engine_rows.append(rollout.logprobs)
+        if not groups:
+            return 0.0
         learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)
         ours, theirs = (np.concatenate([np.asarray(row) for row in rows]) for rows in (learner_rows, engine_rows))
-        return float(np.max(np.abs(ours - theirs)))  # NaN wherever one is NaN, unlike Python's own max
+        gap = float(np.max(np.abs(ours - theirs)))  # NaN wherever one is NaN, unlike Python's own max
+        if not gap <= self._settings.max_logprob_gap:  # also stops on NaN
+            raise SyncError(
+                f"weight version {self.learnt}: engine and learner disagree on the probes' first tokens by {gap:.3g} "
+                f"in log-probability (sync.max_logprob_gap is {self._settings.max_logprob_gap:g}); an engine holds "
+                "stale or damaged weights or activations"
+            )
+        return gap
 
-    async def _probe_rollouts(self) -> list[tuple[DrivingSample, Rollout]]:
-        """Each probe's first tokens from every engine."""
-        seed = 0 if self._engines.takes_seeds else None
+    async def _probed(
+        self, members: Sequence[Supervised], *, watched: bool = True
+    ) -> list[tuple[DrivingSample, Rollout]]:
+        """Each probe's first tokens from every engine; a watched one that is lost over them is left out."""
+        seed = 0 if self._pool.takes_seeds else None
         sampling = SamplingSettings(PROBE_TEMPERATURE, self._settings.probe_tokens, seed)
         by_id = {sample.id: sample for sample in self._probes}
         found: list[tuple[DrivingSample, Rollout]] = []
-        async with self._engines.busy:
-            for name, engine in self._engines.engines.items():
-                requests = self._engines.requests(self._probes, 1, sampling)
-                generator = engine.generate.options(num_returns="streaming").remote(requests)
-                async for rollout in stream(self._settings.timeout_s, f"{name} (generating the probes)", generator):
-                    found.append((by_id[rollout.sample_id], rollout))
+        for member in members:
+            requests = self._pool.requests(self._probes, 1, sampling)
+            with contextlib.suppress(*LOSSES) if watched else contextlib.nullcontext():
+                answers = member.stream(self._settings.timeout_s, "generate", requests, watched=watched)
+                found += [(by_id[rollout.sample_id], rollout) async for rollout in answers]
         return found
+
+
+async def together(sender: Awaitable[Any], *receivers: Awaitable[Any]) -> list[Any]:
+    """All results, the sender's first; none is left behind when another fails.
+
+    Raises:
+        LearnerLost: a rank of the learner was lost.
+        ActorLost, ActorTimeout: a receiver was; then it is why the sender failed too.
+        LearnerError: the sender failed though all receivers are there.
+    """
+    results = await asyncio.gather(sender, *receivers, return_exceptions=True)
+    failed = [result for result in results if isinstance(result, BaseException)]
+    for kind in (LearnerLost, *LOSSES, BaseException):
+        for error in failed:
+            if isinstance(error, kind):
+                raise error
+    return results
 
 
 def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) -> None:

@@ -250,7 +250,7 @@ async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> 
         t_judge = await timed(judge_rollouts(scorers, by_id, finished[:RESPONSES]))
         t_both = [await both(engines, scorers, samples, f"both {number}") for number in range(3)]
         await scorers.stop()
-    await engines.all("stop", timeout_s=60)
+    await engines.end()
     gen, together = statistics.median(t_gen), statistics.median(t_both)
     return {
         "hidden_fraction": (gen + t_judge - together) / t_judge,

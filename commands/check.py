@@ -101,12 +101,9 @@ def _show(file: Path, found: Inventory, faults: Faults, context: int | None, lis
         lengths = found.as_dict()["prompt_tokens"]
         limit = f" of {context} that the model takes" if context else ""
         console.print(f"prompt tokens{limit}: " + ", ".join(f"{name} {value}" for name, value in lengths.items()))
-    if not faults.notes:
-        console.print("no faults")
-        return
     table = Table("reason", "what happens", "entries", title="faults", title_justify="left")
     for happens, entries in (("left out", faults.dropped), ("used", faults.kept)):
         for reason, ids in entries.items():
             table.add_row(reason, happens, str(len(ids)))
-    console.print(table)
+    console.print(table if table.rows else "no faults")
     show_notes(console, faults, listed)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from commands.suite_run import SuiteRun
-from data.errors import DataError
+from data.errors import DataError, one_line
 from evaluation.held_out import EvaluationResult
 from evaluation.metrics.predictions import NO_PREDICTIONS, PredictionsFile
 from evaluation.suites.file_scoring import print_scored
@@ -78,7 +78,7 @@ def run_suite(name: str, arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {one_line(str(error))}", file=sys.stderr)
     return 2
 
 

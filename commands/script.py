@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from cluster.errors import PlacementError, PlanError, SessionError
-from data.errors import DataError
+from data.errors import DataError, one_line
 from extension import ExtensionError
 from failures import (
     ActorLost,
@@ -94,7 +94,7 @@ def guarded(main: Callable[[], int]) -> int:
 
 
 def _report(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {one_line(str(error)) if code == 2 else error}", file=sys.stderr)
     for note in getattr(error, "__notes__", []):
         print(f"  {note}", file=sys.stderr)
     return code

@@ -15,12 +15,14 @@ from cachetools import LRUCache
 
 from data.coordinates import coordinate_pairs, odd_groups, outside_image
 from data.drivelm_questions import infer_kind, letter_of, parse_choices
+from data.errors import CONTROL
 from data.faults import (
     ANSWER_NOT_AN_OPTION,
     DUPLICATE_ID,
     EMPTY_ANSWER,
     EMPTY_QUESTION,
     FAULTY_IMAGE,
+    MALFORMED,
     ODD_COORDINATES,
     OUTSIDE_IMAGE,
     UNKNOWN_TASK,
@@ -53,17 +55,15 @@ def make_sample(
     """The sample of an entry, or None with its fault listed.
 
     Options are read from the question unless `choices` gives them, and the answer becomes the letter of one; the kind
-    follows from question and answer unless given.
+    follows from question and answer unless given. Where the faults allow it, the answer may be empty.
     """
-    for text, reason, what in ((question, EMPTY_QUESTION, "question"), (answer, EMPTY_ANSWER, "answer")):
-        if not text:
-            faults.drop(reason, id, f"question {id} has an empty {what}")
-            return None
+    if lacks_text(faults, id, question, answer, f"question {id}"):
+        return None
     if task is None:
         faults.drop(UNKNOWN_TASK, id, f"question {id}: no task is known for the wording {question!r}")
         return None
     choices = parse_choices(question) if choices is None else dict(choices)
-    if choices:
+    if choices and answer:
         letter = letter_of(answer, choices)
         if letter is None:
             faults.drop(ANSWER_NOT_AN_OPTION, id, f"question {id} has the answer {answer!r}, not an option")
@@ -83,18 +83,38 @@ def make_sample(
     )
 
 
+def lacks_text(faults: Faults, id: str, question: str, answer: str, what: str) -> bool:
+    """Whether an entry has no question, or no answer where it needs one, which is listed."""
+    given = ((question, EMPTY_QUESTION, "question"), (answer or faults.unanswered, EMPTY_ANSWER, "answer"))
+    lacking = next(((reason, part) for text, reason, part in given if not text), None)
+    if lacking is not None:
+        faults.drop(lacking[0], id, f"{what} has an empty {lacking[1]}")
+    return lacking is not None
+
+
 def admitted(samples: Iterable[DrivingSample], faults: Faults, *, check_images: bool = True) -> Iterator[DrivingSample]:
     """The samples whose images can be read and whose id is new; odd and outlying coordinates are listed and kept.
+
+    One with a control character in an id, or in the name of a view, is listed and left out.
 
     Without `check_images` no image is looked at.
     """
     seen = SeenIds()
-    for sample in _with_readable_images(samples, faults) if check_images else samples:
+    named = (sample for sample in samples if not _has_odd_name(sample, faults))
+    for sample in _with_readable_images(named, faults) if check_images else named:
         if not seen.add(sample.id):
             faults.drop(DUPLICATE_ID, sample.id, f"question {sample.id} is in the file more than once")
             continue
         _note_coordinates(sample, faults)
         yield sample
+
+
+def _has_odd_name(sample: DrivingSample, faults: Faults) -> bool:
+    names = (sample.id, sample.scene_id, sample.frame_id, *sample.images)
+    odd = next((name for name in names if CONTROL.search(name)), None)
+    if odd is not None:
+        faults.drop(MALFORMED, sample.id, f"question {sample.id}: the name {odd!r} holds a control character")
+    return odd is not None
 
 
 class SeenIds:

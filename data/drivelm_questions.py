@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 
 from data.coordinates import coordinate_pairs, without_coordinates
+from data.reading.option_words import FINAL, IS, OPTION, STATED
+from data.reading.rules import is_verdict, normalise
+from data.reading.words import folded, scripts_apart
 from data.sample import Kind, Task
 
 _TASK_WORDING: tuple[tuple[Task, str], ...] = (
@@ -30,8 +33,10 @@ them with the tasks that the train format names. Wording that no pattern knows g
 
 _TASK_PATTERNS = tuple((task, re.compile(pattern, re.IGNORECASE)) for task, pattern in _TASK_WORDING)
 _OPTIONS = re.compile(r"(?:following options:|\?:)\s*(?=A\. )")
-_YES_NO_QUESTION = re.compile(r"^(?:is|are|was|were|will|would|does|do|did|can|could|should|has|have)\b", re.IGNORECASE)
-_YES_NO_ANSWER = re.compile(r"^(?:yes|no)\s*(?:[.,!]|$)", re.IGNORECASE)
+_OPEN_QUESTION = re.compile(r"^(?:what|which|who|where|when|why|how)\b", re.IGNORECASE)
+_LETTERED = re.compile(r"\W*([A-Za-z])(?:\s*[^\w\s]+\s*(.*)|\s*)", re.DOTALL)
+_LETTER_AND_TEXT = re.compile(r"([A-Z])\s+(.+)", re.DOTALL)
+_LED_IN = re.compile(rf"\W*(?:the\s+)?(?:{FINAL}|{STATED}|{OPTION}){IS}", re.IGNORECASE)
 _GLUE = re.compile(r"\b(?:and|or)\b|[\s.,;:&\[\]()]")
 """What may stand between coordinates in an answer that is coordinates only."""
 
@@ -61,27 +66,32 @@ def parse_choices(question: str) -> dict[str, str]:
 
 
 def letter_of(answer: str, choices: Mapping[str, str]) -> str | None:
-    """The option that an annotated answer means: "B", "B. Stopped." or "Stopped."; None if it means none.
+    """The option that an annotated answer means, or None: "B", "（B）", "B. Stopped.", "答案：B", "Stopped.".
 
-    A full stop at the end does not count.
+    Case, width and marks at the ends do not count. A letter before the text of another option means none.
     """
-    letter, _, text = answer.partition(".")
-    if letter.strip() in choices and _bare(text) in ("", _bare(choices[letter.strip()])):
-        return letter.strip()
-    same = [letter for letter, text in choices.items() if _bare(text) == _bare(answer)]
+    texts = {letter: _bare(text) for letter, text in choices.items()}
+    plain = scripts_apart(folded(answer))
+    plain = plain[found.end() :] if (found := _LED_IN.match(plain)) else plain
+    for pattern in (_LETTERED, _LETTER_AND_TEXT):
+        lettered = pattern.fullmatch(plain)
+        letter = lettered[1].upper() if lettered else ""
+        if lettered and letter in texts and _bare(lettered[2] or "") in ("", texts[letter]):
+            return letter
+    same = [letter for letter, text in texts.items() if text == _bare(answer) != ""]
     return same[0] if len(same) == 1 else None
 
 
 def infer_kind(question: str, answer: str, choices: Mapping[str, str]) -> Kind:
     """What kind of answer is wanted, judged by the question and its annotated answer.
 
-    Options make it multiple choice; a question like "Are there ...?" answered "Yes.", "No." or "Yes, there are ..."
-    yes/no; coordinates with no words but "and" between them coordinates; coordinates among words structured; all else
-    is open-ended.
+    Options make it multiple choice; an answer like "Yes.", "False", "是。" or "Yes, there are ..." yes/no, unless the
+    question begins with "What" or its like; coordinates with no words but "and" between them coordinates; coordinates
+    among words structured; all else is open-ended.
     """
     if choices:
         return "multiple_choice"
-    if _YES_NO_QUESTION.match(question) and _YES_NO_ANSWER.match(answer):
+    if is_verdict(answer) and not _OPEN_QUESTION.match(question):
         return "yes_no"
     if coordinate_pairs(answer):
         return "structured" if _GLUE.sub("", without_coordinates(answer)) else "coordinates"
@@ -89,4 +99,4 @@ def infer_kind(question: str, answer: str, choices: Mapping[str, str]) -> Kind:
 
 
 def _bare(text: str) -> str:
-    return text.strip().rstrip(".").casefold()
+    return normalise(scripts_apart(folded(text)))

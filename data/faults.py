@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.errors import DataError
+from data.errors import DataError, one_line
 from data.sample import TASKS, DrivingSample
 
 EMPTY_QUESTION = "empty_question"
@@ -28,19 +28,21 @@ MALFORMED = "malformed_entry"
 UNREADABLE_PART = "unreadable_part"
 UNPAIRED = "unpaired_entry"
 CONFUSED = "confused_label"
+PAIRING = "how_entries_were_paired"
+"""Of a note: no fault."""
 
 
 class Faults:
     """Collects what is wrong while a file is read; a note is kept once however many entries it concerns.
 
     `dropped` lists the ids of the entries that were left out, `kept` of those that were used in spite of a fault, each
-    by its reason; `notes` has one sentence per fault, naming the entry, file or object, with its reason. They grow
-    with the faults, not with the file.
+    by its reason; `notes` has one sentence per fault or decision, naming the entry, file or object, with its reason.
+    They grow with the faults, not with the file.
     """
 
-    def __init__(self, strict: bool = False) -> None:
-        """With `strict` the first fault raises."""
-        self.strict = strict
+    def __init__(self, strict: bool = False, *, unanswered: bool = False) -> None:
+        """With `strict` the first fault raises; with `unanswered` a question without an answer is no fault."""
+        self.strict, self.unanswered = strict, unanswered
         self.dropped: defaultdict[str, list[str]] = defaultdict(list)
         self.kept: defaultdict[str, list[str]] = defaultdict(list)
         self.notes: dict[str, str] = {}
@@ -65,9 +67,14 @@ class Faults:
             self._note(reason, note)
 
     def _note(self, reason: str, note: str) -> None:
+        note = one_line(note)
         if self.strict:
             raise DataError(f"{note} ({reason}; without strict such entries are counted, and the rest is used)")
         self.notes.setdefault(note, reason)
+
+    def tell(self, reason: str, note: str) -> None:
+        """Say what a reader decided; no fault, so that strict reading goes on."""
+        self.notes.setdefault(one_line(note), reason)
 
     def as_dict(self) -> dict[str, list[str]]:
         """Reason to ids, dropped and kept together."""
@@ -114,4 +121,4 @@ def collected(file: Path, samples: Iterable[DrivingSample], faults: Faults) -> L
 
 def first_note(faults: Faults) -> str:
     """The first fault as the end of an error sentence, or nothing."""
-    return next((f"; first: {note}" for note in faults.notes), "")
+    return next((f"; first: {note}" for note, reason in faults.notes.items() if reason != PAIRING), "")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
-from data.json_stream import items, members
+from data.json_stream import entries, members
 
 _NUMBERED = re.compile(r".+_(?P<frame>[^_]+)_\d+")
 
@@ -36,8 +36,8 @@ def frames_of_scenes(path: Path) -> NamedFrames:
     return NamedFrames(frozenset(_of_scenes(path)))
 
 
-def frames_of_entries(path: Path, frame_of: Callable[[dict[str, Any]], str | None]) -> NamedFrames:
-    """The frames of a JSON list of entries, by what tells the frame of one.
+def frames_of_entries(path: Path, frame_of: Callable[[str, dict[str, Any]], str | None]) -> NamedFrames:
+    """The frames of a JSON list or object of entries, by what tells the frame of one from its key and itself.
 
     Raises:
         DataError: an entry names no frame.
@@ -59,9 +59,9 @@ def _of_scenes(path: Path) -> Iterator[str]:
         yield from frames
 
 
-def _of_entries(path: Path, frame_of: Callable[[dict[str, Any]], str | None]) -> Iterator[str]:
-    for index, entry in enumerate(items(path)):
-        frame = frame_of(entry) if isinstance(entry, dict) else None
+def _of_entries(path: Path, frame_of: Callable[[str, dict[str, Any]], str | None]) -> Iterator[str]:
+    for key, entry in entries(path):
+        frame = frame_of(key, entry) if isinstance(entry, dict) else None
         if not isinstance(frame, str):
-            raise DataError(f"{path}: [{index}] names no frame")
+            raise DataError(f"{path}: {key} names no frame")
         yield frame

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import ijson
 
 from data.errors import DataError
-from data.json_file import unreadable
+from data.text_file import open_bytes, read_text, unreadable
 
 Outermost = Literal["object", "list", "other"]
 
@@ -27,7 +27,7 @@ def outermost(path: Path, setting: str = "") -> Outermost:
     named = f"{setting} {path}".lstrip()
     if not path.is_file():
         raise DataError(f"{named} does not exist or is not a file")
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while (first := file.read(1)) in (b" ", b"\t", b"\r", b"\n"):
             pass
     if first not in (b"{", b"["):
@@ -56,6 +56,18 @@ def items(path: Path, prefix: str = "item") -> Iterator[Any]:
     yield from _streamed(path, lambda file: ijson.items(file, prefix, use_float=True))
 
 
+def entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """The items of a list or the members of an object, each with what tells it apart: "[3]", or its key.
+
+    Raises:
+        DataError: as `outermost` and `members`.
+    """
+    if outermost(path) == "object":
+        yield from members(path)
+    else:
+        yield from ((f"[{index}]", item) for index, item in enumerate(items(path)))
+
+
 def small_value(path: Path) -> Any:
     """A small file as a whole.
 
@@ -68,13 +80,13 @@ def small_value(path: Path) -> Any:
     if path.stat().st_size > _REREAD_BYTES:
         raise DataError(f"{path} is larger than {_REREAD_BYTES >> 20} MiB, the most that is read as a whole")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
 
 
 def _streamed(path: Path, parse: Any) -> Iterator[Any]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         try:
             yield from parse(file)
         except (ijson.JSONError, UnicodeDecodeError) as error:

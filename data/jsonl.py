@@ -15,18 +15,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data.admission import admitted
+from data.admission import admitted, lacks_text
 from data.drivelm_questions import letter_of
 from data.errors import DataError
 from data.faults import (
     ANSWER_NOT_AN_OPTION,
-    EMPTY_ANSWER,
-    EMPTY_QUESTION,
     FAULTY_IMAGE,
     MALFORMED,
     Faults,
 )
 from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
+from data.text_file import open_bytes, read_lines
 
 _Point = tuple[float, float, float]
 _Letter = Annotated[str, Field(pattern="^[A-Z]$")]
@@ -61,7 +60,7 @@ class _Line(_Model):
     task: Task
     kind: Kind
     question: str
-    answer: str
+    answer: str | None = None
     images: dict[str, str] = {}
     choices: dict[_Letter, str] = {}
     objects: tuple[_Object, ...] = ()
@@ -93,7 +92,7 @@ def read_jsonl(
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         if file.readline(8).strip() in (b"{", b"[", b"[{"):
             raise DataError(
                 f"{path} is one JSON document, not a sample on every line: name its format (data.source or --format)"
@@ -186,40 +185,35 @@ class _Place:
 
 def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
     scene_of: dict[str, str] = {}
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            place = _Place(path, number)
-            try:
-                line = _Line.model_validate_json(raw)
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_context=False)[0]
-                where = ".".join(map(str, first["loc"]))
-                faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
-                continue
-            if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
-                raise DataError(
-                    f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
-                    f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
-                )
-            sample = _sample(line, place, root, faults)
-            if sample is not None:
-                yield sample
+    for number, raw in read_lines(path):
+        place = _Place(path, number)
+        try:
+            line = _Line.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
+            continue
+        if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
+            raise DataError(
+                f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
+                f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
+            )
+        sample = _sample(line, place, root, faults)
+        if sample is not None:
+            yield sample
 
 
 def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSample | None:
-    for text, reason, what in (
-        (line.question, EMPTY_QUESTION, "question"),
-        (line.answer, EMPTY_ANSWER, "answer"),
-    ):
-        if not text.strip():
-            faults.drop(reason, line.id, f"{place}: {line.id} has an empty {what}")
-            return None
-    answer: str | None = letter_of(line.answer, line.choices) if line.choices else line.answer
-    if answer is None:
-        faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {line.answer!r}, not an option")
+    answer = line.answer if line.answer and line.answer.strip() else ""
+    if lacks_text(faults, line.id, line.question.strip(), answer, f"{place}: {line.id}"):
         return None
+    if line.choices and answer:
+        letter = letter_of(answer, line.choices)
+        if letter is None:
+            faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {answer!r}, not an option")
+            return None
+        answer = letter
     images = {name: os.path.normpath(root / written) for name, written in line.images.items()}
     if any("\x00" in written or not written for written in line.images.values()):
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as brief
 from typing import Any, TypeVar
 
 from data.errors import DataError
@@ -45,7 +46,12 @@ def text_member(record: Mapping[str, Any], key: str, place: str) -> str:
     if key not in record:
         raise RecordError(f"{place} has no {key!r}")
     value = record[key]
-    return "" if value is None else expect(value, str, f"{place}.{key}").strip()
+    return "" if value is None else whole(expect(value, str, f"{place}.{key}")).strip()
+
+
+def whole(text: str) -> str:
+    """A text with � for half a character, which JSON may hold (`\\ud800`) and no file."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def optional_text(record: Mapping[str, Any], key: str, place: str) -> str:
@@ -63,7 +69,7 @@ def numbers(value: Any, place: str, count: int | None = None) -> tuple[float, ..
     finite = all(isinstance(item, int | float) and not isinstance(item, bool) and abs(item) < 1e300 for item in values)
     if not finite or (count is not None and len(values) != count):
         wanted = "finite numbers" if count is None else f"{count} finite numbers"
-        raise RecordError(f"{place} must hold {wanted}, got {str(values)[:80]}")
+        raise RecordError(f"{place} must hold {wanted}, got {brief(values)}")
     return tuple(float(item) for item in values)
 
 
@@ -75,5 +81,5 @@ def bits(value: Any, place: str, *counts: int) -> tuple[int, ...]:
     """
     found = numbers(value, place)
     if len(found) not in counts or not all(item in (0.0, 1.0) for item in found):
-        raise RecordError(f"{place} must hold {' or '.join(map(str, counts))} zeros and ones, got {str(value)[:80]}")
+        raise RecordError(f"{place} must hold {' or '.join(map(str, counts))} zeros and ones, got {brief(value)}")
     return tuple(int(item) for item in found)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import DataError
+from data.reading.rules import extract_yes_no
 from data.sample import TASKS, DrivingSample, Kind, Task
 from rewards.canaries import CanaryReport
 from rewards.format import is_right, valid_format
-from rewards.rules import extract_yes_no
 from rewards.score import Score
 
 FULL_SCORE = 100.0

@@ -22,6 +22,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from scipy import stats
 
+from data.errors import DataError
+from data.text_file import read_lines
 from evaluation.bootstrap import Floats, draws, interval
 from evaluation.numbers import counted_noun, fixed
 
@@ -256,14 +258,10 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
 
 def _rows(path: Path, model: type[_Row], problems: list[str]) -> Iterable[tuple[str, _Row]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = list(read_lines(path))
     except OSError as error:
         raise RatersError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RatersError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
             yield f"{path}:{number}", model.model_validate_json(line)
         except ValidationError as error:
@@ -329,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--resamples must be at least 1")
     try:
         report = compare(read_ratings(given.ratings), read_scores(given.scores), given.resamples, given.seed)
-    except RatersError as error:
+    except (RatersError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
     print(as_json(report) if given.json else table(report))

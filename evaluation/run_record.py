@@ -17,8 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from data.errors import DataError
-from data.json_file import unreadable
 from data.sample import Task
+from data.text_file import unreadable
 from evaluation.held_out import EvaluationResult, failure_name
 from evaluation.suites.record import first_problem
 
@@ -106,9 +106,14 @@ ROLLOUT_SCHEMA = pa.schema(
         ("finished_at", pa.float64()),
         ("scoring_started_at", pa.float64()),
         ("logprob_mean", pa.float64()),
+        ("increments", pa.string()),  # JSON: gain and end of each span; null where nobody can tell
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float64())),  # the engine's, one for each token
     ]
 )
-"""Columns of `samples/step_*.parquet`, one row per rollout; times are seconds since 1970."""
+"""Columns of `samples/step_*.parquet`, one row per rollout; times are seconds since 1970. A file is there before its
+batch is learnt from; the metadata `batch` of the schema holds what is not of a rollout, as JSON."""
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:

@@ -7,7 +7,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from policies.settings import TINY, PolicySettings
+
+BUILD_TIMEOUT_S = 600.0
+"""Longest wait for another run that builds the same tiny model, which takes seconds."""
 
 
 def check_source(settings: PolicySettings) -> None:
@@ -54,13 +59,15 @@ def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
 
 
 def _built(folder: Path, build: Callable[[Path], object]) -> str:
-    """A folder that a model is built in once, whole or not at all."""
-    if not (folder / "model.safetensors").is_file():
-        beside = folder.with_name(f"{folder.name}.partial")
-        for leftover in (beside, folder):
-            shutil.rmtree(leftover, ignore_errors=True)
-        build(beside)
-        beside.rename(folder)
+    """A folder that a model is built in once, whole or not at all; of two runs that want it, one waits."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=BUILD_TIMEOUT_S):
+        if not (folder / "model.safetensors").is_file():
+            beside = folder.with_name(f"{folder.name}.partial")
+            for leftover in (beside, folder):
+                shutil.rmtree(leftover, ignore_errors=True)
+            build(beside)
+            beside.rename(folder)
     return str(folder)
 
 

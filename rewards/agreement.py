@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import re
 
+from data.reading.words import folded
 from data.sample import DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Score
 from rewards.text import bleu
-from rewards.words import folded
 
 AGREES_FROM = 50.0
 """BLEU-4 (0-100) from which a pair counts as agreeing: the paper's threshold of 0.5."""
 
 _LABELLED = re.compile(
-    r"\baction\s*:\s*(?P<action>(?:(?!\baction\s*:).)*?)\b(?:reason|justification|explanation)\s*:\s*(?P<reason>.*)",
+    r"\baction[\s*_]*:(?P<action>(?:(?!\baction[\s*_]*:).)*?)\b(?:reason|justification|explanation)[\s*_]*:(?P<reason>.*)",
     re.DOTALL | re.IGNORECASE,
 )
 
@@ -57,4 +57,4 @@ def _joined(texts: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(" .;,<>⟨⟩\"'")
+    return " ".join(text.casefold().split()).strip(" .;,<>⟨⟩\"'*_")

@@ -15,11 +15,11 @@ from typing import Literal, Protocol, get_args
 
 import regex
 
+from data.reading.words import CLAUSE_END, SENTENCE_END, UNSPACED
 from data.sample import LIDAR, DrivingSample
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 from rewards.score import Increment, Score
-from rewards.words import CLAUSE_END, SENTENCE_END, UNSPACED
 
 ClipFailureReason = Literal["timeout", "actor_lost", "unreadable_frame", "invalid_value"]
 CLIP_FAILURE_REASONS: tuple[ClipFailureReason, ...] = get_args(ClipFailureReason)
@@ -115,7 +115,7 @@ def prefix_ends(caption: str, by: Span) -> tuple[int, ...]:
     """Where the spans of a caption end, in characters, rising; the last is its length. Empty for an empty caption.
 
     White space behind a span belongs to it. A full stop or comma inside a word or number ends nothing ("0.5"). Words
-    and sentences are those of `rewards.words`.
+    and sentences are those of `data.reading.words`.
     """
     ends = {match.end() for match in _SPAN_ENDS[by].finditer(caption)} | {len(caption)}
     return tuple(sorted(ends - {0}))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from data.coordinates import coordinate_pairs
+from data.reading.rules import extract_option, extract_yes_no, option_of
 from data.sample import DrivingSample
 from rewards.answer import answer_part
-from rewards.rules import extract_option, extract_yes_no, option_of
 
 
 def valid_format(sample: DrivingSample, text: str) -> bool:

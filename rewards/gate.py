@@ -9,8 +9,8 @@ from collections import Counter
 
 import regex
 
+from data.reading.words import SENTENCE_END, words
 from rewards.settings import GateSettings
-from rewards.words import SENTENCE_END, words
 
 OVERLONG = "overlong"
 REPEATED_NGRAMS = "repeated_ngrams"

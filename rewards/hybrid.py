@@ -6,10 +6,10 @@ The paper tried it and kept the judge: scales differ between kinds, and training
 from __future__ import annotations
 
 from data.coordinates import coordinate_pairs, without_coordinates
+from data.reading.rules import extract_yes_no, option_of
 from data.sample import DrivingSample
 from rewards.answer import answer_part
 from rewards.coordinates import hybrid_coordinate_f1
-from rewards.rules import extract_yes_no, option_of
 from rewards.score import Score
 from rewards.text import bleu, rouge_l
 

@@ -154,7 +154,7 @@ class _FrontMatter(BaseModel):
 def _read(path: Path) -> Rubric:
     try:
         content = path.read_bytes()
-        found = _FRONT_MATTER.fullmatch(content.decode().replace("\r\n", "\n"))
+        found = _FRONT_MATTER.fullmatch(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
         raise RewardError(f"rubric {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -172,7 +172,7 @@ def _read(path: Path) -> Rubric:
 def _front_matter(path: Path, text: str) -> _FrontMatter:
     try:
         return _FrontMatter.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RewardError(f"rubric {path}: the front matter is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data.coordinates import coordinate_pairs, without_coordinates
+from data.reading.rules import exact_match, extract_yes_no
 from data.sample import DrivingSample
 from rewards.agreement import agreement
 from rewards.alphadrive import has_plan, planning, planning_group
@@ -21,7 +22,6 @@ from rewards.format import is_right
 from rewards.hybrid import has_hybrid, hybrid
 from rewards.judge import Judge
 from rewards.rubric import Rubric, load_rubric, rubric_for
-from rewards.rules import exact_match, extract_yes_no
 from rewards.score import Score
 from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
 from rewards.structure import structure

@@ -12,10 +12,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from data.formats.bdd_oia_words import Action, action_of, actions_in, objects_in, reasons_in
+from data.reading.words import words
 from data.sample import DrivingSample
 from rewards.json_answer import json_answer
 from rewards.score import Score
-from rewards.words import words
 
 FIELDS = ("description", "action", "justification")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from rewards.words import spaced, words
+from data.reading.words import spaced, words
 
 
 def bleu(text: str, truth: str) -> float:
@@ -23,7 +23,7 @@ def bleu(text: str, truth: str) -> float:
 
 
 def rouge_l(text: str, truth: str) -> float:
-    """rouge-score's ROUGE-L F-measure, 0-100, on the words of `rewards.words`: for ASCII text its own, unstemmed."""
+    """rouge-score's ROUGE-L F-measure, 0-100, on `data.reading.words`: for ASCII text its own, unstemmed."""
     return min(100.0, 100.0 * float(_rouge().score(truth, text)["rougeL"].fmeasure))
 
 

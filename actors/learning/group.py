@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import ray
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.waiting import within
-from failures import CheckpointError, TooManySkipped
+from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
 from policies.algorithms.algorithm import Loss
 from policies.algorithms.registry import make_algorithm
 from policies.batch import TrainingGroup
@@ -47,10 +47,12 @@ class Portion:
 class LearnerGroup:
     """All ranks of the learner."""
 
-    def __init__(self, ranks: list[Any], recipe: Recipe) -> None:
-        """Use `start` instead."""
-        self.ranks, self.settings, self.response_cap = ranks, recipe.learner, recipe.rollout.max_tokens
-        self.sequence = 0
+    def __init__(self, recipe: Recipe, make: Callable[[int], Any]) -> None:
+        """Use `start` instead; `make` gives a new actor for a rank."""
+        self.ranks, self.settings, self.response_cap = list[Any](), recipe.learner, recipe.rollout.max_tokens
+        self.life, self.sequence, self._make = 0, 0, make
+        self.copies_reference = make_algorithm(recipe.algorithm).reference != "none" and recipe.policy.lora is None
+        """Whether the reference of a KL is a copy of the first weights; with adapters it is the model below them."""
         self._limits = MicroBatchLimits(recipe.learner.micro_batch_groups, recipe.learner.micro_batch_tokens)
         self._skipped = SkippedUpdates(recipe.run.folder / "skipped", recipe.learner.max_skipped)
 
@@ -61,23 +63,39 @@ class LearnerGroup:
         """Start every rank and wait until all hold the model.
 
         Raises:
-            ActorTimeout, ActorLost: a rank did not come up.
+            LearnerLost: a rank did not come up.
         """
         settings, algorithm = recipe.learner, make_algorithm(recipe.algorithm)
         threads = str(settings.threads or max(1, int(settings.cpus)))
         environment = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
-        ranks = [
-            ray.remote(learner_class or DeepSpeedLearner)
-            .options(**options("learner", rank), runtime_env={"env_vars": environment})
-            .remote(rank, folder, recipe.policy, algorithm, settings, recipe.rollout.temperature, recipe.run.seed)
-            for rank in range(settings.ranks)
-        ]
-        group = cls(ranks, recipe)
-        host, port = await within(settings.timeout_s, "learner rank 0 (finding an address)", ranks[0].address.remote())
-        await group.all("start", host, port)
-        shares_prefix, *_ = await group.all("shares_prefix")
-        group._limits = replace(group._limits, shared_prefix=shares_prefix)
+        temperature, seed = recipe.rollout.temperature, recipe.run.seed
+
+        def make(rank: int) -> Any:
+            placed = options("learner", rank) | {"runtime_env": {"env_vars": environment}}
+            actor = ray.remote(learner_class or DeepSpeedLearner).options(**placed)
+            return actor.remote(rank, folder, recipe.policy, algorithm, settings, temperature, seed)
+
+        group = cls(recipe, make)
+        await group.begin_life()
         return group
+
+    async def begin_life(self) -> None:
+        """End the ranks that there are, and start new ones on the first weights; `load` brings them to where they were.
+
+        Raises:
+            LearnerLost: a rank did not come up.
+        """
+        self.stop()
+        self.life, self.sequence = self.life + 1, 0
+        self.ranks = [self._make(rank) for rank in range(self.settings.ranks)]
+        host, port = await self.first("address")
+        await self.all("start", host, port)
+        shares_prefix, *_ = await self.all("shares_prefix")
+        self._limits = replace(self._limits, shared_prefix=shares_prefix)
+
+    async def first(self, method: str, *arguments: Any) -> Any:
+        """Call a method on rank 0; its answer."""
+        return await self._asked(0, method, *arguments)
 
     async def all(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method on every rank at once; the answers in rank order."""
@@ -85,11 +103,20 @@ class LearnerGroup:
 
     async def each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method on every rank at once, each with its own arguments."""
-        waiting = [
-            within(self.settings.timeout_s, f"learner rank {rank} ({method})", getattr(actor, method).remote(*own))
-            for rank, (actor, own) in enumerate(zip(self.ranks, arguments, strict=True))
-        ]
-        return await asyncio.gather(*waiting)
+        return await asyncio.gather(*(self._asked(rank, method, *own) for rank, own in enumerate(arguments)))
+
+    async def _asked(self, rank: int, method: str, *arguments: Any, **named: Any) -> Any:
+        """A rank's answer.
+
+        Raises:
+            LearnerLost: the rank died, or gave no answer in time.
+        """
+        what = f"learner rank {rank} ({method})"
+        call = getattr(self.ranks[rank], method).remote(*arguments, **named)
+        try:
+            return await within(self.settings.timeout_s, what, call)
+        except (ActorLost, ActorTimeout) as error:
+            raise LearnerLost(str(error)) from error
 
     def portions(self, groups: Sequence[TrainingGroup], updates: int = 1) -> list[Portion]:
         """The groups of a batch as those of its updates, as many at most, each shared out over the ranks.
@@ -145,12 +172,8 @@ class LearnerGroup:
         """Log-probabilities of every response's tokens, in order; each rank computes its share."""
         (portion,) = self.portions(groups)
         calls = [
-            within(
-                self.settings.timeout_s,
-                f"learner rank {rank} (log_probs)",
-                actor.log_probs.remote(share, temperature, reference=reference, adapter=adapter),
-            )
-            for rank, (actor, share) in enumerate(zip(self.ranks, portion.shares, strict=True))
+            self._asked(rank, "log_probs", share, temperature, reference=reference, adapter=adapter)
+            for rank, share in enumerate(portion.shares)
         ]
         rows: dict[int, list[float]] = {}
         for share, found in zip(portion.shares, await asyncio.gather(*calls), strict=True):
@@ -159,7 +182,8 @@ class LearnerGroup:
 
     async def model(self) -> str:
         """What is trained, in words; see `Learner.model`."""
-        return await within(self.settings.timeout_s, "learner rank 0 (model)", self.ranks[0].model.remote())
+        described: str = await self.first("model")
+        return described
 
     async def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout."""

@@ -96,7 +96,7 @@ class EngineAnswerer:
 
     async def stop(self) -> None:
         """End the engines."""
-        await self._engines.end(self._stop_timeout_s)
+        await self._engines.end()
 
     def _reply(self, question: Question, repeat: int, rollout: Rollout) -> Reply:
         return Reply(

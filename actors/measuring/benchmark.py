@@ -20,11 +20,12 @@ from typing import Any
 
 from actors.measuring.answerer import Answerer, Reply
 from data.errors import DataError
-from data.faults import Faults, first_note
+from data.faults import EMPTY_ANSWER, Faults, first_note
 from data.rollout import SamplingSettings
 from evaluation.held_out import AnswerRecord, asked_of
 from evaluation.metrics.judging import Judgements, judge_all
 from evaluation.metrics.predictions import Predictions
+from evaluation.metrics.result import SuiteResult
 from evaluation.suites.record import (
     NO_VALUE,
     Cost,
@@ -41,6 +42,7 @@ from rewards.judge import Judge
 
 REPLIES_FILE = "replies.jsonl"
 ASKED_FILE = "asked.json"
+NOTHING_SCORED = "The file holds no true answers, so nothing was scored; predictions-0.json is what to hand in."
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Benchmark:
         Raises:
             DataError: a file of the benchmark cannot be used, or no question can be asked.
         """
-        faults = Faults(options.strict)
+        faults = Faults(options.strict, unanswered=True)
         questions = tuple(suite(options).questions(faults, folder))
         if not questions:
             raise DataError(f"no question of {name} can be asked{first_note(faults)}")
@@ -80,6 +82,11 @@ class Benchmark:
         drawn = _drawn_frames(name, questions, options.limit, seed)
         asked = tuple(one for one in questions if _frame_of(one) in drawn)
         return cls(name, suite, options, asked, not_asked, limited=len(asked) < len(questions))
+
+    @property
+    def answered(self) -> bool:
+        """Whether a true answer is known to any question; else replies are written, and nothing is scored."""
+        return any(question.sample.answer for question in self.questions)
 
     def scoring(self) -> Suite:
         """The suite that scores the answers; those that nobody was asked for are missing, which is no fault."""
@@ -214,8 +221,11 @@ async def _score(
         reasons = Counter(reply.failure for reply in replies)
         raise DataError(f"no question of {benchmark.name} was answered: {dict(reasons)}")
     file = folder / f"predictions-{repeat}.json"
-    file.write_text(json.dumps(texts, ensure_ascii=False, indent=0), encoding="utf-8")
     predictions = Predictions(texts, {}, by_model=asking.by_model)
+    handed_in = suite.handed_in(predictions, benchmark.questions)
+    file.write_text(json.dumps(handed_in, ensure_ascii=False, indent=0), encoding="utf-8")
+    if not benchmark.answered:
+        return Scored(SuiteResult(0, {}), (), {}, {}, faults={EMPTY_ANSWER: len(texts)})
     judgements: Judgements | None = None
     if judge is not None:
         requests = await asyncio.to_thread(suite.judge_requests, predictions)
@@ -262,7 +272,10 @@ def _record(
             overlong_share=fmean(reply.finish_reason == "length" for reply in answered) if tokens else None,
         ),
         faults=benchmark.not_asked | faults,
-        notes=(f"Only {asked} questions were asked, of frames drawn from the seed.",) if benchmark.limited else (),
+        notes=(
+            *([f"Only {asked} questions were asked, of frames drawn from the seed."] if benchmark.limited else []),
+            *([] if benchmark.answered else [NOTHING_SCORED]),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from actors.record.journal import Journal
 from data.rollout import SamplingSettings
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
+from failures import LearnerLost
 from recipe import ActorOptions, Recipe
 from rewards.judge import Judge
 
@@ -55,7 +56,11 @@ class InLoop:
         snapshot = self._folder / f"step_{step:06d}" / "policy"
         # An earlier session may have measured this step and then stopped; its weights of this step are lost.
         await asyncio.to_thread(shutil.rmtree, snapshot.parent, ignore_errors=True)
-        await export(snapshot)
+        try:
+            await export(snapshot)
+        except LearnerLost as error:  # the next step finds it, and starts the learner anew
+            self._journal.warn(step, "benchmark_failed", f"the policy of step {step} was not measured: {error}")
+            return
         self._running = asyncio.create_task(self._measure(step, snapshot))
 
     async def finish(self, *, wait: bool) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from torch.utils.tensorboard import SummaryWriter
 
 from actors.record.terminal import LiveTable
@@ -60,7 +57,6 @@ class Journal:
         if clashing := sorted(panels.keys() & metrics.keys()):
             raise ValueError(f"the journal computes {', '.join(clashing)} itself: rename the loop's metric")
         merged = {name: float(value) for name, value in {**panels, **metrics}.items()}
-        _write_rollouts(names.samples_path(self._folder, step), step, groups)
         self._append_line(step, merged)
         curves = self._writer(step)
         for name, value in merged.items():
@@ -143,55 +139,6 @@ def _end_last_line(path: Path) -> None:
     if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
         with path.open("ab") as file:
             file.write(b"\n")
-
-
-def _write_rollouts(path: Path, step: int, groups: Sequence[Group]) -> None:
-    rows = [row for index, group in enumerate(groups) for row in _rows(step, index, group)]
-    part = path.with_suffix(".parquet.part")
-    pq.write_table(pa.Table.from_pylist(rows, schema=names.ROLLOUT_SCHEMA), part)
-    part.replace(path)
-
-
-def _rows(step: int, index: int, group: Group) -> list[dict[str, Any]]:
-    """One row per rollout of a group, with the columns of `ROLLOUT_SCHEMA`."""
-    sample = group.sample
-    about_sample = {
-        "step": step,
-        "group": index,
-        "sample_id": sample.id,
-        "scene_id": sample.scene_id,
-        "frame_id": sample.frame_id,
-        "task": sample.task,
-        "kind": sample.kind,
-        "question": sample.question,
-        "choices": json.dumps(sample.choices),
-        "images": json.dumps(sample.images),
-        "ground_truth": sample.answer,
-    }
-    advantages = group.advantages or (None,) * len(group.rollouts)
-    rows = []
-    for scored, advantage in zip(group.rollouts, advantages, strict=True):
-        rollout, score = scored.rollout, scored.score
-        rows.append(
-            {
-                **about_sample,
-                "request_id": rollout.request_id,
-                "response": rollout.text,
-                "token_count": len(rollout.token_ids),
-                "finish_reason": rollout.finish_reason,
-                "value": score.value if score.failure is None else None,
-                "parts": json.dumps(score.parts),
-                "failure": score.failure,
-                "advantage": advantage,
-                "weight_version": rollout.weight_version,
-                "engine": rollout.engine,
-                "started_at": rollout.started_at,
-                "finished_at": rollout.finished_at,
-                "scoring_started_at": scored.scoring_started_at,
-                "logprob_mean": statistics.fmean(rollout.logprobs) if rollout.logprobs else None,
-            }
-        )
-    return rows
 
 
 def _replace(path: Path, content: bytes) -> None:

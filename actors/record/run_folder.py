@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from data.formats.format import option_paths
 from evaluation.run_record import RECIPE_FILE, keep_previous
@@ -11,6 +14,9 @@ from evaluation.suites.registry import IN_RECIPES, suites_of
 from failures import RunFolderError
 from recipe import Recipe, dump_recipe
 
+LOCK_FILE, OWNER_FILE = ".lock", ".owner"
+_owned: dict[Path, FileLock] = {}
+"""The run folders of this process. The kernel lets a lock go with its process, so none is left behind."""
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's job supervisor sets this (by this very name) for the entrypoint of a submitted job and for nothing else:
 `ray/dashboard/modules/job/job_supervisor.py`, `_get_driver_env_vars`."""
@@ -83,8 +89,8 @@ def create_run_folder(recipe: Recipe) -> Path:
     one is made, so that the same command can be submitted again.
 
     Raises:
-        RunFolderError: the folder exists and `run.resume` is off, it cannot be made, or `check_paths` refuses the
-            recipe.
+        RunFolderError: the folder exists and `run.resume` is off, it cannot be made, another process owns it, or
+            `check_paths` refuses the recipe.
     """
     check_paths(recipe)
     check_new(recipe)
@@ -95,8 +101,29 @@ def create_run_folder(recipe: Recipe) -> Path:
         raise RunFolderError(
             f"run folder {folder} cannot be made ({error.strerror}): set run.root to a folder you can write to"
         ) from error
+    claim(folder)
     recipe_path, text = folder / RECIPE_FILE, dump_recipe(recipe)
     if recipe_path.is_file() and recipe_path.read_text() != text:
         keep_previous(recipe_path)
     recipe_path.write_text(text)
     return folder
+
+
+def claim(folder: Path) -> None:
+    """Make this process the one owner of a run folder until it ends, however it ends; a second time does nothing.
+
+    Raises:
+        RunFolderError: another process owns it.
+    """
+    if folder in _owned:
+        return
+    lock, owner = FileLock(folder / LOCK_FILE), folder / OWNER_FILE
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        whose = owner.read_text().strip() if owner.is_file() else "another process"
+        raise RunFolderError(
+            f"run folder {folder} is in use by {whose}: let it end, or choose another run.name"
+        ) from None
+    owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+    _owned[folder] = lock

@@ -1,9 +1,12 @@
-"""`EnginePool`: all rollout engines as the loop sees them. Spreads requests, merges streams. Lives in the driver."""
+"""`EnginePool`: all rollout engines as the loop sees them. Spreads requests, merges streams, outlives engines.
+
+An engine that dies, hangs or fails is started again by the supervisor; what it had not answered goes to another. It
+takes requests again once it holds the current weights (`WeightSync`). Lives in the driver.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,15 +14,17 @@ from typing import Any
 import ray
 
 from actors.rollout.engine import Ability, engine_of
-from actors.waiting import stream, within
+from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
 from data.formats.format import images_per_prompt
 from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
-from failures import ActorLost, ActorTimeout
+from failures import RolloutExhausted
 from recipe import ActorOptions, Recipe
 
 SEEDS_APART = 1000
 """Between the engines' seeds of two runs, so that no engine of one draws like an engine of the other."""
+LIVES_APART = 1_000_003
+"""Between the seeds of an engine and of the one that takes its place: it must not draw the same again."""
 
 
 class EnginePool:
@@ -29,9 +34,11 @@ class EnginePool:
     under a response.
     """
 
-    def __init__(self, engines: dict[str, Any], timeout_s: float, abilities: frozenset[Ability] = frozenset()) -> None:
+    def __init__(
+        self, engines: Supervisor, timeout_s: float, dispatches: int, abilities: frozenset[Ability] = frozenset()
+    ) -> None:
         """Use `start` instead."""
-        self.engines, self.timeout_s = engines, timeout_s
+        self.engines, self.timeout_s, self.dispatches = engines, timeout_s, dispatches
         self.takes_seeds = "seeds" in abilities
         """Whether a request may name a seed."""
         self.busy = asyncio.Lock()
@@ -52,7 +59,9 @@ class EnginePool:
             ExtensionError: as `engine_of`.
             ActorTimeout, ActorLost: an engine did not come up.
         """
-        return await cls.launch(recipe, folder, options, engine_class, role).load(recipe)
+        pool = cls.launch(recipe, folder, options, engine_class, role)
+        await pool.engines.start()
+        return pool
 
     @classmethod
     def launch(
@@ -67,7 +76,7 @@ class EnginePool:
 
         Args:
             recipe: whose engines, at the policy's prompts.
-            folder: checkpoint folder or hub name; the model need not be there before `load`.
+            folder: checkpoint folder or hub name; the model need not be there before the engines are started.
             options: places each actor.
             engine_class: a `RolloutEngine` that takes the same options, in place of the recipe's own.
             role: that of the engines' places.
@@ -82,48 +91,33 @@ class EnginePool:
         chosen, own, abilities = engine_of(recipe)
         chosen = engine_class or chosen
         environment = {"env_vars": chosen.environment(recipe, own)}
-        engines = {
-            f"{role} engine {i}": ray.remote(chosen)
-            .options(**options(role, i), runtime_env=environment, max_concurrency=16)
-            .remote(f"{role} engine {i}", folder, recipe, own, recipe.run.seed * SEEDS_APART + i)
-            for i in range(settings.engines)
-        }
-        return cls(engines, recipe.rollout.timeout_s, abilities)
+        lives = [itertools.count() for _ in range(recipe.rollout.engines)]
 
-    async def load(self, recipe: Recipe) -> EnginePool:
-        """Wait until every engine holds the model; the pool itself.
+        def make(index: int) -> list[Any]:
+            seed = recipe.run.seed * SEEDS_APART + index + next(lives[index]) * LIVES_APART
+            placed = options(role, index) | {"runtime_env": environment, "max_concurrency": 16}
+            return [ray.remote(chosen).options(**placed).remote(f"{role} engine {index}", folder, recipe, own, seed)]
 
-        Raises:
-            ActorTimeout, ActorLost: an engine did not come up.
-        """
-        try:
-            await self.all("start", timeout_s=recipe.rollout.start_timeout_s)
-        except BaseException:  # those that came up must not keep their places
-            await self.end(recipe.sync.timeout_s)
-            raise
-        return self
+        care = Care(
+            start_timeout_s=recipe.rollout.start_timeout_s,
+            restarts=recipe.rollout.restarts,
+            budget="rollout.restarts",
+            probe=Probe(recipe.rollout.probe_timeout_s, method="health", while_busy=True),
+            stop="stop",
+            stop_timeout_s=recipe.sync.timeout_s,
+        )
+        engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
+        engines.launch()
+        return cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities)
 
-    async def all(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
-        """Call a method on every engine at once; the answers in engine order."""
-        calls = [
-            within(timeout_s, f"{name} ({method})", getattr(engine, method).remote(*arguments))
-            for name, engine in self.engines.items()
-        ]
-        return await asyncio.gather(*calls)
+    @property
+    def counts(self) -> Counts:
+        """What became of the engines and of their requests."""
+        return self.engines.counts
 
-    async def end(self, timeout_s: float) -> None:
-        """Shut every engine's own processes down, then end its actor, so that its place is free again.
-
-        An engine that is lost, or does not answer in time, is ended all the same.
-        """
-        await asyncio.gather(*(self._end(name, timeout_s) for name in self.engines))
-
-    async def _end(self, name: str, timeout_s: float) -> None:
-        try:
-            with contextlib.suppress(ActorLost, ActorTimeout):
-                await within(timeout_s, f"{name} (stop)", self.engines[name].stop.remote())
-        finally:
-            ray.kill(self.engines[name])
+    async def end(self) -> None:
+        """Shut the engines' own processes down, then end their actors, so that their places are free again."""
+        await self.engines.close()
 
     def requests(
         self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings
@@ -139,18 +133,52 @@ class EnginePool:
         A sample's requests stay on one engine, which has its images.
 
         Raises:
-            ActorTimeout, ActorLost: an engine stopped answering.
+            RolloutExhausted: a request was sent `rollout.dispatches` times, and each time its engine was lost.
+            ActorLost: no engine is left.
             DataError: an engine refuses a request.
         """
-        names = list(self.engines)
-        placed = {sample_id: names[i % len(names)] for i, sample_id in enumerate({r.sample.id: None for r in requests})}
-        shares: dict[str, list[GenerationRequest]] = {}
-        for request in requests:
-            shares.setdefault(placed[request.sample.id], []).append(request)
         async with self.busy:
-            await asyncio.gather(*(self._drain(name, share, finished) for name, share in shares.items()))
+            ways = max(1, len(self.engines.healthy))
+            placed = {sample_id: i % ways for i, sample_id in enumerate({r.sample.id: None for r in requests})}
+            shares: dict[int, list[GenerationRequest]] = {}
+            for request in requests:
+                shares.setdefault(placed[request.sample.id], []).append(request)
+            self.counts.asked += len(requests)
+            async with asyncio.TaskGroup() as group:
+                for share in shares.values():
+                    group.create_task(self._answer(share, finished))
 
-    async def _drain(self, name: str, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
-        generator = self.engines[name].generate.options(num_returns="streaming").remote(share)
-        async for rollout in stream(self.timeout_s, f"{name} (generating {len(share)} responses)", generator):
-            finished(rollout)
+    async def _answer(self, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+        """Have a share answered; what an engine had not answered when it was lost goes to another."""
+        owed = {request.request_id: request for request in share}
+        for _ in range(self.dispatches):
+            member = await self.engines.choose(self.engines.care.start_timeout_s)
+            try:
+                await self.drain(member, owed, finished)
+            except LOSSES:
+                self.counts.retried += len(owed)
+            if not owed:
+                return
+        self.counts.failed["exhausted"] += len(owed)
+        lost = self.engines.members[0].why if len(self.engines.members) == 1 else "see their logs"
+        raise RolloutExhausted(
+            f"{len(owed)} responses, the first to sample {next(iter(owed.values())).sample.id}, were sent to "
+            f"{self.dispatches} engine(s), and each was lost over them ({lost}); rollout.dispatches says how often"
+        )
+
+    async def drain(
+        self, member: Supervised, owed: dict[str, GenerationRequest], finished: Callable[[Rollout], None]
+    ) -> None:
+        """Ask one engine; each rollout is taken from `owed` and handed on as it ends.
+
+        Raises:
+            ActorLost, ActorTimeout: the engine is lost; what is left in `owed` is not answered.
+        """
+        count = len(owed)
+        member.load += count
+        try:
+            async for rollout in member.stream(self.timeout_s, "generate", list(owed.values())):
+                del owed[rollout.request_id]
+                finished(rollout)
+        finally:
+            member.load -= count

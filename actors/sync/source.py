@@ -13,6 +13,7 @@ import deepspeed
 from torch import Tensor, nn
 
 from actors.sync.transport import Bucket, Meeting, WeightTransport, join
+from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
 from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy
@@ -92,10 +93,15 @@ class WeightSender:
 
     def send_weights(self) -> list[int]:
         """Send every bucket; returns the checksums of what was sent, on rank 0."""
-        dtype, checksums = self.policy_settings.dtype, []
-        for bucket in self.source.gathered():
-            if self.rank == 0:
-                checksums.append(self.channel.send([tensor for _, tensor in bucket], dtype))
+        dtype, checksums, failure = self.policy_settings.dtype, [], None
+        for bucket in self.source.gathered():  # to the end, also when a receiver is gone: the other ranks gather too
+            if self.rank == 0 and failure is None:
+                try:
+                    checksums.append(self.channel.send([tensor for _, tensor in bucket], dtype))
+                except Exception as error:  # each transport has its own
+                    failure = error
+        if failure is not None:
+            raise LearnerError(f"the weights could not be sent: {type(failure).__name__}: {failure}") from failure
         return checksums
 
 

@@ -20,6 +20,7 @@ from data.faults import (
     EMPTY_ANSWER,
     FAULTY_IMAGE,
     MALFORMED,
+    PAIRING,
     UNPAIRED,
     Faults,
 )
@@ -54,7 +55,6 @@ FrameLabels = tuple[str, tuple[int, ...], tuple[int, ...] | None]
 """A frame's file name, its set action bits (4 is "confused") and its set reason bits; None where it has no reasons."""
 FRAME = "CAM_FRONT"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_NOTHING = object()
 
 
 def read_bdd_oia(
@@ -68,14 +68,15 @@ def read_bdd_oia(
     *,
     unlabelled: bool = False,
 ) -> Iterator[DrivingSample]:
-    """Read a pair of BDD-OIA annotation files; of each frame its name and its reasons are kept in memory.
+    """Read a pair of BDD-OIA annotation files; their entries are kept in memory.
 
     The answer is "Action: Move forward; Reason: Traffic light is green, Follow traffic"; `labels` holds the same as set
     bits of `action` (forward, stop, left, right) and `reason` (true order, whatever the file's). A frame that the
     annotators were confused by (the fifth action bit) is dropped.
 
     Args:
-        actions: JSON {images: [{id, file_name}], annotations: [{category: 4 or 5 bits}]}, paired by position.
+        actions: JSON {images: [{id, file_name}], annotations: [{id, category: 4 or 5 bits}]}, paired by id; by position
+            where there are no ids, or ids that do not fit, which is told.
         reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
         image_root: folder that `file_name` is resolved against.
         faults: takes what is wrong with the entries.
@@ -128,17 +129,19 @@ def answer_text(actions: Sequence[int], reasons: Sequence[int]) -> str:
 
 def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) -> Iterator[FrameLabels]:
     reasons_of, seen = _reasons_by_name(reasons, faults, order), set[str]()
-    pairs = zip_longest(items(actions, "images.item"), items(actions, "annotations.item"), fillvalue=_NOTHING)
-    for index, (image, annotation) in enumerate(pairs):
+    images, annotations = (list(items(actions, f"{what}.item")) for what in ("images", "annotations"))
+    for index, number in _pairs(actions, images, annotations, faults):
         place = f"{actions}: images[{index}]"
-        if image is _NOTHING or annotation is _NOTHING:
-            faults.drop(UNPAIRED, f"[{index}]", f"{place} and annotations[{index}] are not both there")
+        if index is None or number is None:
+            alone, other = ("annotations", "image") if index is None else ("images", "annotation")
+            at = f"[{number if index is None else index}]"
+            faults.drop(UNPAIRED, at, f"{actions}: {alone}{at} has no {other}")
             continue
         try:
-            name = member(expect(image, dict, place), "file_name", str, place)
+            name = member(expect(images[index], dict, place), "file_name", str, place)
             if not PurePosixPath(name).name:
                 raise RecordError(f"{place}.file_name must name a file, got {name!r}")
-            found = _set_bits(annotation, "category", f"{actions}: annotations[{index}]", 4, 5)
+            found = _set_bits(annotations[number], "category", f"{actions}: annotations[{number}]", 4, 5)
         except RecordError as error:
             faults.drop(MALFORMED, f"[{index}]", str(error))
             continue
@@ -149,6 +152,39 @@ def _labels(actions: Path, reasons: Path, faults: Faults, order: ReasonOrder) ->
         yield name, found, reasons_of.pop(name, None)
     for name in reasons_of:
         faults.drop(UNPAIRED, name, f"{reasons}: {name} has reasons, but no actions in {actions}")
+
+
+def _pairs(
+    file: Path, images: Sequence[Any], annotations: Sequence[Any], faults: Faults
+) -> list[tuple[int | None, int | None]]:
+    """Where each image and its annotation stand: by id where the ids of one list are among the other's, else by place.
+
+    An annotation tells its image by `image_id`, or by `id`.
+    """
+    of_images, of_annotations = _by_id(images, "id"), _by_id(annotations, "image_id") or _by_id(annotations, "id")
+    in_order = list(zip_longest(range(len(images)), range(len(annotations))))
+    if not of_images or not of_annotations:
+        return in_order
+    if not (of_images.keys() <= of_annotations.keys() or of_annotations.keys() <= of_images.keys()):
+        faults.tell(PAIRING, f"{file}: images and annotations were paired by position: their ids are not the same")
+        return in_order
+    matched = {index: of_annotations.get(id_) for id_, index in of_images.items()}
+    pairs: list[tuple[int | None, int | None]] = [(index, matched.get(index)) for index in range(len(images))]
+    paired = set(matched.values())
+    pairs += [(None, number) for number in range(len(annotations)) if number not in paired]
+    if pairs != in_order and len(images) == len(annotations):
+        faults.tell(PAIRING, f"{file}: images and annotations were paired by id; by position the pairs would differ")
+    return pairs
+
+
+def _by_id(entries: Sequence[Any], key: str) -> dict[str, int]:
+    """Where the entry of each id stands; nothing where an id stands twice."""
+    ids = [(str(entry[key]), index) for index, entry in enumerate(entries) if _has_id(entry, key)]
+    return dict(ids) if len(dict(ids)) == len(ids) else {}
+
+
+def _has_id(entry: Any, key: str) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get(key), str | int) and not isinstance(entry[key], bool)
 
 
 def _reasons_by_name(file: Path, faults: Faults, order: ReasonOrder) -> dict[str, tuple[int, ...]]:

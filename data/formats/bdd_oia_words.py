@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
+from data.reading.words import folded
+
 Action = Literal["forward", "stop", "left", "right"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 """The four actions in bit order; the fifth bit of an annotation ("confused") is no action."""
@@ -192,8 +194,8 @@ OBJECTS: tuple[str, ...] = tuple(_OBJECT_WORDS)
 """What the 21 reasons speak of."""
 
 _NEGATION = re.compile(r"(?<!\w)(?:not|no|never|without|cannot|instead|rather|nor|unable|\w+n['’]t)(?!\w)")
-_CLAUSE_START = re.compile(r"[.,;:!?\n]|(?<!\w)(?:because|since|but|so|as|while)(?!\w)")
-_PART_END = re.compile(r"[.,;!?]")
+_CLAUSE_START = re.compile(r"[.,;:!?。、\n]|(?<!\w)(?:because|since|but|so|as|while)(?!\w)")
+_PART_END = re.compile(r"[.,;!?。、]")
 """Marks that no phrase and no negation reaches across."""
 _NEGATED_WITHIN = 3
 
@@ -211,7 +213,7 @@ _NOTHING = Named(frozenset(), frozenset())
 @lru_cache(maxsize=4096)
 def action_of(text: str) -> Action | None:
     """The action that a text is the name of, whole: "Stop/slow down", "turn left.", "forward"; else None."""
-    words = re.findall(r"\w+", text.casefold())
+    words = re.findall(r"\w+", folded(text).casefold())
     if len(words) > _LONGEST_NAME:
         return None
     name = " ".join(words)
@@ -224,7 +226,7 @@ def named_in(text: str) -> Named:
     Denied are "no pedestrian" and "the light is not green". An action that is part of a reason does not count: "We
     stop, the front car is turning left" says to stop.
     """
-    found = [named for part in _PART_END.split(text.casefold()) if (named := _read_part(part)) is not _NOTHING]
+    found = [named for part in _PART_END.split(folded(text).casefold()) if (named := _read_part(part)) is not _NOTHING]
     if len(found) < 2:
         return found[0] if found else _NOTHING
     reasons, actions = zip(*found, strict=True)
@@ -243,7 +245,7 @@ def actions_in(text: str) -> frozenset[Action]:
 
 def objects_in(text: str) -> frozenset[str]:
     """Which of `OBJECTS` a text speaks of, denied or not."""
-    lower = text.casefold()
+    lower = folded(text).casefold()
     return frozenset(name for name, words in _OBJECTS.items() if words.search(lower))
 
 

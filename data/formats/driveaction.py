@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.admission import admitted, make_sample
-from data.drivelm_questions import infer_task
+from data.drivelm_questions import infer_task, letter_of
 from data.errors import DataError
 from data.faults import FAULTY_IMAGE, MALFORMED, UNREADABLE_PART, Faults
 from data.formats.format import Format, FormatSettings, Licence
+from data.reading.rules import is_verdict
 from data.records import RecordError, expect, member, optional_text, text_member
-from data.sample import DrivingSample, Kind, Task
+from data.sample import DrivingSample, Task
 
 Mode = Literal["V-L-A", "V-A", "L-A", "A"]
 Language = Literal["en", "cn"]
@@ -54,7 +55,7 @@ def read_driveaction(
     """Read DriveAction, one sample after the other; only the texts of context questions are kept in memory.
 
     Sample ids are `slice_n`, n counting the rows of a slice, those of a damaged row group too; a slice is a scene and a
-    frame. Without options the answer is True or False, and the kind yes_no.
+    frame. Without options the answer is True or False (any case, any language), and the kind yes_no.
 
     Args:
         source: a parquet file, or a folder of them.
@@ -107,6 +108,8 @@ def _samples(
                     lost.add(slice_id)
                     note = f"slice {slice_id} is left out from {place} on: {gap} may hold rows of it, uncounted"
                     faults.drop(UNREADABLE_PART, slice_id, note)
+                if not (gap or readable):
+                    faults.drop(UNREADABLE_PART, id_, place)
                 if gap or not readable:
                     continue
                 path = _path(row, place)
@@ -130,8 +133,9 @@ def _path(row: dict[str, Any], place: str) -> tuple[str, ...]:
 def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Place and row, of some columns and those of the tree, and whether it could be read.
 
-    A file or row group that cannot be read is listed (without `faults`: passed over). Its rows then have the column of
-    their slice alone; where that cannot be read either, one empty row stands for them.
+    The rows of a row group that cannot be read have the column of their slice alone, and what is wrong as their place.
+    Where that column cannot be read either, nor the file, one empty row stands for them, and the part is listed
+    (without `faults`: passed over).
     """
     try:
         parquet = pq.ParquetFile(file)
@@ -152,12 +156,12 @@ def _rows(file: Path, columns: list[str], faults: Faults | None) -> Iterator[tup
                         yield f"{file}: row {first}", row, True
                         first += 1
             except _READ_ERRORS as error:
-                place = f"{file}: row group {group}"
-                if faults:
-                    note = f"{place} cannot be read from row {first} on: {_line(error)}"
+                place, rows = f"{file}: row group {group}", _slice_column(parquet, group, first - start)
+                note = f"{place} cannot be read from row {first} on: {_line(error)}"
+                if faults and not any(rows):
                     faults.drop(UNREADABLE_PART, place, note)
-                for row in _slice_column(parquet, group, first - start):
-                    yield place, row, False
+                for row in rows:
+                    yield (note if row else place), row, False
 
 
 def _slice_column(parquet: pq.ParquetFile, group: int, read: int) -> list[dict[str, Any]]:
@@ -182,7 +186,7 @@ def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> d
             except RecordError:
                 continue  # listed when the row itself is read
             if question and answer:
-                answered = options.get(answer, answer)
+                answered = options.get(letter_of(answer, options) or "", answer)
                 found[str(row.get(SLICE))][row[CATEGORY]].append(f"Q: {question}\nA: {answered}")
     if not named:
         raise DataError(
@@ -215,7 +219,6 @@ def _sample(
         question = "\n".join([question, *(f"{letter}. {text}" for letter, text in options.items())])
     if category == "Action" and context and question:
         question = "\n".join(["What is known about the scene:", *context, "", question])
-    kind: Kind = "multiple_choice" if options else "yes_no" if answer in ("True", "False") else "open_ended"
     return make_sample(
         faults,
         id=id_,
@@ -226,7 +229,7 @@ def _sample(
         answer=answer,
         images=images,
         choices=options,
-        kind=kind,
+        kind="yes_no" if not options and is_verdict(answer) else None,  # also where "Which ...?" asks it
     )
 
 
@@ -236,13 +239,13 @@ def _content(row: dict[str, Any], column: str, place: str) -> tuple[str, dict[st
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(f"{at} is no JSON: {error}") from None
     record = expect(value, dict, at)
     options = expect(record.get("options") or {}, dict, f"{at}.options")
     texts = {key: optional_text(options, key, f"{at}.options") for key in sorted(options)}
     answer = record.get("answer")
-    said = str(answer) if isinstance(answer, bool) else text_member(record, "answer", at)
+    said = str(answer) if isinstance(answer, bool) else optional_text(record, "answer", at)
     return text_member(record, "question", at), {key: text for key, text in texts.items() if text}, said
 
 

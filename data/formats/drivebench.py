@@ -7,8 +7,10 @@ corrupted copies, or nowhere. Coordinates are fractions of the image (x/1600, y/
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from pydantic import model_validator
@@ -19,10 +21,10 @@ from data.errors import DataError
 from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults
 from data.formats.drivelm import key_objects
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, six_images
+from data.formats.nuscenes_images import BadFrame, camera_images, paths_by_camera
 from data.frame_ids import NamedFrames, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost
-from data.records import RecordError, expect, member, text_member
+from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import CAMERAS, TASKS, DrivingSample, KeyObject, Task
 
 ROBUST = "robust_qas"
@@ -45,7 +47,8 @@ def read_drivebench(
     Sample ids are `scene_frame_i`, i counting the questions of a frame in the file.
 
     Args:
-        annotations: JSON list of {scene_token, frame_token, question_type, question, answer, tag, image_path}.
+        annotations: JSON list of {scene_token, frame_token, question_type, question, answer, tag, image_path}. A
+            question has the cameras whose paths it brings: its own preprocessing keeps those that are named.
         image_root: where the images lie: a folder with `samples/CAM_FRONT/...` (clean), or one with `CAM_FRONT/...`
             (a corruption, such as `corruption/Fog`). None: every question is asked without images.
         faults: takes what is wrong with the entries.
@@ -99,6 +102,18 @@ def read_visual_descriptions(path: Path, faults: Faults) -> Objects:
     return found
 
 
+def frame_questions(file: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Scene and frame to the question and the answer of each of its entries, faulty ones too, in the order of ids."""
+    found: defaultdict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for entry in items(file):
+        record = entry if isinstance(entry, dict) else {}
+        tokens = record.get("scene_token"), record.get("frame_token")
+        if isinstance(tokens[0], str) and isinstance(tokens[1], str):
+            texts = [text if isinstance(text := record.get(key), str) else "" for key in ("question", "answer")]
+            found[tokens[0], tokens[1]].append((texts[0], texts[1]))
+    return dict(found)
+
+
 def _samples(file: Path, folder: Path | None, objects: Objects, faults: Faults) -> Iterator[DrivingSample]:
     numbers: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(items(file)):
@@ -127,8 +142,9 @@ def _sample(
     id_ = f"{scene_id}_{frame_id}_{number}"
     type_ = member(entry, "question_type", str, place)
     question = text_member(entry, "question", place)
-    answer, explanation = split_explanation(text_member(entry, "answer", place))
-    images = _images(entry, place, frame_id, folder)
+    answer, explanation = split_explanation(optional_text(entry, "answer", place))
+    written = paths_by_camera({"image_path": entry.get("image_path") or {}}, "image_path", place)
+    images = {} if folder is None else camera_images(frame_id, written, folder, anchor=None, fewest=1)
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
@@ -162,17 +178,11 @@ def robust_task(question: str) -> Task:
     return infer_task(_CONSIDERING.sub("", question)) or "perception"
 
 
-def _images(entry: Mapping[str, Any], place: str, frame_id: str, folder: Path | None) -> dict[str, str] | BadFrame:
-    paths = member(entry, "image_path", dict, place)
-    written = tuple((camera, expect(path, str, f"{place}.image_path.{camera}")) for camera, path in paths.items())
-    return {} if folder is None else six_images(frame_id, written, folder, anchor=None)
-
-
 def _note_tag(entry: Mapping[str, Any], id_: str, place: str, faults: Faults) -> None:
     tag = entry.get("tag")
     tags = tag if isinstance(tag, list) else [tag]
     if not tags or not all(item in TAGS for item in tags):
-        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {brief(tag)} is none of {TAGS}; the question is used")
 
 
 class DriveBench(Format):
@@ -217,4 +227,4 @@ class DriveBench(Format):
         """The frames of a list of questions, or of `visual_description.json`."""
         if outermost(file) == "object":
             return frames_of_scenes(file)
-        return frames_of_entries(file, lambda entry: entry.get("frame_token"))
+        return frames_of_entries(file, lambda _, entry: entry.get("frame_token"))

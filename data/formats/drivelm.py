@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from data.admission import admitted, make_sample
@@ -19,10 +20,17 @@ from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import MALFORMED, UNKNOWN_TAG, UNKNOWN_TASK, Faults
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, WrittenPaths, check_samples_folder, six_images, written_paths
+from data.formats.nuscenes_images import (
+    BadFrame,
+    WrittenPaths,
+    camera_images,
+    check_samples_folder,
+    paths_by_camera,
+    written_paths,
+)
 from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries, frames_of_scenes
 from data.json_stream import items, members, outermost, small_value
-from data.records import RecordError, expect, member, numbers, text_member
+from data.records import RecordError, expect, member, numbers, optional_text, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
 
 TAGS = (0, 1, 2, 3)
@@ -38,7 +46,7 @@ class _Frame:
 
     scene_id: str
     frame_id: str
-    written_paths: WrittenPaths
+    written_paths: WrittenPaths | BadFrame
     objects: tuple[KeyObject, ...]
 
 
@@ -87,7 +95,8 @@ def _samples(questions: Iterator[_Question], image_root: Path, faults: Faults) -
     for question in questions:
         frame = question.frame
         if last is None or frame.written_paths != last.written_paths:
-            images, last = six_images(frame.frame_id, frame.written_paths, image_root), frame
+            written, last = frame.written_paths, frame
+            images = written if isinstance(written, BadFrame) else camera_images(frame.frame_id, written, image_root)
         if isinstance(images, BadFrame):
             faults.drop(images.reason, question.id, images.note)
             continue
@@ -120,7 +129,7 @@ def _scene_questions(file: Path, faults: Faults) -> Iterator[_Question]:
         for frame_id, record in frames.items():
             place = f"{file}: {scene_id}.key_frames.{frame_id}"
             try:
-                frame = scene_frame(scene_id, frame_id, expect(record, dict, place), place, faults)
+                frame = _scene_frame(scene_id, frame_id, expect(record, dict, place), place, faults)
                 by_task = member(record, "QA", dict, place)
             except RecordError as error:
                 faults.drop(MALFORMED, f"{scene_id}_{frame_id}", f"{error}; this is none of {_FORMATS}")
@@ -131,7 +140,9 @@ def _scene_questions(file: Path, faults: Faults) -> Iterator[_Question]:
 def _frame_questions(frame: _Frame, by_task: dict[str, Any], place: str, faults: Faults) -> Iterator[_Question]:
     stem, number = f"{frame.scene_id}_{frame.frame_id}", 0
     for unknown in sorted(set(by_task) - set(TASKS)):
-        faults.drop(UNKNOWN_TASK, stem, f"{place} has the unknown task {unknown}; tasks: {', '.join(TASKS)}")
+        entries, note = by_task[unknown], f"{place} has the unknown task {unknown}; tasks: {', '.join(TASKS)}"
+        for index in range(max(1, len(entries) if isinstance(entries, list) else 0)):
+            faults.drop(UNKNOWN_TASK, f"{stem}.{unknown}[{index}]", note)
     for task in TASKS:
         entries = by_task.get(task, [])
         if not isinstance(entries, list):
@@ -142,7 +153,7 @@ def _frame_questions(frame: _Frame, by_task: dict[str, Any], place: str, faults:
             number += 1
             try:
                 question = text_member(expect(entry, dict, at), "Q", at)
-                answer = text_member(entry, "A", at)
+                answer = optional_text(entry, "A", at)
             except RecordError as error:
                 faults.drop(MALFORMED, id_, str(error))
                 continue
@@ -156,19 +167,23 @@ def _note_tag(entry: dict[str, Any], id_: str, place: str, faults: Faults) -> No
     tag = entry["tag"]
     listed = tag if isinstance(tag, list) else [tag]
     if not listed or not all(type(one) is int and one in TAGS for one in listed):  # true is no tag
-        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {tag} is none of {TAGS}; the question is used")
+        faults.keep(UNKNOWN_TAG, id_, f"{place}.tag {brief(tag)} is none of {TAGS}; the question is used")
 
 
-def scene_frame(scene_id: str, frame_id: str, record: dict[str, Any], place: str, faults: Faults) -> _Frame:
-    """The frame of a record of the train format; an object that is not as DriveLM writes it is listed and left out.
-
-    Raises:
-        RecordError: `image_paths` or `key_object_infos` are not of their type.
-    """
-    paths = member(record, "image_paths", dict, place)
-    written = tuple((camera, expect(path, str, f"{place}.image_paths.{camera}")) for camera, path in paths.items())
-    infos = expect(record.get("key_object_infos") or {}, dict, f"{place}.key_object_infos")
-    return _Frame(scene_id, frame_id, written, tuple(key_objects(infos, f"{place}.key_object_infos", faults)))
+def _scene_frame(scene_id: str, frame_id: str, record: dict[str, Any], place: str, faults: Faults) -> _Frame:
+    """The frame of a record of the train format; an object that is not as DriveLM writes it is listed and left out."""
+    written: WrittenPaths | BadFrame
+    try:
+        written = paths_by_camera(record, "image_paths", place)
+    except RecordError as error:
+        written = BadFrame(MALFORMED, str(error))  # counted for each of its questions
+    infos, at = record.get("key_object_infos") or {}, f"{place}.key_object_infos"
+    if not isinstance(infos, dict):
+        faults.keep(
+            MALFORMED, at, f"{at} must be a dict, got {type(infos).__name__}; the frame is used without objects"
+        )
+        infos = {}
+    return _Frame(scene_id, frame_id, written, tuple(key_objects(infos, at, faults)))
 
 
 def key_objects(infos: dict[str, Any], place: str, faults: Faults) -> Iterator[KeyObject]:
@@ -187,7 +202,7 @@ def _key_object(tag: str, info: Any, place: str) -> KeyObject:
         try:
             x1, y1, x2, y2 = numbers(box, f"{place}.2d_bbox", 4)
         except RecordError:
-            raise RecordError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {box}") from None
+            raise RecordError(f"{place}.2d_bbox must hold four numbers x1, y1, x2, y2, got {brief(box)}") from None
         box = (x1, y1, x2, y2)
     return KeyObject(
         tag=tag,
@@ -258,4 +273,4 @@ class DriveLM(Format):
         """The key frames of scenes, or those that llama ids name."""
         if outermost(file) == "object":
             return frames_of_scenes(file)
-        return frames_of_entries(file, lambda entry: frame_in_id(entry.get("id")))
+        return frames_of_entries(file, lambda _, entry: frame_in_id(entry.get("id")))

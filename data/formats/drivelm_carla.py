@@ -76,7 +76,9 @@ def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> I
         scene, name = "/".join(path.parts[-4:-2]) or "scene", path.stem
         found = _find(root, path)
         if found is None:
-            faults.drop(FAULTY_IMAGE, f"{scene}_{name}", f"{place}: image {image!r} is not in image_root {root}")
+            for number in range(max(1, len(questions))):
+                note = f"{place}: image {image!r} is not in image_root {root}"
+                faults.drop(FAULTY_IMAGE, f"{f'{scene}_{name}' if name else place}_{number}", note)
             continue
         objects = tuple(_objects(infos, place, faults))
         for number, (at, task, entry, keys) in enumerate(questions):
@@ -110,14 +112,14 @@ _Entry = tuple[str, str, tuple[Any, Any], tuple[str, str]]
 
 
 def _frame(frame: Any, place: str, faults: Faults) -> tuple[str, dict[str, Any], list[_Entry]]:
-    """The image path, object infos and questions of a frame in either layout."""
+    """The image path, empty where there is none, object infos and questions of a frame in either layout."""
     record = expect(frame, dict, place)
     if "conversations" in record:
         groups = member(record, "conversations", dict, place)
         infos = expect(groups.get(OBJECTS) or {}, dict, f"{place}.{OBJECTS}")
         turns = {key: value for key, value in groups.items() if key != OBJECTS}
         asked = [entry for key, value in turns.items() for entry in _turn_pairs(value, f"{place}.{key}", faults)]
-        return member(record, "image", str, place), infos, asked
+        return _path(record.get("image")), infos, asked
     paths = member(record, "image_paths", dict, place)
     infos = expect(record.get(OBJECTS) or {}, dict, f"{place}.{OBJECTS}")
     questions = [
@@ -125,7 +127,11 @@ def _frame(frame: Any, place: str, faults: Faults) -> tuple[str, dict[str, Any],
         for task, entries in member(record, "QA", dict, place).items()
         for index, entry in enumerate(expect(entries, list, f"{place}.QA.{task}"))
     ]
-    return member(paths, CAMERA, str, f"{place}.image_paths"), infos, questions
+    return _path(paths.get(CAMERA)), infos, questions
+
+
+def _path(written: Any) -> str:
+    return written if isinstance(written, str) else ""
 
 
 def _turn_pairs(turns: Any, place: str, faults: Faults) -> Iterator[_Entry]:

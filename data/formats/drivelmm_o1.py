@@ -16,11 +16,12 @@ from data.drivelm_questions import infer_task
 from data.errors import DataError
 from data.faults import MALFORMED, Faults
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
+from data.formats.nuscenes_images import BadFrame, camera_images, check_samples_folder, written_paths
 from data.frame_ids import NamedFrames, frame_in_id, frames_of_entries
-from data.json_stream import items, outermost
+from data.json_stream import entries, outermost
+from data.reading.words import folded
 from data.reasoning.reasoning import numbered, split_solution, steps_of
-from data.records import RecordError, expect, member, text_member
+from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import GRID, LIDAR, Camera, DrivingSample, Task
 
 CHOICE_NUMBERS = frozenset({2, 3, 4, 5, 8})
@@ -45,18 +46,19 @@ def read_drivelmm_o1(
     """Read a DriveLMM-o1 file, one sample after the other in bounded memory.
 
     Args:
-        annotations: JSON list of {idx, image, question} with `steps` and `final_answer` (test) or one `answer` that
-            holds both under "**Step-by-Step Reasoning**" and "**Final Answer**" (train).
+        annotations: JSON list of {idx, image, question}, or an object of them, whose keys stand for a missing idx;
+            with `steps` and `final_answer` (test) or one `answer` that holds both under "**Step-by-Step Reasoning**"
+            and "**Final Answer**" (train).
         image_root: the folder that holds `samples/CAM_FRONT/...` (and `samples/LIDAR_TOP/...`); None: the samples have
             no images.
         faults: takes what is wrong with the entries.
         name_cameras: replace references to the stitched image by the camera's name, in steps and answers.
 
     Raises:
-        DataError: the file is missing or is no JSON list, or `image_root` holds no `samples`.
+        DataError: the file is missing or is no JSON list or object, or `image_root` holds no `samples`.
     """
-    if outermost(annotations) != "list":
-        raise DataError(f"{annotations} is no list of questions, as a DriveLMM-o1 file is")
+    if outermost(annotations) == "other":
+        raise DataError(f"{annotations} is no list or object of questions, as a DriveLMM-o1 file is")
     if image_root is not None:
         check_samples_folder(image_root)
     root = image_root.resolve() if image_root is not None else None
@@ -64,13 +66,12 @@ def read_drivelmm_o1(
 
 
 def _samples(file: Path, root: Path | None, faults: Faults, name_cameras: bool) -> Iterator[DrivingSample]:
-    for index, entry in enumerate(items(file)):
-        place = f"{file}: [{index}]"
+    for key, entry in entries(file):
+        place, id_ = f"{file}: {key}", entry.get("idx", key) if isinstance(entry, dict) else key
         try:
-            sample = _sample(expect(entry, dict, place), place, root, faults, name_cameras)
+            sample = _sample({"idx": id_} | expect(entry, dict, place), place, root, faults, name_cameras)
         except RecordError as error:
-            id_ = entry.get("idx") if isinstance(entry, dict) else None
-            faults.drop(MALFORMED, id_ if isinstance(id_, str) else f"[{index}]", str(error))
+            faults.drop(MALFORMED, id_ if isinstance(id_, str) else key, str(error))
             continue
         if sample is not None:
             yield sample
@@ -87,14 +88,14 @@ def _sample(
     if "final_answer" in entry:
         steps, answer = steps_of(text_member(entry, "steps", place)), text_member(entry, "final_answer", place)
     else:
-        steps, answer = split_solution(text_member(entry, "answer", place))
+        steps, answer = split_solution(optional_text(entry, "answer", place))
     reasoning = numbered(steps)
     images = _images(entry, found["frame"], place, root) if root is not None else dict[str, str]()
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
     choices = lettered_options(question) if int(found["number"]) in CHOICE_NUMBERS else {}
-    if choices and (letter := _LETTER.match(answer)):
+    if choices and (letter := _LETTER.match(folded(answer))):
         answer = letter[1]
     if name_cameras:
         reasoning, answer = with_camera_names(reasoning), with_camera_names(answer)
@@ -115,7 +116,7 @@ def _sample(
 def _images(entry: dict[str, Any], frame_id: str, place: str, root: Path) -> dict[str, str] | BadFrame:
     """The six images of an entry, and its sweep where there is one."""
     paths = [expect(path, str, f"{place}.image[{i}]") for i, path in enumerate(member(entry, "image", list, place))]
-    images = six_images(frame_id, written_paths(paths), root)
+    images = camera_images(frame_id, written_paths(paths), root)
     if isinstance(images, BadFrame):
         return images
     sweep = root / "samples" / LIDAR / Path(member(entry, "lidar", str, place)).name if "lidar" in entry else None
@@ -126,7 +127,7 @@ def _images(entry: dict[str, Any], frame_id: str, place: str, root: Path) -> dic
 
 def lettered_options(question: str) -> dict[str, str]:
     """The options "A) ... B) ..." of a question by letter; empty unless they run from A on, at least to B."""
-    found = dict(_OPTION.findall(question))
+    found = dict(_OPTION.findall(folded(question)))
     wanted = "ABCDEF"[: len(found)]
     return (
         {letter: " ".join(found[letter].split()) for letter in wanted}
@@ -186,4 +187,4 @@ class DriveLMMo1(Format):
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:
         """The frames that the ids name."""
-        return frames_of_entries(file, lambda entry: frame_in_id(entry.get("idx")))
+        return frames_of_entries(file, lambda key, entry: frame_in_id(entry.get("idx", key)))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from data.errors import DataError
 from data.faults import Faults
 from data.frame_ids import NamedFrames
-from data.json_stream import items, outermost
+from data.json_stream import entries
 from data.sample import DrivingSample
 from data.settings import DataSettings
 from extension import ExtensionError, explain, first_sentence, resolve
@@ -234,6 +234,7 @@ def _told_by_content(path: Path) -> str:
     """Which of the formats that name frames a file has."""
     if path.suffix == ".jsonl":
         return "jsonl"
-    first = next(items(path), None) if outermost(path) == "list" else None
+    _, first = next(entries(path), ("", None))
     keys = first if isinstance(first, dict) else {}
-    return "drivebench" if "frame_token" in keys else "drivelmm_o1" if "idx" in keys else "drivelm"
+    of_o1 = "idx" in keys or "final_answer" in keys
+    return "drivebench" if "frame_token" in keys else "drivelmm_o1" if of_o1 else "drivelm"

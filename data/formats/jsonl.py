@@ -14,6 +14,7 @@ from data.formats.format import UNKNOWN, Format, FormatSettings, Licence
 from data.frame_ids import NamedFrames
 from data.jsonl import read_jsonl
 from data.sample import DrivingSample
+from data.text_file import read_lines
 
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _UNSAID = "unknown: say it in data.options.licence"
@@ -59,20 +60,17 @@ class Jsonl(Format):
     def frames_in(cls, file: Path) -> NamedFrames:
         """The frames of all lines, and the images that they show."""
         ids, images, folder = set[str](), set[str](), file.parent.resolve()
-        with file.open("rb") as opened:
-            for number, raw in enumerate(opened, start=1):
-                if not raw.strip():
-                    continue
-                try:
-                    line = json.loads(raw)
-                except ValueError as error:
-                    where = f"{file} line {number}"
-                    raise DataError(f"{where} is not valid JSON ({error}): mend or remove the line") from None
-                frame = (line.get("frame_id") or line.get("id")) if isinstance(line, dict) else None
-                if not isinstance(frame, str):
-                    raise DataError(f"{file} line {number} names no frame: it needs frame_id or id (docs/data.md)")
-                ids.add(frame)
-                shown = line.get("images")
-                paths = shown.values() if isinstance(shown, dict) else ()
-                images.update(os.path.normpath(folder / image) for image in paths if isinstance(image, str))
+        for number, raw in read_lines(file):
+            try:
+                line = json.loads(raw)
+            except (ValueError, RecursionError) as error:
+                where = f"{file} line {number}"
+                raise DataError(f"{where} is not valid JSON ({error}): mend or remove the line") from None
+            frame = (line.get("frame_id") or line.get("id")) if isinstance(line, dict) else None
+            if not isinstance(frame, str):
+                raise DataError(f"{file} line {number} names no frame: it needs frame_id or id (docs/data.md)")
+            ids.add(frame)
+            shown = line.get("images")
+            paths = shown.values() if isinstance(shown, dict) else ()
+            images.update(os.path.normpath(folder / image) for image in paths if isinstance(image, str))
         return NamedFrames(frozenset(ids), frozenset(images))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from data.admission import admitted, make_sample
 from data.errors import DataError
 from data.faults import MALFORMED, UNPAIRED, Faults
 from data.formats.format import Format, FormatSettings, Licence
-from data.formats.nuscenes_images import BadFrame, check_samples_folder, six_images, written_paths
+from data.formats.nuscenes_images import BadFrame, camera_images, check_samples_folder, written_paths
 from data.formats.nuscenes_tables import EgoTables, read_ego_tables
 from data.json_stream import items, outermost
 from data.records import RecordError, expect, member, numbers
@@ -79,7 +80,7 @@ def _trajectory_sample(
     faults: Faults, scene_id: str, frame_id: str, paths: list[str], root: Path | None, trajectory: Trajectory
 ) -> DrivingSample | None:
     id_ = f"{scene_id}_{frame_id}"
-    images = six_images(frame_id, written_paths(paths), root) if root is not None else dict[str, str]()
+    images = camera_images(frame_id, written_paths(paths), root) if root is not None else dict[str, str]()
     if isinstance(images, BadFrame):
         faults.drop(images.reason, id_, images.note)
         return None
@@ -159,7 +160,7 @@ def read_trajectory(record: dict[str, Any], place: str) -> Trajectory:
         if index is None:
             return Trajectory(past, future, command_of(future))
         if index not in (0, 1, 2):
-            raise RecordError(f"{place}.command must be 0 (right), 1 (left) or 2 (forward), got {index}")
+            raise RecordError(f"{place}.command must be 0 (right), 1 (left) or 2 (forward), got {brief(index)}")
         return Trajectory(past, future, UNIAD_COMMANDS[int(index)])
     if "gt_ego_fut_trajs" not in record:
         raise RecordError(f"{place} has neither sdc_planning (UniAD) nor gt_ego_fut_trajs (VAD)")

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.errors import DataError
+from data.reading.option_words import FINAL
 from data.sample import DrivingSample
+from data.text_file import read_lines
 
 Variant = Literal["simple", "reason", "steps"]
 """How an answer is demonstrated. `reason` and `simple` are ReasonDrive's; its third, `instruct`, is the model as it
@@ -24,9 +26,9 @@ NO_REASONING = "no_reasoning"
 OTHER_ANSWER = "reasoning_for_another_answer"
 UNREADABLE_RECORD = "unreadable_reasoning_record"
 
-_STEPS_HEADING = re.compile(r"^[\s*#]*step[- ]by[- ]step reasoning[\s*:]*", re.IGNORECASE)
-_FINAL_HEADING = re.compile(r"^[ \t*#]*final answer[ \t*]*(?::[ \t*]*|$)", re.IGNORECASE | re.MULTILINE)
-_NUMBERED = re.compile(r"^\s*\d+[.)]\s+", re.MULTILINE)
+_STEPS_HEADING = re.compile(r"^[\s*#]*(?:step[- ]by[- ]step\s+reasoning|逐步推理|推理步骤)[\s*:：]*", re.IGNORECASE)
+_FINAL_HEADING = re.compile(rf"^[ \t*#]*(?:{FINAL})[ \t*]*(?:[:：][ \t*]*|$)", re.IGNORECASE | re.MULTILINE)
+_NUMBERED = re.compile(r"^\s*\d+(?:[.)]\s+|[、．）。]\s*)", re.MULTILINE)
 
 
 def demonstration(sample: DrivingSample, variant: Variant) -> str | None:
@@ -117,21 +119,16 @@ def read_reasoning(path: Path) -> ReasoningFile:
     """Read a file of distilled reasoning.
 
     Raises:
-        DataError: the file is missing or no text.
+        DataError: the file is missing or UTF-16.
     """
     if not path.is_file():
         raise DataError(f"data.reasoning {path} does not exist or is not a file; make it with prepare_data.py distil")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 may stand inside a record
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start}: {error.reason}") from None
     records, unreadable = {}, []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         record = _record(line)
         if record is None:
-            unreadable.append(f"{path} line {number} is no record of distilled reasoning: {line[:60]!r}")
+            start = line[:60].decode(errors="replace")
+            unreadable.append(f"{path} line {number} is no record of distilled reasoning: {start!r}")
         else:
             records[record.id] = record
     return ReasoningFile(records, tuple(unreadable))
@@ -159,10 +156,10 @@ def with_reasoning(
     return tuple(found), dict(faults)
 
 
-def _record(line: str) -> ReasoningRecord | None:
+def _record(line: bytes) -> ReasoningRecord | None:
     try:
         tree: Any = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     fields = ReasoningRecord.__dataclass_fields__
     if not isinstance(tree, dict) or tree.keys() != fields.keys():

@@ -10,6 +10,7 @@ from data.faults import MALFORMED, Faults
 from data.formats.format import Format, FormatSettings, Licence
 from data.frame_ids import NamedFrames
 from data.sample import DrivingSample
+from data.text_file import read_text
 
 NAME = "docs.examples.notes:Notes"
 
@@ -38,10 +39,10 @@ class Notes(Format):
     @classmethod
     def frames_in(cls, file: Path) -> NamedFrames:
         """The images that the lines name; with this, `prepare_data.py build --exclude` can keep them out."""
-        return NamedFrames(frozenset(line.split("|")[1] for line in file.read_text().splitlines()))
+        return NamedFrames(frozenset(line.split("|")[1] for line in read_text(file).splitlines()))
 
     def _samples(self, faults: Faults) -> Iterator[DrivingSample]:
-        for number, line in enumerate(self.settings.annotations.read_text().splitlines()):
+        for number, line in enumerate(read_text(self.settings.annotations).splitlines()):
             parts = line.split("|")
             if len(parts) != 4:
                 faults.drop(MALFORMED, f"line {number}", f"line {number} has {len(parts)} parts, not 4")

@@ -13,6 +13,7 @@ from pydantic import Field
 from data.errors import DataError
 from data.faults import Faults
 from data.sample import DrivingSample
+from data.text_file import read_text
 from evaluation.metrics.judging import Judgements
 from evaluation.metrics.predictions import Predictions, match
 from evaluation.metrics.result import SuiteResult
@@ -69,7 +70,7 @@ class Signs(Suite):
 
     def _signs(self) -> dict[str, str]:
         try:
-            return dict(json.loads(self.options.answers.read_text(encoding="utf-8")))
+            return dict(json.loads(read_text(self.options.answers)))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{self.options.answers} is no JSON object of signs: {error}") from None
 

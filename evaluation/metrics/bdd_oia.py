@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
 from data.formats.bdd_oia_words import ACTION_TEXTS, ACTIONS, REASONS, Action, action_of, actions_in, named_in
+from data.reading.words import folded
 from evaluation.metrics.predictions import match
 from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
 from rewards.json_answer import json_answer
 
-_LABEL = re.compile(r"\b(actions?|reasons?|justifications?|explanations?)\s*:", re.IGNORECASE)
-_BETWEEN_ACTIONS = re.compile(r"[,;.\n&]|\band\b", re.IGNORECASE)
+_LABEL = re.compile(r"\b(actions?|reasons?|justifications?|explanations?)[\s*_]*:[*_]*", re.IGNORECASE)
+_BETWEEN_ACTIONS = re.compile(r"[,;.、。\n&]|\band\b", re.IGNORECASE)
 _ACTION_KEYS = ("action", "actions")
 _REASON_KEYS = ("justification", "reason", "reasons", "explanation")
 
@@ -83,8 +84,9 @@ def parse_labels(text: str) -> Labels:
     """
     found = json_answer(text) if "{" in text else None
     if found is not None:
-        return Labels(_actions(_texts(found[0], _ACTION_KEYS)), _reasons(_texts(found[0], _REASON_KEYS)))
-    answer = answer_part(text)
+        fields = {key.casefold(): value for key, value in found[0].items()}
+        return Labels(_actions(_texts(fields, _ACTION_KEYS)), _reasons(_texts(fields, _REASON_KEYS)))
+    answer = folded(answer_part(text))
     head, *labelled = _LABEL.split(answer) if ":" in answer else [answer]
     if not labelled:
         return _of_sentence(head)
@@ -171,7 +173,9 @@ def _named_actions(text: str) -> frozenset[Action]:
     whole = action_of(text)
     if whole is not None:
         return frozenset({whole})
-    listed = frozenset(action for part in _BETWEEN_ACTIONS.split(text) if (action := action_of(part)) is not None)
+    listed = frozenset(
+        action for part in _BETWEEN_ACTIONS.split(folded(text)) if (action := action_of(part)) is not None
+    )
     return listed or actions_in(text)
 
 

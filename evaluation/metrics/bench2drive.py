@@ -124,8 +124,9 @@ def score(
     if len(records) > total:
         raise DataError(f"the result holds {len(records)} routes, the benchmark has {total}; is this the right file?")
     usable = {id_: record for id_, record in records.items() if _is_usable(id_, record, faults)}
-    expected = list(routes) if routes is not None else [f"{total - len(records)} of {total} routes"]
-    missing = [id_ for id_ in expected if id_ not in records] if len(records) < total else []
+    unnamed = total - len(records)
+    expected = list(routes) if routes is not None else [f"(unnamed, {unnamed} of {total} routes)"] * unnamed
+    missing = [id_ for id_ in expected if id_ not in records]
     if missing:
         faults[MISSING_ROUTE] = missing
     if strict:

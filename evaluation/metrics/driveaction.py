@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from data.formats.driveaction import Mode
+from data.reading.rules import extract_yes_no, option_of
 from evaluation.metrics.predictions import match, refuse
 from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
-from rewards.rules import extract_yes_no, option_of
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 

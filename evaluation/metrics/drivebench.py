@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from data.reading.rules import extract_yes_no, option_of
 from data.sample import TASKS, DrivingSample, Task
 from rewards.answer import answer_part
-from rewards.rules import extract_yes_no, option_of
 
 CLEAN, NO_IMAGE = "clean", "no_image"
 """The settings that are no corruption; every other setting bears its corruption's name."""

@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, TypeVar
 
 from data.errors import DataError
-from data.json_file import unreadable
 from data.sample import TASKS
+from data.text_file import read_text, unreadable
 
 MISSING_KEY = "missing_key"
 WRONG_TYPE = "wrong_type"
@@ -78,6 +79,8 @@ def read_answers(path: Path) -> ChallengeAnswers:
     for scene_id, scene in tree.items():
         for frame_id, frame in reader.member(scene, "key_frames", dict, scene_id, {}).items():
             frames.append(reader.frame(frame, f"{scene_id}_{frame_id}"))
+    if not any(question.truth.strip() for frame in frames for question in frame) and any(frames):
+        raise DataError(f"{path} holds questions without a true answer: a model can be asked, nothing can be scored")
     if not any(question.tags for frame in frames for question in frame):
         first = f"; first: {reader.notes[0]}" if reader.notes else ""
         raise DataError(
@@ -133,7 +136,7 @@ class _Reader:
         known = frozenset(tag for tag in tags or () if type(tag) is int and tag in TAGS)  # true is no tag
         unknown = [tag for tag in tags or () if type(tag) is not int or tag not in TAGS]
         if unknown:
-            self.fault(UNKNOWN_TAG, id_, f"{id_} has the unknown tag {unknown[0]!r}; tags: 0, 1, 2, 3")
+            self.fault(UNKNOWN_TAG, id_, f"{id_} has the unknown tag {brief(unknown[0])}; tags: 0, 1, 2, 3")
         elif tags == []:
             self.fault(NO_TAG, id_, f"{id_} has no tag, so that no score uses it")
         return TaggedQuestion(id_, question, truth, known, first)
@@ -148,7 +151,7 @@ class _Reader:
 
 def _load(path: Path, reader: _Reader) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=reader.pairs)
+        tree = json.loads(read_text(path), object_pairs_hook=reader.pairs)
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
     if not isinstance(tree, dict):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from data.formats.drivelmm_o1 import CHOICE_NUMBERS, lettered_options
+from data.reading.rules import extract_option, option_of
 from data.sample import DrivingSample
 from evaluation.metrics.judging import NOT_JUDGED
 from evaluation.metrics.predictions import match
@@ -18,7 +19,6 @@ from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
 from rewards.judge import JudgeFailed, Judgement, JudgeRequest
 from rewards.rubric import load_rubric
-from rewards.rules import extract_option, option_of
 
 METRICS: dict[str, str] = {
     "faithfulness_step": "Faithfulness-Step",
@@ -77,7 +77,7 @@ def is_choice(id_: str) -> bool:
 
 
 def final_letter(text: str, question: str = "") -> str | None:
-    """The option an output settles on, read as everywhere (`rewards.rules.option_of`); the options are the question's.
+    """The option an output settles on, read by `data.reading.rules.option_of`; the options are the question's.
 
     "Final Answer: b.", "**Final Answer**: (B)", a bare "B) Slow down." and the text of B are B; "A or B" is none.
     """

@@ -17,7 +17,8 @@ from typing import Any, TypeGuard
 from pydantic import BaseModel, ConfigDict
 
 from data.errors import DataError
-from data.json_file import unreadable
+from data.records import whole
+from data.text_file import open_bytes, unreadable
 
 NOT_A_RECORD = "not_a_record"
 NO_ID = "no_id"
@@ -130,7 +131,7 @@ def read_predictions(
         else:
             if str(id_) in texts:
                 faults[DUPLICATE_ID].append(str(id_))
-            texts[str(id_)] = text
+            texts[str(id_)] = whole(text)
     if strict:
         refuse(faults, str(path))
     if not texts:
@@ -205,7 +206,8 @@ def says(reason: str) -> str:
 def _records(path: Path, id_key: str, answer_key: str) -> Iterator[tuple[str, Any]]:
     """Every record with its place. A key twice in one object would hide a prediction, so keys are read in pairs."""
     try:
-        content = path.read_bytes()
+        with open_bytes(path) as file:
+            content = file.read()
         tree = json.loads(content.decode("utf-8"), object_pairs_hook=_Pairs)
     except OSError as error:
         raise unreadable(path, error) from None

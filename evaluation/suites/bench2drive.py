@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from data.errors import DataError
 from data.faults import Faults
 from data.json_stream import outermost, small_value
+from data.text_file import read_text
 from evaluation.metrics import bench2drive
 from evaluation.metrics.bench2drive import ROUTES, Motion, read_motion
 from evaluation.metrics.judging import Judgements
@@ -100,7 +101,7 @@ def read_routes(path: Path) -> list[str]:
         DataError: the file cannot be read, holds no route, a route without an id, or one twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
+        text = read_text(path).strip()
         if text.startswith("<"):
             ids = [route.get("id", "").strip() for route in ElementTree.fromstring(text).iter("route")]
         else:

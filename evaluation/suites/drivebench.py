@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from PIL import Image
 from data.corruptions.corruption import CORRUPTIONS
 from data.errors import DataError
 from data.faults import Faults, first_note
-from data.formats.drivebench import read_drivebench
+from data.formats.drivebench import frame_questions, read_drivebench
 from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, TASKS, DrivingSample
 from evaluation.metrics.drivebench import (
     CLEAN,
@@ -102,14 +102,14 @@ class DriveBench(Suite):
     def predictions(self, file: PredictionsFile) -> Predictions:
         """The predictions file. What the benchmark's own inference writes has no ids: `pred` beside a question's entry.
 
-        Such a record gets the id that its place among the records of its frame gives the question in the question file.
+        Such a record belongs to the question of its text about its scene and frame, wherever it stands.
 
         Raises:
-            DataError: as `PredictionsFile.read`; the place is another question's, or the setting of such a file is
+            DataError: as `PredictionsFile.read`; a text is that of several questions, or the setting of such a file is
                 unknown.
         """
-        options, truths = self.options, _truths(self.options, Faults())
-        setting, numbers = options.settings or CLEAN, Counter[tuple[str, str]]()
+        asked, taken = frame_questions(self.options.answers), Counter[str]()
+        setting = self.options.settings or CLEAN
         id_key, answer_key = file.id_key or "id", file.answer_key
         pred = "pred" if answer_key == "answer" else answer_key  # its `answer` is the truth
 
@@ -122,14 +122,17 @@ class DriveBench(Suite):
                     "settings",
                     f"{setting} is no setting of a predictions file without ids; settings: {', '.join(KNOWN_SETTINGS)}",
                 )
-            id_ = f"{scene_id}_{frame_id}_{numbers[scene_id, frame_id]}"
-            numbers[scene_id, frame_id] += 1
-            if id_ in truths and truths[id_].question not in str(record.get("question")):
+            said = text if isinstance(text := record.get("question"), str) else ""
+            places, of_frame = _places(said, asked.get((scene_id, frame_id), [])), f"{scene_id}_{frame_id}"
+            if len({asked[scene_id, frame_id][place] for place in places}) > 1:
                 raise DataError(
-                    f"{file.predictions} has no ids, and {id_} asks another question there than in {options.answers}; "
-                    "such a file must hold the questions in the order of --answers"
+                    f"{file.predictions} has no ids, and {self.options.answers} asks several questions of frame "
+                    f"{frame_id} that {said!r} may mean, with different answers: give its records ids"
                 )
-            return {id_key: _name(setting, id_), answer_key: record.get(pred)}
+            which = f"{of_frame}/{said}"  # of questions that are alike in all, the next
+            place = places[min(taken[which], len(places) - 1)] if places else repr(said)
+            taken[which] += 1
+            return {id_key: _name(setting, f"{of_frame}_{place}"), answer_key: record.get(pred)}
 
         return file.read(as_record=as_record)
 
@@ -221,6 +224,14 @@ def _black_image(folder: Path) -> Path:
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
+
+
+def _places(said: str, asked: Sequence[tuple[str, str]]) -> list[int]:
+    """Which questions of a frame a text is, or else holds, as a prompt does: of these the longest."""
+    words = " ".join(said.split())
+    texts = [" ".join(question.split()) for question, _ in asked]
+    longest = max((len(text) for text in texts if text in words), default=0)
+    return [place for place, text in enumerate(texts) if text in words and len(text) == longest > 0]
 
 
 def _truths(options: DriveBenchOptions, faults: Faults) -> dict[str, DrivingSample]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -56,6 +56,17 @@ class DriveLM(Suite):
         images = needed_folder("image_root", self.options.image_root)
         return [Question(sample) for sample in read_drivelm(self.options.answers, images, faults)]
 
+    def handed_in(self, predictions: Predictions, questions: Sequence[Question]) -> dict[str, Any]:
+        """A submission to the challenge; who hands it in fills in the rest."""
+        read = _read(predictions)
+        results = [
+            {"id": one.key, "question": one.sample.question, "answer": read(predictions.texts[one.key])}
+            for one in questions
+            if one.key in predictions.texts
+        ]
+        about = {"method": "", "team": "", "authors": [""], "email": "", "institution": "", "country": ""}
+        return about | {"results": results}
+
     def judge_requests(self, predictions: Predictions) -> dict[str, JudgeRequest]:
         """The pairs whose agreement a judge rates: those tagged for it, and those of the match part."""
         rubric, pairs = load_rubric("drivelm"), self._result(predictions).pairs
@@ -95,10 +106,13 @@ class DriveLM(Suite):
 
     def _result(self, predictions: Predictions, judgements: Judgements | None = None) -> DriveLMResult:
         judged = None if judgements is None else {key: judged_value(judgements, key)[0] for key in judgements}
-        read: Callable[[str], str] = answer_part if predictions.by_model else str
         return score_predictions(
-            self.options.answers, predictions, strict=self.options.strict, judged=judged, read=read
+            self.options.answers, predictions, strict=self.options.strict, judged=judged, read=_read(predictions)
         )
+
+
+def _read(predictions: Predictions) -> Callable[[str], str]:
+    return answer_part if predictions.by_model else str
 
 
 def _sample(pair: ScoredPair) -> DrivingSample:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.errors import one_line
 from data.faults import Faults
 from evaluation.metrics.predictions import says
 from evaluation.metrics.result import SuiteResult
@@ -42,23 +43,19 @@ def fault_notes(
 ) -> tuple[str, ...]:
     """A sentence for each fault."""
     loaded, listed = of_answers or Faults(), merged(of_predictions or {}, result.faults)
-    return (*loaded.notes, *(f"{id_} {says(reason)}" for reason, ids in listed.items() for id_ in ids))
+    said = (f"{id_} {says(reason)}" for reason, ids in listed.items() for id_ in ids)
+    return (*loaded.notes, *dict.fromkeys(said))
 
 
 def print_scored(scored: Scored) -> None:
     """Print the faults, the figures as a table and, last, one JSON object that counts faults by reason."""
     for note in scored.notes[:NOTES_SHOWN]:
-        print(_printable(f"fault: {note}"))
+        print(one_line(f"fault: {note}"))
     if len(scored.notes) > NOTES_SHOWN:
         print(f"and {len(scored.notes) - NOTES_SHOWN:,} more")
     for name, value in (("scored", f"{scored.result.scored:,}"), *scored.rows):
         print(f"{name:<40}{value:>12}")
-    print(_printable(json.dumps(scored.reported | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
-
-
-def _printable(text: str) -> str:
-    """A text whose halves of characters, which JSON may hold and no terminal takes, are written as JSON writes them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    print(one_line(json.dumps(scored.reported | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
 
 
 def needed_folder(option: str, path: Path | None) -> Path:

@@ -186,6 +186,13 @@ class Suite(Protocol):
         """
         return file.read()
 
+    def handed_in(self, predictions: Predictions, questions: Sequence[Question]) -> Any:
+        """What a model said, as the JSON of a predictions file, in the form that the benchmark is handed.
+
+        `predictions` reads it back.
+        """
+        return predictions.texts
+
     def judge_requests(self, predictions: Predictions) -> Mapping[str, JudgeRequest]:
         """What a judge is asked about the predictions, by question key; empty where none is needed."""
         return {}

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
 from actors.learning.deepspeed_learner import DeepSpeedLearner
+from actors.learning.learner import OptimizerSettings, Stepped
+from actors.rollout.transformers_engine import TransformersEngine
 from actors.rollout.vllm_engine import VllmEngine
 from actors.sync.collective import GlooTransport
 from actors.sync.receiver import WeightReceiver
+from actors.sync.transport import Bucket, Receipt
+from recipe import Recipe
 
 
 class FlippingTransport(GlooTransport):
@@ -108,13 +114,55 @@ class EngineWithWideBiases(VllmEngine):
 
 
 class EngineThatDies(VllmEngine):
-    """Its process is gone in the middle of the second generation."""
+    """Its process is gone in the middle of a generation, as often as the recipe's folder has a file `deaths` to say."""
 
-    calls = 0
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: Any, seed: int) -> None:
+        super().__init__(name, folder, recipe, options, seed)
+        self.deaths = Path(recipe.run.root, "deaths")
 
     async def generate(self, requests: Any) -> Any:
-        type(self).calls += 1
         async for rollout in super().generate(requests):
             yield rollout
-            if len(requests) > 1 and self.version > 0:
-                os._exit(1)
+            if len(requests) > 5 and self.version > 0 and one_of(self.deaths):
+                self.die()
+
+    def die(self) -> None:
+        os._exit(1)
+
+
+class EngineWhoseCoreDies(EngineThatDies):
+    """vLLM's own process is killed; the actor lives on and says so."""
+
+    def die(self) -> None:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+
+
+class EngineThatDiesReceiving(TransformersEngine):
+    """Is gone when the second version of the weights is on its way to it."""
+
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: Any, seed: int) -> None:
+        super().__init__(name, folder, recipe, options, seed)
+        self.deaths = Path(recipe.run.root, "deaths")
+
+    async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
+        if version == 2 and one_of(self.deaths):
+            os._exit(1)
+        return await super().receive_weights(version, buckets, timeout_s)
+
+
+class LearnerThatDies(DeepSpeedLearner):
+    """Is gone in the middle of a step, after it has accumulated, as often as `deaths` says; of two, the second."""
+
+    def step(self, adapter: str, optimizer: OptimizerSettings, sequence: int) -> Stepped:
+        if self.rank == self.settings.ranks - 1 and sequence > 6 and one_of(Path(self.folder).parent / "deaths"):
+            os._exit(1)
+        return super().step(adapter, optimizer, sequence)
+
+
+def one_of(deaths: Path) -> bool:
+    """Whether there was one left in the file; it is one fewer now."""
+    left = int(deaths.read_text()) if deaths.is_file() else 0
+    if left:
+        deaths.write_text(str(left - 1))
+    return left > 0

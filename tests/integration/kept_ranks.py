@@ -53,7 +53,8 @@ async def _started(recipe: Recipe, source: str) -> LearnerGroup:
 
 async def _renewed(kept: LearnerGroup, recipe: Recipe, source: str) -> LearnerGroup:
     """As `LearnerGroup.start` does it, without new processes."""
-    group = LearnerGroup(kept.ranks, recipe)
+    group = LearnerGroup(recipe, kept._make)
+    group.ranks, group.life = kept.ranks, kept.life
     group._limits = replace(group._limits, shared_prefix=kept._limits.shared_prefix)
     algorithm, temperature = make_algorithm(recipe.algorithm), recipe.rollout.temperature
     given = (source, recipe.policy, algorithm, recipe.learner, temperature, recipe.run.seed)

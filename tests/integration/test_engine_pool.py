@@ -38,7 +38,7 @@ def test_a_prompt_that_is_too_long_is_refused_in_one_sentence(small_recipe: Make
         try:
             await engines.generate(engines.requests(samples, 1, SamplingSettings(1.0, 4)), lambda _: None)
         finally:
-            await engines.end(60)
+            await engines.end()
 
     with pytest.raises(DataError, match=r"^rollout engine 0 refuses sample .* see rollout\.max_model_len: .*longer"):
         asyncio.run(ask())

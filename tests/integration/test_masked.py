@@ -13,6 +13,7 @@ from actors.rollout.pool import EnginePool
 from actors.scoring.judge_pool import JudgePool
 from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings, RunSettings
+from actors.supervision import Supervisor
 from benchmarks.judge_server import completion
 from data.rollout import GenerationRequest, Rollout
 from data.sample import DrivingSample
@@ -76,7 +77,9 @@ async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
     order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
     recipe = Recipe(run=RunSettings(name="masked"), rollout=SETTINGS, reward=reward)
     try:
-        async for one in experience(order, CountingEngines({}, 60.0), scorers, credit(recipe), recipe, steps=[1]):
+        async for one in experience(
+            order, CountingEngines(cast(Supervisor, None), 60.0, 1), scorers, credit(recipe), recipe, steps=[1]
+        ):
             return one
     finally:
         await scorers.stop()
@@ -127,6 +130,8 @@ async def test_groups_that_teach_nothing_give_way_to_fresh_questions(refills: in
     order = TaskBalancedOrder(samples, {"planning": 1.0}, 0, 0)
     dynamic = AlgorithmSettings(options={"refills": refills})
     recipe = Recipe(run=RunSettings(name="refilled"), rollout=SETTINGS, algorithm=dynamic)
-    async for one in experience(order, LuckyEngines({}, 60.0), scorers, credit(recipe), recipe, steps=[1]):
+    async for one in experience(
+        order, LuckyEngines(cast(Supervisor, None), 60.0, 1), scorers, credit(recipe), recipe, steps=[1]
+    ):
         assert (len(one.groups), one.replaced, one.position) == (2, replaced, 2 + replaced)
         assert sum(not group.has_equal_rewards for group in one.groups) == useful

@@ -11,12 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.training import prepare, run_reinforcement
 from data.sample import CAMERAS
 from evaluation.held_out import EvaluationResult
-from failures import ActorLost, SyncError
-from policies.algorithms.supervised import Supervised
+from failures import SyncError
 from policies.model import load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.views import View
@@ -131,26 +129,6 @@ def test_a_damaged_sync_stops_the_run_and_leaves_no_policy(small_recipe: MakeRec
     with pytest.raises(SyncError, match="rollout engine 0 .* changed in transit"):
         run(recipe, learner_class=faults.LearnerWithFlippedByte)
     assert not (Path(recipe.run.root) / recipe.run.name / "policy").exists()
-
-
-def test_a_dead_engine_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
-    recipe = small_recipe("run.steps=3", "evaluation.before_and_after=false")
-    with pytest.raises(ActorLost, match="rollout engine 0.*died"):
-        run(recipe, engine_class=faults.EngineThatDies)
-
-
-class LearnerThatDies(DeepSpeedLearner):
-    def accumulate(self, adapter: str, batch: Any, loss: Any, sequence: int) -> Any:
-        if not isinstance(loss, Supervised):
-            import os
-
-            os._exit(1)
-        return super().accumulate(adapter, batch, loss, sequence)
-
-
-def test_a_dead_learner_ends_the_run_with_its_name(small_recipe: MakeRecipe) -> None:
-    with pytest.raises(ActorLost, match=r"learner rank 0 \(accumulate\).*died"):
-        run(small_recipe(QUICK_ENGINE, "evaluation.before_and_after=false"), learner_class=LearnerThatDies)
 
 
 def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_recipe: MakeRecipe) -> None:

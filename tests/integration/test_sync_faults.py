@@ -62,8 +62,8 @@ async def published(started: Started) -> SyncReport:
 
 
 async def switch(crew: Crew, fault: str | None) -> None:
-    (engine,) = crew.engines.engines.values()
-    await engine.switch.remote(fault)
+    (engine,) = crew.engines.engines.members
+    await engine.call(300.0, "switch", fault)
 
 
 async def test_a_byte_that_changes_on_the_way_is_found_with_its_bucket(started: Started) -> None:

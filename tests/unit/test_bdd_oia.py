@@ -54,6 +54,55 @@ def test_actions_and_reasons_are_paired_by_file_name_whatever_their_order(root: 
     ]
 
 
+def ided(root: Path, images: dict[Any, str], annotations: list[dict[str, Any]]) -> LoadedSamples:
+    tree = {"images": [{"id": id_, "file_name": name} for id_, name in images.items()], "annotations": annotations}
+    reasons = [{"reason": reason_bits(1), "file_name": name} for name in images.values()]
+    first, second = written(root / "x_actions.json", tree), written(root / "x_reasons.json", reasons)
+    return load_as("bdd_oia", first, root, reasons=second, strict=True)
+
+
+def actions_of(loaded: LoadedSamples) -> dict[str, tuple[int, ...]]:
+    return {sample.id: sample.labels["action"] for sample in loaded.samples}
+
+
+@pytest.mark.parametrize("key", ["id", "image_id"])
+def test_actions_belong_to_the_image_of_their_id_wherever_it_stands(root: Path, key: str) -> None:
+    own: dict[str, Any] = (
+        {"id": 7} if key == "image_id" else {}
+    )  # an annotation's own id says nothing beside the image's
+    annotations = [own | {key: 0, "category": [1, 0, 0, 0, 0]}, own | {key: "1", "category": [0, 1, 0, 0, 0]}]
+    loaded = ided(root, {1: "a.jpg", 0: "b.jpg"}, annotations)
+    assert actions_of(loaded) == {"a.jpg": (1,), "b.jpg": (0,)}
+    (note,) = loaded.notes
+    assert note.endswith("paired by id; by position the pairs would differ")
+    assert (loaded.dropped, loaded.kept_with_fault) == ({}, {})
+
+
+def test_ids_that_agree_with_the_positions_need_no_word(root: Path) -> None:
+    annotations = [{"id": 4, "category": [1, 0, 0, 0]}, {"id": 2, "category": [0, 1, 0, 0]}]
+    loaded = ided(root, {4: "a.jpg", 2: "b.jpg"}, annotations)
+    assert (actions_of(loaded), loaded.notes) == ({"a.jpg": (0,), "b.jpg": (1,)}, ())
+
+
+@pytest.mark.parametrize("ids", [(1, 2), (10, 11), (5, 5)])
+def test_ids_that_are_not_the_images_leave_the_positions(root: Path, ids: tuple[int, int]) -> None:
+    annotations = [{"id": ids[0], "category": [1, 0, 0, 0]}, {"id": ids[1], "category": [0, 1, 0, 0]}]
+    loaded = ided(root, {0: "a.jpg", 1: "b.jpg"}, annotations)
+    assert actions_of(loaded) == {"a.jpg": (0,), "b.jpg": (1,)}
+    assert all("paired by position: their ids are not the same" in note for note in loaded.notes)
+    assert len(loaded.notes) == (ids != (5, 5))
+
+
+def test_an_image_whose_annotation_is_lost_costs_itself_alone(root: Path) -> None:
+    images = [{"id": id_, "file_name": f"{name}.jpg"} for id_, name in enumerate("abc")]
+    annotations = [{"id": 2, "category": [0, 0, 1, 0]}, {"id": 0, "category": [1, 0, 0, 0]}]
+    first = written(root / "x_actions.json", {"images": images, "annotations": annotations})
+    reasons = [{"reason": reason_bits(1), "file_name": f"{name}.jpg"} for name in "ac"]
+    loaded = load_as("bdd_oia", first, root, reasons=written(root / "x_reasons.json", reasons))
+    assert actions_of(loaded) == {"a.jpg": (0,), "c.jpg": (2,)}
+    assert loaded.dropped == {"unpaired_entry": ["[1]"]}
+
+
 def test_a_file_in_the_order_of_the_table_gives_the_true_bits(root: Path) -> None:
     loaded = load(root, {"a.jpg": [1, 0, 0, 0]}, {"a.jpg": reason_bits(0, 3)}, reason_order="table")
     assert loaded.samples[0].labels["reason"] == (2, 7)  # the table begins with the green light; fourth: traffic light

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,8 +105,8 @@ def test_any_text_can_be_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("flood", [" ", "left ", "car ", "no ", "solid left ", "obstacle: ", "word", "\n"])
-def test_a_long_response_is_read_in_no_time(flood: str) -> None:
-    text = (flood * 20_000)[:20_000]
-    began = time.process_time()  # not the clock: a busy machine is no slow pattern
-    reasons_in(text), actions_in(text), objects_in(text)
-    assert time.process_time() - began < 5.0
+def test_a_long_response_is_read_as_a_short_one_is(flood: str) -> None:
+    # Two million characters squared would outlast the limit of a test.
+    short, long = flood * 4, flood * (2_000_000 // len(flood))
+    assert (reasons_in(long), actions_in(long)) == (reasons_in(short), actions_in(short))
+    assert objects_in(long) == objects_in(short)

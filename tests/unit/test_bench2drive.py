@@ -18,6 +18,7 @@ from evaluation.metrics.bench2drive import (
     read_motion,
     score,
 )
+from evaluation.suites.file_scoring import fault_notes
 
 KINDS = ("collisions_layout", "collisions_pedestrian", "collisions_vehicle", "red_light", "stop_infraction",
          "outside_route_lanes", "min_speed_infractions", "yield_emergency_vehicle_infractions", "scenario_timeouts",
@@ -83,7 +84,17 @@ def test_scores_and_successes_are_shared_among_all_220_routes() -> None:
     assert result.driving_score == pytest.approx((100 + 50 + 60) / 220)
     assert result.success_rate == pytest.approx(100 / 220)
     assert (result.scored, result.routes) == (3, 220)
-    assert result.faults == {"missing_route": ["217 of 220 routes"]}
+    assert result.faults == {"missing_route": ["(unnamed, 217 of 220 routes)"] * 217}
+
+
+@pytest.mark.parametrize("missing", [0, 2, 7])
+def test_missing_routes_are_counted_without_a_list_of_them_too(missing: int) -> None:
+    result = score(result_of(*(record(str(number)) for number in range(220 - missing))))
+    assert len(result.faults.get("missing_route", [])) == missing
+    assert len(fault_notes(result)) == (missing > 0)
+    if missing:
+        with pytest.raises(DataError, match=rf"{missing} missing_route; first: \(unnamed, {missing} of 220 routes\)"):
+            score(result_of(*(record(str(number)) for number in range(220 - missing))), strict=True)
 
 
 def test_missing_crashed_and_unknown_routes_are_named() -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from actors.measuring.answerer import Asked, Reply
-from actors.measuring.benchmark import Asking, Benchmark, measure
+from actors.measuring.benchmark import NOTHING_SCORED, Asking, Benchmark, measure
 from data.errors import DataError
 from data.rollout import SamplingSettings
+from data.sample import CAMERAS
+from evaluation.metrics.predictions import PredictionsFile
 from evaluation.metrics.result import SuiteResult
+from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import Spread, combined_bars, combined_figures, combined_tables, read_record
 from evaluation.suites.registry import suites_of
 from evaluation.suites.suite import Bars, Scored, Table
@@ -156,6 +159,55 @@ async def test_a_judge_decides_where_there_is_one(tmp_path: Path) -> None:
     record = await measure(benchmark(tmp_path), Says(lambda *_: "No."), Sixty(), asking(1), tmp_path / "out")
     mean, accuracy = record.figures["mean"], record.figures["accuracy/planning"]
     assert (mean and mean.mean, accuracy and accuracy.mean) == (60.0, 0.0)
+
+
+def nameless(folder: Path) -> Path:
+    """The challenge's own file for its contestants: no answer, no tag, and one question that is empty."""
+    six_cameras(folder / "samples", "one")
+    paths = {camera: f"../nuscenes/samples/{camera}/one.jpg" for camera in CAMERAS}
+    asked = {"perception": ["What is ahead?", ""], "behavior": ["What next? options: A. Stop. B. Go."]}
+    qa = {task: [{"Q": text, "A": ""} for text in texts] for task, texts in asked.items()}
+    return written(folder / "val.json", {"s": {"key_frames": {"f": {"QA": qa, "image_paths": paths}}}})
+
+
+async def test_questions_without_answers_are_asked_and_handed_in(tmp_path: Path) -> None:
+    answers = nameless(tmp_path)
+    suite, options = suites_of({"drivelm": {"answers": answers, "image_root": tmp_path}})["drivelm"]
+    loaded = Benchmark.load("drivelm", suite, options, 0, tmp_path)
+    record = await measure(loaded, Says(lambda *_: "<think>Hm.</think>A van."), None, asking(2), tmp_path / "out")
+    for number in range(2):
+        handed_in = json.loads((tmp_path / "out" / f"predictions-{number}.json").read_text())
+        assert handed_in["results"] == [
+            {"id": "s_f_0", "question": "What is ahead?", "answer": "A van."},
+            {"id": "s_f_2", "question": "What next? options: A. Stop. B. Go.", "answer": "A van."},
+        ]
+    assert (record.figures, record.faults) == ({}, {"not_asked_empty_question": 1, "empty_answer": 4})
+    assert record.notes == (NOTHING_SCORED,)
+    assert NOTHING_SCORED in write_suite_report(tmp_path / "out").read_text()
+    with pytest.raises(DataError, match=r"val\.json holds questions without a true answer"):
+        suite(options).score(PredictionsFile(predictions=tmp_path / "out" / "predictions-0.json").read())
+
+
+async def test_what_is_handed_in_to_the_challenge_scores_as_the_model_did(tmp_path: Path) -> None:
+    answers = nameless(tmp_path)
+    answers.write_text(answers.read_text().replace('"A": ""', '"A": "A van.", "tag": [0]'))
+    suite, options = suites_of({"drivelm": {"answers": answers, "image_root": tmp_path}})["drivelm"]
+    loaded = Benchmark.load("drivelm", suite, options, 0, tmp_path)
+    record = await measure(loaded, Says(lambda *_: "<think>Hm.</think>A van."), None, asking(1), tmp_path / "out")
+    accuracy = record.figures["accuracy"]
+    assert accuracy is not None
+    said = PredictionsFile(predictions=tmp_path / "out" / "predictions-0.json").read()
+    assert suite(options).score(said).figures["accuracy"] == accuracy.mean == 1.0
+
+
+async def test_questions_of_samples_without_answers_are_asked_and_not_scored(tmp_path: Path) -> None:
+    file = samples(tmp_path)
+    first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([first, *(line.replace('"Yes."', "null") for line in others)]))
+    record = await measure(loaded(file), Says(lambda *_: "Yes."), None, asking(1), tmp_path / "out")
+    planning = record.figures["planning"]
+    assert (record.questions, planning and planning.mean) == (3, 100.0)
+    assert record.faults == {"empty_answer": 2}
 
 
 def test_a_limit_draws_whole_frames_once_from_the_seed(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
+from rewards.route import Router
+from rewards.settings import RewardSettings
 from tests.drawn import picture
 from tests.loaded import load_as
 
@@ -66,8 +68,32 @@ def test_a_mode_puts_the_other_questions_of_the_slice_before_its_action(
     assert all(text in action.question for text in known)
     assert not any(text in action.question for text in unknown)
     assert action.question.endswith("What does the car do?\nA. Stop\nB. Go")
+    spelt = [*ROWS[:3], ROWS[3] | {"content_en": ROWS[3]["content_en"] | {"answer": "（A）"}}]
+    file = parquet(tmp_path / "a.parquet", spelt)
+    assert load_as("driveaction", file, tmp_path / "images", context_mode=mode).samples[0].question == action.question
     assert vision.question == "Is the light red?"
     assert other.question == "Does the car stop?"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("true", "yes"), (" FALSE. ", "no"), ("正确", "对"), ("错误。", "不正确"), ("是", "Yes."), ("否", "No.")],
+)
+async def test_true_and_false_in_any_spelling_are_scored_by_the_rules(tmp_path: Path, answer: str, said: str) -> None:
+    rows = [row("s1", "Vision", "Which is so? It is a bus.", answer)]
+    (sample,) = load_as(
+        "driveaction", parquet(tmp_path / "a.parquet", rows), tmp_path / "images", language="cn"
+    ).samples
+    assert sample.kind == "yes_no"
+    router = Router(RewardSettings())
+    router.check_routes([sample])
+    assert (await router.score(sample, said, "stop")).value == 100
+
+
+def test_an_answer_that_only_begins_like_a_verdict_is_open_ended(tmp_path: Path) -> None:
+    rows = [row("s1", "Vision", "What is ahead?", "No vehicles")]
+    (sample,) = load_as("driveaction", parquet(tmp_path / "a.parquet", rows), tmp_path / "images").samples
+    assert sample.kind == "open_ended"
 
 
 def test_content_may_be_json_text_and_the_category_missing(tmp_path: Path) -> None:
@@ -123,7 +149,11 @@ def test_rows_after_a_damaged_row_group_keep_the_numbers_that_they_have_in_their
     loaded = load_as("driveaction", file, tmp_path / "images")
     assert [(sample.id, sample.question) for sample in loaded.samples] == [(s.id, s.question) for s in whole[10:]]
     assert loaded.samples[0].id == "s2_2"
-    assert loaded.dropped == {"unreadable_part": [f"{file}: row group 0"]}
+    assert loaded.dropped == {"unreadable_part": [sample.id for sample in whole[:10]]}
+    (note,) = loaded.notes
+    assert note.startswith(f"{file}: row group 0 cannot be read from row 0 on: ")
+    with pytest.raises(DataError, match=r"row group 0 cannot be read from row 0 on"):
+        load_as("driveaction", file, tmp_path / "images", strict=True)
 
 
 def test_a_slice_with_rows_after_uncounted_ones_is_left_out_by_name(tmp_path: Path) -> None:

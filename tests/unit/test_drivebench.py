@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from data.errors import DataError
 from data.formats.drivebench import robust_task, split_explanation
 from data.sample import CAMERAS
-from tests.drawn import damage, six_cameras, written
+from tests.drawn import damage, draw, six_cameras, written
 from tests.loaded import load_as
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "drivebench"
@@ -83,21 +85,23 @@ def test_faulty_entries_are_listed_under_their_reason_and_the_rest_is_used(root:
         entry("Tag?", "Yes.", tag=[7]),
         entry("Five?", "Yes.", image_path=five),
         entry("Missing?", "Yes.", image_path=missing),
+        entry("Unknown?", "Yes.", image_path={"CAM_FRNT": "samples/CAM_FRONT/one.jpg"}),
+        entry("None?", "Yes.", image_path=dict.fromkeys(CAMERAS)),
         {"question": "Who?"},
         3,
     ]
     file = written(root / "test.json", entries)
     loaded = load_as("drivebench", file, root / "nuscenes")
-    assert [sample.question for sample in loaded.samples] == ["Good?", "Tag?"]
+    assert [sample.question for sample in loaded.samples] == ["Good?", "Tag?", "Five?"]
     assert loaded.dropped == {
         "empty_answer": ["s_f_1"],
         "unknown_task": ["s_f_2"],
-        "wrong_cameras": ["s_f_4"],
-        "malformed_entry": ["[6]", "[7]"],
+        "wrong_cameras": ["s_f_6", "s_f_7"],
+        "malformed_entry": ["[8]", "[9]"],
         "faulty_image": ["s_f_5"],
     }
     assert loaded.kept_with_fault == {"unknown_tag": ["s_f_3"]}
-    assert any("test.json: [6] has no 'scene_token'" in note for note in loaded.notes)
+    assert any("test.json: [8] has no 'scene_token'" in note for note in loaded.notes)
     with pytest.raises(DataError, match="question s_f_1 has an empty answer .empty_answer"):
         load_as("drivebench", file, root / "nuscenes", strict=True)
 
@@ -159,6 +163,43 @@ def test_the_real_23_questions_load_with_their_objects() -> None:
     }  # fmt: skip
     assert all(len(sample.choices) == 3 for sample in loaded.samples if sample.task == "perception" and sample.choices)
     assert all(sample.objects for sample in loaded.samples)
+
+
+def with_named_cameras(entry: dict[str, Any], *, null: bool) -> dict[str, Any]:
+    """An entry after DriveBench's own preprocessing: of the cameras those that the question names, or all."""
+    paths = entry["image_path"]
+    named = [camera for camera in paths if camera in re.findall(r"CAM_[A-Z_]+", entry["question"])] or list(paths)
+    kept = {camera: path if camera in named else None for camera, path in paths.items()}
+    return entry | {"image_path": kept if null else {camera: kept[camera] for camera in named}}
+
+
+@needs_real_data
+@pytest.mark.parametrize("null", [True, False])
+def test_the_real_23_questions_bring_the_cameras_that_they_name(tmp_path: Path, null: bool) -> None:
+    whole = json.loads((REAL / "drivebench-test.slice23.json").read_text())
+    entries = [with_named_cameras(entry, null=null) for entry in whole]
+    for entry_ in entries:
+        for camera, path in entry_["image_path"].items():
+            if path is not None:
+                draw(tmp_path / "samples" / camera / Path(path).name)
+    samples = load_as("drivebench", written(tmp_path / "test.json", entries), tmp_path, strict=True).samples
+    assert [list(sample.images) for sample in samples] == [
+        [camera for camera in CAMERAS if entry_["image_path"].get(camera)] for entry_ in entries
+    ]
+    assert Counter(len(sample.images) for sample in samples).keys() == {1, 6}
+    unshown = load_as("drivebench", REAL / "drivebench-test.slice23.json", without_images=True, strict=True).samples
+    assert [(sample.id, sample.answer) for sample in samples] == [(sample.id, sample.answer) for sample in unshown]
+
+
+def test_answers_need_no_image_paths(root: Path) -> None:
+    entries: list[dict[str, Any]] = [entry("A?", "Yes."), entry("B?", "Yes.", image_path={}), entry("C?", "Yes.")]
+    del entries[2]["image_path"]
+    entries.append(entry("D?", "Yes.", image_path=None))
+    file = written(root / "test.json", entries)
+    assert len(load_as("drivebench", file, without_images=True, strict=True).samples) == 4
+    loaded = load_as("drivebench", file, root / "nuscenes")
+    assert loaded.dropped == {"wrong_cameras": ["s_f_1", "s_f_2", "s_f_3"]}
+    assert "one camera is needed" in loaded.notes[0]
 
 
 @needs_real_data

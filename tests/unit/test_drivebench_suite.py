@@ -138,11 +138,52 @@ def test_the_truth_of_a_question_without_a_prediction_is_no_prediction(benchmark
         scored(benchmark, own_predictions(benchmark, [None, None]))
 
 
-def test_own_predictions_in_another_order_are_refused(benchmark: Path) -> None:
-    given = own_predictions(benchmark, ["B", "Yes."])
-    written(given.predictions, json.loads(given.predictions.read_text())[::-1])
-    with pytest.raises(DataError, match="s_f_0 asks another question there than in .*test.json"):
-        scored(benchmark, given)
+def own_entries(file: PredictionsFile) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(file.predictions.read_text())
+    return found
+
+
+def test_own_predictions_are_joined_by_what_they_ask_in_any_order(benchmark: Path) -> None:
+    given = own_predictions(benchmark, ["B", "No."])
+    first, second = own_entries(given)
+    for listed, faults in (([second, first], {}), ([second], {"missing_prediction": 1})):
+        found = scored(benchmark, PredictionsFile(predictions=written(benchmark / "own.json", listed)))
+        assert (found.figures["accuracy/clean/planning"], found.faults) == (0.0, faults)
+    prompted = second | {"question": f"<image>\nYou drive.  {second['question']}\nReply briefly."}
+    other = second | {"question": "Why?"}
+    found = scored(benchmark, PredictionsFile(predictions=written(benchmark / "own.json", [prompted, other])))
+    assert (found.figures["accuracy/clean/planning"], found.faults) == (
+        0.0, {"missing_prediction": 1, "unknown_id": 1},
+    )  # fmt: skip
+
+
+def test_of_two_questions_in_one_text_the_longer_is_meant(benchmark: Path) -> None:
+    entries = [entry("Is it safe to go?", "Yes.", "planning"), entry("Is it safe to go? Why?", "No.", "planning")]
+    written(benchmark / "test.json", entries)
+    found = scored(benchmark, own_predictions(benchmark, ["No.", "No."]))
+    assert found.figures["accuracy/clean/planning"] == 50.0
+
+
+def test_a_prediction_that_may_be_of_two_questions_is_refused_by_the_question(benchmark: Path) -> None:
+    twice = [entry("Is it safe to go?", answer, "planning") for answer in ("Yes.", "No.")]
+    written(benchmark / "test.json", [*twice, entry("Is it dark?", "No.", "planning")])
+    with pytest.raises(DataError, match=r"several questions of frame f that 'Is it safe to go\?' may mean"):
+        scored(benchmark, own_predictions(benchmark, ["Yes.", "No.", "No."]))
+    third = own_entries(own_predictions(benchmark, ["Yes.", "No.", "No."]))[2:]
+    found = scored(benchmark, PredictionsFile(predictions=written(benchmark / "own.json", third)))
+    assert found.figures["accuracy/clean/planning"] == 100.0
+
+
+def test_questions_that_are_alike_in_all_are_answered_one_after_the_other(benchmark: Path) -> None:
+    written(benchmark / "test.json", [entry("Is it safe to go?", "Yes.", "planning")] * 2)
+    found = scored(benchmark, own_predictions(benchmark, ["Yes.", "No."]))
+    assert (found.figures["accuracy/clean/planning"], found.faults) == (50.0, {})
+
+
+def test_an_own_prediction_for_a_question_that_was_left_out_is_no_unknown_one(benchmark: Path) -> None:
+    entries = json.loads((benchmark / "test.json").read_text())
+    written(benchmark / "test.json", [entries[0], entries[1] | {"question_type": "plan"}])
+    assert scored(benchmark, own_predictions(benchmark, ["B", "Yes."])).faults == {"unknown_task": 1}
 
 
 def test_own_predictions_need_one_known_setting(benchmark: Path) -> None:

@@ -301,6 +301,32 @@ def test_a_malformed_part_is_listed_and_the_rest_is_used_but_strict_makes_it_an_
         load_as("drivelm", image_root / "annotations.json", image_root, strict=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        (lambda frame: frame["image_paths"].update(CAM_BACK=None), "wrong_cameras", "no image of CAM_BACK; 6 cameras"),
+        (lambda frame: frame["image_paths"].update(CAM_BACK=3), "malformed_entry", "CAM_BACK must be a str, got int"),
+        (lambda frame: frame.pop("image_paths"), "malformed_entry", "frame-1 has no 'image_paths'"),
+        (lambda frame: frame.update(QA={"planing": [{}, {}, {}, {}]}), "unknown_task", "has the unknown task planing"),
+    ],
+)
+def test_what_a_fault_of_a_frame_costs_is_counted_by_the_question(
+    image_root: Path, change: Callable[[dict[str, Any]], Any], reason: str, message: str
+) -> None:
+    tree = broken(lambda _, frame: change(frame))
+    loaded = load({"whole": scene_tree()["scene-1"]} | tree, image_root)
+    assert {name: len(ids) for name, ids in loaded.dropped.items()} == {reason: 4}
+    assert len(set(loaded.dropped[reason])) == 4
+    (note,) = loaded.notes
+    assert message in note
+
+
+def test_a_frame_whose_objects_are_damaged_keeps_its_questions(image_root: Path) -> None:
+    loaded = load(broken(lambda _, frame: frame.update(key_object_infos=[3])), image_root)
+    assert [sample.objects for sample in loaded.samples] == [()] * 4
+    assert list(loaded.kept_with_fault) == ["malformed_entry"]
+
+
 def test_a_scene_without_frames_is_dropped_and_the_others_are_used(image_root: Path) -> None:
     loaded = load(scene_tree() | {"scene-2": {}, "scene-3": {"key_frames": {"f": {"image_paths": {}}}}}, image_root)
     assert len(loaded.samples) == 4
@@ -353,7 +379,7 @@ def test_memory_does_not_grow_with_the_annotation_file(image_root: Path) -> None
 
 
 def test_bytes_that_are_no_text_are_an_error_naming_the_file(image_root: Path) -> None:
-    (image_root / "a.json").write_bytes(b"\xff\xfe\x00")
+    (image_root / "a.json").write_bytes(b"\xff{}")
     with pytest.raises(DataError, match=r"a\.json is not UTF-8 text"):
         load_as("drivelm", image_root / "a.json", image_root)
 

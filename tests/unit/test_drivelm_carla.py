@@ -76,8 +76,9 @@ def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
     good = turns("Good?", "Yes.")
     frames: list[Any] = [
         frame(a=good, b=good[1:], c=turns("Task?", "Yes.", "driving"), d=turns("Empty?", "")),
-        frame(a=good) | {"image": "data/Accident/Route_1/rgb/0009.jpg"},
+        frame(a=good + good) | {"image": "data/Accident/Route_1/rgb/0009.jpg"},
         {"conversations": {}},
+        frame(a=good + good) | {"image": None},
         3,
     ]
     frames[0]["conversations"]["key_object_infos"]["<c2,CAM_FRONT>"] = 3
@@ -85,10 +86,14 @@ def test_faulty_parts_are_listed_and_the_rest_is_used(root: Path) -> None:
     loaded = load_as("drivelm_carla", file, root / "images")
     assert [sample.question for sample in loaded.samples] == ["Good?"]
     assert loaded.dropped == {
-        "malformed_entry": [f"{file}: [0].b", f"{file}: [2]", f"{file}: [3]"],
+        "malformed_entry": [f"{file}: [0].b", f"{file}: [4]"],
         "unknown_task": ["Accident/Route_1_0001_1"],
         "empty_answer": ["Accident/Route_1_0001_2"],
-        "faulty_image": ["Accident/Route_1_0009"],
+        "faulty_image": [
+            *(f"Accident/Route_1_0009_{number}" for number in range(2)),
+            f"{file}: [2]_0",
+            *(f"{file}: [3]_{number}" for number in range(2)),
+        ],
     }
     assert loaded.kept_with_fault == {"malformed_entry": [f"{file}: [0].key_object_infos.<c2,CAM_FRONT>"]}
     with pytest.raises(DataError, match=r"\[0\]\.b\[0\] and the next are no turn of human"):

@@ -55,10 +55,42 @@ def test_reading_questions_takes_any_text(question: str, answer: str) -> None:
         ("B.", "B"),
         ("B. Stopped.", "B"),
         ("Stopped.", "B"),
-        ("E", None),
-        ("A. Stopped.", None),
+        ("b", "B"), ("（B）", "B"), ("Ｂ", "B"), ("B。", "B"), ("Ｂ．", "B"), ("(B) Stopped", "B"), ("B、Stopped", "B"),
+        ("B：Stopped。", "B"), ("B Stopped", "B"), ("答案：B", "B"), ("选B", "B"), ("选项B", "B"),
+        ("The answer is B.", "B"), ("Option B", "B"), ("**B**", "B"), ("A Going ahead", "A"),
+        ("C、直行", "C"), ("C直行", "C"),
+        ("C 直行。", "C"), ("直行。", "C"),
+        ("是", "D"), ("D。是。", "D"), ("None of the options", "E"),
+        ("A. Stopped.", None), ("F", None), ("A, B", None), ("AB", None), ("", None), ("。", None),
         ("Up", None),
     ],
-)
+)  # fmt: skip
 def test_an_annotated_answer_is_tied_to_its_option(answer: str, letter: str | None) -> None:
-    assert letter_of(answer, {"A": "Going ahead.", "B": "Stopped."}) == letter
+    choices = {"A": "Going ahead.", "B": "Stopped.", "C": "直行", "D": "是", "E": "None of the options."}
+    assert letter_of(answer, choices) == letter
+
+
+def test_the_text_of_an_option_counts_before_a_letter_without_a_mark() -> None:
+    assert letter_of("A car", {"A": "bike", "B": "A car"}) == "B"
+    assert letter_of("否。", {"A": "是", "B": "否"}) == "B"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["Yes.", "yes", "NO!", "True", "true ", "FALSE.", "是", "否。", "是的，有两辆车。", "正确", "错误。",
+     "该说法错误。", "对",
+     "√", "はい",
+     "참", "Верно.", "Answer: True", "答案：正确", "The statement is false.", "No, there are none.",
+     "True, as it is red."],
+)  # fmt: skip
+def test_a_verdict_in_any_case_and_language_is_yes_or_no(answer: str) -> None:
+    assert infer_kind("", answer, {}) == "yes_no"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["No entry.", "No vehicles", "None, no, none.", "没有行人", "有行人", "Right.", "Turn right.", "correct lane",
+     "Yes. No.",     "It slows down, which is right.", "True or false", "Not sure.", ""],
+)  # fmt: skip
+def test_what_only_begins_or_ends_like_a_verdict_is_another_answer(answer: str) -> None:
+    assert infer_kind("", answer, {}) == "open_ended"

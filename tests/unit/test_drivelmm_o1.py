@@ -98,9 +98,36 @@ def test_faulty_entries_are_listed_and_the_rest_is_used(root: Path) -> None:
         load(root, *entries[:2], strict=True)
 
 
-def test_a_file_that_is_no_list_is_one_sentence(root: Path) -> None:
-    with pytest.raises(DataError, match="is no list of questions, as a DriveLMM-o1 file is"):
-        load_as("drivelmm_o1", written(root / "test.json", {}), root)
+def test_a_file_of_neither_is_one_sentence(root: Path) -> None:
+    with pytest.raises(DataError, match="is no list or object of questions, as a DriveLMM-o1 file is"):
+        load_as("drivelmm_o1", written(root / "test.json", 3), root)
+
+
+@pytest.mark.parametrize("keys", [("0", "1"), ("scene_1_frame_1", "scene_1_frame_4")])
+def test_an_object_of_entries_is_read_as_the_list_of_them_is(root: Path, keys: tuple[str, str]) -> None:
+    entries = [entry(1), entry(4, CHOICE, steps="1. Look.", final_answer="B) Speed up (a lot).")]
+    listed = load(root, *entries).samples
+    if keys[0] != "0":
+        entries = [{name: value for name, value in one.items() if name != "idx"} for one in entries]
+    file = written(root / "object.json", dict(zip(keys, entries, strict=True)) | {"2": 3})
+    loaded = load_as("drivelmm_o1", file, root)
+    assert (loaded.samples, loaded.dropped) == (listed, {"malformed_entry": ["2"]})
+    assert loaded.notes == (f"{file}: 2 must be a dict, got int",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("None of the options.", "F"), ("none of the options", "F"), ("F) None of the options.", "F"), ("（F）", "F"),
+        ("A Going ahead", "A"), ("B Stop", "B"), ("A going ahead.", "A"), ("Ａ）Going ahead", "A"), ("B。", "B"),
+    ],
+)  # fmt: skip
+def test_an_answer_is_tied_to_its_letter_by_any_spelling(root: Path, answer: str, letter: str) -> None:
+    question = "What now? A) Going ahead B) Stop. C) Turn left. D) Turn right. E) Back up. F) None of the options."
+    (sample,) = load(root, entry(2, question, steps="", final_answer=answer)).samples
+    assert (sample.answer, sample.choices["F"]) == (letter, "None of the options.")
+    (sample,) = load(root, entry(2, question.replace(")", "）"), steps="", final_answer=answer)).samples
+    assert sample.answer == letter
 
 
 WORDS = st.lists(st.sampled_from(["slow", "down", "a", "B", "car."]), min_size=1, max_size=4).map(" ".join)

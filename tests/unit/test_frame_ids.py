@@ -23,6 +23,8 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
         {"s": {"key_frames": {"f1": {}}}, "t": {"key_frames": {"f2": {"QA": "broken"}}}},
         [{"id": "s_f1_0"}, {"id": "s_f2_12"}],
         [{"idx": "s_f1_0"}, {"idx": "s_f2_1"}],
+        {"0": {"idx": "s_f1_0"}, "1": {"idx": "s_f2_1"}},
+        {"s_f1_0": {"final_answer": "A"}, "s_f2_1": {}},
     ],
 )
 def test_every_format_names_its_frames_faulty_entries_too(tmp_path: Path, held: Any) -> None:
@@ -48,7 +50,8 @@ def test_jsonl_names_frames_and_the_images_they_show(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": "q"}\nnonsense', "line 2 is not valid JSON"),
         ("a.jsonl", '{"id": 5}', "line 1 names no frame"),
         ("a.jsonl", "", "names no frame"),
-        ("a.jsonl", b"\xff\xfe", "line 1 is not valid JSON"),
+        ("a.jsonl", b"\xff{}", "line 1 is not valid JSON"),
+        ("a.jsonl", "[" * 100_000, "line 1 is not valid JSON"),
     ],
 )
 def test_a_file_that_leaves_a_frame_unnamed_is_refused(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:

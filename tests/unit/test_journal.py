@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from data.rollout import FinishReason, Rollout
 from data.sample import CAMERAS, DrivingSample, Task
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult, Judged, summarize
+from evaluation.rollout_rows import read_rollouts, write_rollouts
 from evaluation.run_record import read_run
 from evaluation.step_panels import step_panels
 from recipe import Recipe
 from rewards.group import Group, ScoredRollout
-from rewards.score import Score
+from rewards.score import Increment, Score
 
 
 def sample(task: Task = "behavior", number: int = 0) -> DrivingSample:
@@ -186,7 +188,6 @@ def test_the_line_is_on_disk_before_the_journal_is_closed(recipe: Recipe, folder
     journal = Journal(recipe, folder)
     journal.record(1, [group(sample(), scored())], {})
     assert len(lines(folder)) == 1
-    assert names.samples_path(folder, 1).is_file()
     journal.close()
     journal.close()
 
@@ -204,11 +205,10 @@ def test_a_metric_of_the_loop_must_not_hide_a_panel(recipe: Recipe, folder: Path
         journal.record(1, [group(sample(), scored())], {"reward/mean": 99.0})
 
 
-def test_every_rollout_is_a_row_and_a_masked_one_has_no_value(recipe: Recipe, folder: Path) -> None:
+def test_every_rollout_is_a_row_and_a_masked_one_has_no_value(tmp_path: Path) -> None:
     one = group(sample(), scored("B"), scored("??", value=0.0, failure="judge: late"), advantages=(1.0, None))
-    with Journal(recipe, folder) as journal:
-        journal.record(123, [one, group(sample("planning", 5), scored("A", value=0.0))], {})
-    path = folder / "samples" / "step_000123.parquet"
+    path = tmp_path / "step_000123.parquet"
+    write_rollouts(path, 123, [one, group(sample("planning", 5), scored("A", value=0.0))], {})
     assert pq.read_schema(path).names == names.ROLLOUT_SCHEMA.names
     rows = pq.read_table(path).to_pylist()
     assert [(row["task"], row["response"], row["value"], row["failure"]) for row in rows] == [
@@ -223,6 +223,33 @@ def test_every_rollout_is_a_row_and_a_masked_one_has_no_value(recipe: Recipe, fo
     assert (first["token_count"], first["advantage"], first["weight_version"]) == (2, 1.0, 3)
     assert (first["finished_at"], first["scoring_started_at"], first["logprob_mean"]) == (10.0, 10.1, -0.5)
     assert [row["advantage"] for row in rows[1:]] == [None, None]
+
+
+def test_rollouts_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path, of = tmp_path / "step_000001.parquet", [sample(), sample("planning", 5)]
+    gains = Score(40.0, {"rule": 40.0}, (Increment(30.0, 1), Increment(10.0, 2)))
+    masked = scored("??", value=0.0, failure="judge: late")
+    groups = [
+        group(of[0], scored("B", tokens=5), masked),
+        group(of[1], replace(scored("A"), score=gains), scored(tokens=0)),
+    ]
+    write_rollouts(path, 1, groups, {"position": 7})
+    read, about = read_rollouts(path, {one.id: one for one in of})
+    assert about == {"position": 7}
+    assert [replace(one, shaped_rewards=()) for one in groups] == [
+        replace(one, rollouts=tuple(replace(r, rollout=replace(r.rollout, sample_id="s")) for r in one.rollouts))
+        for one in read
+    ]
+
+
+def test_a_cut_file_of_rollouts_or_a_question_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "step_000001.parquet"
+    write_rollouts(path, 1, [group(sample(), scored())], {})
+    with pytest.raises(DataError, match="is about behavior-0, which the data does not hold any more"):
+        read_rollouts(path, {})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="is damaged, or of an earlier version"):
+        read_rollouts(path, {sample().id: sample()})
 
 
 def test_curves_hold_every_metric_at_its_step(recipe: Recipe, folder: Path) -> None:
@@ -251,7 +278,6 @@ def test_a_step_done_again_after_a_resume_replaces_the_first(recipe: Recipe, fol
         journal.record(2, [group(sample(), scored("again"))], {"loss": 2.0})
     run = read_run(folder)
     assert [(step["step"], step["loss"]) for step in run.steps] == [(1, 1.0), (2, 2.0)]
-    assert [row["response"] for row in run.rollouts(1)] == ["first", "again"]
     assert curve(folder, "loss") == [(1, 1.0), (2, 2.0)]
 
 

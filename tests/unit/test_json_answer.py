@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -72,7 +71,7 @@ def test_any_text_can_be_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("flood", ["`", "\n", "{", "} {", "``` {}"])
-def test_a_long_response_is_read_in_no_time(flood: str) -> None:
-    began = time.process_time()  # not the clock: a busy machine is no slow pattern
-    json_answer("```" + (flood * 20_000)[:20_000])
-    assert time.process_time() - began < 5.0
+def test_a_long_response_is_read_as_a_short_one_is(flood: str) -> None:
+    # Two million characters squared would outlast the limit of a test.
+    short, long = (json_answer("```" + flood * times) for times in (4, 2_000_000 // len(flood)))
+    assert short is long is None

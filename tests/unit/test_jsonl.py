@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.errors import DataError
+from data.errors import CONTROL, DataError
 from data.faults import Faults
 from data.jsonl import read_jsonl, record_of, write_jsonl
 from data.sample import KINDS, TASKS, DrivingSample, KeyObject, Trajectory
@@ -56,6 +56,7 @@ def test_images_may_lie_under_another_root(folder: Path, tmp_path: Path) -> None
 
 
 TEXT = st.text(min_size=1).filter(lambda text: bool(text.strip()))
+NAME = TEXT.filter(lambda text: not CONTROL.search(text))
 NUMBER = st.floats(-1e4, 1e4)
 POINTS = st.lists(st.tuples(NUMBER, NUMBER, NUMBER), max_size=3).map(tuple)
 OBJECTS = st.builds(
@@ -63,9 +64,9 @@ OBJECTS = st.builds(
 )
 SAMPLES = st.builds(
     DrivingSample,
-    id=TEXT,
-    scene_id=TEXT,
-    frame_id=TEXT,
+    id=NAME,
+    scene_id=NAME,
+    frame_id=NAME,
     task=st.sampled_from(TASKS),
     kind=st.sampled_from([kind for kind in KINDS if kind != "multiple_choice"]),
     question=TEXT,

@@ -38,9 +38,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 INSIDE: dict[str, tuple[str, ...]] = {
     "data.rendered": (),
-    "data.reasoning": (),
+    "data.reading": (),
+    "data.reasoning": ("data.reading",),
     "data.corruptions": (),
-    "data.formats": ("data.reasoning", "data.rendered"),
+    "data.formats": ("data.reading", "data.reasoning", "data.rendered"),
     "evaluation.metrics": (),
     "evaluation.suites": ("evaluation.metrics",),
     "evaluation.comparison": ("evaluation.suites",),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from data.reading.rules import extract_option, extract_yes_no, option_of
 from data.sample import DrivingSample
 from rewards.format import is_right
-from rewards.rules import extract_option, extract_yes_no, option_of
 
 LETTERS = "ABCD"
 CHOICES = {

@@ -106,6 +106,9 @@ def test_headings_are_known_in_any_dress(text: str) -> None:
     [
         ("1. One.", ((), "1. One.")),
         ("**Final Answer**: Yes.", ((), "Yes.")),
+        ("1. One.\n**Final Answer**：Yes.", (("One.",), "Yes.")),
+        ("**Step-by-Step Reasoning**：\n1、One.\n2． Two.\n\n最终答案：Yes.", (("One.", "Two."), "Yes.")),
+        ("Final answer is B.", ((), "Final answer is B.")),
         ("1. One.\n**Final Answer**: ", (("One.",), "")),
         ("The final answer is clear: go.", ((), "The final answer is clear: go.")),
     ],

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.reading.rules import exact_match, extract_option, extract_yes_no, option_of
 from rewards.answer import answer_part
-from rewards.rules import exact_match, extract_option, extract_yes_no, option_of
 
 LETTERS = "ABCD"
 CHOICES = {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.record.run_folder import JOB_VARIABLE, create_run_folder
+from actors.record.run_folder import JOB_VARIABLE, claim, create_run_folder
 from evaluation.run_record import keep_previous
 from failures import RunFolderError
 from recipe import Recipe, load_recipe
@@ -119,3 +124,30 @@ def test_previous_files_are_kept_under_rising_numbers(tmp_path: Path) -> None:
     assert (tmp_path / "provenance.1.json").read_text() == "one"
     assert (tmp_path / "provenance.2.json").read_text() == "two"
     assert not path.exists()
+
+
+def test_a_run_folder_has_one_owner_which_a_second_process_is_told_of(tmp_path: Path) -> None:
+    folder = create_run_folder(recipe_at(tmp_path))
+    create_run_folder(recipe_at(tmp_path, run={"resume": True}))  # the owner may
+    again = f"""
+from actors.record.run_folder import create_run_folder
+from recipe import Recipe
+run = {{"name": {folder.name!r}, "root": {str(tmp_path)!r}, "resume": True}}
+create_run_folder(Recipe.model_validate({{"run": run}}))
+"""
+    done = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, timeout=300)
+    assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in done.stderr
+
+
+def test_a_lock_ends_with_its_owner_killed_outright(tmp_path: Path) -> None:
+    folder = create_run_folder(recipe_at(tmp_path)).with_name("killed")
+    folder.mkdir()
+    code = f"""
+import os, signal
+from pathlib import Path
+from actors.record.run_folder import claim
+claim(Path({str(folder)!r}))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == -signal.SIGKILL
+    claim(folder)

@@ -176,7 +176,7 @@ def test_bench2drive_divides_by_all_routes_and_reads_motion_by_the_name_it_was_s
     table, figures = scored(bench2drive)
     assert (figures["driving_score"], figures["success_rate"]) == (37.5, 25.0)  # 150 / 4, 1 of 4
     assert (figures["comfort"], figures["comfort_mended"]) == (100.0, 100.0)
-    assert figures["faults"] == {"missing_route": 1, "no_motion": 1}
+    assert figures["faults"] == {"missing_route": 2, "no_motion": 1}
     assert "driving score" in table
 
 
@@ -333,7 +333,7 @@ def damage_drivebench(folder: Path) -> None:
     ("files", "damage", "reason"),
     [
         (bdd_oia, damage_bdd_oia, "unpaired_entry"),
-        (drivelmm_o1, damage_drivelmm_o1, "malformed_entry"),
+        (drivelmm_o1, damage_drivelmm_o1, "empty_answer"),
         (driveaction, damage_driveaction, "answer_not_an_option"),
         (drivelm_hard, damage_drivelm_hard, "empty_answer"),
         (drivebench, damage_drivebench, "empty_answer"),

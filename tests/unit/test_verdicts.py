@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rewards.option_words
-import rewards.verdict_words
+import data.reading.option_words
+import data.reading.verdict_words
+from data.reading.rules import extract_yes_no
+from data.reading.words import folded
 from data.sample import DrivingSample
 from rewards.format import is_right, valid_format
 from rewards.hybrid import hybrid
 from rewards.route import Router
-from rewards.rules import extract_yes_no
 from rewards.settings import RewardSettings
-from rewards.words import folded
 
 TRUE = [
     "True", "true.", "**True**", "True, because the light is red", "True because it is red.",
@@ -183,7 +183,7 @@ def test_reading_a_verdict_takes_any_mess_of_words(text: str) -> None:
     assert extract_yes_no(text) in (True, False, None)
 
 
-@pytest.mark.parametrize("module", [rewards.verdict_words, rewards.option_words])
+@pytest.mark.parametrize("module", [data.reading.verdict_words, data.reading.option_words])
 def test_the_words_are_written_as_texts_are_read(module: object) -> None:
     text = Path(str(getattr(module, "__file__", ""))).read_text(encoding="utf-8")
     assert folded(text) == text

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
+from data.reading.words import spaced, words
 from data.sample import DrivingSample
 from rewards.clip import prefix_ends
 from rewards.gate import gate_reason
 from rewards.route import Router
 from rewards.settings import GateSettings, RewardSettings
 from rewards.text import bleu, rouge_l
-from rewards.words import spaced, words
 
 SLOW_DOWN = ["减速", "減速", "減速する", "スピードをおとす", "감속", "Замедлиться", "धीमा करें", "ช้าลง", "تباطأ", "האט",
              "Επιβράδυνση", "ralentir à l'arrêt", "Ｓｌｏｗ ｄｏｗｎ", "గతి తగ్గించండి", "ຊ້າລົງ",

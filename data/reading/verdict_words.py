@@ -1,4 +1,4 @@
-"""How languages say yes and no, true and false. Data for `rewards.rules.extract_yes_no`; patterns of `regex`.
+"""How languages say yes and no, true and false. Data for `data.reading.rules.extract_yes_no`; patterns of `regex`.
 
 Another language is another row. English has a pattern of its own, since "not" and "is" decide there.
 """

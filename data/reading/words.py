@@ -23,12 +23,20 @@ _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d]--{UNSPACED}]+"
 _NUMBER = r"-?\p{Nd}+(?:\.\p{Nd}+)?"
 _WORD = regex.compile(f"{_RUN}|{_ONE}", regex.V1)
 _WORD_OR_NUMBER = regex.compile(f"{_NUMBER}|{_RUN}|{_ONE}", regex.V1)
+_SCRIPTS_MEET = regex.compile(
+    r"(?<=[A-Za-z])(?=[\p{L}--\p{Latin}])|(?<=[[\p{L}\p{M}]--\p{Latin}])(?=[A-Za-z])", regex.V1
+)
 _APART = regex.compile(rf"\s*({_ONE}|[。、《-】،؛؟۔।॥])\s*", regex.V1)
 
 
 def folded(text: str) -> str:
     """The text in Unicode's form NFKC: full-width letters, ligatures and parts of syllables read as what they mean."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+def scripts_apart(text: str) -> str:
+    """The text with a space where a Latin letter meets another script: "选B" as "选 B"."""
+    return text if text.isascii() else str(_SCRIPTS_MEET.sub(" ", text))
 
 
 def words(text: str, *, whole_numbers: bool = False) -> list[str]:

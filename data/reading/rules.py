@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 import regex
 
-from rewards.option_words import ALSO, BEHIND, DENIED_BEHIND, FINAL, IS, NO_NOUN, OPTION, PILLAR, STATED
-from rewards.option_words import DENIED as OPTION_DENIED
-from rewards.verdict_words import (
+from data.reading.option_words import ALSO, BEHIND, DENIED_BEHIND, FINAL, IS, NO_NOUN, OPTION, PILLAR, STATED
+from data.reading.option_words import DENIED as OPTION_DENIED
+from data.reading.verdict_words import (
     AND,
     ANSWER,
     BE,
@@ -38,13 +39,10 @@ from rewards.verdict_words import (
     YES_WORDS,
     Tongue,
 )
-from rewards.words import UNSPACED, folded
+from data.reading.words import UNSPACED, folded, scripts_apart
 
 _WRAPPED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf|mathbb)\s*\{([^{}]*)\}")
 _MARKUP = re.compile(r"[*`#$\"“”「」『』《》〈〉【】]|</?(?:b|strong|i|em|u|code)>|(?<!\w)_+|_+(?!\w)")
-_SCRIPTS_MEET = regex.compile(
-    r"(?<=[A-Za-z])(?=[\p{L}--\p{Latin}])|(?<=[[\p{L}\p{M}]--\p{Latin}])(?=[A-Za-z])", regex.V1
-)
 _NESTED = 4
 """How deep LaTeX wrappers may lie in each other."""
 
@@ -102,6 +100,8 @@ _LONE = regex.compile(
     rf"(?:^|[.,;:!?/(。，；：！？、،؛؟।—–…\n]|\s-)\s*$|(?:\b(?:{CONJUNCTION})\s+|{CONJUNCTION_UNSPACED})$"
 )
 _STATED = regex.compile(rf"(?:{ANSWER})$")
+_ALONE = regex.compile(rf"\W*(?:{ANSWER}|(?:(?:the|this)\s+|[该此這这]个?)?(?:{STATEMENT}))?\s*")
+"""What may stand before the verdict that is all of an answer."""
 _ENDED = regex.compile(
     rf"[^\S\n]*(?:$|\n|[^\w\s?'-]|-+\s)|\s+(?:-|(?:{BECAUSE})(?!{_IN_WORD}))|\s*(?:{BECAUSE_UNSPACED})"
 )
@@ -115,6 +115,7 @@ _OR, _AND = regex.compile(OR), regex.compile(AND)
 _CLOSELY, _NEXT_TO = 200, 40
 """Characters before a word that say how it is meant, and what it stands next to."""
 _SHORT = {"t": True, "y": True, "f": False, "n": False}
+_AROUND_SHORT = " .!()"
 _QUOTES = regex.compile(r"(?<!\w)['‘]|['‘](?!\w)")
 _UNREAD = regex.compile("[\u0640\u064b-\u0652\ufe0e\ufe0f]")
 """Signs that a text may be written with or without: Arabic vowels, variants of symbols."""
@@ -128,12 +129,11 @@ def extract_yes_no(text: str) -> bool | None:
     because ..."). "Yes, there are no cars." is a yes, "Yes. No." is neither. The languages are those of
     `verdict_words`.
     """
-    plain = _UNREAD.sub("", _QUOTES.sub("", _single_spaced(_plain(text)).casefold().replace("’", "'"))).strip()
-    plain = _SCRIPTS_MEET.sub(" ", plain)
-    short = _SHORT.get(plain.strip(" .!()"))
+    plain = _for_verdicts(text)
+    short = _SHORT.get(plain.strip(_AROUND_SHORT))
     if short is not None:
         return short
-    mentions = _single(plain, list((_MENTION_IN_ASCII if plain.isascii() else _MENTION).finditer(plain)))
+    mentions = _single(plain, list(_mention_in(plain).finditer(plain)))
     first = _FIRST_WORD.search(plain)
     begins = first.start() if first else 0
     said = [(_weight(plain, mention, begins), _polarity(plain, mention)) for mention in mentions or ()]
@@ -142,6 +142,28 @@ def extract_yes_no(text: str) -> bool | None:
         if verdicts:
             return verdicts.pop() if len(verdicts) == 1 else None
     return None
+
+
+@lru_cache(maxsize=4096)
+def is_verdict(answer: str) -> bool:
+    """Whether an annotated answer is a yes or no, with or without its reason: "Yes, there are two.", "true", "错误。".
+
+    "No entry." and "None, no, none." are other answers, although a response that says so can be read.
+    """
+    plain = _for_verdicts(answer[:_CLOSELY])  # a data set has many, and most are long and none
+    pattern, lead = _mention_in(plain), _ALONE.match(plain)
+    first = pattern.match(plain) or (pattern.match(plain, lead.end()) if lead else None)
+    begins = _ended(plain, first) if first else plain.strip(_AROUND_SHORT) in _SHORT
+    return begins and extract_yes_no(answer) is not None
+
+
+def _for_verdicts(text: str) -> str:
+    plain = _UNREAD.sub("", _QUOTES.sub("", _single_spaced(_plain(text)).casefold().replace("’", "'"))).strip()
+    return scripts_apart(plain)
+
+
+def _mention_in(plain: str) -> regex.Pattern[str]:
+    return _MENTION_IN_ASCII if plain.isascii() else _MENTION
 
 
 def _single(text: str, mentions: list[regex.Match[str]]) -> list[regex.Match[str]] | None:
@@ -258,7 +280,7 @@ def extract_option(text: str, letters: Collection[str]) -> str | None:
         text: the answer, in any language of `option_words`.
         letters: the options there are, as capitals; with their texts, where they are known.
     """
-    plain = _SCRIPTS_MEET.sub(" ", _single_spaced(_plain(text)))
+    plain = scripts_apart(_single_spaced(_plain(text)))
     final = _after(_FINAL, plain, letters)
     if final:
         return None if _hedged(plain, final[-1], letters) else final[-1][0]
@@ -332,7 +354,7 @@ def _with_its_text(text: str, position: int, letters: Collection[str]) -> _Found
     match = _LETTER.match(text, position)
     if match is None or not isinstance(letters, Mapping) or match[1] not in letters:
         return None
-    said = _SCRIPTS_MEET.sub(" ", normalise(letters[match[1]])).split()
+    said = scripts_apart(normalise(letters[match[1]])).split()
     follows = re.compile(r"\s+" + r"\s+".join(map(re.escape, said)), re.IGNORECASE).match(text, match.end())
     return (match[1], match.end()) if said and follows and _TEXT_ENDS.match(text, follows.end()) else None
 

@@ -1,0 +1,202 @@
+"""`Updates`: learns from batch after batch, and comes back to where it was whatever was lost.
+
+A batch is on disk before it is learnt from. When a rank of the learner is lost, or the whole run, new ranks load the
+newest checkpoint, whose sums are checked, and learn again from the batches since: none is applied twice to the same
+weights, and none is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from actors.checkpoint import (
+    RunState,
+    first_and_newest,
+    forget_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from actors.crew import Crew
+from actors.experience import Credit, ExperienceBatch, experience
+from data.errors import DataError
+from data.sample import DrivingSample
+from data.split import TaskBalancedOrder
+from evaluation.rollout_rows import read_rollouts, write_rollouts
+from evaluation.run_record import samples_path
+from failures import LearnerLost
+from policies.algorithms.registry import make_algorithm
+from recipe import Recipe
+
+
+class Updates:
+    """The updates of a run, and where it stands."""
+
+    def __init__(self, crew: Crew, folder: Path, start: RunState) -> None:
+        """Use `begin` instead; `start` is what the newest checkpoint in the run's `folder` holds."""
+        self.crew, self.state, self.replayed = crew, start, 0
+        self.algorithm = make_algorithm(crew.recipe.algorithm)
+        self._folder, self._credit = folder, Credit(self.algorithm, crew.recipe.rollout.max_tokens, crew.encoder)
+        self._kl_beta = self._weight_of_kl(start)
+        self._since: list[ExperienceBatch] = []
+        self._restarts, self._saved = 0, time.time()
+
+    @classmethod
+    async def begin(cls, crew: Crew, folder: Path, warm_up: Callable[[], Awaitable[object]]) -> Updates:
+        """Bring learners and engines to where the run starts or goes on, with weights published as its step.
+
+        The reference of the KL term is the policy that RL began with, also in a resumed run; with adapters, the model
+        below them.
+
+        Raises:
+            CheckpointError: checkpoints exist, and none can be used.
+        """
+        if crew.recipe.run.resume and newest_checkpoint(folder) is not None:
+            state = await first_and_newest(folder, crew.learners)
+        else:
+            state = RunState(0, 0, crew.recipe.learner.ranks)
+            await warm_up()
+            await save_checkpoint(folder, state, crew.learners)
+            await crew.learners.all("freeze_reference")
+        await crew.sync.publish(state.step)
+        return cls(crew, folder, state)
+
+    async def batches(
+        self, samples: Sequence[DrivingSample], order: Callable[[int], TaskBalancedOrder]
+    ) -> AsyncGenerator[ExperienceBatch]:
+        """The batches to learn from: those that were written and not learnt from before a stop, then new ones.
+
+        Args:
+            samples: the training questions, for what was written about them.
+            order: from a position to the training order from there on.
+        """
+        crew, recipe = self.crew, self.crew.recipe
+        step, position = self.state.step + 1, self.state.position
+        by_id = {sample.id: sample for sample in samples}
+        while step <= recipe.run.steps and (batch := await asyncio.to_thread(self._written, step, by_id)) is not None:
+            self.replayed += 1
+            step, position = step + 1, batch.position
+            yield batch
+        steps = range(step, recipe.run.steps + 1)
+        async for batch in experience(order(position), crew.engines, crew.scorers, self._credit, recipe, steps=steps):
+            path = samples_path(self._folder, batch.step)
+            about: dict[str, Any] = {"recipe": _decisive(recipe)}
+            about |= {"position": batch.position, "generate_s": batch.generate_s, "replaced": batch.replaced}
+            await asyncio.to_thread(write_rollouts, path, batch.step, batch.groups, about)
+            yield batch
+
+    async def take(self, batch: ExperienceBatch) -> dict[str, float]:
+        """Learn from a batch and publish the weights; the metrics of both.
+
+        Raises:
+            LearnerLost: a rank was lost more often than `learner.restarts` allows.
+            SyncError: as `WeightSync.publish`.
+        """
+        while True:
+            try:
+                metrics = await self._learn(batch)
+                report = await self.crew.sync.publish(batch.step)
+            except LearnerLost as loss:
+                await self._come_back(loss)
+            else:
+                self._since.append(batch)
+                self.state = RunState(batch.step, batch.position, self.state.ranks, self._kl_beta)
+                counts = {"learner/restarts": float(self._restarts), "learner/replayed": float(self.replayed)}
+                return metrics | report.metrics | counts
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint is due: by the number of steps, by time, or because the run is complete."""
+        run, step = self.crew.recipe.run, self.state.step
+        by_count = run.checkpoint_every > 0 and step % run.checkpoint_every == 0
+        by_time = run.checkpoint_minutes > 0 and time.time() - self._saved >= 60.0 * run.checkpoint_minutes
+        return by_count or by_time or step == run.steps
+
+    async def save(self) -> None:
+        """Write a checkpoint, and remove those that need not be kept any more."""
+        while True:
+            try:
+                await save_checkpoint(self._folder, self.state, self.crew.learners)
+            except LearnerLost as loss:
+                await self._come_back(loss)
+            else:
+                break
+        forget_checkpoints(self._folder, keep=self.crew.recipe.run.keep_last)
+        self._since.clear()
+        self._saved = time.time()
+
+    async def back_to_start(self) -> None:
+        """Load the policy that the run began with."""
+        await load_checkpoint(self._folder, 0, self.crew.learners)
+
+    async def _come_back(self, loss: LearnerLost) -> None:
+        """Start all ranks anew, at the newest checkpoint, and learn again from the batches since."""
+        learners, sync = self.crew.learners, self.crew.sync
+        while self._restarts < self.crew.recipe.learner.restarts:
+            self._restarts += 1
+            print(f"{loss}: starting the learner anew", flush=True)
+            try:
+                async with sync.steady:
+                    await learners.begin_life()
+                    state = await first_and_newest(self._folder, learners)
+                    sync.learnt, self._kl_beta = state.step, self._weight_of_kl(state)
+                for batch in self._since:
+                    await self._learn(batch)
+                    self.replayed += 1
+            except LearnerLost as again:
+                loss = again
+            else:
+                print(f"the learner is back at step {self.state.step}", flush=True)
+                return
+        raise loss
+
+    def _written(self, step: int, samples: Mapping[str, DrivingSample]) -> ExperienceBatch | None:
+        """A step's batch from before a stop; None where there is none, and with a line where it cannot be used."""
+        path = samples_path(self._folder, step)
+        if not path.is_file():
+            return None
+        try:
+            groups, about = read_rollouts(path, samples)
+            if about["recipe"] != _decisive(self.crew.recipe):
+                raise DataError(f"{path} is of another recipe")
+        except DataError as error:
+            print(f"what was generated before the run stopped is not learnt from: {error}", flush=True)
+            return None
+        assigned = tuple(map(self._credit.assigned, groups))
+        return ExperienceBatch(step, assigned, about["position"], about["generate_s"], about["replaced"])
+
+    def _weight_of_kl(self, state: RunState) -> float:
+        return self.algorithm.kl_beta if state.kl_beta is None else state.kl_beta
+
+    async def _learn(self, batch: ExperienceBatch) -> dict[str, float]:
+        """Update the policy: `updates_per_batch` steps, each on an equal share of the batch's groups."""
+        learners, settings, algorithm = self.crew.learners, self.crew.recipe.learner, self.algorithm
+        lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
+        groups = batch.training_groups(algorithm)
+        if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
+            return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
+        portions, assessed = learners.portions(groups, algorithm.updates_per_batch), dict[str, float]()
+        async with self.crew.sync.steady:
+            if algorithm.over_batch or len(portions) > 1:
+                portions, assessed = await learners.assess(portions, self._kl_beta)
+            updates = [await learners.update(portion, algorithm, lr) for portion in portions]
+            self.crew.sync.learnt = batch.step
+        means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
+        means |= {name: max(update[name] for update in updates) for name in means if name.endswith("_max")}
+        applied = sum(1.0 - update["skipped"] for update in updates)
+        metrics = means | assessed | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
+        responses = sum(portion.counts.responses for portion in portions)
+        strayed = metrics.get("kl", 0.0) * sum(portion.counts.tokens for portion in portions) / responses
+        self._kl_beta = algorithm.next_kl_beta(self._kl_beta, strayed, responses)
+        return metrics
+
+
+def _decisive(recipe: Recipe) -> str:
+    """What decides, beside the weights, which batch comes and what it teaches."""
+    parts = recipe.model_dump_json(include={"data", "policy", "algorithm", "reward", "learner"})
+    return hashlib.sha256(f"{recipe.run.seed} {parts}".encode()).hexdigest()

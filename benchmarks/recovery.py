@@ -1,0 +1,121 @@
+"""How soon a run is back at work after a kill, and whether anything was lost or learnt twice.
+
+    python -m benchmarks.recovery
+
+Trains the tiny recipe with two engines and two learner ranks, and kills (SIGKILL) an engine's actor, an engine's vLLM
+process, a learner rank and at last the driver, which is then started again with `run.resume=true`. Prints, last, one
+JSON object. A fault's seconds are those from the kill to the end of the next step, less what a step takes undisturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from actors.checkpoint import LEARNER_FOLDER
+from actors.learning.deepspeed_learner import CHECKPOINT_TAG
+from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, RunRecord, checkpoint_folder, read_run
+from recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+FAULTS = {5: ("engine_actor", "ray::VllmEngine"), 10: ("engine_core", "EngineCore"), 15: ("learner_rank", "DeepSpeed")}
+"""Step after which a process dies, with what it is called and the name by which it is found."""
+DRIVER_AFTER, STEPS, WARM_STEPS = 20, 24, 20
+SETTINGS = (
+    "run.name=recovery",
+    f"run.steps={STEPS}",
+    "run.checkpoint_every=4",
+    f"warm_start.steps={WARM_STEPS}",
+    "rollout.engines=2",
+    "learner.ranks=2",
+    "rollout.prompts_per_step=8",
+    "evaluation.before_and_after=false",
+)
+
+
+def main() -> None:
+    """Run, kill, and print the figures."""
+    with tempfile.TemporaryDirectory() as root:
+        command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *SETTINGS, f"run.root={root}"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        took, killed_at, between = dict[str, float](), dict[str, float](), list[float]()
+        waiting, last = "", time.time()
+        for step in steps_of(process):
+            now = time.time()
+            if waiting:
+                took[waiting], waiting = now - killed_at[waiting], ""
+            elif step > 1:
+                between.append(now - last)
+            last = now
+            if step in FAULTS:
+                waiting, name = FAULTS[step]
+                killed_at[waiting] = kill(process.pid, name)
+            elif step == DRIVER_AFTER:
+                process.kill()
+                killed_at["driver"] = time.time()
+        process.wait()
+        again = subprocess.Popen([*command, "run.resume=true"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for step in steps_of(again):
+            if step == DRIVER_AFTER + 1:
+                took["driver"] = time.time() - killed_at["driver"]
+        if again.wait():
+            sys.exit(again.returncode)
+        print(json.dumps(figures(Path(root) / "recovery", took, statistics.median(between))))
+
+
+def steps_of(process: subprocess.Popen[str]) -> Iterator[int]:
+    """The steps of a run as they end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if line.startswith("step "):
+            yield int(line.split()[1].split("/")[0])
+
+
+def kill(pid: int, name: str) -> float:
+    """Kill the first process below one that has a name, outright; when, in seconds."""
+    for process in psutil.Process(pid).children(recursive=True):
+        if name in " ".join(process.cmdline()):
+            process.kill()
+            return time.time()
+    raise SystemExit(f"no process of the run is called {name}")
+
+
+def figures(folder: Path, took: dict[str, float], step_s: float) -> dict[str, object]:
+    """What the run left behind says of losses and of updates."""
+    run, recipe = read_run(folder), load_recipe([str(folder / "recipe.yaml")])
+    wanted = recipe.rollout.prompts_per_step * recipe.rollout.group_size
+    lost = sum(wanted - int(step[ROLLOUTS]) + int(step[MASKED_ROLLOUTS]) for step in run.steps)
+    recovery = {f"{name}_s": round(max(0.0, seconds - step_s), 1) for name, seconds in took.items()}
+    return {
+        **recovery,
+        "worst_recovery_s": max(recovery.values()),
+        "rollouts_lost": lost + wanted * (STEPS - len(run.steps)),
+        "steps_applied_twice": applied(folder) - WARM_STEPS - updates(run),
+        "step_s": round(step_s, 2),
+    }
+
+
+def applied(folder: Path) -> int:
+    """The updates that the last weights have gone through: each carries two numbers, one to gather and one to step."""
+    import torch
+
+    state = checkpoint_folder(folder, STEPS) / LEARNER_FOLDER / CHECKPOINT_TAG / "mp_rank_00_model_states.pt"
+    return int(torch.load(state, weights_only=False)["applied"]) // 2  # written by this very run
+
+
+def updates(run: RunRecord) -> int:
+    """The updates that the steps of a run report."""
+    return sum(int(step["updates"] + step["skipped"]) for step in run.steps)
+
+
+if __name__ == "__main__":
+    main()

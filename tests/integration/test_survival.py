@@ -1,0 +1,106 @@
+"""Runs that lose an engine or a learner rank and go on, on the real stack: nothing is lost and nothing learnt twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.training import prepare, run_reinforcement
+from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, read_run
+from failures import ActorLost, LearnerLost, RolloutExhausted
+from recipe import Recipe
+from tests.integration import faults
+from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL, MakeRecipe, any_node
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+PLAIN = ("evaluation.before_and_after=false", "run.checkpoint_every=2")
+
+
+def run(recipe: Recipe, deaths: int, **classes: Any) -> list[dict[str, Any]]:
+    """The metrics of the steps of a run in which something dies so many times."""
+    Path(recipe.run.root, "deaths").write_text(str(deaths))
+    prepared = prepare(recipe)
+    assert asyncio.run(run_reinforcement(prepared, any_node, **classes))
+    assert Path(recipe.run.root, "deaths").read_text() == "0", "it did not die as often as it should have"
+    steps = [json.loads(line) for line in (prepared.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == list(range(1, recipe.run.steps + 1))
+    wanted = recipe.rollout.prompts_per_step * recipe.rollout.group_size
+    assert all(step[ROLLOUTS] == wanted and step[MASKED_ROLLOUTS] == 0 for step in steps)
+    return steps
+
+
+@pytest.mark.parametrize("engine", [faults.EngineThatDies, faults.EngineWhoseCoreDies], ids=["actor", "EngineCore"])
+def test_an_engine_that_dies_comes_back_with_the_current_weights(small_recipe: MakeRecipe, engine: type[Any]) -> None:
+    last = run(small_recipe("run.steps=4", "learner.lr=3e-3", *PLAIN), 1, engine_class=engine)[-1]
+    assert (last["engines/lost"], last["engines/restarted"]) == (1, 1)
+    assert last["engines/retried"] > 0
+    assert last["sync_gap"] < 1e-4
+
+
+def test_of_two_engines_the_other_goes_on_meanwhile(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=4", "rollout.engines=2", *PLAIN)
+    steps = run(recipe, 1, engine_class=faults.EngineThatDies)
+    assert steps[-1]["engines/lost"] == 1
+    assert all(step["sync_gap"] < 1e-4 for step in steps)
+
+
+def test_an_engine_that_dies_while_weights_are_sent_ends_nothing(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=3", "rollout.engines=2", "sync.timeout_s=60", QUICK_ENGINE, *PLAIN)
+    steps = run(recipe, 1, engine_class=faults.EngineThatDiesReceiving)
+    assert steps[-1]["engines/lost"] >= 1
+    assert steps[-1]["engines/restarted"] == steps[-1]["engines/lost"]
+    assert all(step["sync_gap"] < 1e-4 for step in steps)
+
+
+def test_a_driver_that_is_killed_learns_again_from_what_it_had_written(tmp_path: Path) -> None:
+    settings = ("run.name=killed", f"run.root={tmp_path}", *SMALL, "run.steps=4", QUICK_ENGINE)
+    command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *settings, "evaluation.before_and_after=false"]
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("step 2/4"):
+            break
+    first.kill()
+    first.wait(60)
+    folder = tmp_path / "killed"
+    written = {path.name: path.read_bytes() for path in sorted((folder / "samples").glob("*.parquet"))}
+    assert len(written) >= 2
+    again = subprocess.run([*command, "run.resume=true"], cwd=ROOT, capture_output=True, text=True, timeout=1500)
+    assert again.returncode == 0, again.stderr[-3000:]
+    steps = read_run(folder).steps
+    assert [step["step"] for step in steps] == [1, 2, 3, 4]
+    assert steps[-1]["learner/replayed"] >= 2
+    assert {name: (folder / "samples" / name).read_bytes() for name in written} == written
+
+
+def test_engines_that_die_whenever_they_are_asked_end_the_run(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=3", "rollout.restarts=0", *PLAIN)
+    with pytest.raises(ActorLost, match=r"no rollout engine is left \(rollout\.restarts: 0"):
+        run(recipe, 99, engine_class=faults.EngineThatDies)
+
+
+def test_a_request_over_which_engine_after_engine_dies_is_given_up(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=3", "rollout.dispatches=1", *PLAIN)
+    with pytest.raises(RolloutExhausted, match=r"rollout\.dispatches"):
+        run(recipe, 99, engine_class=faults.EngineThatDies)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_learner_that_dies_learns_again_what_came_since_the_checkpoint(small_recipe: MakeRecipe, ranks: int) -> None:
+    recipe = small_recipe("run.steps=4", f"learner.ranks={ranks}", QUICK_ENGINE, *PLAIN)
+    last = run(recipe, 1, learner_class=faults.LearnerThatDies)[-1]
+    assert last["learner/restarts"] == 1
+    assert last["sync_gap"] < 1e-4
+
+
+def test_a_learner_that_keeps_dying_ends_the_run(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=4", "learner.restarts=1", QUICK_ENGINE, *PLAIN)
+    with pytest.raises(LearnerLost, match=r"learner rank 0 \(step\).*died"):
+        run(recipe, 99, learner_class=faults.LearnerThatDies)
