@@ -126,6 +126,7 @@ def test_previous_files_are_kept_under_rising_numbers(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_one_owner_which_a_second_process_is_told_of(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path))
     create_run_folder(recipe_at(tmp_path, run={"resume": True}))  # the owner may
@@ -139,6 +140,7 @@ create_run_folder(Recipe.model_validate({{"run": run}}))
     assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_owner_killed_outright(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path)).with_name("killed")
     folder.mkdir()
