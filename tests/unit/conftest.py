@@ -23,9 +23,9 @@ def _refuse(event: str, arguments: tuple[Any, ...] = ()) -> None:
         raise AssertionError(f"{event} in a fast test: mark it pytest.mark.slow")
 
 
-def _refuse_or_start(process: multiprocessing.process.BaseProcess) -> None:
+def _refuse_or_start(self: multiprocessing.process.BaseProcess) -> None:
     _refuse("os.fork")  # multiprocessing has events for some of its ways only
-    _start(process)
+    _start(self)
 
 
 sys.addaudithook(_refuse)
