@@ -34,6 +34,11 @@ def refused(*arguments: str) -> str:
     return errors[0]
 
 
+def heard() -> None:
+    """Let a new process hear Ctrl-C, also where these tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
     message = refused("recipes/tiny.yaml", "learner.learning_rat=1")
     assert "unknown key learner.learning_rat" in message
@@ -80,7 +85,14 @@ def test_ctrl_c_during_the_start_leaves_no_process_behind(tmp_path: Path, part: 
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:  # Ray's sockets want a short path
         folders = (f"run.root={tmp_path}", f"cluster.temp_dir={short}")
         command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *SMALL, QUICK_ENGINE, *folders]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heard,
+        )
         assert process.stdout is not None
         while (line := process.stdout.readline()) and not line.startswith(f"{part}: "):
             pass
