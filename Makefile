@@ -19,7 +19,7 @@ lint: setup ## Check style and types.
 	@$(PYTHON_IN_VENV) -m ruff format --check .
 	@$(PYTHON_IN_VENV) -m mypy
 
-test: lint ## Check style and types, then run every test (about half an hour on two cores).
+test: lint ## Check style and types, then run every test.
 	@$(PYTHON_IN_VENV) -m pytest
 
 test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).
