@@ -57,7 +57,7 @@ class RunSettings(BaseModel):
     checkpoint_every: int = Field(0, ge=0)
     """Steps between checkpoints; 0: none by number of steps. One is written at the end and on Ctrl-C in any case."""
     checkpoint_minutes: float = Field(30.0, ge=0)
-    """A checkpoint is also written after the first step that ends so many minutes after the last one; 0: never."""
+    """A checkpoint is also written after the first step that ends this many minutes after the last one; 0: never."""
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
     resume: bool = False

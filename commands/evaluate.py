@@ -139,7 +139,7 @@ def measure_policy(arguments: list[str]) -> int:
         return 0
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
-    from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
+    from actors.training import evaluate_policy  # imported here, because torch takes seconds and --help needs none
 
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)

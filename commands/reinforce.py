@@ -57,7 +57,7 @@ def _run(recipe: Recipe) -> bool:
     print(starting(recipe), flush=True)
     with timed("data"):
         inputs = read_inputs(recipe)
-    # Here, because they bring Ray: seconds that --help and a refused recipe need not wait for.
+    # Imported here, because Ray takes seconds, and --help and a refused recipe do not need it.
     from actors.rollout.pool import EnginePool
     from cluster.placement import place
     from cluster.session import session

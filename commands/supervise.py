@@ -30,7 +30,7 @@ def supervise(arguments: list[str]) -> int:
     plan = resource_plan(recipe, roles=["learner"])
     print(f"{recipe.run.name}: {recipe.warm_start.steps} supervised steps; reading the data, then torch", flush=True)
     inputs = read_inputs(recipe)
-    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
+    # Imported here, because torch and DeepSpeed take seconds, and --help and a refused recipe do not need them.
     from actors.training import prepare, train_sft
 
     run = prepare(recipe, inputs)

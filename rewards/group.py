@@ -27,9 +27,9 @@ class Group:
     advantages: tuple[float | None, ...] = field(default=())
     """That of each response (None: masked); empty where advantages are formed over a whole batch, on the learners."""
     shaped_rewards: tuple[float | None, ...] = field(default=())
-    """What the algorithm makes of each score, 1.0 for a full one (None: masked, the score failed)."""
+    """The reward that the algorithm learns from, for each response: 1.0 is the full score (None: masked, the score failed)."""
     credits: tuple[tuple[float, ...] | None, ...] = field(default=())
-    """What it credits each response's tokens with; see `policies.algorithms.algorithm.Algorithm.credits`."""
+    """The algorithm's credit for each token of each response; see `policies.algorithms.algorithm.Algorithm.credits`."""
 
     @property
     def has_equal_rewards(self) -> bool:

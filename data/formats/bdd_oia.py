@@ -76,7 +76,7 @@ def read_bdd_oia(
 
     Args:
         actions: JSON {images: [{id, file_name}], annotations: [{id, category: 4 or 5 bits}]}, paired by id; by position
-            where there are no ids, or ids that do not fit, which is told.
+            where there are no ids, or ids that do not fit, with a note.
         reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
         image_root: folder that `file_name` is resolved against.
         faults: takes what is wrong with the entries.
