@@ -57,7 +57,7 @@ FramesFile = tuple[Path, str | None]
 """A file and the name of its format; None: its content tells."""
 
 _SETS = {
-    "training": "frames of middling difficulty by one model, drawn at random, rare actions repeated (AutoDriveRL-Train)",
+    "training": "frames of middling difficulty by one model, drawn at random, rare actions repeated (as AutoDriveRL)",
     "hard": "frames that several models find hard, none of them trained on (DriveLM-Hard)",
     "unfiltered": "frames and questions drawn from all, whatever their difficulty: what filtering is compared with",
 }

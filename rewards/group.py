@@ -27,7 +27,7 @@ class Group:
     advantages: tuple[float | None, ...] = field(default=())
     """That of each response (None: masked); empty where advantages are formed over a whole batch, on the learners."""
     shaped_rewards: tuple[float | None, ...] = field(default=())
-    """The reward that the algorithm learns from, for each response; a full score gives 1.0 (None: masked, it failed)."""
+    """The reward that the algorithm learns from, for each response; 1.0 is full, None masked (the score failed)."""
     credits: tuple[tuple[float, ...] | None, ...] = field(default=())
     """The algorithm's credit for each token of each response; see `policies.algorithms.algorithm.Algorithm.credits`."""
 
