@@ -107,7 +107,7 @@ def test_a_step_without_a_gradient_and_a_number_seen_before_are_refused(
     small_recipe: MakeRecipe, with_learners: WithLearners, way: tuple[str, ...]
 ) -> None:
     async def use(learners: LearnerGroup, groups: list[TrainingGroup]) -> None:
-        with pytest.raises(LearnerError, match="step 1 of adapter default has no gradient: accumulate one first"):
+        with pytest.raises(LearnerError, match="step 1 of adapter default"):
             await learners.step(STEP)
         (portion,) = learners.portions(groups)
         await learners.accumulate(portion, Supervised())
@@ -181,7 +181,7 @@ def test_both_adapters_and_their_optimizers_come_back(
         await both(learners, groups)
         (portion,) = learners.portions(groups)
         await learners.accumulate(portion, Supervised(), "other")
-        with pytest.raises(LearnerError, match="gradients of adapter other wait for a step and would be lost"):
+        with pytest.raises(LearnerError, match="gradients of adapter other"):
             await learners.save(tmp_path)
         await learners.step(STEP, "other")
         await learners.save(tmp_path)

@@ -73,6 +73,6 @@ async def test_an_interrupted_write_leaves_the_older_checkpoint(tmp_path: Path) 
 async def test_a_checkpoint_of_another_model_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     await save_checkpoint(tmp_path, RunState(1, 5, 1), learners())
     other = Learners("a smolvlm model")
-    with pytest.raises(CheckpointError, match="holds a llava model, and the recipe makes a smolvlm model: go on with"):
+    with pytest.raises(CheckpointError, match="llava model.*smolvlm model"):
         await load_checkpoint(tmp_path, 1, cast(LearnerGroup, other))
     assert other.loaded is None

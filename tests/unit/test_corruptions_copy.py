@@ -271,11 +271,11 @@ def test_png_stays_png_without_loss(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_another_copy_is_refused(drawn: Path, tmp_path: Path) -> None:
     corrupt(drawn, tmp_path, "ColorQuant")
-    with pytest.raises(DataError, match="this copy was made with seed 0, not 1: choose another folder, or delete it"):
+    with pytest.raises(DataError, match="seed 0, not 1"):
         corrupt(drawn, tmp_path, "ColorQuant", seed=1)
     manifest = tmp_path / "ColorQuant" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"av": "', '"av": "0.'))
-    with pytest.raises(DataError, match=r"this copy was made with av 0\.\d.*, not \d[\d.]*: choose another folder"):
+    with pytest.raises(DataError, match=r"av 0\.\d.*, not \d[\d.]*"):
         corrupt(drawn, tmp_path, "ColorQuant")
     manifest.unlink()
     with pytest.raises(DataError, match=r"ColorQuant holds files but no manifest.json"):

@@ -32,7 +32,7 @@ def test_a_new_folder_holds_the_resolved_recipe(tmp_path: Path) -> None:
 def test_an_existing_folder_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path))
     before = (folder / "recipe.yaml").read_text()
-    with pytest.raises(RunFolderError, match=r"already exists: choose another run\.name, or set run\.resume=true"):
+    with pytest.raises(RunFolderError, match=r"run\.name.*run\.resume=true"):
         create_run_folder(recipe_at(tmp_path, learner={"lr": 0.5}))
     assert (folder / "recipe.yaml").read_text() == before
 
@@ -63,7 +63,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path, resume: bool) 
 
 def test_a_root_that_cannot_hold_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match=r"cannot be made \(Not a directory\): set run\.root"):
+    with pytest.raises(RunFolderError, match=r"Not a directory.*run\.root"):
         create_run_folder(recipe_at(tmp_path / "file"))
 
 
