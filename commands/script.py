@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 
@@ -88,6 +89,11 @@ def guarded(main: Callable[[], int]) -> int:
         return _report(error, 2)
     except FAILED as error:
         return _report(error, 1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = f" at {error.filename}" if error.filename else ""
+        return _report(OSError(f"the disk is full{place}: free some space, then run the same command again"), 1)
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -14,6 +14,22 @@ from policies.tiny import build_tiny_policy
 Captured = pytest.CaptureFixture[str]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_sentence(capsys: Captured) -> None:
+    def write() -> int:
+        with open("/dev/full", "w") as file:
+            file.write("x")
+        return 0
+
+    assert guarded(write) == 1
+    assert capsys.readouterr().err.startswith("error: the disk is full")
+
+
+def test_another_fault_of_the_disk_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        guarded(lambda: len((tmp_path / "absent").read_text()))
+
+
 def refused(capsys: Captured, *arguments: str) -> str:
     """The one sentence that `train_grpo.py` refuses its input with."""
     assert guarded(lambda: train_grpo.main(list(arguments))) == 2
