@@ -10,7 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,9 +37,27 @@ def refused(*arguments: str) -> str:
     return errors[0]
 
 
-def heard() -> None:
-    """Let a new process hear Ctrl-C, also where these tests run in a shell's background, which ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A script that ends with the test. It hears Ctrl-C, also where a shell's background ignores it."""
+    command = [sys.executable, *arguments]
+    given: Any = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **given)
+    try:
+        yield process
+    finally:
+        while process.poll() is None:  # the second signal ends it at once
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=30)
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What a script printed that Ctrl-C ended."""
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130, output + errors
+    return output
 
 
 def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
@@ -53,18 +74,14 @@ def test_more_cpus_than_the_machine_has_names_the_bundle(tmp_path: Path) -> None
 def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> None:
     arguments = [*SMALL, QUICK_ENGINE, f"run.root={tmp_path}", "run.steps=500", "evaluation.before_and_after=false"]
     arguments.append("algorithm.kl_beta=0.01")  # the reference must come back too
-    command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "tiny" / "metrics.jsonl"
     deadline = time.monotonic() + DEADLINE_S
-    while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130, output + errors
-    assert "stopping after this step with a checkpoint" in output
+    with running("train_grpo.py", "recipes/tiny.yaml", *arguments) as process:
+        while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "stopping after this step with a checkpoint" in interrupted(process)
 
     done = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     newest = max((tmp_path / "tiny/checkpoints").iterdir())
@@ -84,21 +101,11 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> Non
 def test_ctrl_c_during_the_start_leaves_no_process_behind(tmp_path: Path, part: str) -> None:
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:  # Ray's sockets want a short path
         folders = (f"run.root={tmp_path}", f"cluster.temp_dir={short}")
-        command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *SMALL, QUICK_ENGINE, *folders]
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=heard,
-        )
-        assert process.stdout is not None
-        while (line := process.stdout.readline()) and not line.startswith(f"{part}: "):
-            pass
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == 130, errors
+        with running("train_grpo.py", "recipes/tiny.yaml", *SMALL, QUICK_ENGINE, *folders) as process:
+            assert process.stdout is not None
+            while (line := process.stdout.readline()) and not line.startswith(f"{part}: "):
+                pass
+            interrupted(process)
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert short not in listing
         assert not os.listdir(short)
