@@ -36,6 +36,8 @@ SETTINGS = (
     f"warm_start.steps={WARM_STEPS}",
     "rollout.engines=2",
     "learner.ranks=2",
+    "rollout.cpus=0.5",
+    "learner.cpus=0.5",
     "rollout.prompts_per_step=8",
     "evaluation.before_and_after=false",
 )
@@ -61,7 +63,8 @@ def main() -> None:
             elif step == DRIVER_AFTER:
                 process.kill()
                 killed_at["driver"] = time.time()
-        process.wait()
+        if process.wait() and "driver" not in killed_at:
+            sys.exit(process.returncode)
         again = subprocess.Popen([*command, "run.resume=true"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for step in steps_of(again):
             if step == DRIVER_AFTER + 1:
