@@ -20,7 +20,7 @@ from evaluation.pages.run_report import write_report
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "report.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WIDTH, HEIGHT = 1100, 1250
+WIDTH, HEIGHT = 1100, 1450
 """Pixels: the page's narrowest full layout, down to the first answer."""
 TIMEOUT_S = 120.0
 
