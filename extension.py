@@ -141,7 +141,12 @@ def explain(item: Any, model: type[BaseModel], place: str = "") -> str:
         if isinstance(item["ctx"]["error"], ExtensionError):
             return str(item["ctx"]["error"])  # which names its key itself
         return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
-    return f"{dotted}: {item['msg']} (got {reprlib.repr(item['input'])})"
+    return f"{dotted}: {item['msg']} (got {redacted(reprlib.repr(item['input']))})"
+
+
+def redacted(text: str) -> str:
+    """A text for messages, without the user names and passwords of URLs in it."""
+    return re.sub(r"(?<=//)[^/@\s]+@", "...@", text)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

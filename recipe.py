@@ -28,7 +28,7 @@ from actors.settings import (
 from cluster.settings import ClusterSettings
 from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
-from extension import explain, made
+from extension import explain, made, redacted
 from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
@@ -161,7 +161,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
         overrides = [(override, *_parsed(override)) for override in arguments[1:]]
         _forget_options(own, {dotted: value for _, dotted, value in overrides})
         for override, dotted, value in overrides:
-            _set(own, dotted, value, f"override {override!r}")
+            _set(own, dotted, value, f"override {redacted(override)!r}")
         if "name" in stage and isinstance(own.get("run"), dict):
             own["run"]["name"] = f"{own['run'].get('name')}-{number}-{stage['name']}"
         if recipes:
@@ -286,11 +286,11 @@ def _parsed(override: str) -> tuple[str, Any]:
     """The dotted key of an override and its value."""
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
-        raise RecipeError(f"override {override!r} must look like part.key=value")
+        raise RecipeError(f"override {redacted(override)!r} must look like part.key=value")
     try:
         return dotted, yaml.load(text, _UniqueKeyLoader)
     except (yaml.YAMLError, RecursionError):
-        raise RecipeError(f"override {override[:100]!r}: the value is not valid YAML") from None
+        raise RecipeError(f"override {redacted(override)[:100]!r}: the value is not valid YAML") from None
 
 
 def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:

@@ -1,7 +1,10 @@
-"""Checkpoints of a run: written beside, sealed with SHA-256 sums, renamed into place; checked on reading."""
+"""Checkpoints of a run: written beside, sealed with SHA-256 sums and a signature, renamed into place; checked on
+reading, since DeepSpeed's files are pickled.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -10,12 +13,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from actors.checkpoint_key import checkpoint_key, is_signed, key_path, signature
 from actors.learning.group import LearnerGroup
 from evaluation.run_record import CHECKPOINTS_FOLDER, checkpoint_folder
 from failures import CheckpointError
 
 MANIFEST = "manifest.json"
-LEARNER_FOLDER = "learner"
+LEARNER_FOLDER, UNIVERSAL = "learner", "universal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +38,54 @@ class RunState:
 
 async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Path:
     """Write `checkpoints/step_<n>`; an interrupted write leaves older checkpoints as they were."""
-    target = checkpoint_folder(run_folder, state.step)
+    key, target = checkpoint_key(run_folder), checkpoint_folder(run_folder, state.step)
     partial = target.with_name(target.name + ".part")
     for leftover in (partial, target):
         if leftover.exists():
             shutil.rmtree(leftover)
     (partial / LEARNER_FOLDER).mkdir(parents=True)
     await learners.save(partial / LEARNER_FOLDER)
-    sums = {str(path.relative_to(partial)): _sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
-    manifest = partial / MANIFEST
-    kept = {"state": asdict(state), "model": await learners.model(), "sha256": sums}
-    manifest.write_text(json.dumps(kept, indent=1))
-    _sync_to_disk(partial)
+    await asyncio.to_thread(_seal, partial, asdict(state), await learners.model(), key)
     partial.rename(target)
     return target
+
+
+def sign_checkpoints(run_folder: Path) -> list[str]:
+    """Sign every intact checkpoint below a run's folder with this user's key; a line for each says what was done."""
+    key, told = checkpoint_key(run_folder), []
+    for manifest in sorted(run_folder.rglob(f"step_*[0-9]/{MANIFEST}")):
+        folder = manifest.parent
+        if (fault := _damage(folder)) is not None:
+            told.append(f"{folder} is damaged ({fault}): left as it is")
+            continue
+        content = _manifest(folder)
+        shutil.rmtree(folder / UNIVERSAL, ignore_errors=True)  # made anew where it is wanted
+        _write_manifest(folder, content, key)
+        told.append(f"{folder} is signed")
+    return told
 
 
 def newest_checkpoint(run_folder: Path) -> int | None:
     """The step of a run's newest intact checkpoint; None when it has none yet.
 
-    A damaged checkpoint is passed over, with a line that says so.
+    One that is damaged, or not signed by this user's key, is passed over, with a line that says so.
 
     Raises:
-        CheckpointError: checkpoints exist but none is intact.
+        CheckpointError: checkpoints exist but none can be used, or the key cannot be read.
     """
+    faults: list[str] = []
     found = sorted((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"), reverse=True)
     for folder in found:
-        if (fault := _fault(folder)) is not None:
-            print(f"checkpoint {folder} is damaged ({fault}); trying the one before it", flush=True)
+        if (fault := _fault(folder, checkpoint_key(run_folder))) is not None:
+            faults.append(fault)
+            print(f"checkpoint {folder} cannot be used ({fault}); trying the one before it", flush=True)
             continue
         return _state(folder).step
     if found:
-        raise CheckpointError(f"none of the {len(found)} checkpoints in {run_folder / CHECKPOINTS_FOLDER} is intact")
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {run_folder / CHECKPOINTS_FOLDER} can be used; the newest: "
+            f"{faults[0]}"
+        )
     return None
 
 
@@ -95,10 +115,11 @@ async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -
     """Load the checkpoint of a step into the learners, also when another number of ranks wrote it.
 
     Raises:
-        CheckpointError: it is missing or damaged, of another model, or cannot be brought to this number of ranks.
+        CheckpointError: it is missing, damaged or not signed by this user's key, of another model, or cannot be
+            brought to this number of ranks.
     """
-    folder = checkpoint_folder(run_folder, step)
-    if (fault := _fault(folder)) is not None:
+    folder, key = checkpoint_folder(run_folder, step), checkpoint_key(run_folder)
+    if (fault := _fault(folder, key)) is not None:
         raise CheckpointError(f"checkpoint {folder} cannot be loaded: {fault}")
     if (holds := _manifest(folder)["model"]) != (asked := await learners.model()):
         raise CheckpointError(
@@ -128,7 +149,39 @@ def _state(folder: Path) -> RunState:
     return RunState(**_manifest(folder)["state"])
 
 
-def _fault(folder: Path) -> str | None:
+def _seal(folder: Path, state: dict[str, Any], model: str, key: bytes) -> None:
+    """Write what a folder holds, signed, and bring all of it to the disk."""
+    sums = {name: _sha256(folder / name) for name in _files(folder)}
+    _write_manifest(folder, {"state": state, "model": model, "sha256": sums}, key)
+    _sync_to_disk(folder)
+
+
+def _write_manifest(folder: Path, content: dict[str, Any], key: bytes) -> None:
+    draft = folder / f"{MANIFEST}.part"
+    draft.write_text(json.dumps(content | {"signature": signature(key, content)}, indent=1))
+    draft.replace(folder / MANIFEST)
+
+
+def _files(folder: Path) -> list[str]:
+    """What a seal covers: all of a folder but its manifest and its conversion, which has a seal of its own."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    apart = (UNIVERSAL, f"{UNIVERSAL}.part", MANIFEST, f"{MANIFEST}.part")
+    return [name for name in names if Path(name).parts[0] not in apart]
+
+
+def _fault(folder: Path, key: bytes) -> str | None:
+    """Why a folder cannot be loaded."""
+    if (damage := _damage(folder)) is not None:
+        return damage
+    if is_signed(key, _manifest(folder)):
+        return None
+    return (
+        f"its {MANIFEST} is not signed by the key {key_path()}, and its pickled files could run code: where you trust "
+        f"the run's folder, python -m commands.sign_checkpoints {folder.parents[1]}"
+    )
+
+
+def _damage(folder: Path) -> str | None:
     if not (folder / MANIFEST).is_file():
         return f"it has no {MANIFEST}"
     try:
@@ -141,7 +194,8 @@ def _fault(folder: Path) -> str | None:
             return f"{name} is missing"
         if _sha256(path) != expected:
             return f"{name} does not match its checksum"
-    return None
+    strange = [name for name in _files(folder) if name not in sums]
+    return f"{strange[0]} is not in its {MANIFEST}" if strange else None
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from data.rollout import SamplingSettings
 from data.sample import TASKS, DrivingSample
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from policies.prompt import PromptEncoder
+from policies.special_tokens import SpecialTokens
 from recipe import ActorOptions, Recipe
 from rewards.answer import answer_part
 from rewards.canaries import run_canaries
@@ -70,7 +71,8 @@ class Crew:
 
     async def evaluate(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
         """Ask the engines every sample once and sum up the scores."""
-        return await ask_all(name, samples, self.engines, self.scorers, self.recipe, self.sync.version)
+        special = self.encoder.special
+        return await ask_all(name, samples, self.engines, self.scorers, self.recipe, special, self.sync.version)
 
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
@@ -79,7 +81,7 @@ class Crew:
 
 
 async def evaluate_alone(
-    recipe: Recipe, folder: str, options: ActorOptions, samples: list[DrivingSample]
+    recipe: Recipe, folder: str, options: ActorOptions, samples: list[DrivingSample], special: SpecialTokens
 ) -> EvaluationResult:
     """Measure the checkpoint in `folder` on samples, with engines and scorers alone.
 
@@ -87,21 +89,30 @@ async def evaluate_alone(
         ActorLost, ActorTimeout: an engine stopped answering.
     """
     engines, scorers = await asyncio.gather(EnginePool.start(recipe, folder, options), Scorers.start(recipe, options))
-    result = await ask_all("evaluate", samples, engines, scorers, recipe, version=0)
+    result = await ask_all("evaluate", samples, engines, scorers, recipe, special, version=0)
     await scorers.stop()
     await engines.end()
     return result
 
 
 async def ask_all(
-    name: str, samples: list[DrivingSample], engines: EnginePool, scorers: Scorers, recipe: Recipe, version: int
+    name: str,
+    samples: list[DrivingSample],
+    engines: EnginePool,
+    scorers: Scorers,
+    recipe: Recipe,
+    special: SpecialTokens,
+    version: int,
 ) -> EvaluationResult:
-    """Ask engines that hold weight version `version` every sample once and sum up the scores."""
+    """Ask engines that hold weight version `version` every sample once and sum up the scores.
+
+    Of answers that come back in later questions (`evaluation.cascade`) the model's special tokens are taken out.
+    """
     sampling = SamplingSettings(recipe.evaluation.temperature, recipe.rollout.max_tokens)
     rounds = [[s for s in samples if s.task == task] for task in TASKS] if recipe.evaluation.cascade else [samples]
     answers: list[Judged] = []
     for asked in rounds:
-        said = first_answers((one.sample, answer_part(one.text)) for one in answers)
+        said = first_answers((one.sample, special.without(answer_part(one.text))) for one in answers)
         shown = [in_context(sample, earlier_answers(sample, said)) for sample in asked]
         groups = await collect_groups(shown, 1, sampling, engines, scorers)
         answers += [

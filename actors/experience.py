@@ -148,7 +148,8 @@ async def collect_groups(
     await engines.generate(requests, begin_scoring)
     scored = [await scoring[request.request_id] for request in requests]
     groups = [scored[start : start + count] for start in range(0, len(scored), count)]
-    return [scorers.complete(sample, group) for sample, group in zip(samples, groups, strict=True)]
+    pairs = zip(samples, groups, strict=True)
+    return await asyncio.gather(*(scorers.complete(sample, group) for sample, group in pairs))
 
 
 async def _batch(

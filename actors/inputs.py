@@ -41,14 +41,23 @@ def read_inputs(recipe: Recipe) -> Inputs:
     check_folder(recipe.policy.model)
     data = load_data(recipe.data, Path(recipe.run.root).expanduser())
     data = with_checked_sweeps(data) if recipe.policy.lidar else data
-    Router(recipe.reward).check_routes([*data.split.train, *data.split.held_out])
-    TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
-    if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
-        with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
+    check_samples(recipe, data)
     demonstrated(of_drawn_scenes(with_a_share(data.split.train, recipe), recipe), recipe)
     benchmarks = load_benchmarks(recipe)
     check_source(recipe.policy)  # last: where the model is not the tiny one, it brings torch
     return Inputs(data, benchmarks)
+
+
+def check_samples(recipe: Recipe, data: LoadedData) -> None:
+    """Check that the samples can be scored, trained on and measured as the recipe says.
+
+    Raises:
+        DataError, RewardError: one sentence on what to mend.
+    """
+    Router(recipe.reward).check_routes([*data.split.train, *data.split.held_out])
+    TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
+    if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
+        with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
 
 
 def launch_folder(recipe: Recipe, inputs: Inputs) -> str:

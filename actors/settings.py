@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -94,8 +94,9 @@ class RolloutSettings(BaseModel):
     """Samples drawn per step."""
     group_size: int = Field(8, ge=1)
     """Responses per sample (G); at least 2 where they are compared with each other."""
-    temperature: float = Field(1.0, gt=0, le=2)
-    """Sampling temperature in training; the learner's log-probabilities are of the same distribution."""
+    temperature: float = Field(1.0, ge=0.01, le=2)
+    """Sampling temperature in training; the learner's log-probabilities are of the same distribution. Below 0.01 vLLM
+    would sample at 0.01."""
     max_tokens: int = Field(64, ge=1)
     """Response cap in tokens; a response cut off here is over-long."""
     max_model_len: int = 1024
@@ -122,6 +123,15 @@ class RolloutSettings(BaseModel):
     @classmethod
     def _read_old_keys(cls, given: Any) -> Any:
         return with_engine_options(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _leave_room_for_a_prompt(self) -> Self:
+        if self.max_tokens >= self.max_model_len:
+            raise ValueError(
+                f"max_tokens={self.max_tokens} leaves no room for a prompt in max_model_len={self.max_model_len}, "
+                "which counts prompt and response together: lower max_tokens, or raise max_model_len"
+            )
+        return self
 
 
 class LearnerSettings(BaseModel):

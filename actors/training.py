@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.checkpoint_key import checkpoint_key
 from actors.crew import Crew, evaluate_alone
-from actors.inputs import Inputs, read_inputs, with_a_share
+from actors.fitted import fitted_benchmark, fitted_data
+from actors.inputs import Inputs, check_samples, read_inputs, with_a_share
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
@@ -27,8 +29,8 @@ from data.split import TaskBalancedOrder
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
 from evaluation.run_record import POLICY_FOLDER, read_run
-from policies.model import load_processor
 from policies.prompt import PromptEncoder
+from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import ActorOptions, Recipe
@@ -64,30 +66,34 @@ class Run:
         return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
 
 
-def prepare(recipe: Recipe, inputs: Inputs | None = None) -> Run:
-    """Check the model, make the run folder and what lies in it from the beginning.
+def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = True) -> Run:
+    """Leave out what does not fit, then make the run folder and what lies in it from the beginning.
 
     Args:
-        recipe: the run.
+        recipe: what will be run.
         inputs: what was read for it already.
+        engines: whether engines will be asked, so that samples must fit them; supervised training has none.
 
     Raises:
-        ExtensionError, DataError, RewardError, PolicyError, RunFolderError: one sentence on what to mend; nothing was
-            started.
+        ExtensionError, DataError, RewardError, PolicyError, RunFolderError, CheckpointError: one sentence on what to
+            mend; nothing was started.
     """
-    inputs = inputs or read_inputs(recipe)
-    data, root = inputs.data, Path(recipe.run.root).expanduser()
+    inputs, root = inputs or read_inputs(recipe), Path(recipe.run.root).expanduser()
+    source = policy_source(recipe.policy, root, recipe.run.seed, inputs.data.corpus)
+    lengths = PromptLengths(source, recipe.policy)
+    data = fitted_data(recipe, inputs.data, lengths, engines=engines)
+    check_samples(recipe, data)
+    benchmarks = tuple(fitted_benchmark(recipe, one, lengths) for one in inputs.benchmarks if engines)
     samples = [*data.split.train, *data.split.held_out]
     train, held_out = (with_a_share(part, recipe) for part in (data.split.train, data.split.held_out))
     warm_start = WarmStart(train, held_out, recipe)
+    checkpoint_key(recipe.run.folder)
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
-    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
-    encoder = PromptEncoder(load_processor(source, recipe.policy), recipe.policy)
-    return Run(recipe, folder, data, source, warm_start, inputs.benchmarks, encoder)
+    return Run(recipe, folder, data, source, warm_start, benchmarks, lengths.encoder)
 
 
 async def run_reinforcement(
@@ -175,9 +181,11 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
     data = load_data(recipe.data, root)
     data = with_checked_sweeps(data) if recipe.policy.lidar else data
     source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
+    lengths = PromptLengths(source, recipe.policy)
+    data = fitted_data(recipe, data, lengths)
     asked = choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed)
     with Interruption().listen():
-        return await evaluate_alone(recipe, source, options, asked)
+        return await evaluate_alone(recipe, source, options, asked, lengths.encoder.special)
 
 
 async def record_evaluation(run: Run, crew: Crew, journal: Journal, name: str) -> None:

@@ -219,7 +219,7 @@ async def raw_engine(source: str) -> None:
 
 def cacheable_tokens(requests: list[JudgeRequest], source: str) -> int:
     """Tokens in the leading full blocks that an earlier prompt has too; the last token is always computed."""
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     seen: set[tuple[int, ...]] = set()
     total = 0
     for request in requests:
@@ -265,9 +265,7 @@ def scorers_at(url: str) -> Scorers:
     gate = GateSettings(overlong=False, max_repeated_share=1.0, max_repeated_sentence=10**6)
     judge = JudgeSettings(model="waits", url=url, max_concurrent=JUDGED_AT_ONCE, cache=False)
     routes = (RouteSettings(scorers={"judge": 1.0}),)
-    return Scorers(
-        RewardSettings(gate=gate, routes=routes, judge=judge, timeout_s=600), JudgePool(JudgeEndpoint(judge), judge)
-    )
+    return Scorers(RewardSettings(gate=gate, routes=routes, judge=judge), JudgePool(JudgeEndpoint(judge), judge))
 
 
 async def generate(

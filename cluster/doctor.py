@@ -183,13 +183,13 @@ def check_ray_token(environ: Mapping[str, str] | None = None) -> Finding:
     """Token authentication is on, and its file is private. Open Ray ports run anyone's code."""
     environ = os.environ if environ is None else environ
     if environ.get("RAY_AUTH_MODE") != "token":
-        advice = "for more than this machine: export RAY_AUTH_MODE=token; ray get-auth-token --generate"
+        advice = "for more than this machine: export RAY_AUTH_MODE=token; (umask 077; ray get-auth-token --generate)"
         return Finding("ray token", "note", "off: fine for Ray that a script starts on this machine", advice)
     if environ.get("RAY_AUTH_TOKEN"):
         return Finding("ray token", "ok", "on, from RAY_AUTH_TOKEN")
     path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if not path.is_file():
-        return Finding("ray token", "note", f"on, but there is no {path}", "ray get-auth-token --generate")
+        return Finding("ray token", "note", f"on, but there is no {path}", "(umask 077; ray get-auth-token --generate)")
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return Finding("ray token", "note", f"on, but other users can read {path}", f"chmod 600 {path}")
     return Finding("ray token", "ok", f"on, from {path}")

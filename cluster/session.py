@@ -115,9 +115,15 @@ def _guard_ports() -> None:
     """Give the Ray that starts here a token of its own: anyone who reaches Ray's ports can run code.
 
     Ray asks for a token where no mode is set, and would write one to the home folder, readable by everyone. It keeps
-    the first token it reads, and sets the mode then, so a process makes one token.
+    the first token it reads, and sets the mode then, so a process makes one token. A token that lies in the home folder
+    already is used where a mode is set, as in the images, and is then closed to other users.
     """
-    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return
+    mode, kept = os.environ.get("RAY_AUTH_MODE"), Path.home() / ".ray" / "auth_token"
+    if mode is not None and kept.is_file():
+        kept.chmod(0o600)
+    elif mode in (None, "token"):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 

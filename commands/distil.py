@@ -17,6 +17,7 @@ from data.reasoning.reasoning import ReasoningFile
 from data.reasoning.teacher import FRAME_SIZE, TeacherSettings, distil
 from data.sample import DrivingSample
 from data.source_arguments import add_format_arguments, add_format_choice, chosen_format, file_of, given_format
+from rewards.settings import secret_of
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         DataError: a number is not positive, the data cannot be read, or the teacher does not answer.
         ExtensionError: an option of the data is absent or does not fit.
     """
+    if (secret := secret_of(arguments.url)) is not None:
+        raise DataError(f"--url holds {secret}: leave it out, and put the key into ${arguments.key_variable}")
     for name in ("attempts", "concurrent", "limit"):
         value = getattr(arguments, name)
         if value is not None and value < 1:

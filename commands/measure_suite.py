@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.fitted import fitted_benchmark
 from actors.interruption import Interruption
 from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
-from actors.measuring.model_endpoint import ModelEndpoint
+from actors.measuring.model_endpoint import KEY_VARIABLE, ModelEndpoint
 from actors.record.run_folder import check_paths
 from actors.scoring.judge_pool import JudgePool
 from cluster.placement import place
@@ -33,8 +34,10 @@ from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.record import SuiteRecord
 from evaluation.suites.registry import SUITES, suite_class
 from evaluation.suites.suite import Suite, SuiteOptions
+from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from recipe import ActorOptions, Recipe, load_recipe
+from rewards.settings import secret_of
 
 
 def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, file: PredictionsFile | None) -> int:
@@ -51,6 +54,8 @@ def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, fil
         DataError, RewardError, PolicyError, RecipeError: one sentence on what to mend.
         ActorLost, ActorTimeout: an engine stopped answering; run the same command again to go on.
     """
+    if how.model is not None and is_url(how.model) and (secret := secret_of(how.model)) is not None:
+        raise DataError(f"--model holds {secret}, which reports would show: put the key into ${KEY_VARIABLE}")
     recipe = load_recipe(recipe_arguments(how.model, how.recipe, how.overrides))
     if not suite.judged:
         recipe = recipe.model_copy(update={"reward": recipe.reward.model_copy(update={"judge": None})})
@@ -134,9 +139,10 @@ class _Measurement:
     async def measure(self, actors: ActorOptions | None) -> SuiteRecord:
         with Interruption().listen():
             source = self._source()
+            benchmark = self._fitted(source)
             answerer, judge = await asyncio.gather(self._answerer(source, actors), _judge(self.recipe, actors))
             try:
-                return await measure(self.benchmark, answerer, judge, self._asking(source), self.out)
+                return await measure(benchmark, answerer, judge, self._asking(source), self.out)
             finally:
                 await answerer.stop()
                 if judge is not None:
@@ -152,6 +158,12 @@ class _Measurement:
         check_source(policy)
         corpus = [text for q in self.benchmark.questions for text in (q.sample.question, q.sample.answer)]
         return policy_source(policy, Path(self.recipe.run.root).expanduser(), self.recipe.run.seed, corpus)
+
+    def _fitted(self, source: str) -> Benchmark:
+        """The questions that a model here can be asked; elsewhere nobody knows before."""
+        if self.file is not None or is_url(source):
+            return self.benchmark
+        return fitted_benchmark(self.recipe, self.benchmark, PromptLengths(source, self.recipe.policy))
 
     async def _answerer(self, source: str, actors: ActorOptions | None) -> Answerer:
         if self.file is not None:

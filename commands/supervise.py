@@ -33,7 +33,7 @@ def supervise(arguments: list[str]) -> int:
     # Imported here, because torch and DeepSpeed take seconds, and --help and a refused recipe do not need them.
     from actors.training import prepare, train_sft
 
-    run = prepare(recipe, inputs)
+    run = prepare(recipe, inputs, engines=False)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         complete = asyncio.run(train_sft(run, placement.options))

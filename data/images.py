@@ -10,12 +10,26 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image
 
 from data.errors import DataError
 
 MAX_PIXELS = 40_000_000
 """Largest image that is decoded: 28 times a nuScenes frame. A small file may unpack to gigabytes of pixels."""
+
+SIDEWAYS = 5
+"""EXIF orientations from here on exchange width and height."""
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_GREY_8, _GREY_16 = 255.0, 65535.0
 
 _CHECK_THREADS = 8
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -27,18 +41,36 @@ class ImageError(DataError):
 
 
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read an image as RGB, fully decoded, so that no later step can fail on it.
+    """Read an image as RGB and upright, fully decoded, so that no later step can fail on it.
 
     Raises:
-        ImageError: the file is missing, not an image, truncated, or larger than `max_pixels`.
+        ImageError: the file is missing, not an image, truncated, larger than `max_pixels`, or as `as_rgb`.
     """
     image = _open(path, max_pixels)
     with image:
         try:
             image.load()
-            return image if image.mode == "RGB" else image.convert("RGB")  # converting copies even what is RGB
+            return as_rgb(image, f"image {path}")
         except _DECODE_ERRORS as error:
+            if isinstance(error, ImageError):
+                raise
             raise ImageError(f"image {path} is truncated or damaged: {error}") from None
+
+
+def as_rgb(image: Image.Image, name: str) -> Image.Image:
+    """A decoded image as RGB of 8 bits, turned as its EXIF orientation says.
+
+    Grey of 16 bits, and of floats or integers up to 1 (floats), 255 or 65,535, is brought to 0-255.
+
+    Raises:
+        ImageError: grey values are negative, larger or not finite; `name` begins the message.
+    """
+    turned = _TURNED.get(_orientation(image))
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _grey_of_8_bits(image, name)
+    if turned is not None:
+        image = image.transpose(turned)
+    return image if image.mode == "RGB" else image.convert("RGB")  # converting copies even what is RGB
 
 
 def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
@@ -55,16 +87,19 @@ def check_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
             image.load()
         except _DECODE_ERRORS as error:
             raise ImageError(f"image {path} is truncated or damaged: {error}") from None
+        if image.mode in ("I", "F"):
+            _grey_of_8_bits(image, f"image {path}")
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height, from the header alone.
+    """Width and height of the upright image, from the header alone.
 
     Raises:
         ImageError: the file is missing, not an image, or has more than `MAX_PIXELS`.
     """
     with _open(path, MAX_PIXELS) as image:
-        return image.size
+        width, height = image.size
+        return (height, width) if _orientation(image) >= SIDEWAYS else (width, height)
 
 
 def jpeg_data_uri(image: Image.Image, quality: int = 90) -> str:
@@ -80,6 +115,31 @@ def faulty_images(paths: Iterable[str]) -> dict[str, str]:
     with ThreadPoolExecutor(max_workers=min(_CHECK_THREADS, os.cpu_count() or 1)) as pool:
         faults = pool.map(_fault, unique)
         return {path: fault for path, fault in zip(unique, faults, strict=True) if fault is not None}
+
+
+def _grey_of_8_bits(image: Image.Image, name: str) -> Image.Image:
+    grey = np.asarray(image).astype(np.float32)
+    low, high = float(grey.min()), float(grey.max())
+    if not 0.0 <= low <= high <= _GREY_16:  # also refuses NaN
+        raise ImageError(f"{name} has grey values from {low:g} to {high:g}: save it with 8 or 16 bits")
+    if image.mode.startswith("I;16") or high > _GREY_8:
+        grey *= _GREY_8 / _GREY_16
+    elif image.mode == "F" and high <= 1.0:
+        grey *= _GREY_8
+    return Image.fromarray(np.rint(grey).astype(np.uint8))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none.
+
+    Pillow turns TIFF itself, and would decode a whole PNG to look for an orientation behind its pixels.
+    """
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*_DECODE_ERRORS, TypeError):  # a broken EXIF block spoils no picture
+        return 1
 
 
 def _fault(path: str) -> str | None:

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.faults import Faults
 from data.sample import KINDS, TASKS, DrivingSample
-
-PROMPT_TOO_LONG = "prompt_longer_than_context"
 
 
 @dataclass(slots=True)
@@ -68,31 +65,21 @@ class Inventory:
 
 
 def inventory_of(
-    samples: Iterable[DrivingSample],
-    faults: Faults,
-    prompt_length: Callable[[DrivingSample], int] | None = None,
-    context: int | None = None,
+    samples: Iterable[DrivingSample], prompt_length: Callable[[DrivingSample], int] | None = None
 ) -> Inventory:
     """Count samples as they come.
 
     Args:
         samples: read once, kept nowhere.
-        faults: a prompt that leaves no room for one token of an answer is listed here and not counted.
         prompt_length: tokens of a sample's prompt with its images.
-        context: the most tokens that the model takes.
 
     Raises:
-        DataError: as the stream and `faults` do.
+        DataError: as the stream does.
     """
     found = Inventory()
     for sample in samples:
         if prompt_length is not None:
-            length = prompt_length(sample)
-            if context is not None and length >= context:
-                note = f"question {sample.id} has a prompt of {length} tokens, and the model takes {context}"
-                faults.drop(PROMPT_TOO_LONG, sample.id, note)
-                continue
-            found.prompt_tokens[length] += 1
+            found.prompt_tokens[prompt_length(sample)] += 1
         found.samples += 1
         found.by_task_and_kind[sample.task, sample.kind] += 1
         found.by_images[len(sample.images)] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -42,6 +42,14 @@ class DataSettings(BaseModel):
     """Show each training question after the true answers to its frame's questions of earlier tasks."""
     strict: bool = False
     """Make a faulty entry of the files an error instead of leaving it out and counting it."""
+    unfit: Literal["refuse", "drop"] = "refuse"
+    """A sample that the model cannot be asked (more than `rollout.max_images` images, a prompt for which
+    `rollout.max_model_len` less `rollout.max_tokens` leaves no room, an image that its processor does not take, a
+    special token of the model in a text): `refuse` is an error before anything starts; `drop` leaves it out and counts
+    it."""
+    special_tokens: Literal["refuse", "strip"] = "refuse"
+    """A special token of the model, such as `<image>`, in a question, an answer or reasoning: `refuse` makes the sample
+    unfit; `strip` takes the token out and counts the sample."""
     held_out: float = 0.25
     """Share of the scenes that is never trained on. Splits are by scene, never by question; at least one scene."""
     task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}

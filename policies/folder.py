@@ -26,6 +26,7 @@ def check_folder(model: str) -> None:
         return
     if not (folder / "config.json").is_file():
         raise PolicyError(f"policy.model={folder} is neither a checkpoint folder nor a known hub name: no config.json")
+    refuse_pickled(folder, "policy.model")
     for file in weight_files(folder):
         if not file.is_file():
             raise PolicyError(f"policy.model: {file} is missing, though {file.parent / INDEX_FILE} names it")
@@ -38,6 +39,20 @@ def check_folder(model: str) -> None:
         raise PolicyError(
             f"policy.model={folder} has no processor: put {', '.join(PROCESSOR_FILES)} and the tokenizer files of the "
             "original model beside its weights"
+        )
+
+
+def refuse_pickled(folder: Path, setting: str) -> None:
+    """Refuse a folder whose weights are pickled: loading a pickle can run whatever its writer wants.
+
+    Raises:
+        PolicyError: names the file, and how it becomes safetensors.
+    """
+    pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise PolicyError(
+            f"{setting}: {pickled[0]} is pickled, and loading it could run code: where you trust it, write it anew as "
+            f"safetensors, python -m commands.to_safetensors {folder} NEW_FOLDER"
         )
 
 

@@ -39,6 +39,10 @@ PLACEHOLDER_FIELDS = (
 """Config fields that name ids standing for image features; a policy must never sample them."""
 
 
+BRINGS_CODE = "trust_remote_code"
+"""What transformers asks for where a checkpoint is only read by Python files of its own."""
+
+
 class Policy(nn.Module):
     """A vision-language model under training.
 
@@ -168,6 +172,8 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
             revision=settings.revision,
             dtype=getattr(torch, settings.dtype),
             attn_implementation="sdpa",
+            trust_remote_code=False,
+            use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported below, like what is missing, instead of a traceback
             output_loading_info=True,
         )
@@ -196,7 +202,7 @@ def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
         PolicyError: it is missing, has no chat template, or cannot cut images into patches as it is asked to.
     """
     try:
-        processor = AutoProcessor.from_pretrained(folder, revision=settings.revision)
+        processor = AutoProcessor.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy.model={folder} has no processor: put preprocessor_config.json, processor_config.json and the "
@@ -220,8 +226,13 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
     """
     check_folder(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, revision=settings.revision)
+        config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if BRINGS_CODE in str(error):
+            raise PolicyError(
+                f"policy.model={folder} brings code of its own, which is never run here: choose a model whose "
+                "architecture transformers has itself"
+            ) from None
         raise PolicyError(
             f"policy.model={folder} is neither a checkpoint folder nor a known hub name ({error})"
         ) from error
@@ -232,12 +243,19 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
 
 def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:
     """The ids an engine must never sample, read from the checkpoint's config."""
-    return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision))
+    return placeholder_ids(AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False))
+
+
+def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end a response: the tokenizer's end of a turn, and those of the model's generation_config.json."""
+    configured = model.generation_config.eos_token_id
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(id_ for id_ in (tokenizer.eos_token_id, *several) if id_ is not None)
 
 
 def image_token_ids(folder: Path | str, settings: PolicySettings) -> frozenset[int]:
     """The ids that stand for images in a checkpoint's prompts."""
-    config = AutoConfig.from_pretrained(folder, revision=settings.revision)
+    config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     found = (getattr(config, field, None) for field in ("image_token_id", "image_token_index"))
     return frozenset(id_ for id_ in found if id_ is not None)
 

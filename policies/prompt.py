@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,8 +12,11 @@ from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor
 
+from data.errors import DataError
 from data.sample import DrivingSample
+from policies.errors import PolicyError
 from policies.settings import PolicySettings
+from policies.special_tokens import SpecialTokens
 from policies.views import BLANK, Picture, Views, draw, picture_id, pictures, views_of
 
 IMAGE_CACHE_BYTES = 512 * 2**20
@@ -29,6 +33,16 @@ def chat_messages(question: str, images: int, system_prompt: str | None) -> list
     return [*system, {"role": "user", "content": content}]
 
 
+def begins(processor: Any, text: str) -> dict[str, bool]:
+    """What a processor or tokenizer is told besides a chat text, so that the text begins once.
+
+    As `apply_chat_template(tokenize=True)` of a processor: where the template writes the token of beginning, the
+    tokenizer adds none.
+    """
+    token = processor.tokenizer.bos_token
+    return {"add_special_tokens": False} if token and text.startswith(token) else {}
+
+
 class PromptEncoder:
     """Turns samples into model inputs with one processor; engine, learner and server all build prompts here.
 
@@ -43,11 +57,34 @@ class PromptEncoder:
         self._tensors: LRUCache[Views, dict[str, Tensor]] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=tensor_bytes)
         self._drawn: LRUCache[Picture, Image.Image] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=_pixels)
 
+    @cached_property
+    def special(self) -> SpecialTokens:
+        """What must not stand in a text.
+
+        Raises:
+            PolicyError: the recipe's system prompt holds such a token.
+        """
+        special = SpecialTokens(self.processor)
+        if (token := special.first([self.settings.system_prompt or ""])) is not None:
+            raise PolicyError(f"policy.system_prompt holds {token!r}, a special token of the model: take it out")
+        return special
+
     def text(self, sample: DrivingSample) -> str:
-        """The chat text up to where the answer begins, one placeholder per image."""
+        """The chat text up to where the answer begins, one placeholder per image.
+
+        Raises:
+            DataError: the question holds a special token of the model; before a run `policies.fitting` finds it.
+        """
+        if (token := self.special.first([sample.question])) is not None:
+            raise DataError(f"sample {sample.id}: its question holds {token!r}, a special token of the model")
         images = len(pictures(views_of(sample), self.settings))
         messages = chat_messages(sample.question, images, self.settings.system_prompt)
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def text_ids(self, sample: DrivingSample) -> list[int]:
+        """The ids of the chat text, one placeholder per image: what an engine is handed that expands them itself."""
+        text = self.text(sample)
+        return list(self.processor.tokenizer(text, **begins(self.processor, text))["input_ids"])
 
     def images(self, views: Views) -> list[Image.Image]:
         """The images of a prompt at the size the recipe asks for, each drawn once (a group's requests share them).
@@ -63,15 +100,22 @@ class PromptEncoder:
 
     def inputs(self, sample: DrivingSample) -> Any:
         """All that the model takes for a prompt, one row: `input_ids`, `attention_mask` and image tensors."""
-        images = self.images(views_of(sample))
-        return self.processor(images=images or None, text=self.text(sample), return_tensors="pt")
+        images, text = self.images(views_of(sample)), self.text(sample)
+        beginning = begins(self.processor, text)
+        return self.processor(images=images or None, text=text, return_tensors="pt", **beginning)
 
     def prompt_ids(self, sample: DrivingSample) -> tuple[int, ...]:
         """The prompt's token ids with every image placeholder expanded, as the engine sees them."""
         return tuple(self.inputs(sample)["input_ids"][0].tolist())
 
     def answer_ids(self, answer: str) -> tuple[int, ...]:
-        """The ids of a demonstrated answer, closed by the end-of-turn token."""
+        """The ids of a demonstrated answer, closed by the end-of-turn token.
+
+        Raises:
+            DataError: the answer holds a special token of the model.
+        """
+        if (token := self.special.first([answer])) is not None:
+            raise DataError(f"the answer {answer[:80]!r} holds {token!r}, a special token of the model")
         tokenizer = self.processor.tokenizer
         return (*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
 
@@ -99,7 +143,8 @@ class PromptEncoder:
     def blank_prompt(self) -> tuple[int, ...]:
         """The prompt ids of one black image (`policies.views.BLANK`) and no question."""
         text = self.processor.apply_chat_template(chat_messages("", 1, None), tokenize=False)
-        inputs = self.processor(images=self.images((BLANK,)), text=text, return_tensors="pt")
+        beginning = begins(self.processor, text)
+        inputs = self.processor(images=self.images((BLANK,)), text=text, return_tensors="pt", **beginning)
         return tuple(inputs["input_ids"][0].tolist())
 
     def _image_inputs(self, images: list[Image.Image]) -> dict[str, Tensor]:

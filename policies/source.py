@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from policies.folder import refuse_pickled
 from policies.settings import TINY, PolicySettings
 
 BUILD_TIMEOUT_S = 600.0
@@ -48,10 +49,17 @@ def policy_folder(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
 
 
 def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
-    """A folder or hub name that vLLM takes for a judge. `tiny` is built under `cache`, once per corpus."""
+    """A folder or hub name that vLLM takes for a judge. `tiny` is built under `cache`, once per corpus.
+
+    Raises:
+        PolicyError: the folder's weights are pickled.
+    """
     if model != TINY:
         path = Path(model).expanduser()
-        return str(path.resolve()) if path.is_dir() else model
+        if not path.is_dir():
+            return model
+        refuse_pickled(path, "reward.judge.model")
+        return str(path.resolve())
     from policies.tiny_judge import build_tiny_judge
 
     folder = cache.resolve() / f"tiny-judge-{_hash(corpus)}"

@@ -120,7 +120,9 @@ def read_reply(request: JudgeRequest, reply: str) -> Judgement:
         raise InvalidReply(f"the sheet names {str(sorted(sheet))[:200]}, not {sorted(names)}")
     for criterion in request.criteria:
         points = sheet[criterion.name]
-        if type(points) is not int or not criterion.lowest <= points <= criterion.highest:  # a bool is no number here
+        if type(points) is not int:  # a bool, a string and 40.5 are none
+            raise InvalidReply(f"{criterion.name} is not a whole number: {json.dumps(points)[:50]}")
+        if not criterion.lowest <= points <= criterion.highest:
             raise InvalidReply(f"{criterion.name} is {str(points)[:50]}, not {criterion.lowest} to {criterion.highest}")
     counted = [criterion for criterion in request.criteria if criterion.counts]
     value = 100.0 * sum(sheet[c.name] for c in counted) / sum(c.highest for c in counted)

@@ -91,7 +91,7 @@ class JudgeEndpoint:
         except openai.APIConnectionError as error:
             raise AttemptFailed("connection", f"{self._settings.url}: {_root(error)}") from error
         except openai.APIStatusError as error:
-            raise _refused(error) from error
+            raise self._refused(error) from error
         except (openai.APIResponseValidationError, json.JSONDecodeError) as error:
             raise AttemptFailed("server_error", f"{self._settings.url} answered no chat completion: {error}") from error
         match completion:
@@ -107,6 +107,17 @@ class JudgeEndpoint:
         now = asyncio.get_running_loop().time()
         self._next_turn = max(self._next_turn + SPACING_S, now)
         await asyncio.sleep(self._next_turn - now)
+
+    def _refused(self, error: openai.APIStatusError) -> JudgeFailed:
+        """An HTTP error: overload and trouble on the other side pass, a refused request stays refused."""
+        said = error.message.replace(self._client.api_key, "...")  # some servers repeat the key
+        status, detail = error.status_code, f"HTTP {error.status_code}: {said[:300]}"
+        wait = _retry_after(error.response.headers.get("retry-after"))
+        if status == 429:
+            return AttemptFailed("rate_limited", detail, wait)
+        if status in (408, 409) or status >= 500:
+            return AttemptFailed("server_error", detail, wait)
+        return JudgeFailed("refused", detail)
 
     async def stop(self) -> None:
         """Close the client's connections."""
@@ -126,17 +137,6 @@ def _timeout_or_connection(error: openai.APITimeoutError) -> FailureReason:
     while cause is not None and not isinstance(cause, aiohttp.ClientConnectionError):
         cause = cause.__cause__
     return "timeout" if cause is None or isinstance(cause, TimeoutError) else "connection"
-
-
-def _refused(error: openai.APIStatusError) -> JudgeFailed:
-    """An HTTP error: overload and trouble on the other side pass, a refused request stays refused."""
-    status, detail = error.status_code, f"HTTP {error.status_code}: {error.message[:300]}"
-    wait = _retry_after(error.response.headers.get("retry-after"))
-    if status == 429:
-        return AttemptFailed("rate_limited", detail, wait)
-    if status in (408, 409) or status >= 500:
-        return AttemptFailed("server_error", detail, wait)
-    return JudgeFailed("refused", detail)
 
 
 def _retry_after(header: str | None) -> float:

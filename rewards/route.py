@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,13 @@ from rewards.clip import AlignmentScorer, ClipFailed, FrameTextSimilarity
 from rewards.errors import RewardError
 from rewards.gate import gate_reason
 from rewards.judge import Judge, JudgeFailed
+from rewards.own_loop import OwnLoop
+from rewards.own_process import Call
+from rewards.own_processes import OwnProcesses
+from rewards.own_reward import OwnReward
+from rewards.returned import as_score, failed
 from rewards.score import Increment, Score
-from rewards.scorers import AnyScorer, BuiltIn, Group, JudgeScorer, OwnReward, find_scorer
+from rewards.scorers import AnyScorer, BuiltIn, Group, JudgeScorer, find_scorer
 from rewards.settings import RewardSettings, RouteSettings
 
 T = TypeVar("T")
@@ -33,7 +37,11 @@ class _Route:
 
 
 class Router:
-    """Scores responses as the recipe's `reward` part says. Stateless after construction; safe to share by tasks."""
+    """Scores responses as the recipe's `reward` part says; safe to share by tasks.
+
+    A user's functions run apart from ours, started when the first is called: plain ones in processes, coroutines in a
+    thread with an event loop of its own. `close` ends both; so does the end of this object, or of Python.
+    """
 
     def __init__(
         self, settings: RewardSettings, judge: Judge | None = None, clip: FrameTextSimilarity | None = None
@@ -44,6 +52,8 @@ class Router:
             RewardError: a scorer is unknown or cannot be imported; the message names the route.
         """
         self._gate, self._judge, self._clip = settings.gate, judge, clip
+        self._processes = OwnProcesses(settings.processes, settings.timeout_s)
+        self._loop = OwnLoop(settings.timeout_s)
         self._routes = tuple(_route(settings, route, number) for number, route in enumerate(settings.routes))
 
     async def score(self, sample: DrivingSample, text: str, finish_reason: str) -> Score:
@@ -73,14 +83,20 @@ class Router:
         """The scores of a complete group, where a scorer compares its responses (AlphaDrive's diversity).
 
         The parts of other scorers keep their values. Responses that the gate settled, or whose scoring failed, keep
-        their scores, but the others are still compared with them. Each value is then the weighted mean of its parts.
+        their scores, but the others are still compared with them. Each value is then the weighted mean of its parts. A
+        comparison of the user's is waited for, up to `reward.timeout_s` once it begins.
         """
         route = self._find(sample)
         complete = list(scores)
         for name, _, scorer in route.scorers if route is not None else ():
-            if not isinstance(scorer, BuiltIn | OwnReward) or scorer.group is None:
-                continue
-            for index, among in enumerate(_compared(name, scorer.group, sample, texts)):
+            match scorer:
+                case BuiltIn(group=group) if group is not None:
+                    compared = _compared(name, group, sample, texts)
+                case OwnReward(compares=True):
+                    compared = self._processes.call(Call(name, "group", (sample, list(texts)))).result()
+                case _:
+                    continue
+            for index, among in enumerate(compared):
                 if name in complete[index].parts and complete[index].failure is None:
                     assert route is not None
                     complete[index] = _with_part(route, complete[index], name, among)
@@ -118,17 +134,24 @@ class Router:
                 return await scorer.score(_present(self._judge, name), sample, text)
             if isinstance(scorer, AlignmentScorer):
                 return await scorer.score(_present(self._clip, name), sample, text)
-            if isinstance(scorer, OwnReward) and scorer.waits:
-                services = {"judge": self._judge, "clip": self._clip}
-                wanted = {which: _present(services[which], name) for which in scorer.services}
-                return _as_score(name, await scorer.score(sample, text, **wanted))
+            if isinstance(scorer, OwnReward):
+                return await self._own(name, scorer, sample, text)
         except (JudgeFailed, ClipFailed) as error:
             return Score(0.0, failure=f"{name}_{error}")
-        except RewardError:
-            raise
-        except Exception as error:  # a user's coroutine can fail in any way; the reason travels in the score
-            return _failed(name, error)
-        return await asyncio.to_thread(_call, name, scorer, sample, text)  # a user's function may take its time
+        return await asyncio.to_thread(_call, name, scorer, sample, text)  # a rule may take its time
+
+    async def _own(self, name: str, reward: OwnReward, sample: DrivingSample, text: str) -> Score:
+        if not reward.waits:
+            (score,) = await asyncio.wrap_future(self._processes.call(Call(name, "score", (sample, text))))
+            return score
+        offered = {"judge": self._judge, "clip": self._clip}
+        services = {which: _present(offered[which], name) for which in reward.services}
+        return await self._loop.score(name, reward.score, sample, text, services=services)
+
+    def close(self) -> None:
+        """End what runs of a user's functions."""
+        self._processes.close()
+        self._loop.close()
 
 
 def _present(service: T | None, name: str) -> T:
@@ -178,37 +201,17 @@ def _with_part(route: _Route, score: Score, name: str, part: Score) -> Score:
     return replace(score, value=min(100.0, value), parts=parts)
 
 
-def _call(name: str, scorer: BuiltIn | OwnReward, sample: DrivingSample, text: str) -> Score:
-    """The scorer's own score, or the number it returned as one; a failure names it."""
+def _call(name: str, rule: BuiltIn, sample: DrivingSample, text: str) -> Score:
+    """The rule's score of a response; a failure names it."""
     try:
-        return _as_score(name, scorer(sample, text) if isinstance(scorer, BuiltIn) else scorer.score(sample, text))
-    except Exception as error:  # a user's function can fail in any way; the reason travels in the score
-        return _failed(name, error)
+        return as_score(name, rule(sample, text))
+    except Exception as error:  # a sample that the rule is not made for; the reason travels in the score
+        return failed(name, error)
 
 
 def _compared(name: str, group: Group, sample: DrivingSample, texts: Sequence[str]) -> list[Score]:
     """One score for each response of a group; where the comparison fails, it fails for each of them."""
     try:
-        returned = list(group(sample, texts))
+        return [as_score(name, one) for one in group(sample, texts)]
     except Exception as error:  # as above
-        return [_failed(name, error)] * len(texts)
-    if len(returned) != len(texts):
-        return [Score(0.0, failure=f"{name}: gave {len(returned)} scores for {len(texts)} responses")] * len(texts)
-    return [_as_score(name, one) for one in returned]
-
-
-def _as_score(name: str, returned: float | Score) -> Score:
-    """What a scorer returned as a score; a failure names the scorer."""
-    if isinstance(returned, Score):
-        return replace(returned, failure=f"{name}: {returned.failure}") if returned.failure else returned
-    try:
-        value = math.nan if isinstance(returned, bool) else float(returned)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not 0.0 <= value <= 100.0:  # also refuses NaN
-        return Score(0.0, failure=f"{name}: returned {returned!r}, not a number from 0 to 100")
-    return Score(value)
-
-
-def _failed(name: str, error: Exception) -> Score:
-    return Score(0.0, failure=f"{name}: {type(error).__name__}: {error}")
+        return [failed(name, error)] * len(texts)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from data.coordinates import coordinate_pairs, without_coordinates
 from data.reading.rules import exact_match, extract_yes_no
@@ -21,6 +19,7 @@ from rewards.errors import RewardError
 from rewards.format import is_right
 from rewards.hybrid import has_hybrid, hybrid
 from rewards.judge import Judge
+from rewards.own_reward import OwnReward, own_reward
 from rewards.rubric import Rubric, load_rubric, rubric_for
 from rewards.score import Score
 from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
@@ -68,23 +67,6 @@ class JudgeScorer:
         shown = text if self.sees == "response" else answer_part(text)
         judgement = await judge.judge(rubric.request(sample, shown))
         return Score(judgement.value, {name: float(points) for name, points in judgement.points.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class OwnReward:
-    """A reward of yours: what was found under its import path."""
-
-    score: Callable[..., Any]
-    """Called as `score(sample, text)` with the whole response, and with the services it wants by name."""
-    services: frozenset[str]
-    """Which of `judge` and `clip` its parameters name."""
-    group: Group | None
-    """For a reward that compares the responses of a group."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is a coroutine, which runs in the event loop; others run in a thread."""
-        return inspect.iscoroutinefunction(self.score)
 
 
 AnyScorer = BuiltIn | JudgeScorer | AlignmentScorer | OwnReward
@@ -155,7 +137,7 @@ def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
       one, gives each response of a complete group its worth beside the others, in place of what `score` gave.
 
     `text` is the whole response (`rewards.answer.answer_part` gives the answer in it). The module is found as by
-    `import`.
+    `import`. Where the function runs is said in `docs/extending.md`.
 
     Raises:
         RewardError: the name is unknown, the rubric, module or function cannot be had, the function takes other
@@ -171,7 +153,7 @@ def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
         close = difflib.get_close_matches(name, [*BUILT_IN, JUDGE, CLIP], n=1)
         hint = f"did you mean {close[0]}?" if close else f"scorers: {', '.join([*BUILT_IN, JUDGE, CLIP])}"
         raise RewardError(f"{setting}: unknown scorer {name} ({hint}); your own is named as package.module:function")
-    return _own_reward(name, setting, settings)
+    return own_reward(name, setting, settings)
 
 
 def _judge_scorer(name: str, setting: str, judge: JudgeSettings | None) -> JudgeScorer:
@@ -188,46 +170,3 @@ def _clip_scorer(setting: str, clip: ClipSettings | None) -> AlignmentScorer:
     if clip is None:
         raise RewardError(f"{setting} names the scorer clip, but reward.clip is not set: name its model there")
     return AlignmentScorer(clip.reads, clip.increments)
-
-
-def _own_reward(path: str, setting: str, settings: RewardSettings) -> OwnReward:
-    module_name, _, name = path.partition(":")
-    try:
-        module: Any = importlib.import_module(module_name)
-    except Exception as error:  # a user's module can fail in any way; the cause is kept
-        raise RewardError(
-            f"{setting}: cannot import {module_name} of scorer {path}: {type(error).__name__}: {error}"
-        ) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        close = difflib.get_close_matches(name, [n for n in dir(module) if callable(getattr(module, n))], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise RewardError(f"{setting}: {module_name} has no function {name!r}{hint}")
-    if not isinstance(found, type):
-        return OwnReward(found, _services(found, path, setting, settings), None)
-    if not callable(getattr(found, "score", None)):
-        raise RewardError(f"{setting}: the class {path} lacks score(sample, text)")
-    try:
-        reward = found()
-    except Exception as error:  # as above
-        problem = f"{type(error).__name__}: {error}"
-        raise RewardError(f"{setting}: {path} cannot be made without arguments: {problem}") from error
-    group = getattr(reward, "group", None)
-    return OwnReward(reward.score, _services(reward.score, path, setting, settings), group)
-
-
-def _services(function: Callable[..., Any], path: str, setting: str, settings: RewardSettings) -> frozenset[str]:
-    """Which services a function's parameters name."""
-    signature = inspect.signature(function)
-    wanted = frozenset(name for name in (JUDGE, CLIP) if name in signature.parameters)
-    try:
-        signature.bind(None, "", **dict.fromkeys(wanted))
-    except TypeError as error:
-        takes = "(sample, text), and may name judge and clip"
-        raise RewardError(f"{setting}: {path} must take {takes}: {error}") from None
-    for name in sorted(wanted):
-        if getattr(settings, name) is None:
-            raise RewardError(f"{setting}: {path} wants the {name}, but reward.{name} is not set")
-        if not inspect.iscoroutinefunction(function):
-            raise RewardError(f"{setting}: {path} wants the {name}, which has to be awaited: make it async def")
-    return wanted

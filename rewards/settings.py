@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+SECRET_PARAMETER = re.compile(r"key|token|secret|passw|auth|credential|signature|^sig$|^code$", re.IGNORECASE)
+"""Names of a URL's parameters that hold what nobody else may read."""
 
 
 class GateSettings(BaseModel):
@@ -58,6 +63,22 @@ DEFAULT_ROUTES = (
     RouteSettings(kind="structured", scorers={"hybrid_coordinate_f1": 0.5, "rouge_l": 0.25, "bleu": 0.25}),
     RouteSettings(kind="open_ended", scorers={"exact_match": 0.5, "rouge_l": 0.25, "bleu": 0.25}),
 )
+
+
+def secret_of(url: str) -> str | None:
+    """What of a URL is a secret, in words that do not tell it; None where nothing is.
+
+    Recipes, reports and messages show URLs, so that a secret has no place in one.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "something that cannot be read as a URL"
+    if "@" in parts.netloc:
+        return "a user name or a password"
+    named = [name for name, _ in parse_qsl(f"{parts.query}&{parts.fragment}", keep_blank_values=True)]
+    found = next((name for name in named if SECRET_PARAMETER.search(name)), None)
+    return None if found is None else f"the parameter {found}"
 
 
 class JudgeSettings(BaseModel):
@@ -119,6 +140,16 @@ class JudgeSettings(BaseModel):
     """Longest wait for an engine to start: a 72B model is read from disk."""
     restarts: int = Field(3, ge=0)
     """How often a lost engine is started again."""
+
+    @field_validator("url")
+    @classmethod
+    def _keep_secrets_out(cls, url: str | None) -> str | None:
+        if url is not None and (secret := secret_of(url)) is not None:
+            raise ValueError(
+                f"holds {secret}, which recipe.yaml and reports would show: leave it out, and put the key into the "
+                "environment variable that api_key_env names"
+            )
+        return url
 
 
 class ClipSettings(BaseModel):
@@ -205,6 +236,11 @@ class RewardSettings(BaseModel):
     alarm: AlarmSettings = AlarmSettings()
     """When the run's series call for a person."""
     timeout_s: float = Field(default=30.0, gt=0)
-    """Longest time one answer's scoring may take; beyond it the rollout is masked as `scoring_timeout`."""
+    """Longest time that a reward of your own may take for one answer, from its start and less what it waits for judge
+    or CLIP; beyond it the rollout is masked as `scoring_timeout`. Judge and CLIP have a `timeout_s` and `attempts` of
+    their own. No time runs while an answer waits for its turn."""
+    processes: int = Field(default=8, ge=1)
+    """Most processes in which plain functions of your own run, one call at a time each; every one imports your module.
+    They are started as answers wait."""
     max_masked_share: float = Field(default=0.5, gt=0.0, le=1.0)
     """The run stops when more than this share of a batch's rollouts was masked."""

@@ -5,7 +5,7 @@ Never updates weights; the engine that does is `actors/`'.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from PIL import Image
 from actors.rollout.vllm_engine import FORBID, vllm_settings
 from policies.model import forbidden_ids, load_processor
 from policies.patches import patch_arguments
+from policies.prompt import begins
+from policies.special_tokens import SpecialTokens
 from policies.views import arrange
 from recipe import Recipe
 from serve.chat import ApiError, ChatRequest, Piece
@@ -45,7 +47,7 @@ class PolicyEngine:
         trained = recipe.policy.model_copy(update={"revision": None})  # which names a revision of what RL began with
         self._processor = load_processor(folder, trained)
         self._bias = dict.fromkeys(forbidden_ids(folder, trained), FORBID)
-        self._special = _special_tokens(self._processor.tokenizer, self._bias)
+        self._special = SpecialTokens(self._processor)
         patches = patch_arguments(self._processor.image_processor, trained.image_patches)
         self._llm = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**_engine_arguments(folder, recipe), mm_processor_kwargs=patches or None)
@@ -63,7 +65,7 @@ class PolicyEngine:
         from vllm.exceptions import VLLMClientError
 
         turns, shown = self._turns(request, images)
-        prompt: dict[str, Any] = {"prompt": self._text(request, turns)}
+        prompt: dict[str, Any] = {"prompt_token_ids": self._text_ids(request, turns)}
         if shown:
             prompt["multi_modal_data"] = {"image": shown}
         try:
@@ -101,11 +103,12 @@ class PolicyEngine:
             del waiting[: len(places)]
         return turns, shown
 
-    def _text(self, request: ChatRequest, turns: list[dict[str, Any]]) -> str:
-        found = [token for token in self._special if any(token in text for text in request.texts())]
-        if found:  # a client's text must not open turns or stand for images
-            raise ApiError(400, f"text may not contain the model's special token {found[0]!r}", None, "messages")
-        return self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    def _text_ids(self, request: ChatRequest, turns: list[dict[str, Any]]) -> list[int]:
+        if (token := self._special.first(request.texts())) is not None:
+            # A client's text must not open turns or stand for images.
+            raise ApiError(400, f"text may not contain the model's special token {token!r}", None, "messages")
+        text = self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return list(self._processor.tokenizer(text, **begins(self._processor, text))["input_ids"])
 
     def _sampling(self, request: ChatRequest) -> Any:
         from vllm import SamplingParams
@@ -120,14 +123,6 @@ class PolicyEngine:
             logit_bias=self._bias or None,
             output_kind=RequestOutputKind.DELTA,
         )
-
-
-def _special_tokens(tokenizer: Any, placeholders: Iterable[int]) -> list[str]:
-    added = tokenizer.added_tokens_decoder
-    special = {token.content for token in added.values() if token.special}
-    return sorted(
-        special | set(tokenizer.all_special_tokens) | set(tokenizer.convert_ids_to_tokens(list(placeholders)))
-    )
 
 
 def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:

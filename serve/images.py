@@ -10,6 +10,8 @@ import struct
 
 from PIL import Image
 
+from data.images import ImageError, as_rgb
+
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 """Media types that are accepted, with Pillow's name of the only decoder that is tried."""
 
@@ -49,7 +51,10 @@ def decode_data_uri(uri: str, name: str, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise ImageRefused(f"{name} has {image.width}x{image.height} pixels, more than the {max_pixels:,} allowed")
     try:
-        return image.convert("RGB")
+        image.load()
+        return as_rgb(image, name)
+    except ImageError as error:
+        raise ImageRefused(str(error)) from None
     except DECODE_ERRORS as error:
         raise ImageRefused(f"{name} is truncated or damaged: {error}") from None
 

@@ -245,16 +245,15 @@ class SkippedUpdates:
 
 
 def universal(folder: Path) -> Path:
-    """A checkpoint of DeepSpeed in its universal layout, converted once and kept beside it.
+    """A checkpoint of DeepSpeed in its universal layout, beside it; converted anew, since no seal covers an older one.
 
     Raises:
         CheckpointError: it cannot be converted.
     """
     target = folder.with_name("universal")
-    if target.is_dir():
-        return target
     partial = target.with_name("universal.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in (target, partial):
+        shutil.rmtree(leftover, ignore_errors=True)
     source, result = folder / CHECKPOINT_TAG, partial / CHECKPOINT_TAG
     # Its own process: the converter forks workers and changes global state. The loader asks for state that other
     # frameworks on top of DeepSpeed write; here it is injected empty.

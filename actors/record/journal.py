@@ -24,6 +24,7 @@ from evaluation.step_panels import step_panels
 from recipe import Recipe
 from rewards.alarm import AlarmWatch
 from rewards.group import Group
+from rewards.returned import seem_fractions
 
 
 class Journal:
@@ -38,6 +39,7 @@ class Journal:
         self._folder = folder
         self._metrics_path = folder / names.METRICS_FILE
         self._watch = AlarmWatch(recipe.reward.alarm)
+        self._seemed_fractions: set[str] = set()
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
         self._curves: SummaryWriter | None = None
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
@@ -65,6 +67,11 @@ class Journal:
         self._table.update(step, merged)
         for alarm in self._watch.observe({"step": step, **merged}):
             self._warn(asdict(alarm))
+        for name in seem_fractions(scored.score.parts for group in groups for scored in group.rollouts):
+            if name not in self._seemed_fractions:
+                self._seemed_fractions.add(name)
+                said = f"every score of {name} lies between 0 and 1; rewards run from 0 to 100 here: multiply it by 100"
+                self.warn(step, "reward_scale", said)
 
     def warn(self, step: int, kind: str, message: str) -> None:
         """Keep something that calls for a person, and tell it."""

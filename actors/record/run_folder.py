@@ -40,7 +40,8 @@ def check_paths(recipe: Recipe) -> None:
         raise RunFolderError(
             f"run.root={recipe.run.root} is a URI, and the journal writes to folders only: mount it and give the path"
         )
-    if recipe.run.name in ("", ".", "..") or Path(recipe.run.name).name != recipe.run.name:
+    name = recipe.run.name
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
         raise RunFolderError(f"run.name={recipe.run.name!r} must be a plain folder name; set run.root for the folder")
     paths = {
         "run.root": Path(recipe.run.root).expanduser(),

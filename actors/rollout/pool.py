@@ -27,6 +27,12 @@ LIVES_APART = 1_000_003
 """Between the seeds of an engine and of the one that takes its place: it must not draw the same again."""
 
 
+def most_images(recipe: Recipe) -> int:
+    """Images in one prompt that the engines accept; what is measured beside the training may show six cameras."""
+    shown = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
+    return recipe.rollout.max_images or shown
+
+
 class EnginePool:
     """All rollout engines.
 
@@ -84,9 +90,7 @@ class EnginePool:
         Raises:
             ExtensionError: as `engine_of`.
         """
-        # Also what is measured beside the training may show six cameras.
-        most = max(images_per_prompt(recipe.data) or 0, recipe.policy.images_per_prompt)
-        settings = recipe.rollout.model_copy(update={"max_images": recipe.rollout.max_images or most})
+        settings = recipe.rollout.model_copy(update={"max_images": most_images(recipe)})
         recipe = recipe.model_copy(update={"rollout": settings})
         chosen, own, abilities = engine_of(recipe)
         chosen = engine_class or chosen

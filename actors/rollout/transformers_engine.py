@@ -45,15 +45,22 @@ class TransformersEngine:
     async def start(self) -> float:
         """See `RolloutEngine`."""
         import torch
+        from transformers import GenerationConfig
 
         from policies.checkpoint import disk_name
-        from policies.model import load_policy, load_processor
+        from policies.model import end_ids, load_policy, load_processor
         from policies.prompt import PromptEncoder
 
         began = time.time()
         torch.manual_seed(self.seed)
         self.policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
         self._encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
+        tokenizer = self._encoder.processor.tokenizer
+        self._ends = end_ids(self.policy.body, tokenizer)
+        # In place of the checkpoint's: a repetition penalty there, say, would not be the learner's distribution.
+        self.policy.body.generation_config = GenerationConfig(
+            eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id, top_k=0, top_p=1.0
+        )
         names = {name: disk_name(name, self.policy.model_type) for name, _ in self.policy.body.named_parameters()}
         self._memory_names = {disk: memory for memory, disk in names.items()}
         self.state = "generating"
@@ -101,8 +108,6 @@ class TransformersEngine:
                 **inputs,
                 do_sample=sampling.temperature > 0,
                 temperature=sampling.temperature or None,
-                top_k=None,
-                top_p=None,
                 max_new_tokens=min(sampling.max_tokens, self.settings.max_model_len - prompt),
                 suppress_tokens=self.policy.forbidden_ids or None,
                 return_dict_in_generate=True,
@@ -112,7 +117,7 @@ class TransformersEngine:
         scores_T_V = torch.cat(output.scores).float()
         logprobs = torch.log_softmax(scores_T_V, -1).gather(1, torch.tensor(token_ids)[:, None])[:, 0]
         tokenizer = self._encoder.processor.tokenizer
-        stopped = token_ids[-1] == tokenizer.eos_token_id
+        stopped = token_ids[-1] in self._ends
         return Rollout(
             request_id=request.request_id,
             sample_id=request.sample.id,

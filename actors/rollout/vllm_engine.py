@@ -159,9 +159,15 @@ class VllmEngine:
 
         began = time.time()
         views = views_of(request.sample)
+        most, shown = self.settings.max_images or self.policy.images_per_prompt, self._encoder.images(views)
+        if len(shown) > most:
+            raise DataError(
+                f"{self.name} refuses sample {request.sample.id}: it shows {len(shown)} images, and "
+                f"rollout.max_images={most}"
+            )
         prompt = {
-            "prompt": self._encoder.text(request.sample),
-            "multi_modal_data": {"image": self._encoder.images(views)},
+            "prompt_token_ids": self._encoder.text_ids(request.sample),
+            "multi_modal_data": {"image": shown},
             # Naming the images spares hashing their pixels for each of the group's requests.
             "multi_modal_uuids": {"image": self._encoder.image_ids(views)},
         }

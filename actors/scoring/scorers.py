@@ -15,7 +15,6 @@ from data.sample import DrivingSample
 from recipe import ActorOptions, Recipe
 from rewards.group import ScoredRollout
 from rewards.route import Router
-from rewards.score import Score
 from rewards.settings import RewardSettings
 
 
@@ -25,7 +24,7 @@ class Scorers:
     def __init__(self, settings: RewardSettings, judge: JudgePool | None = None, clip: ClipPool | None = None) -> None:
         """Resolve the scorers of every route. Raises `RewardError` for one that does not exist."""
         self.judge, self.clip = judge, clip
-        self.router, self._timeout_s = Router(settings, judge, clip), settings.timeout_s
+        self.router = Router(settings, judge, clip)
 
     @classmethod
     async def start(cls, recipe: Recipe, options: ActorOptions) -> Scorers:
@@ -46,19 +45,16 @@ class Scorers:
         return cls(settings, *await asyncio.gather(judge(), clip()))
 
     async def score(self, sample: DrivingSample, rollout: Rollout) -> ScoredRollout:
-        """Score one rollout; one that takes too long is masked, never a zero."""
+        """Score one rollout; one whose scorer takes too long is masked, never a zero."""
         began = time.time()
-        scoring = self.router.score(sample, rollout.text, rollout.finish_reason)
-        try:
-            score = await asyncio.wait_for(scoring, self._timeout_s)
-        except TimeoutError:
-            score = Score(0.0, failure="scoring_timeout")
+        score = await self.router.score(sample, rollout.text, rollout.finish_reason)
         return ScoredRollout(rollout, score, scoring_started_at=began)
 
-    def complete(self, sample: DrivingSample, group: Sequence[ScoredRollout]) -> list[ScoredRollout]:
+    async def complete(self, sample: DrivingSample, group: Sequence[ScoredRollout]) -> list[ScoredRollout]:
         """A group whose last rollout is scored: what its responses are worth beside each other."""
-        scores = self.router.complete(sample, [one.rollout.text for one in group], [one.score for one in group])
-        return [replace(one, score=score) for one, score in zip(group, scores, strict=True)]
+        texts, scores = [one.rollout.text for one in group], [one.score for one in group]
+        complete = await asyncio.to_thread(self.router.complete, sample, texts, scores)  # a user's may take its time
+        return [replace(one, score=score) for one, score in zip(group, complete, strict=True)]
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -67,7 +63,8 @@ class Scorers:
         return judged | (self.clip.counts.metrics("clip") if self.clip else {})
 
     async def stop(self) -> None:
-        """Let go of judge and CLIP."""
+        """Let go of judge, CLIP and what runs of a user's functions."""
+        self.router.close()
         for pool in (self.judge, self.clip):
             if pool is not None:
                 await pool.stop()

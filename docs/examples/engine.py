@@ -16,7 +16,7 @@ from actors.sync.transport import Bucket, Meeting, Receipt, join
 from data.errors import DataError
 from data.rollout import GenerationRequest, Rollout
 from policies.checkpoint import disk_name
-from policies.model import load_policy, load_processor
+from policies.model import end_ids, load_policy, load_processor
 from policies.prompt import PromptEncoder
 from recipe import Recipe
 
@@ -59,6 +59,7 @@ class OwnEngine:
         policy = load_policy(self.folder, self.policy_settings, self.settings.temperature).eval()
         self._body, self._forbidden = policy.body, list(policy.forbidden_ids)
         self._encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
+        self._ends = end_ids(self._body, self._encoder.processor.tokenizer)
         parameters = self._body.named_parameters()
         self._names = {disk_name(name, policy.model_type): name for name, _ in parameters}
         self.state = "generating"
@@ -92,7 +93,7 @@ class OwnEngine:
                 token, logprob = await asyncio.to_thread(self._next, ids, inputs, sampling.temperature, draws)
             ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
             logprobs.append(logprob)
-            if token == tokenizer.eos_token_id:
+            if token in self._ends:
                 break
         token_ids = ids[0, prompt:].tolist()
         return Rollout(
@@ -102,7 +103,7 @@ class OwnEngine:
             token_ids=tuple(token_ids),
             logprobs=tuple(logprobs),
             text=tokenizer.decode(token_ids, skip_special_tokens=True),
-            finish_reason="stop" if token_ids[-1] == tokenizer.eos_token_id else "length",
+            finish_reason="stop" if token_ids[-1] in self._ends else "length",
             weight_version=self.version,
             engine=self.name,
             started_at=began,

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from actors.rollout.engine import RolloutEngine, engine_of
 from actors.settings import RolloutSettings, RunSettings
@@ -31,7 +32,7 @@ from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from failures import EngineError
 from policies.checkpoint import disk_name
-from policies.model import Policy, load_policy
+from policies.model import Policy, load_policy, load_processor
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
 from recipe import Recipe
@@ -255,7 +256,17 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_policy(tmp_path_factory.mktemp("policy"), 0, driving_text())
+    """A checkpoint with what trips engines up: a template and a tokenizer that both write the token of beginning, and
+    a generation_config.json with a repetition penalty."""
+    folder = build_tiny_policy(tmp_path_factory.mktemp("policy"), 0, driving_text())
+    processor = load_processor(folder, POLICY)
+    begin = (processor.tokenizer.bos_token, processor.tokenizer.bos_token_id)
+    processor.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{begin[0]} $A", None, [begin])
+    processor.chat_template = processor.tokenizer.chat_template = "{{ bos_token }}" + processor.chat_template
+    processor.save_pretrained(folder)
+    configured = folder / "generation_config.json"
+    configured.write_text(json.dumps(json.loads(configured.read_text()) | {"repetition_penalty": 1.7, "top_k": 20}))
+    return folder
 
 
 SEEN: dict[str, dict[str, Any]] = {}
@@ -300,9 +311,36 @@ def test_a_seed_decides_a_response_where_seeds_are_taken(facts: dict[str, Any]) 
 @pytest.mark.parametrize("other", BACKENDS[1:])
 def test_greedy_answers_are_those_of_vllm(policy_folder: Path, other: str) -> None:
     ours, theirs = observed("vllm", policy_folder)["greedy"], observed(other, policy_folder)["greedy"]
+    begins = load_processor(policy_folder, POLICY).tokenizer.bos_token_id
+    assert [prompt.count(begins) for prompt in ours["prompts"]] == [1] * 5
     for key in ("prompts", "tokens", "texts", "endings"):
         assert ours[key] == theirs[key], key
     np.testing.assert_allclose(np.concatenate(ours["logprobs"]), np.concatenate(theirs["logprobs"]), atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_a_response_ends_at_every_id_that_the_checkpoint_says_and_generation_settings_there_count_for_nothing(
+    backend: str, tmp_path: Path
+) -> None:
+    folder = build_tiny_policy(tmp_path / "policy", 0, driving_text())
+    sample = rendered_samples(tmp_path / "scenes", 1, seed=0)[0]
+    chosen = engine_of(recipe := with_backend(backend))
+
+    async def greedy() -> Rollout:
+        engine = chosen.engine_class("e", str(folder), recipe, chosen.options, seed=3)
+        await engine.start()
+        (found,) = [one async for one in engine.generate([GenerationRequest("r", sample, SamplingSettings(0.0, 12))])]
+        return found
+
+    plain = asyncio.run(greedy())
+    assert plain.finish_reason == "length"
+    end = next(place for place in range(3, 12) if plain.token_ids[place] not in plain.token_ids[:place])
+    configured = folder / "generation_config.json"
+    ends = [json.loads(configured.read_text())["eos_token_id"], plain.token_ids[end]]
+    configured.write_text(json.dumps({"eos_token_id": ends, "repetition_penalty": 9.0, "no_repeat_ngram_size": 1}))
+    ended = asyncio.run(greedy())
+    assert ended.token_ids == plain.token_ids[: end + 1]
+    assert ended.finish_reason == "stop"
 
 
 @pytest.mark.parametrize("sample", ["no-image", "endless"])

@@ -51,7 +51,7 @@ def test_engine_and_learner_see_the_same_ids_and_pixels(
     )
     engine = MULTIMODAL_REGISTRY.create_processor(config)
     images = engine.info.parse_mm_data({"image": encoder.images(views)})
-    ids = processor.tokenizer(encoder.text(sample))["input_ids"]
+    ids = encoder.text_ids(sample)
     made = engine.apply(ProcessorInputs(prompt=ids, mm_data_items=images), TimingContext(enabled=False))
 
     assert tuple(made["prompt_token_ids"]) == encoder.prompt_ids(sample)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import stat
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.checkpoint_key import checkpoint_key
 from actors.learning.group import LearnerGroup
+from commands.sign_checkpoints import main
 from failures import CheckpointError
 
 
@@ -58,7 +63,7 @@ async def test_a_run_without_an_intact_checkpoint_is_not_begun_anew(tmp_path: Pa
     assert newest_checkpoint(tmp_path) is None
     only = await save_checkpoint(tmp_path, RunState(1, 5, 1), learners())
     (only / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="none of the 1 checkpoints"):
+    with pytest.raises(CheckpointError, match="none of the 1 checkpoints .* the newest: it has no manifest.json"):
         newest_checkpoint(tmp_path)
 
 
@@ -76,3 +81,61 @@ async def test_a_checkpoint_of_another_model_is_refused_before_it_is_loaded(tmp_
     with pytest.raises(CheckpointError, match="llava model.*smolvlm model"):
         await load_checkpoint(tmp_path, 1, cast(LearnerGroup, other))
     assert other.loaded is None
+
+
+async def test_a_checkpoint_that_nobody_here_signed_is_refused_until_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "mine"
+    old = await save_checkpoint(run, RunState(1, 5, 1), learners())
+    manifest = json.loads((old / "manifest.json").read_text())
+    del manifest["signature"]  # as earlier versions wrote it
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    said = rf"none of the 1 checkpoints .*not signed by the key .*python -m commands\.sign_checkpoints {run}$"
+    with pytest.raises(CheckpointError, match=said):
+        newest_checkpoint(run)
+    with pytest.raises(CheckpointError, match="is not signed"):
+        await load_checkpoint(run, 1, learners())
+    assert main([str(run)]) == 0
+    assert f"{old} is signed" in capsys.readouterr().out
+    assert newest_checkpoint(run) == 1
+    assert (await load_checkpoint(run, 1, learners())).step == 1
+
+
+async def test_neither_another_key_nor_other_sums_nor_a_file_put_there_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "runs" / "mine"
+    folder = await save_checkpoint(run, RunState(1, 5, 1), learners())
+    (folder / "learner" / "mp_rank_01_model_states.pt").write_text("evil")
+    with pytest.raises(CheckpointError, match=r"mp_rank_01_model_states\.pt is not in its manifest\.json"):
+        newest_checkpoint(run)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"]["learner/mp_rank_01_model_states.pt"] = hashlib.sha256(b"evil").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="is not signed by the key"):
+        newest_checkpoint(run)
+    whole = await save_checkpoint(run, RunState(2, 9, 1), learners())
+    assert newest_checkpoint(run) == 2
+    monkeypatch.setenv("AUTODRIVERL_CHECKPOINT_KEY", str(tmp_path / "keys" / "other.key"))
+    with pytest.raises(CheckpointError, match="is not signed by the key .*other.key"):
+        await load_checkpoint(run, int(whole.name[-1]), learners())
+
+
+async def test_the_key_is_made_for_its_user_alone_and_lies_apart_from_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, key = tmp_path / "runs" / "mine", tmp_path / "keys" / "checkpoint.key"
+    monkeypatch.setenv("AUTODRIVERL_CHECKPOINT_KEY", str(key))
+    first = checkpoint_key(run)
+    assert (first, stat.S_IMODE(key.stat().st_mode), len(first)) == (checkpoint_key(run), 0o600, 64)
+    key.chmod(0o640)
+    with pytest.raises(CheckpointError, match=f"other users can read the key .*: chmod 600 {key}"):
+        checkpoint_key(run)
+    key.chmod(0o600)
+    key.write_text("short")
+    with pytest.raises(CheckpointError, match="is no key of 32 characters: remove it"):
+        checkpoint_key(run)
+    monkeypatch.setenv("AUTODRIVERL_CHECKPOINT_KEY", str(tmp_path / "runs" / "checkpoint.key"))
+    with pytest.raises(CheckpointError, match="lies among the runs in .*: set AUTODRIVERL_CHECKPOINT_KEY"):
+        checkpoint_key(run)

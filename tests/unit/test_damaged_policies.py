@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from commands.to_safetensors import main as to_safetensors
 from policies.errors import PolicyError
-from policies.model import check_checkpoint, load_policy
+from policies.model import check_checkpoint, load_policy, load_processor
 from policies.settings import PolicySettings
+from policies.source import judge_source
 from policies.tiny import build_tiny_policy
 
 SETTINGS = PolicySettings(dtype="float32")
@@ -65,3 +72,72 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(PolicyError, match=r"model-00002-of-00002\.safetensors"):
         check_checkpoint(str(folder), SETTINGS)
+
+
+# --- what could run code ----------------------------------------------------------------------------------------------
+
+
+def test_pickled_weights_are_refused_by_name_and_the_remedy_works(folder: Path, tmp_path: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(PolicyError, match=r"policy\.model: .*pytorch_model\.bin is pickled") as caught:
+        check_checkpoint(str(folder), SETTINGS)
+    with pytest.raises(PolicyError):
+        load_policy(folder, SETTINGS, temperature=1.0)
+    with pytest.raises(PolicyError, match=r"reward\.judge\.model: .*pytorch_model\.bin is pickled"):
+        judge_source(str(folder), tmp_path, [])
+    new = tmp_path / "new"
+    told = str(caught.value).partition("python -m commands.to_safetensors ")[2].replace("NEW_FOLDER", str(new)).split()
+    assert to_safetensors(told) == 0
+    check_checkpoint(str(new), SETTINGS)
+    load_policy(new, SETTINGS, temperature=1.0)
+    assert not list(new.glob("*.bin"))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("ran"),))
+
+
+def test_a_pickle_that_would_run_code_is_not_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Evil()}))
+    with pytest.raises(PolicyError, match=r"pytorch_model\.bin holds more than tensors"):
+        to_safetensors([str(folder), str(tmp_path / "new")])
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_code_that_a_checkpoint_brings_is_neither_run_nor_asked_about(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    (folder / "mine.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import PretrainedConfig\n"
+        "class Mine(PretrainedConfig):\n    model_type = 'mine'\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PolicyError, match="brings code of its own, which is never run here"):
+        check_checkpoint(str(folder), SETTINGS)
+    with pytest.raises(PolicyError):
+        load_policy(folder, SETTINGS, temperature=1.0)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_processor_that_a_checkpoint_brings_is_not_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    for file in folder.glob("*config.json"):
+        told = json.loads(file.read_text())
+        names = {"AutoProcessor": "mine.Mine", "AutoTokenizer": ["mine.Mine", None], "AutoImageProcessor": "mine.Mine"}
+        file.write_text(json.dumps(told | {"auto_map": names}))
+    with contextlib.suppress(PolicyError):
+        load_processor(folder, SETTINGS)
+    assert not (tmp_path / "ran").exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +74,10 @@ def test_what_is_copied_exists_and_is_not_ignored(dockerfile: Path) -> None:
 @pytest.mark.parametrize("heavy", [".venv", ".git", "runs", "**/__pycache__"])
 def test_what_no_image_needs_stays_out_of_the_build(heavy: str) -> None:
     assert heavy in (ROOT / ".dockerignore").read_text().split("\n")
+
+
+def test_what_is_written_in_a_container_is_its_owners_alone(dockerfile: Path, tmp_path: Path) -> None:
+    (entrypoint,) = arguments(dockerfile, "ENTRYPOINT")
+    written = tmp_path / "auth_token"
+    subprocess.run([*json.loads(entrypoint), "touch", str(written)], check=True, timeout=60)
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600

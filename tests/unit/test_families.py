@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from data.rendered.samples import rendered_samples
@@ -267,3 +268,27 @@ def test_llama_vision_sees_its_images_in_every_row_and_takes_adapters(tmp_path: 
     alone = torch.cat([learnt(policy, encoder, [one], shared=False)[0] for one in groups])
     assert_same_values(ours, alone)  # however long its neighbour is
     assert float(gradient.abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("build", "writes"),  # Mllama's processor writes it too where its template does not, which no real one leaves out
+    [*((build, writes) for build in FAMILIES for writes in (True, False)), (tiny_mllama, True)],
+)
+def test_a_prompt_has_the_ids_of_the_processors_own_chat_template_and_begins_once(
+    build: Callable[[Path], Path], writes: bool, tmp_path: Path
+) -> None:
+    folder = build(tmp_path / "model")
+    processor = load_processor(folder, SETTINGS)
+    tokenizer = processor.tokenizer
+    begin = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{begin[0]} $A", None, [begin])
+    if writes:
+        processor.chat_template = "{{ bos_token }}" + processor.chat_template
+    encoder = PromptEncoder(processor, SETTINGS)
+    for sample in rendered_samples(tmp_path / "scenes", 1, seed=0)[:2]:
+        shown = [{"type": "image", "image": image} for image in encoder.images(views_of(sample))]
+        turn = {"role": "user", "content": [*shown, {"type": "text", "text": sample.question}]}
+        given = {"tokenize": True, "add_generation_prompt": True, "return_dict": True}
+        (ids,) = processor.apply_chat_template([turn], **given)["input_ids"]
+        assert encoder.prompt_ids(sample) == tuple(ids)
+        assert ids.count(begin[1]) == encoder.text_ids(sample).count(begin[1]) == 1

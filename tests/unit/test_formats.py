@@ -197,7 +197,7 @@ def test_check_tells_prompt_lengths_for_a_model_as_its_encoder_counts_them(
     folder = build_tiny_policy(tmp_path / "tiny")
     samples = load_as("jsonl", path).samples
     lengths = PromptLengths(str(folder), PolicySettings(model=str(folder)))
-    exact = sorted(len(lengths._encoder.prompt_ids(sample)) for sample in samples)
+    exact = sorted(len(lengths.encoder.prompt_ids(sample)) for sample in samples)
     assert sorted(map(lengths, samples)) == exact
     assert main(["check", str(path), "--model", str(folder)]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -4,10 +4,11 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from data.images import ImageError, check_image, faulty_images, open_image
+from data.images import ImageError, check_image, faulty_images, image_size, open_image
 from data.sample import CAMERAS, DrivingSample
 
 
@@ -81,3 +82,60 @@ def test_a_small_file_that_claims_billions_of_pixels_is_refused(tmp_path: Path) 
 def test_checking_many_images_reports_only_the_broken_ones(sample: DrivingSample) -> None:
     broken = str(truncate(Path(sample.images["CAM_FRONT"])))
     assert list(faulty_images([*sample.images.values(), broken])) == [broken]
+
+
+# --- what the pixels say ----------------------------------------------------------------------------------------------
+
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "suffix"),
+    [
+        ((RAMP * 65535).astype(np.uint16), "png"),
+        ((RAMP * 65535).astype(np.uint16), "tiff"),
+        ((RAMP * 65535).astype(np.uint16), "ppm"),
+        ((RAMP * 65535).astype(np.int32), "tiff"),
+        ((RAMP * 255).astype(np.int32), "tiff"),
+        (RAMP.astype(np.float32), "tiff"),
+        ((RAMP * 255).astype(np.float32), "tiff"),
+        ((RAMP * 65535).astype(np.float32), "tiff"),
+        ((RAMP * 255).astype(np.uint8), "png"),
+    ],
+)
+def test_grey_of_any_depth_keeps_its_tones(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(pixels).save(path)
+    check_image(path)
+    found = np.asarray(open_image(path)).astype(int)
+    assert np.abs(found - (RAMP * 255)[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("read", [open_image, check_image])
+@pytest.mark.parametrize("value", [float("nan"), -1.0, 70_000.0])
+def test_grey_values_that_no_picture_has_are_refused_by_name(tmp_path: Path, read: object, value: float) -> None:
+    path = tmp_path / "depth.tiff"
+    Image.fromarray(np.full((4, 4), value, np.float32)).save(path)
+    with pytest.raises(ImageError, match=r"depth\.tiff has grey values from .*: save it with 8 or 16 bits"):
+        read(path)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_upright_as_its_exif_says(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path, exif = tmp_path / f"turned.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.new("RGB", (32, 16))
+    image.paste("white", (0, 0, 8, 8))
+    image.save(path, exif=exif)
+    with Image.open(path) as stored:
+        expected = ImageOps.exif_transpose(stored).convert("RGB")
+    found = open_image(path)
+    assert image_size(path) == found.size == expected.size == ((16, 32) if orientation > 4 else (32, 16))
+    assert np.array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_a_broken_exif_block_costs_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jpg"
+    Image.new("RGB", (32, 16)).save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    assert open_image(path).size == image_size(path) == (32, 16)

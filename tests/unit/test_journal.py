@@ -126,6 +126,17 @@ def test_an_alarm_is_kept_with_its_step_and_what_was_measured(recipe: Recipe, fo
     assert "parts/judge went from 20.0 to" in alarm["message"]
 
 
+def test_a_reward_between_0_and_1_is_told_once(recipe: Recipe, folder: Path) -> None:
+    scores = [replace(scored(), score=Score(value, {"mine:f": value})) for value in (0.2, 0.9)]
+    fractions = [group(sample(number=1), *scores)]
+    with Journal(recipe, folder) as journal:
+        journal.record(1, fractions, {})
+        journal.record(2, fractions, {})
+    (said,) = [json.loads(line) for line in (folder / "alarms.jsonl").read_text().splitlines()]
+    assert (said["step"], said["kind"]) == (1, "reward_scale")
+    assert "mine:f lies between 0 and 1; rewards run from 0 to 100" in said["message"]
+
+
 def test_masked_rollouts_are_counted_under_their_reason() -> None:
     panels = step_panels(
         [

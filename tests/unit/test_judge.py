@@ -94,6 +94,7 @@ def test_a_criterion_that_is_no_whole_number_within_bounds_is_refused(points: st
     ("reply", "said"),
     [
         (json.dumps(FULL | {"mark": 0}), "mark is 0, not 1 to 10"),
+        (json.dumps(FULL | {"mark": "4"}), 'mark is not a whole number: "4"'),
         (json.dumps({k: v for k, v in FULL.items() if k != "clarity"}), "the sheet names"),
         (json.dumps(FULL | {"total": 100}), "the sheet names"),
         (json.dumps(FULL)[:-1] + ', "clarity": 10}', "written twice"),

@@ -38,6 +38,15 @@ def asks_without_waiting(sample, text, judge):
 def three(sample, text, more):
     return 1.0
 
+def trl(prompts, completions, **kwargs):
+    return [1.0 for _ in completions]
+
+class Called:
+    async def __call__(self, sample, text):
+        return 60.0
+
+called = Called()
+
 class Rarest:
     def score(self, sample, text):
         return 100.0
@@ -56,6 +65,10 @@ class Broken(Rarest):
 class Wild(Rarest):
     def group(self, sample, texts):
         return [10.0, 101.0, 20.0]
+
+class Leaves(Rarest):
+    def __init__(self):
+        raise SystemExit("no licence")
 
 class NoScore:
     pass
@@ -126,6 +139,16 @@ def test_a_coroutine_is_awaited() -> None:
     assert scored({"mine:waits": 1.0}).value == 70.0
 
 
+def test_an_object_whose_call_is_a_coroutine_is_awaited() -> None:
+    assert scored({"mine:called": 1.0}).value == 60.0
+
+
+def test_a_module_that_leaves_python_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)")
+    with pytest.raises(RewardError, match="cannot import leaving of scorer leaving:f: SystemExit: 0"):
+        Router(settings({"leaving:f": 1.0}))
+
+
 def test_a_reward_that_names_the_judge_is_given_it() -> None:
     found = scored({"mine:doubled": 1.0}, Generous(), judge=JudgeSettings(model="tiny"))
     assert found.value == 40.0
@@ -163,6 +186,8 @@ def test_a_comparison_without_weight_fails_no_score() -> None:
     [
         ("doubled", {}, "wants the judge, but reward.judge is not set"),
         ("asks_without_waiting", {"judge": {"model": "tiny"}}, "make it async def"),
+        ("trl", {}, r"takes a list of completions, as TRL's rewards do.*wrap it.*100 \* trl\(prompts="),
+        ("Leaves", {}, "mine:Leaves cannot be made without arguments: SystemExit: no licence"),
         ("three", {}, r"must take \(sample, text\), and may name judge and clip"),
         ("NoScore", {}, r"the class mine:NoScore lacks score\(sample, text\)"),
         ("NeedsArguments", {}, "cannot be made without arguments"),

@@ -356,3 +356,42 @@ def assert_survives_being_written(recipe: Recipe, folder: Path) -> None:
     path = folder / "written.yaml"
     path.write_text(dump_recipe(recipe), encoding="utf-8")
     assert load_recipe([str(path)]) == recipe
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://driver:sentinel@host/v1", "holds a user name or a password"),
+        ("https://sentinel@host/v1", "holds a user name or a password"),
+        ("https://host/v1?api_key=sentinel", "holds the parameter api_key"),
+        ("https://host/v1?version=2&Subscription-Key=sentinel", "holds the parameter Subscription-Key"),
+        ("https://host/v1#access_token=sentinel", "holds the parameter access_token"),
+        ("https://[sentinel/v1", "cannot be read as a URL"),
+    ],
+)
+def test_a_judges_url_holds_no_secret_and_what_refuses_it_does_not_tell_it(url: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=rf"reward\.judge\.url: .*{said}.*api_key_env") as caught:
+        load_recipe(["recipes/tiny_judge.yaml", f"reward.judge.url={url}"])
+    assert "sentinel" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["reward.judge=http://u:sentinel@host", "reward.judge.url=[http://u:sentinel@h"])
+def test_no_message_tells_the_password_of_a_url(override: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(["recipes/tiny_judge.yaml", override])
+    assert "sentinel" not in str(caught.value)
+
+
+def test_a_url_without_secrets_is_kept_as_it_is() -> None:
+    url = "https://host/openai/v1?api-version=2024-10-21"
+    judge = load_recipe(["recipes/tiny_judge.yaml", f"reward.judge.url={url}"]).reward.judge
+    assert judge is not None
+    assert judge.url == url
+
+
+def test_a_recipe_that_is_nested_without_end_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 3000)
+    with pytest.raises(RecipeError, match=r"deep\.yaml is nested too deeply"):
+        load_recipe([str(tmp_path / "deep.yaml")])
+    with pytest.raises(RecipeError, match="the value is not valid YAML"):
+        load_recipe(["recipes/tiny.yaml", "run.name=" + "[" * 3000])

@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +123,12 @@ def test_no_damaged_png_raises_anything_but_a_refusal(data: st.DataObject) -> No
 def test_no_text_raises_anything_but_a_refusal(uri: str) -> None:
     with pytest.raises(ImageRefused, match="image 1"):
         decode_data_uri(uri, "image 1", MAX_PIXELS)
+
+
+def test_pixels_are_read_as_in_training() -> None:
+    grey = Image.fromarray(np.full((4, 8), 0x8080, np.uint16))
+    assert decode_data_uri(data_uri(encoded(grey)), "image 1", MAX_PIXELS).getpixel((0, 0)) == (128, 128, 128)
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    PICTURE.save(buffer, "JPEG", exif=exif)
+    assert decode_data_uri(data_uri(buffer.getvalue(), "image/jpeg"), "image 1", MAX_PIXELS).size == (36, 64)

@@ -1,0 +1,69 @@
+"""A run's samples and a benchmark's questions, as far as the recipe's model and engines can be asked them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from actors.measuring.benchmark import Benchmark
+from actors.rollout.pool import most_images
+from data.errors import DataError
+from data.faults import Faults
+from data.load import LoadedData
+from data.split import Split
+from policies.errors import PolicyError
+from policies.fitting import Fitting, Limits, refuse_unfit
+from policies.prompt_lengths import PromptLengths
+from recipe import Recipe
+
+
+def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool, engines: bool = True) -> Fitting:
+    """What looks at samples for a recipe; see `Fitting`. Without engines nothing bounds images and lengths.
+
+    Raises:
+        PolicyError: the model takes fewer tokens than `rollout.max_model_len`, which vLLM would refuse.
+    """
+    strip = recipe.data.special_tokens == "strip"
+    if not engines:
+        return Fitting(lengths, Limits(None, None, ""), strip=strip, answers=answers)
+    rollout, context = recipe.rollout, lengths.context
+    if rollout.backend == "vllm" and context and rollout.max_model_len > context and not lengths.stretches:
+        raise PolicyError(
+            f"rollout.max_model_len={rollout.max_model_len} is more than the {context} tokens that "
+            f"policy.model={recipe.policy.model} takes: set it to {context} or less"
+        )
+    told = f"rollout.max_model_len={rollout.max_model_len} less rollout.max_tokens={rollout.max_tokens}"
+    limits = Limits(most_images(recipe), rollout.max_model_len - rollout.max_tokens, told)
+    return Fitting(lengths, limits, strip=strip, answers=answers)
+
+
+def fitted_data(recipe: Recipe, data: LoadedData, lengths: PromptLengths, *, engines: bool = True) -> LoadedData:
+    """The samples that can be asked.
+
+    Raises:
+        DataError: there are others, and `data.unfit` does not leave them out; the first is named.
+    """
+    faults, fitting = Faults(), fitting_of(recipe, lengths, answers=True, engines=engines)
+    train = tuple(fitting.admitted(data.split.train, faults))
+    held_out = tuple(fitting.admitted(data.split.held_out, faults))
+    refuse_unfit(faults, min(len(train), len(held_out)), drop=recipe.data.unfit == "drop")
+    return replace(data, split=Split(train, held_out), faults=data.faults | faults.as_dict())
+
+
+def fitted_benchmark(recipe: Recipe, benchmark: Benchmark, lengths: PromptLengths) -> Benchmark:
+    """The questions that can be asked.
+
+    Raises:
+        DataError: as `fitted_data`, with the benchmark's name.
+    """
+    faults, fitting = Faults(), fitting_of(recipe, lengths, answers=False)
+    questions = tuple(
+        replace(question, sample=sample)
+        for question in benchmark.questions
+        for sample in fitting.admitted([question.sample], faults)
+    )
+    try:
+        refuse_unfit(faults, len(questions), drop=recipe.data.unfit == "drop")
+    except DataError as error:
+        raise DataError(f"{benchmark.name}: {error}") from None
+    unasked = {f"not_asked_{reason}": len(ids) for reason, ids in faults.as_dict().items()}
+    return replace(benchmark, questions=questions, not_asked=benchmark.not_asked | unasked)

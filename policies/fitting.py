@@ -1,0 +1,114 @@
+"""Which samples a model can be asked, told before anything starts: special tokens, images, lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from data.errors import DataError
+from data.faults import EMPTY_ANSWER, EMPTY_QUESTION, Faults
+from data.sample import DrivingSample
+from policies.prompt_lengths import PromptLengths
+from policies.views import pictures, views_of
+
+SPECIAL_TOKEN = "special_token"
+STRIPPED = "special_token_taken_out"
+TOO_MANY_IMAGES = "too_many_images"
+IMAGE_REFUSED = "image_refused_by_processor"
+PROMPT_TOO_LONG = "prompt_too_long"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an engine takes."""
+
+    max_images: int | None
+    """Images of a prompt; None: any number."""
+    room: int | None
+    """Tokens of a prompt; None: any number."""
+    room_by: str
+    """What leaves so many, for messages."""
+
+
+class Fitting:
+    """Looks at samples one after another; keeps nothing of them."""
+
+    def __init__(self, lengths: PromptLengths, limits: Limits, *, strip: bool, answers: bool = True) -> None:
+        """Look at what a model is shown.
+
+        Args:
+            lengths: those of the model's prompts.
+            limits: the engine's.
+            strip: take special tokens out of texts instead of faulting the sample.
+            answers: whether true answers and reasoning are shown too, in training.
+        """
+        self._lengths, self._limits, self._strip, self._answers = lengths, limits, strip, answers
+        self._special = lengths.encoder.special
+
+    def admitted(self, samples: Iterable[DrivingSample], faults: Faults) -> Iterator[DrivingSample]:
+        """The samples that the model can be asked; others go to `faults`.
+
+        Raises:
+            DataError: `faults` is strict, and a sample is at fault.
+        """
+        for given in samples:
+            sample = self._special.stripped(given) if self._strip else given
+            if (fault := self._fault(sample)) is not None:
+                reason, what = fault
+                faults.drop(reason, sample.id, f"question {sample.id}{what}")
+                continue
+            if sample != given:
+                faults.keep(STRIPPED, sample.id)
+            yield sample
+
+    def _fault(self, sample: DrivingSample) -> tuple[str, str] | None:
+        found = self._special.first_of(sample, self._answers)
+        if found is not None:
+            token, where = found
+            took = "data.special_tokens=strip takes such tokens out"
+            return SPECIAL_TOKEN, f" has {token!r} in its {where}, a special token of the model: {took}"
+        if not sample.question:
+            return EMPTY_QUESTION, " holds special tokens of the model and nothing else"
+        if self._answers and not sample.answer:
+            return EMPTY_ANSWER, " has an answer of special tokens of the model and nothing else"
+        images, most = len(pictures(views_of(sample), self._lengths.encoder.settings)), self._limits.max_images
+        if most is not None and images > most:
+            return TOO_MANY_IMAGES, f" shows {images} images, and rollout.max_images={most}: set it to {images} or more"
+        return self._too_long(sample)
+
+    def _too_long(self, sample: DrivingSample) -> tuple[str, str] | None:
+        room = self._limits.room
+        try:
+            if self._lengths.at_most(sample) <= (math.inf if room is None else room):
+                return None
+            length = self._lengths(sample)
+        except DataError:
+            raise
+        except (
+            ValueError,
+            ArithmeticError,
+            IndexError,
+        ) as error:  # how processors refuse images, such as 1 x 300 pixels
+            return IMAGE_REFUSED, f" has an image that the model's processor does not take ({error})"
+        if room is None or length <= room:
+            return None
+        return PROMPT_TOO_LONG, f" has a prompt of {length} tokens; {self._limits.room_by} leaves {room}"
+
+
+def refuse_unfit(faults: Faults, left: int, *, drop: bool) -> None:
+    """Make an error of samples that are at fault.
+
+    Args:
+        faults: what `Fitting.admitted` found.
+        left: how many samples are not at fault.
+        drop: leave the others out, as long as there are any left.
+
+    Raises:
+        DataError: how many are at fault for what, the first of them, and what to do.
+    """
+    if faults.dropped and not (drop and left):
+        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in faults.dropped.items())
+        first = next(iter(faults.notes))
+        more = "data.unfit=drop leaves such questions out and counts them" if left else "no question is left"
+        raise DataError(f"the model cannot be asked all questions ({counts}); first: {first}; {more}")
