@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-processors lint format doctor
+.PHONY: help setup demo test test-fast test-processors lint format doctor
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,13 +19,16 @@ lint: setup ## Check style and types.
 	@$(PYTHON_IN_VENV) -m ruff format --check .
 	@$(PYTHON_IN_VENV) -m mypy
 
-test: lint ## Check style and types, then run every test (about half an hour on two cores).
+test: lint ## Check style and types, then run every test.
 	@$(PYTHON_IN_VENV) -m pytest
+
+test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).
+	@$(PYTHON_IN_VENV) -m pytest tests/unit -m "not slow"
 
 test-processors: setup ## Run the numerical and engine tests under every kernel path of this processor (hours).
 	@$(PYTHON_IN_VENV) -m tests.processors
 
-format: setup ## Rewrite the code in the house style.
+format: setup ## Rewrite the code in the project's style.
 	@$(PYTHON_IN_VENV) -m ruff check --fix .
 	@$(PYTHON_IN_VENV) -m ruff format .
 

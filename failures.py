@@ -6,7 +6,7 @@ from typing import Literal
 
 
 class TooManyMasked(RuntimeError):
-    """So many rollouts could not be scored that learning from the rest would mislead."""
+    """Too many rollouts could not be scored: learning from the rest would mislead."""
 
 
 class SyncError(RuntimeError):

@@ -65,6 +65,7 @@ stage() {
         printf 'failed\n'
         printf '\n' >&2
         tail -n 15 "$log" >&2
+        if grep -qi 'no space left' "$log"; then advice="The disk is full: free about 5 GB, then run the command again."; fi
         printf '\nset-up stopped at "%s" (whole log: %s). %s\n' "$title" "$log" "$advice" >&2
         exit 1
     fi
@@ -112,8 +113,10 @@ if [ -e "$venv" ] && [ ! -f "$made_in" ]; then
 fi
 origin=$(pwd; "$base" -c 'import sys; print(sys.version)')
 if [ -e "$venv" ] && ! { "$python" -c 'import pip' 2>/dev/null && [ "$(cat "$made_in")" = "$origin" ]; }; then
-    rm -rf "$venv" # half-made, moved, or of another interpreter
+    printf 'Making .venv anew: it is half-made, was moved, or is of another Python.\n'
+    rm -rf "$venv"
 fi
+trap 'printf "\nset-up was interrupted; the same command goes on where it stopped.\n" >&2; exit 130' INT
 printf 'Setting up %s (%s, about 4 GB; once)\n' "$venv" "$("$base" --version)"
 mkdir -p "$venv"
 rm -f "$stamp"

@@ -45,6 +45,7 @@ class Crew:
         *,
         learner_class: type[Any] | None = None,
         engine_class: type[Any] | None = None,
+        engines: EnginePool | None = None,
     ) -> Crew:
         """Start learners and engines at once from the checkpoint in `folder`, and connect the weight sync.
 
@@ -53,14 +54,16 @@ class Crew:
             probes: samples whose first tokens are compared after every sync.
             encoder: the policy's, for what needs no model.
             learner_class, engine_class: what runs as actors; the recipe's own unless a test puts a fault there.
+            engines: those that were launched already.
 
         Raises:
             ActorTimeout, ActorLost: an actor did not come up.
         """
-        learners, engines, scorers = await asyncio.gather(
+        engines = engines or EnginePool.launch(recipe, folder, options, engine_class)
+        learners, scorers, _ = await asyncio.gather(
             LearnerGroup.start(recipe, folder, options, learner_class),
-            EnginePool.start(recipe, folder, options, engine_class),
             Scorers.start(recipe, options),
+            engines.engines.start(),
         )
         sync = WeightSync(learners, engines, recipe, probes)
         await sync.connect()

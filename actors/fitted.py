@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data.faults import Faults
+from data.faults import Faults, refuse_unfit
 from data.load import LoadedData
 from data.split import Split
 from policies.errors import PolicyError
-from policies.fitting import Fitting, Limits, most_images, refuse_unfit
+from policies.fitting import Fitting, Limits, most_images
 from policies.prompt_lengths import PromptLengths
 from recipe import Recipe
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from actors.interruption import Interruption
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.updates import Updates
@@ -19,10 +18,10 @@ async def reinforce(
     samples: Sequence[DrivingSample],
     order: Callable[[int], TaskBalancedOrder],
     journal: Journal,
-    interruption: Interruption,
+    stopping: Callable[[], bool],
     in_loop: InLoop,
 ) -> None:
-    """Train on samples to `run.steps`, or until an interruption; `updates.state` says where the run then stands.
+    """Train on samples to `run.steps`, or until `stopping` says so after a step; `updates.state` is where the run stands.
 
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
@@ -39,8 +38,8 @@ async def reinforce(
             journal.record(batch.step, batch.groups, metrics)
 
             began = time.time()
-            if updates.due or interruption.requested:
+            if updates.due or stopping():
                 await updates.save()
-            if interruption.requested:
+            if stopping():
                 break
             await in_loop.begin(batch.step, crew.learners.export)

@@ -57,7 +57,7 @@ class RunSettings(BaseModel):
     checkpoint_every: int = Field(0, ge=0)
     """Steps between checkpoints; 0: none by number of steps. One is written at the end and on Ctrl-C in any case."""
     checkpoint_minutes: float = Field(30.0, ge=0)
-    """A checkpoint is also written after the first step that ends so many minutes after the last one; 0: never."""
+    """A checkpoint is also written after the first step that ends this many minutes after the last one; 0: never."""
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
     resume: bool = False
@@ -176,7 +176,7 @@ class LearnerSettings(BaseModel):
     restarts: int = Field(3, ge=0)
     """How often the ranks are started anew, from the newest checkpoint, after one died or gave no answer."""
     max_skipped: int = Field(3, ge=1)
-    """The run ends after so many updates in a row whose gradients are not finite; each is skipped and its batch kept
+    """The run ends after this many updates in a row whose gradients are not finite; each is skipped and its batch kept
     in the run folder under `skipped/`."""
     timeout_s: float = Field(1800.0, gt=0)
     """Longest wait for one learner call."""
@@ -232,6 +232,6 @@ class WarmStartSettings(BaseModel):
     evaluate_every: int = Field(0, ge=0)
     """Steps between measurements of the loss on held-out answers, whose lowest keeps its weights; 0 measures none."""
     evaluate_samples: int = Field(200, ge=1)
-    """At most so many held-out answers, drawn from the data seed."""
+    """At most this many held-out answers, drawn from the data seed."""
     patience: int = Field(3, ge=1)
-    """Early stopping: after so many measurements in a row without a new lowest loss."""
+    """Early stopping: after this many measurements in a row without a new lowest loss."""

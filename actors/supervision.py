@@ -7,7 +7,7 @@
     await pool.close()
 
 An actor that dies, gives no answer in time or fails in a way that nobody foresaw is lost: it is ended, and started
-again until its restarts are used up. What was asked of it fails with one of `LOSSES`; who asked may ask again, and
+again until its restarts are used up. What was asked of it fails with one of `LOSSES`; the caller may ask again, and
 `choose` then names another.
 """
 
@@ -116,12 +116,12 @@ class Supervised:
         self.generation = 0
         """How often it was made; a loss is one of a generation."""
         self.load = 0
-        """What is asked of it and not answered yet, kept by whoever asks."""
+        """Calls that are not answered yet; the caller counts them."""
         self.calls = 0
         """Calls under way."""
         self.why = ""
         """The latest loss, in words."""
-        self._pool, self._restarts = pool, 0
+        self._pool, self._restarts, self._launched = pool, 0, False
 
     @property
     def actor(self) -> Any:
@@ -171,10 +171,16 @@ class Supervised:
         if generation == self.generation and self.state is State.HEALTHY and self._bury(error):
             self._pool.begin(self._come_back())
 
-    async def open(self) -> None:
-        """Make the actors anew and wait until they have started. Raises what `within` does."""
+    def launch(self) -> None:
+        """Make the actors anew: their constructors run while the caller does something else."""
         self.generation += 1
-        self.actors = self._pool.make(self.index)
+        self.actors, self._launched = self._pool.make(self.index), True
+
+    async def open(self) -> None:
+        """Make the actors anew, unless that was just done, and wait until they have started. Raises as `within`."""
+        if not self._launched:
+            self.launch()
+        self._launched = False
         await within(self._pool.care.start_timeout_s, f"{self.name} (starting)", self._pool.start_member(self))
 
     async def end(self, *, well: bool) -> None:
@@ -209,7 +215,7 @@ class Supervised:
                 if hook is not None:
                     self._become(State.STALE)
                     await within(care.start_timeout_s, f"{self.name} (coming back)", hook(self))
-            except Exception as error:  # kept in `why`, and told when the member is given up
+            except Exception as error:  # kept in `why`, and reported when the member is given up
                 again = self._bury(error)
             else:
                 self._pool.counts.restarted += 1
@@ -271,6 +277,11 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def launch(self) -> None:
+        """Make every member's actors; `start` waits until they are ready."""
+        for member in self.members:
+            member.launch()
+
     async def start(self) -> None:
         """Start every member. If one fails, none stays.
 
@@ -331,7 +342,7 @@ class Supervisor:
         )
 
     async def close(self) -> None:
-        """End the actors; whoever waits for one, or for an answer, gets `ActorLost`."""
+        """End the actors; every caller that waits for one, or for an answer, gets `ActorLost`."""
         well = self.healthy
         for member in self.members:
             member.state, member.why = State.STOPPED, "stopped"

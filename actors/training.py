@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.checkpoint import checkpoint_key
 from actors.crew import Crew, evaluate_alone
 from actors.fitted import fitted_data, fitting_of
+from actors.inputs import Inputs, check_samples, read_inputs
 from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
-from actors.measuring.benchmark import Benchmark
-from actors.measuring.in_loop import InLoop, load_benchmarks
+from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.record.provenance import model_card, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
+from actors.rollout.pool import EnginePool
 from actors.updates import Updates
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.sample import DrivingSample
-from data.split import TaskBalancedOrder
+from data.split import TaskBalancedOrder, with_a_share
+from evaluation.checkpoint_key import checkpoint_key
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
 from evaluation.phases import Phases
@@ -32,7 +33,6 @@ from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import ActorOptions, Recipe
-from rewards.route import Router
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,18 @@ class Run:
 
     recipe: Recipe
     folder: Path
-    data: LoadedData
+    inputs: Inputs
+    """Data and benchmarks, as far as the model can be asked them."""
     source: str
     """Folder or hub name of the first weights."""
     warm_start: WarmStart
-    benchmarks: tuple[Benchmark, ...]
-    """What is measured beside the training."""
     encoder: PromptEncoder
     """Makes prompts and answers into tokens."""
+
+    @property
+    def data(self) -> LoadedData:
+        """The samples."""
+        return self.inputs.data
 
     def order(self, position: int) -> TaskBalancedOrder:
         """The training order from `position` on."""
@@ -65,37 +69,27 @@ class Run:
         return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
 
 
-def prepare(recipe: Recipe, *, engines: bool = True) -> Run:
-    """Load and check everything that can be wrong, then make the run folder.
+def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = True) -> Run:
+    """Leave out what does not fit, then make the run folder and what lies in it from the beginning.
 
     Args:
         recipe: what will be run.
+        inputs: what was read for it already.
         engines: whether engines will be asked, so that samples must fit them; supervised training has none.
 
     Raises:
         ExtensionError, DataError, RewardError, PolicyError, RunFolderError, CheckpointError: one sentence on what to
             mend; nothing was started.
     """
-    check_paths(recipe)
-    root = Path(recipe.run.root).expanduser()
-    check_source(recipe.policy)
-    data = load_data(recipe.data, root)
-    data = with_checked_sweeps(data) if recipe.policy.lidar else data
-    source = policy_source(recipe.policy, root, recipe.run.seed, data.corpus)
+    inputs, root = inputs or read_inputs(recipe), Path(recipe.run.root).expanduser()
+    source = policy_source(recipe.policy, root, recipe.run.seed, inputs.data.corpus)
     lengths = PromptLengths(source, recipe.policy)
-    data = fitted_data(recipe, data, lengths, engines=engines)
-    samples = [*data.split.train, *data.split.held_out]
-    Router(recipe.reward).check_routes(samples)
-    TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
-    if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
-        with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))
+    data = fitted_data(recipe, inputs.data, lengths, engines=engines)
+    check_samples(recipe, data)
     asked, drop = fitting_of(recipe, lengths, answers=False, engines=engines), recipe.data.unfit == "drop"
-    benchmarks = tuple(one.fitted(asked, drop=drop) for one in load_benchmarks(recipe) if engines)
-    shares = recipe.data.task_shares
-    train, held_out = (
-        [sample for sample in part if shares.get(sample.task, 0.0) > 0]
-        for part in (data.split.train, data.split.held_out)
-    )
+    benchmarks = tuple(one.fitted(asked, drop=drop) for one in inputs.benchmarks if engines)
+    samples = [*data.split.train, *data.split.held_out]
+    train, held_out = (with_a_share(part, recipe.data.task_shares) for part in (data.split.train, data.split.held_out))
     warm_start = WarmStart(train, held_out, recipe)
     checkpoint_key(recipe.run.folder)
     folder = create_run_folder(recipe)
@@ -103,7 +97,7 @@ def prepare(recipe: Recipe, *, engines: bool = True) -> Run:
     (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
-    return Run(recipe, folder, data, source, warm_start, benchmarks, lengths.encoder)
+    return Run(recipe, folder, Inputs(data, benchmarks), source, warm_start, lengths.encoder)
 
 
 async def run_reinforcement(
@@ -112,8 +106,11 @@ async def run_reinforcement(
     *,
     learner_class: type[Any] | None = None,
     engine_class: type[Any] | None = None,
+    engines: EnginePool | None = None,
 ) -> bool:
     """Warm start, measure, reinforce, measure again, export and report; returns whether all steps were taken.
+
+    `engines` are those that were launched already.
 
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
@@ -129,6 +126,7 @@ async def run_reinforcement(
                 run.encoder,
                 learner_class=learner_class,
                 engine_class=engine_class,
+                engines=engines,
             )
         with phases.phase("warm_start"):
             warm_start = run.warm_start.steps
@@ -138,9 +136,9 @@ async def run_reinforcement(
         with phases.phase("evaluation_before"):
             if updates.state.step == 0:
                 await record_evaluation(run, crew, journal, "before")
-        in_loop = InLoop(recipe, run.benchmarks, run.folder, options, journal, crew.scorers.judge)
+        in_loop = InLoop(recipe, run.inputs.benchmarks, run.folder, options, journal, crew.scorers.judge)
         with phases.phase("reinforcement"), interruption.deferred():
-            await reinforce(updates, run.data.split.train, run.order, journal, interruption, in_loop)
+            await reinforce(updates, run.data.split.train, run.order, journal, lambda: interruption.requested, in_loop)
         complete = updates.state.step >= recipe.run.steps
         with phases.phase("benchmarks"):
             await in_loop.finish(wait=complete)
@@ -166,7 +164,7 @@ async def train_sft(run: Run, options: ActorOptions) -> bool:
         with phases.phase("start"):
             learners = await LearnerGroup.start(recipe, run.source, options)
         with phases.phase("warm_start"), interruption.deferred():
-            kept = Kept(recipe.run.checkpoint_every, recipe.run.resume, interruption)
+            kept = Kept(recipe.run.checkpoint_every, recipe.run.resume, lambda: interruption.requested)
             complete = await run.warm_start.steps(learners, run.encoder, recipe.warm_start.steps, kept)
         if complete:
             await export_policy(run, learners)

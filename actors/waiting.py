@@ -60,7 +60,7 @@ async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[A
 
 
 async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
-    """Do all at once and yield each result as it is there; who stops listening ends what still runs."""
+    """Run all at once and yield each result when it is ready. Closing the generator cancels the rest."""
     running = [asyncio.ensure_future(one) for one in work]
     try:
         for finished in asyncio.as_completed(running):

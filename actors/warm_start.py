@@ -8,15 +8,14 @@ import random
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cachetools import LRUCache
 
 from actors.checkpoint import RunState, forget_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
-from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
-from data.errors import DataError
+from data.reasoning.demonstrated import demonstrated, of_drawn_scenes
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from evaluation.run_record import read_lines
@@ -34,7 +33,7 @@ KEPT = "supervised"
 DEMONSTRATIONS_KEPT = 4096
 """Encoded prompts and answers that are kept for the next pass; some ten thousand bytes each."""
 LINES = 10
-"""How often a warm start tells how it stands."""
+"""How many lines of progress a warm start prints."""
 
 
 @dataclass
@@ -62,11 +61,12 @@ class Kept:
     """Steps between checkpoints; 0: only where they are interrupted."""
     resume: bool
     """Whether to go on from the newest checkpoint."""
-    interruption: Interruption
+    stopping: Callable[[], bool]
+    """Whether to stop after this step."""
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is to be written after a step."""
-        return self.interruption.requested or (self.every > 0 and step % self.every == 0)
+        return self.stopping() or (self.every > 0 and step % self.every == 0)
 
 
 class WarmStart:
@@ -81,23 +81,11 @@ class WarmStart:
         """Demonstrate on the samples of `warm_start.scenes` scenes (drawn from the seed); log each step.
 
         Raises:
-            DataError: there are fewer scenes, or no sample has the reasoning that `warm_start.variant` demonstrates.
+            DataError: as `of_drawn_scenes` and `demonstrated`.
         """
         settings, seed = recipe.warm_start, recipe.run.seed
-        scenes = sorted({sample.scene_id for sample in samples})
-        if settings.scenes is not None and settings.scenes > len(scenes):
-            raise DataError(
-                f"warm_start.scenes={settings.scenes}, and there are {len(scenes)} training scenes: lower it"
-            )
-        chosen = set(scenes if settings.scenes is None else random.Random(seed).sample(scenes, settings.scenes))
-        asked = [sample for sample in samples if sample.scene_id in chosen]
-        self.samples = [sample for sample in asked if demonstration(sample, settings.variant) is not None]
-        if not self.samples:
-            raise DataError(
-                f"warm_start.variant={settings.variant} needs reasoning, and none of the {len(asked)} training samples "
-                "has any: name a file of it in data.reasoning (prepare_data.py distil makes one), or set "
-                "warm_start.variant=simple"
-            )
+        asked = of_drawn_scenes(samples, recipe.warm_start.scenes, recipe.run.seed)
+        self.samples = demonstrated(asked, recipe.warm_start.variant)
         if len(self.samples) < len(asked):
             print(f"warm start: {len(asked) - len(self.samples)} of {len(asked)} samples lack reasoning", flush=True)
         shown = [sample for sample in held_out if demonstration(sample, settings.variant) is not None]
@@ -133,7 +121,7 @@ class WarmStart:
             if kept is not None and kept.is_due(done):
                 await save_checkpoint(self._folder / KEPT, RunState(done, 0, len(learners.ranks)), learners)
                 forget_checkpoints(self._folder / KEPT, keep=1)
-                if kept.interruption.requested:
+                if kept.stopping():
                     return False
         if best.since:
             await learners.load(self._folder / BEST)

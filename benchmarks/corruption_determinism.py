@@ -80,14 +80,14 @@ def hashes_of(source: Path, names: list[str], seed: int = SEED) -> Hashes:
 
 
 def _hash(folder: Path) -> str:
-    told = hashlib.sha256()
+    found = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
         content = path.read_bytes()
         if path.name == MANIFEST:  # all but the place and the versions, which are another machine's own
             manifest = json.loads(content)
             content = json.dumps([manifest["counts"], manifest["faults"]], sort_keys=True).encode()
-        told.update(f"{path.relative_to(folder)} {len(content)} ".encode() + content)
-    return told.hexdigest()
+        found.update(f"{path.relative_to(folder)} {len(content)} ".encode() + content)
+    return found.hexdigest()
 
 
 def _in_one_process(source: Path, other: Path, times: int) -> list[Hashes]:
@@ -108,10 +108,10 @@ def _in_processes(source: Path, times: int) -> list[Hashes]:
     def run(index: int) -> Hashes:
         environment = os.environ | {"MALLOC_PERTURB_": str(1 + index * 37 % 255)}
         command = [sys.executable, "-m", "benchmarks.corruption_determinism", PROCESS, str(source)]
-        told = subprocess.run(
+        found = subprocess.run(
             command, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S
         ).stdout
-        hashes: Hashes = json.loads(told.splitlines()[-1])
+        hashes: Hashes = json.loads(found.splitlines()[-1])
         return hashes
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -46,13 +46,22 @@ def main() -> None:
     began = time.time()
     process = subprocess.Popen([sys.executable, str(ROOT / "train_grpo.py"), *arguments], cwd=ROOT)
     memory = PeakMemory(process.pid)
-    code = process.wait()
+    code = ended(process)
     seconds = time.time() - began
     peak = memory.stop()
     if code:
         sys.exit(code)
     folder = (ROOT / recipe.run.root / recipe.run.name).resolve()
     print(json.dumps(figures(folder, seconds, peak)))
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that hears Ctrl-C itself, and needs a while to end in good order."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def figures(folder: Path, seconds: float, peak_gib: float) -> dict[str, object]:

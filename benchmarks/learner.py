@@ -173,7 +173,7 @@ def race(bench: Bench, steps: int) -> dict[str, Any]:
 
 
 def frozen(bench: Bench, steps: int) -> dict[str, Any]:
-    """Tower and projector learn nothing; the learner keeps what they said, the plain way asks them for every row."""
+    """Tower and projector are frozen: the learner keeps their features, the plain way computes them for every row."""
     exact, ours = bench.gradient(bench.plain), bench.gradient(bench.shared)
     seconds = medians({"plain": bench.plain, "shared": bench.shared}, steps)
     return {

@@ -18,7 +18,7 @@ _AROUND = ("{}", "{} ahead of us", "I see that {}", "{} near the crossing", "at 
 
 
 def bdd_oia_outputs(count: int, seed: int = 0) -> tuple[dict[str, str], dict[str, Labels]]:
-    """So many outputs and their samples' labels, by id.
+    """`count` outputs and their samples' labels, by id.
 
     JSON objects, labelled pairs and free sentences in thirds, one to three reasons each in one of several wordings.
     """
@@ -43,7 +43,7 @@ def bdd_oia_outputs(count: int, seed: int = 0) -> tuple[dict[str, str], dict[str
 
 
 def drivelm_pairs(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
-    """So many answers and references in the manner of DriveLM's important-object answers.
+    """`count` answers and references in the manner of DriveLM's important-object answers.
 
     39 words and three objects on average, every object with coordinates of its own; an answer keeps about 70 % of its
     reference's words.

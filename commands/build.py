@@ -57,7 +57,7 @@ FramesFile = tuple[Path, str | None]
 """A file and the name of its format; None: its content tells."""
 
 _SETS = {
-    "training": "frames of middling difficulty by one model, so many drawn, rare actions repeated (AutoDriveRL-Train)",
+    "training": "frames of middling difficulty by one model, drawn at random, rare actions repeated (as AutoDriveRL)",
     "hard": "frames that several models find hard, none of them trained on (DriveLM-Hard)",
     "unfiltered": "frames and questions drawn from all, whatever their difficulty: what filtering is compared with",
 }
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         if which != "hard":
             one.add_argument("--frames", type=int, default=TRAINING_FRAMES, dest="draw", help="how many to draw")
             one.add_argument(
-                "--questions", type=int, dest="asked", help="draw so many of the frames' questions (default: all)"
+                "--questions", type=int, dest="asked", help="draw this many of the frames' questions (default: all)"
             )
             one.add_argument("--seed", type=int, default=0, help="of what is drawn and repeated")
         if which == "training":

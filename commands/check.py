@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
             show_notes(Console(stderr=True), faults, options.faults)
         raise DataError(f"{file} holds no usable question{first_note(faults)}")
     _show(file, found, faults, context, options.faults)
-    told = {"file": str(file), **found.as_dict(), **counts(faults)}
-    print(json.dumps(told | ({} if context is None else {"context": context})))
+    reported = {"file": str(file), **found.as_dict(), **counts(faults)}
+    print(json.dumps(reported | ({} if context is None else {"context": context})))
     return 0
 
 

@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"left out: {why}", markup=False, soft_wrap=True)
     if len(faults) > SHOWN_FAULTS:
         console.print(f"{len(faults) - SHOWN_FAULTS} more are listed in {copies[0].folder.parent}/*/manifest.json")
-    told = {copy.folder.name: copy.manifest["counts"] | {"written": copy.written, "kept": copy.kept} for copy in copies}
-    print(json.dumps({"seed": options.seed, "target": str(options.target), "corruptions": told}))
+    reported = {
+        copy.folder.name: copy.manifest["counts"] | {"written": copy.written, "kept": copy.kept} for copy in copies
+    }
+    print(json.dumps({"seed": options.seed, "target": str(options.target), "corruptions": reported}))
     return 0

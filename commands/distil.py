@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     parser.add_argument("--attempts", type=int, default=default.attempts, help="most replies asked for on one sample")
     parser.add_argument("--concurrent", type=int, default=default.concurrent, help="requests at once")
     parser.add_argument("--temperature", type=float, default=default.temperature)
-    parser.add_argument("--limit", type=int, default=None, help="only the first so many samples")
+    parser.add_argument("--limit", type=int, default=None, help="only the first LIMIT samples")
     parser.add_argument("--no-images", action="store_true", help="send the text alone")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a sample is left without reasoning")
     add_format_arguments(parser, chosen_format(arguments, "drivelm"))

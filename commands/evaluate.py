@@ -88,8 +88,8 @@ def _suite_parser(name: str, suite: type[Suite]) -> argparse.ArgumentParser:
     Raises:
         ExtensionError: an option of the suite has the name of one of the command's own flags.
     """
-    told = [f"{suite.title}.", *(suite.__doc__ or "").split()]
-    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=" ".join(told).replace("%", "%%"))
+    words = [f"{suite.title}.", *(suite.__doc__ or "").split()]
+    parser = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=" ".join(words).replace("%", "%%"))
     if not suite.asks:
         add_flags(parser, suite.Options, skip=["limit"])
         return parser
@@ -139,7 +139,7 @@ def measure_policy(arguments: list[str]) -> int:
         return 0
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
-    from actors.training import evaluate_policy  # here, because it brings torch: seconds that --help need not wait for
+    from actors.training import evaluate_policy  # imported here, because torch takes seconds and --help needs none
 
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)

@@ -230,5 +230,5 @@ def _print(record: SuiteRecord, report: Path) -> None:
         print(f"{'fault: ' + reason:<44}{count:>12,}")
     print(f"report: {report}")
     figures = {name: None if figure is None else figure.mean for name, figure in record.figures.items()}
-    told = {"suite": record.suite, "questions": record.questions, **figures, "cost": record.cost.model_dump()}
-    print(json.dumps(told | {"faults": record.faults}, ensure_ascii=False, allow_nan=False))
+    reported = {"suite": record.suite, "questions": record.questions, **figures, "cost": record.cost.model_dump()}
+    print(json.dumps(reported | {"faults": record.faults}, ensure_ascii=False, allow_nan=False))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-from cluster.placement import place
+from actors.inputs import launch_folder, read_inputs
 from cluster.plan import check_named, resource_plan
-from cluster.session import session
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_arguments
 from data.formats.format import format_of
+from evaluation.numbers import counted_noun
 from evaluation.pages.page import REPORT_FILE
 from evaluation.run_record import POLICY_FOLDER, checkpoint_folder
 from policies.algorithms.registry import make_algorithm
@@ -36,7 +39,7 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
             other, has = ("train_grpo.py", "no") if critic else ("train_ppo.py", "a")
             raise RecipeError(f"algorithm.name={recipe.algorithm.name} has {has} critic: run it with {other}")
         if not options.dry_run:
-            format_of(recipe.data)  # that of a later stage too: what is wrong with it is said before the first starts
+            format_of(recipe.data)  # that of a later stage too: its errors come before the first one starts
             check_named(recipe)
     for recipe in recipes:
         if options.dry_run:
@@ -51,15 +54,43 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
 def _run(recipe: Recipe) -> bool:
     """Whether all steps were taken."""
     plan = resource_plan(recipe)
-    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
-    from actors.training import prepare, run_reinforcement
+    print(starting(recipe), flush=True)
+    with timed("data"):
+        inputs = read_inputs(recipe)
+    # Imported here, because Ray takes seconds, and --help and a refused recipe do not need it.
+    from actors.rollout.pool import EnginePool
+    from cluster.placement import place
+    from cluster.session import session
 
-    run = prepare(recipe)
-    with session(recipe):
-        placement = place(plan, recipe.cluster.placement_timeout_s)
-        complete = asyncio.run(run_reinforcement(run, placement.options))
+    with ExitStack() as stack:
+        with timed("ray"):
+            stack.enter_context(session(recipe))
+            placement = place(plan, recipe.cluster.placement_timeout_s)
+            engines = EnginePool.launch(recipe, launch_folder(recipe, inputs), placement.options)
+        with timed("policy"):  # the engines import vLLM meanwhile, and this torch and DeepSpeed
+            from actors.training import prepare, run_reinforcement
+
+            run = prepare(recipe, inputs)
+        complete = asyncio.run(run_reinforcement(run, placement.options, engines=engines))
         placement.release()
     return complete
+
+
+@contextmanager
+def timed(part: str) -> Iterator[None]:
+    """Print how long a part of the start took; `benchmarks/startup.py` reads it."""
+    began = time.monotonic()
+    yield
+    print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def starting(recipe: Recipe) -> str:
+    """The first line of a run."""
+    engines, learners = recipe.rollout.engines, recipe.learner.ranks
+    return (
+        f"{recipe.run.name}: {recipe.run.steps} steps of {recipe.algorithm.name}; reading the data, then starting Ray, "
+        f"{counted_noun(engines, f'{recipe.rollout.backend} engine')} and {counted_noun(learners, 'learner')}"
+    )
 
 
 def is_finished(recipe: Recipe) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 
@@ -81,19 +82,24 @@ def command(main: Callable[[list[str]], int]) -> None:
 
 
 def guarded(main: Callable[[], int]) -> int:
-    """What `main` returns; an error that a person can act on is told, and becomes its exit code."""
+    """What `main` returns; an error that a person can act on is printed, and becomes its exit code."""
     try:
         return main()
     except UNUSABLE as error:
-        return _tell(error, 2)
+        return _report(error, 2)
     except FAILED as error:
-        return _tell(error, 1)
+        return _report(error, 1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = f" at {error.filename}" if error.filename else ""
+        return _report(OSError(f"the disk is full{place}: free some space, then run the same command again"), 1)
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-def _tell(error: Exception, code: int) -> int:
+def _report(error: Exception, code: int) -> int:
     print(f"error: {one_line(str(error)) if code == 2 else error}", file=sys.stderr)
     for note in getattr(error, "__notes__", []):
         print(f"  {note}", file=sys.stderr)

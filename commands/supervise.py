@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from actors.inputs import read_inputs
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
@@ -27,10 +28,12 @@ def supervise(arguments: list[str]) -> int:
         return 0
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=["learner"])
-    # Here, because it brings torch and DeepSpeed: seconds that --help and a refused recipe need not wait for.
+    print(f"{recipe.run.name}: {recipe.warm_start.steps} supervised steps; reading the data, then torch", flush=True)
+    inputs = read_inputs(recipe)
+    # Imported here, because torch and DeepSpeed take seconds, and --help and a refused recipe do not need them.
     from actors.training import prepare, train_sft
 
-    run = prepare(recipe, engines=False)
+    run = prepare(recipe, inputs, engines=False)
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         complete = asyncio.run(train_sft(run, placement.options))

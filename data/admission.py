@@ -55,7 +55,7 @@ def make_sample(
     """The sample of an entry, or None with its fault listed.
 
     Options are read from the question unless `choices` gives them, and the answer becomes the letter of one; the kind
-    is told by question and answer unless given. Where the faults allow it, the answer may be empty.
+    follows from question and answer unless given. Where the faults allow it, the answer may be empty.
     """
     if lacks_text(faults, id, question, answer, f"question {id}"):
         return None

@@ -28,7 +28,7 @@ def in_context(sample: DrivingSample, earlier: Sequence[Said]) -> DrivingSample:
 
 
 def earlier_answers(sample: DrivingSample, said: Mapping[Place, Said]) -> list[Said]:
-    """What was said of the sample's frame in the tasks before its own."""
+    """What was answered about the sample's frame in the tasks before its own."""
     before = TASKS[: TASKS.index(sample.task)]
     places = [(sample.scene_id, sample.frame_id, task) for task in before]
     return [said[place] for place in places if place in said]

@@ -1,6 +1,6 @@
 """How difficult a frame is: AutoDriveRL's D_i (Eq. 1) from judged answers, and the bands. Pure functions.
 
-Scores come from whoever judged; nothing is judged here. The paper's body and its Appendix C differ: the body says that
+The caller gives the scores; nothing is judged here. The paper's body and its Appendix C differ: the body says that
 6K samples are drawn and names Qwen2-VL, the appendix draws 1,000 frames and names Qwen2.5-VL. Here frames are drawn
 and the models are named by the caller. The bands overlap (25 to 31), so what was trained on leaves the hard set.
 """
@@ -129,7 +129,7 @@ def frames_within(frames: Mapping[str, float], band: tuple[float, float]) -> tup
 
 
 def draw_frames(frames: Collection[str], count: int, seed: int) -> tuple[str, ...]:
-    """So many frames at random, in the order of their ids, or all where there are no more.
+    """This many frames at random, in the order of their ids, or all where there are no more.
 
     Depends on the set of ids and the seed, not on their order.
     """

@@ -1,4 +1,4 @@
-"""`DataError`: driving data that cannot be used. Imports nothing of the house."""
+"""`DataError`: driving data that cannot be used. Imports no other package of the project."""
 
 from __future__ import annotations
 

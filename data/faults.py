@@ -122,3 +122,21 @@ def collected(file: Path, samples: Iterable[DrivingSample], faults: Faults) -> L
 def first_note(faults: Faults) -> str:
     """The first fault as the end of an error sentence, or nothing."""
     return next((f"; first: {note}" for note, reason in faults.notes.items() if reason != PAIRING), "")
+
+
+def refuse_unfit(faults: Faults, left: int, *, drop: bool) -> None:
+    """Make an error of samples that are at fault.
+
+    Args:
+        faults: what was found of samples that a model cannot be asked.
+        left: how many samples are not at fault.
+        drop: leave the others out, as long as there are any left.
+
+    Raises:
+        DataError: how many are at fault for what, the first of them, and what to do.
+    """
+    if faults.dropped and not (drop and left):
+        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in faults.dropped.items())
+        first = next(iter(faults.notes))
+        more = "data.unfit=drop leaves such questions out and counts them" if left else "no question is left"
+        raise DataError(f"the model cannot be asked all questions ({counts}); first: {first}; {more}")

@@ -161,7 +161,7 @@ def training_set(
     Args:
         samples: DriveLM's training questions.
         scores: judged scores of `model` by sample id.
-        model: who decides the difficulty.
+        model: the one whose scores decide the difficulty.
         benchmark_frames: frame ids that must not be trained on.
         seed: of the draw and of the repeats.
         band: of D, both ends included.
@@ -234,7 +234,7 @@ def unfiltered_set(
 
 
 def draw_questions(samples: Iterable[DrivingSample], count: int, seed: int) -> frozenset[str]:
-    """The ids of so many questions at random, or of all where there are no more.
+    """The ids of this many questions at random, or of all where there are no more.
 
     Every frame keeps a question before one keeps two, so that a draw of questions loses no frame.
     """

@@ -1,6 +1,6 @@
 """Which frames a file is about. Reads ids and nothing else of an entry.
 
-A loader leaves faulty entries out; who wants frames kept out of a set must know of those as well, so that here an entry
+A loader leaves faulty entries out; to keep frames out of a set, those must be known as well, so that here an entry
 without a frame is an error.
 """
 

@@ -19,7 +19,7 @@ _REREAD_BYTES = 64 * 2**20
 
 
 def outermost(path: Path, setting: str = "") -> Outermost:
-    """What a JSON file holds, told by its first character.
+    """What a JSON file holds, by its first character.
 
     Raises:
         DataError: the file is missing or not JSON; `setting`, where given, is what named it.

@@ -53,7 +53,7 @@ class Trajectory:
     future: tuple[tuple[float, float, float], ...]
     """The first is `interval_s` after the key frame."""
     command: Command
-    """Where the route leads, told from the lateral offset at the end of the future (2 m and more is a turn)."""
+    """Where the route leads, from the lateral offset at the end of the future (2 m and more is a turn)."""
     interval_s: float = 0.5
 
 

@@ -33,7 +33,7 @@ def chosen_format(arguments: Sequence[str], default: str) -> type[Format]:
 def add_format_choice(parser: argparse.ArgumentParser, default: str, what: str) -> None:
     """`--format`, whose value `chosen_format` has looked up already; `what` it is the format of."""
     known = ", ".join(FORMATS)
-    note = f"of {what}: {known}, or module:Class (default: {default}); with --help its own options are told too"
+    note = f"of {what}: {known}, or module:Class (default: {default}); with --help its own options are listed too"
     parser.add_argument(FORMAT, default=default, dest="source", metavar="FORMAT", help=note)
 
 
@@ -94,8 +94,8 @@ def show_notes(console: Console, faults: Faults, listed: Path | None) -> None:
     for reason in dict.fromkeys(faults.notes.values()):
         console.print(first[reason], markup=False, soft_wrap=True)
     if listed is not None:
-        told = {"entries": faults.as_dict(), "notes": list(faults.notes)}
-        listed.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        listing = {"entries": faults.as_dict(), "notes": list(faults.notes)}
+        listed.write_text(json.dumps(listing, indent=1, ensure_ascii=False), encoding="utf-8")
         console.print(f"all faults: {listed}", markup=False, soft_wrap=True)
     elif len(faults.notes) > len(first):
         console.print(f"and {len(faults.notes) - len(first)} more; --faults FILE lists them")

@@ -138,6 +138,11 @@ class TaskBalancedOrder:
         return task, number
 
 
+def with_a_share(samples: Sequence[DrivingSample], task_shares: Mapping[str, float]) -> list[DrivingSample]:
+    """The samples of tasks that are trained on."""
+    return [sample for sample in samples if task_shares.get(sample.task, 0.0) > 0]
+
+
 def _normalised(task_shares: Mapping[str, float]) -> dict[str, float]:
     """The shares above zero, in the order of `TASKS`, summing to one."""
     for name, share in task_shares.items():

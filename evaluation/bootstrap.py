@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 def draws(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """The resamples of so many units: indices [resamples, units], in stretches that fit in memory."""
+    """The resamples of N units: indices [resamples, units], in stretches that fit in memory."""
     random = np.random.default_rng(seed)
     at_once = max(1, _DRAWN_AT_ONCE // units)
     for done in range(0, resamples, at_once):

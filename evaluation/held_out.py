@@ -1,6 +1,6 @@
 """Held-out measurement: which questions are asked, the blind control, and what the answers add up to.
 
-Knows data and rewards only; the answers come from whoever runs the policy. No torch, no ray.
+Knows data and rewards only; the caller runs the policy and gives its answers. No torch, no ray.
 """
 
 from __future__ import annotations

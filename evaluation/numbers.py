@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def fixed(value: float | None, digits: int = 1) -> str:
-    """A number with so many decimals and a true minus sign; a dash for None."""
+    """A number with `digits` decimals and a true minus sign; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 

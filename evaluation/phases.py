@@ -1,4 +1,4 @@
-"""How long each phase of a run took, over all its sessions: told as it ends, kept in `phases.json`."""
+"""How long each phase of a run took, over all its sessions: printed as it ends, kept in `phases.json`."""
 
 from __future__ import annotations
 

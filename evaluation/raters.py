@@ -1,4 +1,4 @@
-"""Judges against people: does a judge's score follow what annotators said, and do the annotators agree?
+"""Judges against people: does a judge's score follow the annotators, and do the annotators agree?
 
 python -m evaluation.raters RATINGS.jsonl SCORES.jsonl [--json]
 

@@ -35,6 +35,6 @@ class EvaluationSettings(BaseModel):
     """Engines that answer them, each reserving as much as a rollout engine; training keeps its own."""
     cascade: bool = False
     """Ask task after task, each question after the policy's own answers to its frame's questions of earlier tasks;
-    give `samples_per_task` room for all of them, since only what is asked can be told."""
+    give `samples_per_task` room for all of them: an earlier answer is shown only where its question is asked too."""
     control: bool = False
     """After training, also continue the warm start for as long as RL took, from where RL began, and measure that."""

@@ -51,7 +51,7 @@ def shared_mask(segments_B_L: Tensor, kernel: Kernel, dtype: torch.dtype) -> Any
 
     Args:
         segments_B_L: `PROMPT`, the number of a response in its row, or `PADDING`.
-        kernel: who reads the mask.
+        kernel: what reads the mask.
         dtype: of the attention scores.
 
     Returns:

@@ -1,6 +1,6 @@
 """`ClipModel`: an open_clip model that turns frames and texts into normalised embeddings.
 
-Who asks for which frames, and keeps what was embedded, is not its business; nor is what a similarity is worth.
+It does not choose frames, keeps no embeddings, and does not turn a similarity into a reward.
 """
 
 from __future__ import annotations

@@ -102,21 +102,3 @@ class Fitting:
         if room is None or length <= room:
             return None
         return PROMPT_TOO_LONG, f" has a prompt of {length} tokens; {self._limits.room_by} leaves {room}"
-
-
-def refuse_unfit(faults: Faults, left: int, *, drop: bool) -> None:
-    """Make an error of samples that are at fault.
-
-    Args:
-        faults: what `Fitting.admitted` found.
-        left: how many samples are not at fault.
-        drop: leave the others out, as long as there are any left.
-
-    Raises:
-        DataError: how many are at fault for what, the first of them, and what to do.
-    """
-    if faults.dropped and not (drop and left):
-        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in faults.dropped.items())
-        first = next(iter(faults.notes))
-        more = "data.unfit=drop leaves such questions out and counts them" if left else "no question is left"
-        raise DataError(f"the model cannot be asked all questions ({counts}); first: {first}; {more}")

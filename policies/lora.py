@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from policies.errors import PolicyError
 from policies.parts import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.settings import LoraSettings
+
+if TYPE_CHECKING:  # a second of imports, for runs with adapters alone
+    from peft.tuners.lora import Linear as LoraLinear
 
 
 def add_adapters(model: Any, settings: LoraSettings, name: str = "default") -> Any:
@@ -21,6 +23,8 @@ def add_adapters(model: Any, settings: LoraSettings, name: str = "default") -> A
     Raises:
         PolicyError: a group matches no layer of this model.
     """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     names = [layer for group in settings.targets for layer in _layers_of(base, group)]
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=names)
@@ -52,7 +56,11 @@ def _layers_of(model: Any, group: str) -> list[str]:
 
 def adapted_layers(model: nn.Module) -> dict[str, LoraLinear]:
     """The layers that carry an adapter, by module name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    if "peft" not in sys.modules:  # then nothing carries one
+        return {}
+    from peft.tuners.lora import Linear
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
 
 
 def adapter_name(parameter: str) -> str:

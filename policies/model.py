@@ -3,13 +3,12 @@ tokens."""
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -18,6 +17,7 @@ from policies.attention import Kernel, shared_mask, take_kernel
 from policies.batch import Batch, counted_positions
 from policies.cross_attention import cross_attention_mask
 from policies.errors import PolicyError
+from policies.folder import check_folder
 from policies.lora import add_adapters
 from policies.patches import set_patches
 from policies.settings import PolicySettings
@@ -39,7 +39,6 @@ PLACEHOLDER_FIELDS = (
 """Config fields that name ids standing for image features; a policy must never sample them."""
 
 
-INDEX_FILE = "model.safetensors.index.json"
 BRINGS_CODE = "trust_remote_code"
 """What transformers asks for where a checkpoint is only read by Python files of its own."""
 
@@ -175,7 +174,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
             attn_implementation="sdpa",
             trust_remote_code=False,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # told below, like what is missing, instead of a traceback
+            ignore_mismatched_sizes=True,  # reported below, like what is missing, instead of a traceback
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
@@ -225,6 +224,7 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
     Raises:
         PolicyError: says what is missing.
     """
+    check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -238,39 +238,7 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
-    refuse_pickled(Path(folder), "policy.model")
-    for file in _weight_files(Path(folder)):
-        if not file.is_file():
-            raise PolicyError(f"policy.model: {file} is missing, though {file.parent / INDEX_FILE} names it")
-        try:
-            with safe_open(file, framework="pt"):  # reads the table of contents, and compares the file's length with it
-                pass
-        except SafetensorError as error:
-            raise PolicyError(f"policy.model: {file} is damaged or cut short ({error}): copy it again") from error
     load_processor(folder, settings)
-
-
-def refuse_pickled(folder: Path, setting: str) -> None:
-    """Refuse a folder whose weights are pickled: loading a pickle can run whatever its writer wants.
-
-    Raises:
-        PolicyError: names the file, and how it becomes safetensors.
-    """
-    pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
-    if pickled and not any(folder.glob("*.safetensors")):
-        raise PolicyError(
-            f"{setting}: {pickled[0]} is pickled, and loading it could run code: where you trust it, write it anew as "
-            f"safetensors, python -m commands.to_safetensors {folder} NEW_FOLDER"
-        )
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / INDEX_FILE
-    try:
-        named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
-    except (ValueError, KeyError, AttributeError) as error:
-        raise PolicyError(f"policy.model: {index} is damaged or cut short ({error}): copy it again") from error
-    return sorted({*folder.glob("*.safetensors"), *(folder / name for name in named)})
 
 
 def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
-"""Dynamic patching (`policy.image_patches`): how the processors that cut large images into patches are told how many.
+"""Dynamic patching (`policy.image_patches`): how many patches a processor cuts a large image into.
 
-What the learner's processor is told, an engine's must be told in the same words; both take them from here.
+The processors of learner and engine must get the same arguments: both take them from here.
 """
 
 from __future__ import annotations

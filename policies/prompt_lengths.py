@@ -1,4 +1,4 @@
-"""How many tokens prompts have, told without preprocessing the images of each."""
+"""How many tokens prompts have, found without preprocessing the images of each."""
 
 from __future__ import annotations
 

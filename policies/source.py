@@ -9,10 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from policies.model import check_checkpoint, refuse_pickled
+from policies.folder import refuse_pickled
 from policies.settings import TINY, PolicySettings
-from policies.tiny import build_tiny_policy
-from policies.tiny_judge import build_tiny_judge
 
 BUILD_TIMEOUT_S = 600.0
 """Longest wait for another run that builds the same tiny model, which takes seconds."""
@@ -25,6 +23,8 @@ def check_source(settings: PolicySettings) -> None:
         PolicyError: says what is missing; the tiny policy lacks nothing.
     """
     if settings.model != TINY:
+        from policies.model import check_checkpoint  # here, like what builds a model below: it brings torch
+
         check_checkpoint(_location(settings), settings)
 
 
@@ -33,10 +33,19 @@ def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
 
     The tiny policy is built under `cache`, once per seed and corpus: the driving text its tokenizer is trained on.
     """
+    source = policy_folder(settings, cache, seed, corpus)
+    if settings.model != TINY:
+        return source
+    from policies.tiny import build_tiny_policy
+
+    return _built(Path(source), lambda beside: build_tiny_policy(beside, seed, corpus))
+
+
+def policy_folder(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
+    """What `policy_source` returns, without building it: known before torch is imported."""
     if settings.model != TINY:
         return _location(settings)
-    folder = cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}"
-    return _built(folder, lambda beside: build_tiny_policy(beside, seed, corpus))
+    return str(cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}")
 
 
 def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
@@ -51,6 +60,8 @@ def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:
             return model
         refuse_pickled(path, "reward.judge.model")
         return str(path.resolve())
+    from policies.tiny_judge import build_tiny_judge
+
     folder = cache.resolve() / f"tiny-judge-{_hash(corpus)}"
     return _built(folder, lambda beside: build_tiny_judge(beside, corpus))
 

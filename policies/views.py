@@ -129,8 +129,8 @@ def arrange(sent: Sequence[Image.Image], settings: PolicySettings) -> list[Image
 
 def picture_id(picture: Picture, settings: PolicySettings) -> str:
     """A name for the pixels of a picture: the same for the same files drawn by the same settings."""
-    told = (picture, settings.image_size, settings.views, settings.image_patches)
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+    shown = (picture, settings.image_size, settings.views, settings.image_patches)
+    return hashlib.sha256(repr(shown).encode()).hexdigest()[:32]
 
 
 def missing_views(samples: Iterable[DrivingSample], settings: PolicySettings) -> dict[str, list[str]]:

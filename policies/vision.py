@@ -1,6 +1,6 @@
 """The vision side of a policy: its parts, freezing them, and the features of frames when nothing there learns.
 
-Frozen, the tower says the same of a frame in every step: `FrameFeatures` asks it once and keeps what it said.
+A frozen tower gives a frame the same features in every step: `FrameFeatures` computes them once and keeps them.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ async def run_canaries(judge: Judge, samples: Sequence[DrivingSample], rubric: R
     """Have every canary and the empty answer judged on each sample; the judge limits how many are in flight.
 
     Args:
-        judge: whoever judges in training.
+        judge: the one of the training.
         samples: questions to answer with canaries; a few of each task are enough.
         rubric: judge by this one; None takes the rubric of each sample's task and kind.
     """

@@ -1,4 +1,4 @@
-"""R1 of BDD-OIA: how well a caption fits the frames, by CLIP. Pure: who embeds frames and texts lies in `actors`.
+"""R1 of BDD-OIA: how well a caption fits the frames, by CLIP. Pure: what embeds frames and texts lies in `actors`.
 
 R1 = 100 * max(0, v . t): v is the mean of the frames' normalised embeddings, not normalised again (as in the paper), t
 the caption's normalised embedding. For A2C the reward comes in increments along the caption: r(k+1) = R1(T(k+1)) -
@@ -44,7 +44,7 @@ class ClipFailed(RuntimeError):
 
 
 class FrameTextSimilarity(Protocol):
-    """Whoever can say how alike frames and texts are."""
+    """Anything that can say how alike frames and texts are."""
 
     async def similarities(self, frames: Sequence[str], texts: Sequence[str]) -> list[float]:
         """v . t in [-1, 1] for each text, all of them against the same frames.

@@ -27,13 +27,13 @@ class Group:
     advantages: tuple[float | None, ...] = field(default=())
     """That of each response (None: masked); empty where advantages are formed over a whole batch, on the learners."""
     shaped_rewards: tuple[float | None, ...] = field(default=())
-    """What the algorithm makes of each score, 1.0 for a full one (None: masked, the score failed)."""
+    """The reward that the algorithm learns from, for each response; 1.0 is full, None masked (the score failed)."""
     credits: tuple[tuple[float, ...] | None, ...] = field(default=())
-    """What it credits each response's tokens with; see `policies.algorithms.algorithm.Algorithm.credits`."""
+    """The algorithm's credit for each token of each response; see `policies.algorithms.algorithm.Algorithm.credits`."""
 
     @property
     def has_equal_rewards(self) -> bool:
-        """Whether the responses cannot be told apart, so that nothing can be learnt from comparing them."""
+        """Whether all rewards are equal: then comparing the responses teaches nothing."""
         return len({reward for reward in self.shaped_rewards if reward is not None}) <= 1
 
     @property

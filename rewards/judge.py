@@ -1,4 +1,4 @@
-"""What is asked of a judge and how its reply is read. Pure: who carries the question to a model lies in `actors`.
+"""What is asked of a judge and how its reply is read. Pure: what sends it to a model lies in `actors`.
 
 A judge fills a sheet of criteria, each with bounded whole points; the points are added here, never by the judge.
 """
@@ -93,7 +93,7 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Whoever can have an answer judged."""
+    """Anything that can have an answer judged."""
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         """Raises `JudgeFailed` when no judgement could be had."""

@@ -49,7 +49,7 @@ class JudgeEndpoint:
         self._next_turn = 0.0
 
     async def check(self) -> None:
-        """Ask who is there, so that a wrong URL or key is told before anything else is begun.
+        """Ask the server for its models, so that a wrong URL or key is reported before anything else begins.
 
         Raises:
             RewardError: nobody answers, or the key is not accepted. A server that lists no models is good enough.

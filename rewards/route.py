@@ -82,9 +82,9 @@ class Router:
     def complete(self, sample: DrivingSample, texts: Sequence[str], scores: Sequence[Score]) -> list[Score]:
         """The scores of a complete group, where a scorer compares its responses (AlphaDrive's diversity).
 
-        Other scores stay as they are, and so do those settled by the gate and those that failed; what these say still
-        counts for the others. Each response's value is the weighted mean of its route's parts again. A comparison of
-        the user's is waited for, up to `reward.timeout_s` once it begins.
+        The parts of other scorers keep their values. Responses that the gate settled, or whose scoring failed, keep
+        their scores, but the others are still compared with them. Each value is then the weighted mean of its parts. A
+        comparison of the user's is waited for, up to `reward.timeout_s` once it begins.
         """
         route = self._find(sample)
         complete = list(scores)

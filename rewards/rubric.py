@@ -1,6 +1,6 @@
-"""Rubrics: what a judge is told to look for, one file each, and the request that puts an answer before the judge.
+"""Rubrics: what a judge must look for, one file each, and the request that puts an answer before the judge.
 
-A rubric is a Markdown file with a YAML front matter; those of the house lie in `rewards/rubrics/`, your own anywhere.
+A rubric is a Markdown file with a YAML front matter; the built-in ones lie in `rewards/rubrics/`, your own anywhere.
 Its version is the hash of the file, so that no two wordings are ever taken for one.
 """
 
@@ -77,17 +77,17 @@ def rubric_for(sample: DrivingSample) -> str:
 
 
 def rubric_names() -> list[str]:
-    """The rubrics of the house."""
+    """The names of the built-in rubrics."""
     return sorted(path.stem for path in FOLDER.glob("*.md"))
 
 
 def rubric_texts() -> list[str]:
-    """What the judge is told by each rubric of the house."""
+    """The instructions of each built-in rubric."""
     return [load_rubric(name).text for name in rubric_names()]
 
 
 def load_rubric(name: str) -> Rubric:
-    """A rubric of the house by name, or your own by the path of its `.md` file.
+    """A built-in rubric by name, or your own by the path of its `.md` file.
 
     Raises:
         RewardError: the name is unknown, the file cannot be read, or it is no rubric; the message names file and field.
@@ -181,7 +181,7 @@ def _front_matter(path: Path, text: str) -> _FrontMatter:
 
 
 def _check_text(path: Path, text: str, fields: _FrontMatter) -> None:
-    """A judge must be told where the answer stands and what every line of its sheet means."""
+    """The instructions must say where the answer stands and what every line of the sheet means."""
     if f"<{ANSWER}>" not in text:
         raise RewardError(
             f"rubric {path}: the text must say that the answer is the data between <{ANSWER}> and </{ANSWER}>, and "

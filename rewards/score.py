@@ -19,7 +19,7 @@ class Increment:
 class Score:
     """The worth of one answer on a 0-100 scale.
 
-    `parts` holds every component under its own name, so that two rewards can be told apart in the logs.
+    `parts` holds every component under its own name, so that two rewards can be distinguished in the logs.
     `increments` say where in the response some of it was earned (A2C); None where nobody can tell.
     `failure` names why no score could be given; the rollout is then masked out of its group.
     """

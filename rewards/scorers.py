@@ -35,7 +35,7 @@ JUDGE, CLIP = "judge", "clip"
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A scorer of the house: it needs something of the ground truth, and reads the answer part of a response."""
+    """A built-in scorer: it needs something of the ground truth, and reads the answer part of a response."""
 
     score: Scorer
     applies: Callable[[DrivingSample], bool]

@@ -193,7 +193,7 @@ class ClipSettings(BaseModel):
 
 
 class AlarmSettings(BaseModel):
-    """When the journal's series call for a person: means of two windows of steps are compared."""
+    """When a run warns that a person should look: the mean of the latest steps is compared with earlier ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -206,18 +206,18 @@ class AlarmSettings(BaseModel):
     window: int = Field(default=10, ge=3)
     """Steps in a window."""
     lookback: int = Field(default=8, ge=1)
-    """How many windows before the latest one, end to end, it is compared with: slow changes show against the farthest,
-    late ones against the nearest."""
+    """With how many earlier windows, one after the other, the latest one is compared. A slow change shows against the
+    oldest of them, a sudden one against the newest."""
     errors: float = Field(default=5.0, gt=0)
-    """A change counts from this many pooled standard errors of the two window means on."""
+    """Smallest change that counts, in pooled standard errors of the two window means."""
     min_rise: float = Field(default=5.0, gt=0)
-    """And, of the judge's score, from this many points on."""
+    """Smallest rise of the judge's score that counts, in points."""
     keeps_pace: float = Field(default=0.25, ge=0, le=1)
-    """The rules rise with the judge when they gain this share of its gain."""
+    """The rules keep pace with the judge when they gain at least this share of its gain."""
     rule_errors: float = Field(default=2.0, gt=0)
-    """And they do not when they fall short of that by this many pooled standard errors of their own."""
+    """They do not when their gain is below that share by at least this many of their own pooled standard errors."""
     min_drift: float = Field(default=0.5, gt=0)
-    """And, of the length, from this factor on: 0.5 is half as long again, or, as 1/1.5, a third shorter."""
+    """Smallest change of the length that counts: 0.5 is 1.5 times as long, or 1/1.5 as long."""
 
 
 class RewardSettings(BaseModel):

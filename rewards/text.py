@@ -6,19 +6,9 @@ Not the figures of the DriveLM challenge: those come from pycocoevalcap and are 
 from __future__ import annotations
 
 from functools import cache
-
-import sacrebleu
-from rouge_score import rouge_scorer, tokenizers
+from typing import Any
 
 from data.reading.words import spaced, words
-
-
-class _Words(tokenizers.Tokenizer):
-    """Hands rouge-score our words; its own are runs of a to z and digits alone."""
-
-    def tokenize(self, text: str) -> list[str]:
-        """The words of `data.reading.words`."""
-        return words(text)
 
 
 def bleu(text: str, truth: str) -> float:
@@ -26,6 +16,8 @@ def bleu(text: str, truth: str) -> float:
 
     Scripts without spaces are cut into characters first, as by sacrebleu's `zh` tokens.
     """
+    import sacrebleu
+
     found = sacrebleu.sentence_bleu(spaced(text), [spaced(truth)])
     return min(100.0, float(found.score))  # rounding can exceed 100 by 1e-14
 
@@ -36,5 +28,14 @@ def rouge_l(text: str, truth: str) -> float:
 
 
 @cache
-def _rouge() -> rouge_scorer.RougeScorer:
-    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())
+def _rouge() -> Any:
+    from rouge_score import rouge_scorer, tokenizers  # here: it brings nltk and scipy, a second of every start
+
+    class Words(tokenizers.Tokenizer):
+        """Hands rouge-score our words; its own are runs of a to z and digits alone."""
+
+        def tokenize(self, text: str) -> list[str]:
+            """The words of `rewards.words`."""
+            return words(text)
+
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())

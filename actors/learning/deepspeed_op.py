@@ -2,7 +2,7 @@
 
 torch guards an extension's folder by a plain file: a process killed while it builds, or even while it loads, leaves
 that file behind and every later one waits on it for ever. Here the kernel's own lock stands around it, which ends with
-its process; whoever holds it knows that torch's file is left over. Knows nothing of Ray.
+its process; a process that holds it knows that torch's file is left over. Knows nothing of Ray.
 
     python -m actors.learning.deepspeed_op    # build it now, as the set-up does
 """
@@ -27,8 +27,8 @@ def op_folder() -> Path:
     """
     root = os.environ.get("TORCH_EXTENSIONS_DIR")
     if root is None:
-        home = Path(sys.prefix) if os.access(sys.prefix, os.W_OK) else Path.home() / ".cache" / "autodriverl"
-        root = str(home / "torch_extensions")
+        parent = Path(sys.prefix) if os.access(sys.prefix, os.W_OK) else Path.home() / ".cache" / "autodriverl"
+        root = str(parent / "torch_extensions")
     return Path(root) / OP
 
 

@@ -1,16 +1,17 @@
-"""Whoever answers a benchmark's questions: engines of ours, or an OpenAI-compatible endpoint. Scores nothing."""
+"""What answers a benchmark's questions: our own engines, or an OpenAI-compatible endpoint. Scores nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from actors.rollout.pool import EnginePool
 from data.rollout import Rollout, SamplingSettings
 from evaluation.suites.suite import Question
-from policies.model import image_token_ids
 from recipe import ActorOptions, Recipe
+
+if TYPE_CHECKING:
+    from actors.rollout.pool import EnginePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,10 @@ class EngineAnswerer:
         Raises:
             ExtensionError, ActorTimeout, ActorLost: as `EnginePool.start`.
         """
+        # Here, because they bring ray and torch: benchmarks are read before either is needed.
+        from actors.rollout.pool import EnginePool
+        from policies.model import image_token_ids
+
         engines = await EnginePool.start(recipe, folder, options, role=role)
         return cls(engines, image_token_ids(folder, recipe.policy), recipe.sync.timeout_s)
 

@@ -1,7 +1,7 @@
 """Measuring a model on a benchmark: ask, keep every reply, have it judged, score each repeat, write the record.
 
-Every reply is on disk the moment it ends, so that a measurement that was stopped goes on where it stood. Who answers
-and who judges comes from outside.
+Every reply is on disk the moment it ends, so that a measurement that was stopped goes on where it stood. The caller
+gives what answers and what judges.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.measuring.answerer import Answerer, Reply
 from data.errors import DataError
-from data.faults import EMPTY_ANSWER, Faults, first_note
+from data.faults import EMPTY_ANSWER, Faults, first_note, refuse_unfit
 from data.rollout import SamplingSettings
 from evaluation.held_out import AnswerRecord, asked_of
 from evaluation.metrics.judging import Judgements, judge_all
@@ -35,9 +35,13 @@ from evaluation.suites.record import (
     combined_tables,
     write_record,
 )
-from evaluation.suites.suite import AnswerScore, Question, Scored, Suite, SuiteOptions
-from policies.fitting import Fitting, refuse_unfit
+from evaluation.suites.registry import IN_RECIPES, suites_of
+from evaluation.suites.suite import AnswerScore, OptionError, Question, Scored, Suite, SuiteOptions
+from recipe import Recipe
 from rewards.judge import Judge
+
+if TYPE_CHECKING:  # it brings torch, which a recipe is checked without
+    from policies.fitting import Fitting
 
 REPLIES_FILE = "replies.jsonl"
 ASKED_FILE = "asked.json"
@@ -59,7 +63,7 @@ class Benchmark:
 
     @classmethod
     def load(cls, name: str, suite: type[Suite], options: SuiteOptions, seed: int, folder: Path) -> Benchmark:
-        """Load the questions; with a limit those of frames drawn from the seed until there are so many or more.
+        """Load the questions; with a limit N those of frames drawn from the seed, until there are at least N.
 
         Frames stay whole, since DriveLM scores a frame's questions by the answer to its first.
 
@@ -313,3 +317,21 @@ def _answer(question: Question, reply: Reply, score: AnswerScore | None) -> Answ
         image_tokens=reply.image_tokens,
         seconds=reply.seconds,
     )
+
+
+def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
+    """The benchmarks of `evaluation.suites` with their questions.
+
+    Raises:
+        ExtensionError: a name or option is unknown, or does not fit; the setting is named.
+        DataError: a file cannot be used.
+    """
+    if not recipe.evaluation.every:
+        return ()
+    loaded, root = [], Path(recipe.run.root).expanduser()
+    for name, (suite, options) in suites_of(recipe.evaluation.suites).items():
+        try:
+            loaded.append(Benchmark.load(name, suite, options, recipe.data.seed, root))
+        except OptionError as error:
+            raise DataError(f"{IN_RECIPES}.{name}.{error.option} {error.problem}") from None
+    return tuple(loaded)

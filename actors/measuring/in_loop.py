@@ -15,12 +15,9 @@ from pathlib import Path
 from actors.measuring.answerer import EngineAnswerer
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.record.journal import Journal
-from data.errors import DataError
 from data.rollout import SamplingSettings
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
-from evaluation.suites.registry import IN_RECIPES, suites_of
-from evaluation.suites.suite import OptionError
 from failures import LearnerLost
 from recipe import ActorOptions, Recipe
 from rewards.judge import Judge
@@ -28,26 +25,8 @@ from rewards.judge import Judge
 FOLDER = "benchmarks"
 
 
-def load_benchmarks(recipe: Recipe) -> tuple[Benchmark, ...]:
-    """The benchmarks of `evaluation.suites` with their questions.
-
-    Raises:
-        ExtensionError: a name or option is unknown, or does not fit; the setting is named.
-        DataError: a file cannot be used.
-    """
-    if not recipe.evaluation.every:
-        return ()
-    loaded, root = [], Path(recipe.run.root).expanduser()
-    for name, (suite, options) in suites_of(recipe.evaluation.suites).items():
-        try:
-            loaded.append(Benchmark.load(name, suite, options, recipe.data.seed, root))
-        except OptionError as error:
-            raise DataError(f"{IN_RECIPES}.{name}.{error.option} {error.problem}") from None
-    return tuple(loaded)
-
-
 class InLoop:
-    """Measures one snapshot at a time; one that is due while another is measured is left out, and told."""
+    """Measures one snapshot at a time. One that is due while another is measured is left out, with a warning."""
 
     def __init__(
         self,
@@ -75,7 +54,7 @@ class InLoop:
             self._journal.warn(step, "benchmark_left_out", f"step {step} is not measured: the one before still is")
             return
         snapshot = self._folder / f"step_{step:06d}" / "policy"
-        # What a run left that stopped behind this step was said by weights that are lost.
+        # An earlier session may have measured this step and then stopped; its weights of this step are lost.
         await asyncio.to_thread(shutil.rmtree, snapshot.parent, ignore_errors=True)
         try:
             await export(snapshot)
@@ -95,7 +74,7 @@ class InLoop:
         await asyncio.wait([self._running])
 
     async def _measure(self, step: int, snapshot: Path) -> None:
-        """Measure all benchmarks; a failure is told and counted, and does not end the training."""
+        """Measure all benchmarks; a failure is printed and counted, and does not end the training."""
         began, answerer = time.time(), None
         try:
             answerer = await EngineAnswerer.start(self._recipe, str(snapshot), self._options, "benchmark")

@@ -282,7 +282,7 @@ def extension_hashes(recipe: Recipe) -> dict[str, str]:
     """The SHA-256 of every file that holds such a thing, by the setting that names it.
 
     A setting whose value only looks like `module:name` is left out: no module has that name. With a judge the rubrics
-    of the house are there too, each by its path in the project.
+    that are built in are there too, each by its path in the project.
 
     Raises:
         DataError: a file cannot be read.

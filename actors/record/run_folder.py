@@ -69,6 +69,20 @@ def check_path(key: str, path: Path) -> None:
         )
 
 
+def check_new(recipe: Recipe) -> None:
+    """Refuse a run folder that exists, unless the run is to go on in it.
+
+    Raises:
+        RunFolderError: says what to change.
+    """
+    folder = recipe.run.folder
+    if folder.exists() and not (recipe.run.resume and folder.is_dir()):
+        raise RunFolderError(
+            f"run folder {folder} already exists: choose another run.name, or set run.resume=true to go on from its "
+            "newest checkpoint"
+        )
+
+
 def create_run_folder(recipe: Recipe) -> Path:
     """Make `<run.root>/<run.name>` with the resolved recipe in it, and return its absolute path.
 
@@ -80,14 +94,10 @@ def create_run_folder(recipe: Recipe) -> Path:
             `check_paths` refuses the recipe.
     """
     check_paths(recipe)
+    check_new(recipe)
     folder = recipe.run.folder
     try:
-        folder.mkdir(parents=True, exist_ok=recipe.run.resume and folder.is_dir())
-    except FileExistsError:
-        raise RunFolderError(
-            f"run folder {folder} already exists: choose another run.name, or set run.resume=true to go on from its "
-            "newest checkpoint"
-        ) from None
+        folder.mkdir(parents=True, exist_ok=recipe.run.resume)
     except OSError as error:
         raise RunFolderError(
             f"run folder {folder} cannot be made ({error.strerror}): set run.root to a folder you can write to"

@@ -53,18 +53,36 @@ class EnginePool:
         engine_class: type[Any] | None = None,
         role: str = "rollout",
     ) -> EnginePool:
-        """Start every engine and wait until all hold the model.
+        """Start every engine and wait until all hold the model; the arguments are those of `launch`.
+
+        Raises:
+            ExtensionError: as `engine_of`.
+            ActorTimeout, ActorLost: an engine did not come up.
+        """
+        pool = cls.launch(recipe, folder, options, engine_class, role)
+        await pool.engines.start()
+        return pool
+
+    @classmethod
+    def launch(
+        cls,
+        recipe: Recipe,
+        folder: str,
+        options: ActorOptions,
+        engine_class: type[Any] | None = None,
+        role: str = "rollout",
+    ) -> EnginePool:
+        """Start the engines' processes, which import what they need while the caller does something else.
 
         Args:
             recipe: whose engines, at the policy's prompts.
-            folder: checkpoint folder or hub name.
+            folder: checkpoint folder or hub name; the model need not be there before the engines are started.
             options: places each actor.
             engine_class: a `RolloutEngine` that takes the same options, in place of the recipe's own.
             role: that of the engines' places.
 
         Raises:
             ExtensionError: as `engine_of`.
-            ActorTimeout, ActorLost: an engine did not come up.
         """
         settings = recipe.rollout.model_copy(
             update={"max_images": recipe.rollout.max_images or most_images(recipe.data, recipe.policy)}
@@ -89,9 +107,8 @@ class EnginePool:
             stop_timeout_s=recipe.sync.timeout_s,
         )
         engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
-        pool = cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities)
-        await engines.start()
-        return pool
+        engines.launch()
+        return cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities)
 
     @property
     def counts(self) -> Counts:

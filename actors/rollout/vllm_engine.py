@@ -89,7 +89,9 @@ class VllmEngine:
         return vllm_environment(recipe.rollout.threads, recipe.rollout.cpus, options.memory_gib)
 
     def __init__(self, name: str, folder: str, recipe: Recipe, options: VllmSettings, seed: int) -> None:
-        """See `RolloutEngine`."""
+        """See `RolloutEngine`; imports vLLM, which takes as long as everything else that a start does."""
+        import vllm.v1.engine.async_llm  # noqa: F401
+
         self.name, self.folder, self.options, self.seed = name, folder, options, seed
         self.policy, self.settings = recipe.policy, recipe.rollout
         self.version, self.running = -1, 0

@@ -29,7 +29,7 @@ class Gatherer(Generic[Asked, Reply]):
         """Gather for a pool.
 
         Args:
-            pool: who answers.
+            pool: the actors that answer.
             call: sends requests to a member and yields each one's position and reply, in any order. It ends in time.
             wait_s: how long requests are gathered for one call, in seconds, unless `most` are there before.
             most: requests in one call.
@@ -88,7 +88,7 @@ class Gatherer(Generic[Asked, Reply]):
                 future = waiting.pop(position)
                 if not future.done():
                     future.set_result(reply)
-        except Exception as error:  # whoever waits gets it
+        except Exception as error:  # every caller that waits gets it
             failure = error
         _fail(waiting.values(), failure)
 

@@ -145,7 +145,7 @@ class JudgePool:
     def _landed(self, key: str, task: asyncio.Task[Judgement]) -> None:
         self._flying.pop(key)
         if not task.cancelled():
-            task.exception()  # looked at here, for whoever asked may be gone; it is in the counts
+            task.exception()  # read here, because the caller may be gone; it is in the counts
 
     def _kept(self, key: str, request: JudgeRequest) -> Judgement | None:
         reply = self.cache.get(key) if self.cache is not None else None

@@ -53,7 +53,7 @@ def corrupt_tree(
     """Corrupt all images under `source` into `target/<corruption>/CAM_*/`, one corruption after the other.
 
     Files that are already there are kept, so a copy that was stopped goes on. Source images that cannot be used are
-    left out and listed in the manifest. `progress` is told the corruption, the images done and their total.
+    left out and listed in the manifest. `progress` gets the corruption, the images done and their total.
 
     Raises:
         DataError: there is nothing to corrupt, or a folder holds another copy, or another process works on it, or a
@@ -126,9 +126,9 @@ def _counts(jobs: list[Job], faults: dict[str, str]) -> dict[str, int]:
 def _settings(tree: CameraTree, corruption: Corruption, seed: int) -> dict[str, Any]:
     libraries = {name: metadata.version(name) for name in _LIBRARIES}
     libraries |= {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
-    told = asdict(corruption) | {"format": FORMAT, "seed": seed, "jpeg_quality": JPEG_QUALITY}
+    written = asdict(corruption) | {"format": FORMAT, "seed": seed, "jpeg_quality": JPEG_QUALITY}
     settings: dict[str, Any] = json.loads(
-        json.dumps(told | {"images": str(tree.root.resolve()), "libraries": libraries})
+        json.dumps(written | {"images": str(tree.root.resolve()), "libraries": libraries})
     )
     return settings
 

@@ -93,5 +93,5 @@ def corruption_named(name: str) -> Corruption:
 
 def seed_of(seed: int, corruption: str, *place: str) -> int:
     """The seed, of 128 bits, of one image, frame or clip: the same whatever was corrupted before it, and wherever."""
-    told = "\0".join((str(seed), corruption, *place))
-    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest(), "little")
+    identity = "\0".join((str(seed), corruption, *place))
+    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=16).digest(), "little")

@@ -76,11 +76,11 @@ def read_bdd_oia(
 
     Args:
         actions: JSON {images: [{id, file_name}], annotations: [{id, category: 4 or 5 bits}]}, paired by id; by position
-            where there are no ids, or ids that do not fit, which is told.
+            where there are no ids, or ids that do not fit, with a note.
         reasons: JSON list of {reason: 21 bits, file_name}, paired with the actions by `file_name`.
         image_root: folder that `file_name` is resolved against.
         faults: takes what is wrong with the entries.
-        frames: 1 takes the file itself. More takes so many frames of the folder that bears the file's name without its
+        frames: 1 takes the file itself. N takes N frames of the folder that bears the file's name without its
             suffix, in the order of their names, evenly spread and ending with the last; views are named `CAM_FRONT-3`
             up to `CAM_FRONT`, the frame of the question.
         reason_order: the order of the 21 bits in the file.

@@ -186,8 +186,8 @@ def _contexts(files: list[Path], categories: tuple[str, ...], content: str) -> d
             except RecordError:
                 continue  # listed when the row itself is read
             if question and answer:
-                told = options.get(letter_of(answer, options) or "", answer)
-                found[str(row.get(SLICE))][row[CATEGORY]].append(f"Q: {question}\nA: {told}")
+                answered = options.get(letter_of(answer, options) or "", answer)
+                found[str(row.get(SLICE))][row[CATEGORY]].append(f"Q: {question}\nA: {answered}")
     if not named:
         raise DataError(
             f"{files[0]} has no column {CATEGORY}, so context_mode must be A: no row says what it asks about"

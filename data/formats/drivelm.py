@@ -1,4 +1,4 @@
-"""DriveLM annotation files as driving samples: the train, challenge and llama formats, told apart by content.
+"""DriveLM annotation files as driving samples: the train, challenge and llama formats, distinguished by content.
 
 Files are read scene by scene (llama: entry by entry), so that memory does not grow with them. Released DriveLM files
 have faults (empty answers, coordinates out of the image, missing photos). A faulty entry never stops a load: it is
@@ -246,7 +246,7 @@ def _llama_question(entry: Any, place: str) -> _Question:
 
 
 class DriveLM(Format):
-    """DriveLM-nuScenes. Which of its three formats a file has is told by its content."""
+    """DriveLM-nuScenes. The content of a file shows which of the three formats it has."""
 
     class Settings(FormatSettings):
         """Where it lies."""

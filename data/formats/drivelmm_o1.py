@@ -1,4 +1,4 @@
-"""DriveLMM-o1: questions with step-by-step reasoning, the train and the test files, told apart entry by entry.
+"""DriveLMM-o1: questions with step-by-step reasoning, the train and the test files, distinguished entry by entry.
 
 Its answers speak of a stitched image of two rows and three columns ("top middle image"). Where each camera is an image
 of its own, `name_cameras` puts the camera's name in place of that.

@@ -46,11 +46,11 @@ class Licence(BaseModel):
     name: str
     """In words, with what it covers."""
     spdx: str
-    """Its SPDX identifier; `LicenseRef-...` where SPDX has none, `UNKNOWN` where nobody said."""
+    """Its SPDX identifier; `LicenseRef-...` where SPDX has none, `UNKNOWN` where none is recorded."""
     non_commercial: bool | None
-    """Whether commercial use is forbidden; None: nobody said."""
+    """Whether commercial use is forbidden; None: not recorded."""
     attribution: str
-    """Who made the data, as a model card names them."""
+    """The makers of the data, as a model card names them."""
 
 
 class FormatSettings(BaseModel):
@@ -75,8 +75,8 @@ class Format(Protocol):
             def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
                 ...
 
-    An option without a default is one that the dataset cannot do without: who leaves it out is told its name and the
-    first sentence of its documentation. `annotations` and `image_root` are the usual names of what is read; a command
+    An option without a default must be given: a recipe that leaves it out is refused with its name and the first
+    sentence of its documentation. `annotations` and `image_root` are the usual names of what is read; a command
     line takes `annotations` as its file, and every other option as a flag.
     """
 
@@ -101,7 +101,7 @@ class Format(Protocol):
         `data.admission` makes a sample of an entry and looks at ids, images and coordinates.
 
         Args:
-            faults: is told of every entry that is left out (`drop`) or used in spite of a fault (`keep`).
+            faults: counts every entry that is left out (`drop`) or used in spite of a fault (`keep`).
             cache: a folder for files that have to be made, such as images that lie inside annotation files.
             seed: of what is drawn, where anything is: `data.seed`.
 
@@ -217,7 +217,7 @@ def _checked(kind: type[Format], options: Mapping[str, Any], place: str) -> tupl
 
 
 def frames_of(path: Path, name: str | None = None) -> NamedFrames:
-    """The frames that a file names; without the `name` of its format that is told by its content.
+    """The frames that a file names; without the `name` of its format, its content shows the format.
 
     Raises:
         DataError: the file is missing or broken, an entry names no frame, or there is none.

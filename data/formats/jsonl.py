@@ -36,7 +36,7 @@ class Jsonl(Format):
         non_commercial: bool | None = None
         """Whether the licence forbids commercial use; None: as its SPDX identifier says, unknown where it has none."""
         attribution: str = ""
-        """Who made the data, for the model card."""
+        """The makers of the data, for the model card."""
 
     settings: Settings
 

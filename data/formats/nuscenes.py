@@ -47,7 +47,7 @@ def read_trajectories(
         source: the folder of nuScenes' JSON tables (such as `v1.0-trainval`), or a JSON list of prepared entries
             {scene_token, token, images, command?} with waypoints in UniAD's words (`sdc_planning` [1, 6, 3],
             `sdc_planning_past`?) or VAD's (`gt_ego_fut_trajs` [6, 2] offsets, `gt_ego_his_trajs`?, `gt_ego_fut_cmd`).
-            Who else was there (`future_boxes`?) is read by `data.formats.road_users`.
+            The other road users (`future_boxes`?) is read by `data.formats.road_users`.
         image_root: the folder that holds `samples/CAM_FRONT/...`; None: the samples have no images.
         faults: takes what is wrong with the entries.
         tables: those of the folder, where they were read before.

@@ -39,7 +39,7 @@ class FutureBox:
 
 
 FutureBoxes = tuple[tuple[FutureBox, ...], ...]
-"""Who is where at each of the six half seconds after a key frame."""
+"""The road users and their places at each of the six half seconds after a key frame."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""How texts are read in every language: words, verdicts, options. Pure text, and imports nothing of the house."""
+"""How texts are read in every language: words, verdicts, options. Imports no other package of the project."""

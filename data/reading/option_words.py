@@ -1,6 +1,6 @@
 """How texts name an option: the words before and behind its letter, by language. Data for `data.reading.rules`.
 
-Patterns of `re`. A letter and a word of another script are told apart by a space before they are read: "选B" as "选 B".
+Patterns of `re`. A letter and a word of another script are separated by a space before they are read: "选B" as "选 B".
 """
 
 from __future__ import annotations

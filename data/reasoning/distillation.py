@@ -1,8 +1,8 @@
 """Distillation of reasoning (ReasonDrive, arXiv 2504.10757): what a teacher is asked, which of its replies are used.
 
-The teacher is told the true answer and says how one comes to it; that the reasoning is its own is not claimed. Pure
-text: who is asked, and how often, is in `data.reasoning.teacher`. The prompts are our own (`data/reasoning/prompts/`),
-one for each task, with a budget of sentences after the paper's Table 1.
+The teacher gets the true answer and says how one comes to it; that the reasoning is its own is not claimed. Pure text:
+which model is asked, and how often, is in `data.reasoning.teacher`. The prompts are our own
+(`data/reasoning/prompts/`), one for each task, with a budget of sentences after the paper's Table 1.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def read_reply(sample: DrivingSample, reply: str) -> str | Refusal:
     """The reasoning in a teacher's reply, on one line, or why the reply is not used.
 
     It must have the form `<think>...</think><answer>...</answer>` and nothing else (a code fence around it is taken
-    off), the sample's own answer, as many sentences as the task's budget says, and no word of having been told.
+    off), the sample's own answer, as many sentences as the task's budget says, and no hint that the answer was given.
     """
     text = reply.strip()
     text = fenced[1].strip() if (fenced := _FENCE.match(text)) else text

@@ -1,6 +1,6 @@
 """Reasoning beside an answer: texts that a policy is taught with, records of distilled reasoning, DriveLMM-o1's steps.
 
-How reasoning is asked of a teacher is in `data.reasoning.distillation`; who is asked, in `data.reasoning.teacher`.
+What a teacher is asked is in `data.reasoning.distillation`; which model is asked, in `data.reasoning.teacher`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def split_solution(text: str) -> tuple[tuple[str, ...], str]:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningRecord:
-    """One line of a file of distilled reasoning: what a teacher said of a sample, or why that is not used."""
+    """One line of a file of distilled reasoning: what a teacher wrote about a sample, or why that is not used."""
 
     id: str
     scene_id: str

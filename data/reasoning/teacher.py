@@ -1,6 +1,6 @@
 """Asking a teacher model for reasoning: any OpenAI-compatible URL, many samples at once, to be resumed at any time.
 
-The one module of `data` that talks to a network, and only when told to.
+The one module of `data` that uses the network, and only on request.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ async def distil(samples: Sequence[DrivingSample], teacher: TeacherSettings, out
     print(f"{len(samples)} samples, {len(samples) - len(waiting)} of them done before", flush=True)
     client = client_of(teacher)
     queue = iter(waiting)
-    told = 0
+    finished = 0
 
     async def work() -> None:
-        nonlocal told
+        nonlocal finished
         for sample in queue:
             record = await ask(client, teacher, sample)
             file.write(record.to_line() + "\n")
             file.flush()
-            told += 1
-            if told % max(1, len(waiting) // LINES) == 0:
-                print(f"distilled {told}/{len(waiting)}", flush=True)
+            finished += 1
+            if finished % max(1, len(waiting) // LINES) == 0:
+                print(f"distilled {finished}/{len(waiting)}", flush=True)
 
     with out.open("a", encoding="utf-8") as file:
         _close_last_line(out, file)

@@ -61,7 +61,7 @@ class Signs(Suite):
         return Scored(
             result=result,
             rows=(("signs read (%)", f"{share:.2f}"),),
-            told=asdict(result) | {"read": share},
+            reported=asdict(result) | {"read": share},
             figures={"read": share},
             answers={name: AnswerScore(100.0 * is_right) for name, is_right in right.items()},
             faults=fault_counts(result, None, predictions.faults),

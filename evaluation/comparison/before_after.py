@@ -95,7 +95,7 @@ def paired(
 def _task_row(
     title: str, results: Mapping[str, TaskResult | None], evaluations: Mapping[str, EvaluationResult], task: str
 ) -> Row:
-    # The questions are the same in every column, so what is said of them is read from the first that has them.
+    # The questions are the same in every column, so what describes them is read from the first that has them.
     first = next(result for result in results.values() if result is not None)
     return Row(
         title=title,

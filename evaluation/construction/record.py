@@ -33,7 +33,7 @@ class ConstructionSettings(_Record):
     format: str
     """Of the samples that were read."""
     reader: dict[str, Any]
-    """How they were read, where it was said."""
+    """How they were read, where that is recorded."""
     images: str
     """Where their images lie, seen from the folder that was built."""
     models: tuple[str, ...]
@@ -83,7 +83,7 @@ class ModelSummary(_Record):
     model: str
     """What was measured, as its run names it."""
     judge: str | None
-    """Who scored its answers; None where rules did."""
+    """The judge of its answers; None where rules scored them."""
     answers: int
     failures: dict[str, int]
     """Reason to the number of answers without a score."""

@@ -1,6 +1,6 @@
 """The scores that models earned on a set of samples, read from the folders that their benchmark runs left.
 
-Plain numbers for `data.difficulty`, which may not know who judged. Nothing is sampled and nothing judged here.
+Plain numbers for `data.difficulty`, which may not know the judge. Nothing is sampled and nothing judged here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ModelScores:
     model: str
     """What was measured, as its run names it: a folder, a hub name, a URL."""
     judge: str | None
-    """Who scored its answers; None where rules did."""
+    """The judge of its answers; None where rules scored them."""
     scores: dict[str, tuple[float, ...]]
     """Sample id to the scores (0-100) of its answers; a sample without one is left out."""
     answers: int
@@ -96,7 +96,7 @@ def judge_of(record: SuiteRecord) -> str | None:
 
 
 def scored_by(judges: Mapping[str, str | None]) -> str:
-    """Who scored every model: the judge's name, or `rules`.
+    """What scored every model: the judge's name, or `rules`.
 
     Args:
         judges: by the name of the model, one at least.
@@ -106,9 +106,9 @@ def scored_by(judges: Mapping[str, str | None]) -> str:
     """
     by = {name: judge or BY_RULES for name, judge in judges.items()}
     if len(set(by.values())) > 1:
-        told = ", ".join(f"{name} by {judge}" for name, judge in by.items())
+        named = ", ".join(f"{name} by {judge}" for name, judge in by.items())
         raise DataError(
-            f"scores of different scorers cannot be averaged ({told}): score every model by the same "
+            f"scores of different scorers cannot be averaged ({named}): score every model by the same "
             f"reward.judge.model, or all of them by rules"
         )
     return next(iter(by.values()))

@@ -1,6 +1,6 @@
 """DriveLMM-o1's metrics: twelve marks of a judge on the reasoning, and accuracy on multiple choice. No torch, no ray.
 
-Who judges is an argument; what it is told is the rubric `drivelmm_o1`. The option is read in every spelling, or
+The judge is an argument; its instructions are the rubric `drivelmm_o1`. The option is read in every spelling, or
 by its text: the official script knows "A)" alone, in upper case.
 """
 

@@ -24,7 +24,7 @@ SLOT_WIDTH = 11.0
 NUMBERED_WIDTH = 27.0
 """Bars from this width on carry their value."""
 STYLES = 8
-"""So many series have colours of their own; a ninth takes the first one's again."""
+"""How many series have colours of their own; the ninth takes the first one's again."""
 
 _CHARACTER = 6.6
 """Width of a letter at the labels' size, rather too much: which font a reader has is not known."""

@@ -29,7 +29,7 @@ Role = Literal["asked", "truth", "answered"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point in an image, in percent of its width and height, and who named it."""
+    """A point in an image, in percent of its width and height, and which text names it."""
 
     role: Role
     label: str
@@ -86,7 +86,7 @@ class Card:
 
     @property
     def roles(self) -> list[Role]:
-        """Who named the points that are marked in the images shown."""
+        """Which texts name the points that are marked in the images shown."""
         found = {mark.role for thumbnail in self.thumbnails if thumbnail.uri for mark in thumbnail.marks}
         roles: tuple[Role, ...] = ("asked", "truth", "answered")
         return [role for role in roles if role in found]
@@ -138,8 +138,8 @@ def changed_most(changed: Iterable[Changed], count: int) -> tuple[list[Card], li
     ]
     gains = sorted((row for row in rows if row["changed"].change > 0), key=lambda row: -row["changed"].change)
     losses = sorted((row for row in rows if row["changed"].change < 0), key=lambda row: row["changed"].change)
-    return [_changed_card(row["changed"]) for row in _in_turns(gains, count, set())], [
-        _changed_card(row["changed"]) for row in _in_turns(losses, count, set())
+    return [changed_card(row["changed"]) for row in _in_turns(gains, count, set())], [
+        changed_card(row["changed"]) for row in _in_turns(losses, count, set())
     ]
 
 
@@ -207,7 +207,8 @@ def _rollout_card(row: Mapping[str, Any]) -> Card:
     )
 
 
-def _changed_card(changed: Changed) -> Card:
+def changed_card(changed: Changed) -> Card:
+    """The card of one question with both answers."""
     answers = [_held_out_answer(when, record) for when, record in changed.answers]
     return _held_out_card(changed.asked, *answers)
 

@@ -1,4 +1,4 @@
-"""Histograms of scores as inline SVG, a part of them set apart and a band marked. Pure functions of numbers.
+"""Histograms of scores as inline SVG, a part of them in another colour and a band marked. Pure functions of numbers.
 
 As in `line_chart`, colours are set by the page's style sheet through classes.
 """
@@ -43,7 +43,7 @@ def bins(
 
     Args:
         values: what is counted, from 0 to 100.
-        chosen: those of the values that are set apart.
+        chosen: those of the values that have the other colour.
         band: from whose lower end bins are counted off.
         reach: numbers that the bins must reach as well.
     """

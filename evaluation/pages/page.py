@@ -53,7 +53,7 @@ def write_page(folder: Path, template: str, context: Mapping[str, Any], name: st
 
 
 def tagged(text: str) -> Markup:
-    """A text, escaped, with its object tags set apart."""
+    """A text, escaped, with its object tags in a style of their own."""
     marked = Markup("")
     end = 0
     for found in TAG.finditer(text):

@@ -19,6 +19,7 @@ from evaluation.comparison.before_after import AFTER, BEFORE, Comparison, compar
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import counted_noun, duration, fixed, percent, short
 from evaluation.pages.gallery import Card, best_and_worst, gains_and_losses
+from evaluation.pages.opening import next_commands, opening
 from evaluation.pages.page import Tile, write_page
 from evaluation.pages.panels import benchmark_panels, health_panels, training_panels
 from evaluation.run_record import RunRecord, read_run
@@ -53,6 +54,8 @@ def _context(run: RunRecord) -> dict[str, Any]:
     return {
         "name": run.recipe.get("run", {}).get("name", run.folder.name),
         "headline": _headline(comparison),
+        "opening": opening(before, after),
+        "next_commands": next_commands(run) if run.steps else [],
         "measured": _measured(run),
         "overlap": len(run.trained_scenes() & _held_out_scenes(run)),
         "facts": _facts(run),

@@ -25,7 +25,7 @@ from evaluation.suites.suite import Bars, Table
 TEMPLATE = "suite_report.html.j2"
 ANSWERS_SHOWN = 8
 TALL_FROM = 9
-"""Tables of so many columns have their headings upright: a benchmark of 17 settings then fits a page."""
+"""Tables of at least this many columns have their headings upright: a benchmark of 17 settings then fits a page."""
 
 
 @dataclass(frozen=True, slots=True)

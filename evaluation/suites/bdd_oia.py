@@ -84,7 +84,7 @@ class BddOia(Suite):
         return Scored(
             result=result,
             rows=tuple(rows),
-            told=asdict(result) | {CONFUSED: len(confused)},
+            reported=asdict(result) | {CONFUSED: len(confused)},
             figures={f"{what}/{key}": getattr(scores, key) for what, scores in both for key in FIGURES.values()}
             | {"no_known_action": float(result.no_known_action), "no_known_reason": float(result.no_known_reason)},
             answers={id_: _answer_score(truths[id_], labels) for id_, labels in said.items()},

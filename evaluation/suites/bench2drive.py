@@ -79,7 +79,7 @@ class Bench2Drive(Suite):
                 ("comfort, as published (%)", fixed(result.comfort, 2)),
                 ("comfort, mended (%)", fixed(result.comfort_mended, 2)),
             ),
-            told=asdict(result),
+            reported=asdict(result),
             figures=dict(zip(("driving_score", "success_rate", "efficiency", "comfort"), four, strict=True)),
             tables=(
                 Table(

@@ -74,7 +74,7 @@ class DriveAction(Suite):
         return Scored(
             result=result,
             rows=(("accuracy", fixed(result.accuracy, 2)), ("unreadable", f"{result.unreadable:,}"), *levels),
-            told=asdict(result),
+            reported=asdict(result),
             figures={"accuracy": result.accuracy}
             | {f"accuracy/{name}": level.accuracy for name, level in result.levels.items()},
             answers={

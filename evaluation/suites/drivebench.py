@@ -165,7 +165,7 @@ class DriveBench(Suite):
             result=result,
             rows=tuple(row for name, table in tables.items() for row in _rows(name, table))
             + (("answers that choose nothing, or several", f"{unreadable:,}"),),
-            told=asdict(result),
+            reported=asdict(result),
             figures={name: value for of, table in tables.items() for name, value in _figures(of, table).items()},
             answers={key: _answer_score(one, judgements, key) for key, one in scores.items()},
             tables=tuple(shown for name, table in tables.items() for shown in _tables(name, table)),

@@ -88,7 +88,7 @@ class DriveLM(Suite):
         return Scored(
             result=result,
             rows=_rows(result),
-            told=figures,
+            reported=figures,
             figures={name: figures[name] for name in headline},
             answers={pair.id: _answer_score(pair, judgements) for pair in result.pairs},
             tables=(

@@ -75,7 +75,7 @@ class DriveLMMo1(Suite):
                 *marks,
                 ("reasoning score", fixed(result.overall_score, 2) if judged else "no judge"),
             ),
-            told=asdict(result),
+            reported=asdict(result),
             figures={
                 "reasoning": result.overall_score,
                 "metrics_mean": result.metrics_mean,

@@ -55,7 +55,7 @@ def print_scored(scored: Scored) -> None:
         print(f"and {len(scored.notes) - NOTES_SHOWN:,} more")
     for name, value in (("scored", f"{scored.result.scored:,}"), *scored.rows):
         print(f"{name:<40}{value:>12}")
-    print(one_line(json.dumps(scored.told | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
+    print(one_line(json.dumps(scored.reported | {"faults": scored.faults}, ensure_ascii=False, allow_nan=False)))
 
 
 def needed_folder(option: str, path: Path | None) -> Path:

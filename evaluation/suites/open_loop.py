@@ -76,14 +76,14 @@ class OpenLoop(Suite):
         unused = {name for id_ in left_out(faults) for name in (id_, id_.rpartition("_")[2])}  # scene_frame, frame
         unused |= driven.keys() - truths.keys()
         result = open_loop.score(texts, truths, strict=options.strict, left_out=unused)
-        told: dict[str, Any] = asdict(result) | {"collisions_unknown": others.unknown}
+        reported: dict[str, Any] = asdict(result) | {"collisions_unknown": others.unknown}
         if others.unknown:
-            told |= {"uniad": _displacement(result.uniad), "vad_stp3": _displacement(result.vad_stp3)}
+            reported |= {"uniad": _displacement(result.uniad), "vad_stp3": _displacement(result.vad_stp3)}
         both = _protocols(result)
         return Scored(
             result=result,
             rows=tuple(row for _, name, word, of in both for row in _rows(name, word, of, others.unknown)),
-            told=told,
+            reported=reported,
             figures={
                 f"{key}/{name}": value
                 for key, _, _, of_protocol in both

@@ -1,7 +1,7 @@
-"""A benchmark as the house sees it: questions to ask, and what the answers are worth. Pure data; no torch, no ray.
+"""A benchmark: questions to ask, and what the answers are worth. Pure data; no torch, no ray.
 
-A suite reads its answer files, says what is to be asked and what is to be judged, and scores a predictions file. Who
-answers (engines, an endpoint, a file) and who judges is decided elsewhere.
+A suite reads its answer files, says what is to be asked and what is to be judged, and scores a predictions file. What
+answers (engines, an endpoint, a file) and what judges is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class Bars:
 class Scored:
     """Everything a suite says of one set of answers.
 
-    `rows` are the figures as a terminal shows them, `told` the members of the JSON object that programs read, `figures`
+    `rows` are the figures as a terminal shows them, `reported` the members of the JSON object for programs, `figures`
     the headline numbers by name (a name is stable: curves and comparisons read it), `answers` the value of each
     question by its key.
     """
 
     result: SuiteResult
     rows: tuple[Row, ...]
-    told: dict[str, Any]
+    reported: dict[str, Any]
     figures: Mapping[str, float | None]
     answers: dict[str, AnswerScore] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
@@ -118,7 +118,7 @@ class SuiteOptions(BaseModel):
     strict: bool = Field(False, exclude=True)
     """A fault in any file ends the scoring."""
     limit: int | None = Field(None, ge=1, exclude=True)
-    """Ask a model so many questions or a few more: whole frames, drawn by the seed."""
+    """Ask a model this many questions or a few more: whole frames, drawn by the seed."""
 
     def about_questions(self) -> dict[str, str]:
         """The options that decide questions and truths, as text."""
@@ -134,7 +134,7 @@ class SuiteOptions(BaseModel):
 class OptionError(DataError):
     """An option whose value cannot be used; `option` is its field, `problem` what a sentence says of it.
 
-    As text it speaks of the flag; who read the option from a recipe names the setting instead.
+    As text it names the flag; code that read the option from a recipe names the setting instead.
     """
 
     def __init__(self, option: str, problem: str) -> None:

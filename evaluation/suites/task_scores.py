@@ -104,7 +104,7 @@ def score_by_task(
     return Scored(
         result=result,
         rows=(*rows, (f"mean of the tasks ({by})", fixed(result.mean, 2))),
-        told=asdict(result),
+        reported=asdict(result),
         figures={"mean": result.mean}
         | {task: one.value for task, one in result.tasks.items()}
         | {f"accuracy/{task}": _percent(one.accuracy) for task, one in result.tasks.items()}

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.session import session
 from recipe import Recipe, load_recipe
+from tests.integration.kept_ranks import KeptRanks
 from tests.integration.workers import make_pool as make_pool
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,8 @@ SMALL = (
     "warm_start.steps=2",
     "warm_start.batch_size=8",
     "evaluation.samples_per_task=2",
+    "learner.threads=1",  # other tests want the cores too
+    "rollout.threads=1",
 )
 QUICK_ENGINE = "rollout.backend=transformers"
 """Starts in half the time: for runs whose point is not the engine."""
@@ -49,3 +52,8 @@ def small_recipe(tmp_path: Path) -> MakeRecipe:
 def ray_session() -> Iterator[None]:
     with session(load_recipe([str(ROOT / "recipes/tiny.yaml")])):
         yield
+
+
+@pytest.fixture(scope="module")
+def kept_ranks(ray_session: None) -> KeptRanks:
+    return KeptRanks()

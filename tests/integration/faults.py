@@ -29,25 +29,36 @@ class FlippingTransport(GlooTransport):
         super()._broadcast(buffer)
 
 
-class LearnerWithFlippedByte(DeepSpeedLearner):
+class FaultyLearner(DeepSpeedLearner):
+    """Sound until `damage` is switched on: then a byte changes in transit."""
+
+    def damage(self, on: bool) -> None:
+        channel: Any = self.channel
+        channel.__class__ = FlippingTransport if on else GlooTransport
+
+
+class LearnerWithFlippedByte(FaultyLearner):
     """A byte of the second sync is damaged in transit."""
 
     def send_weights(self) -> list[int]:
-        if self.applied > 0:
-            channel: Any = self.channel
-            channel.__class__ = FlippingTransport
+        self.damage(self.applied > 0)
         return super().send_weights()
 
 
-class PerturbingReceiver(WeightReceiver):
-    """After the second sync, one packed matrix of the engine is not what arrived; no checksum can see it there."""
+class FaultyReceiver(WeightReceiver):
+    """Sound until one of its faults is switched on."""
 
-    syncs = 0
+    fault: str | None = None
+
+    def switch(self, fault: str | None) -> None:
+        self.fault = fault
 
     def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
+        kept = dict(self.model_runner.encoder_cache)
         receipt = super().receive_weights(buckets)
-        type(self).syncs += 1
-        if self.syncs > 1:
+        if self.fault == "stale images":  # vLLM's own reload would drop this worker's share of them
+            self.model_runner.encoder_cache.update(kept)
+        if self.fault == "perturbed weight":  # one packed matrix is not what arrived; no checksum can see it there
             with torch.no_grad():
                 self._some_norm().mul_(1.1)
         return receipt
@@ -57,27 +68,21 @@ class PerturbingReceiver(WeightReceiver):
         return next(p for name, p in parameters if "language_model" in name and "input_layernorm" in name)
 
 
-class EngineWithPerturbedWeight(VllmEngine):
-    worker_extension = "tests.integration.faults.PerturbingReceiver"
+class FaultyEngine(VllmEngine):
+    """Sound until `switch` puts in a fault: `perturbed weight`, or `stale images` (keeps those of the old weights)."""
 
+    worker_extension = "tests.integration.faults.FaultyReceiver"
+    fault: str | None = None
 
-class StaleImagesReceiver(WeightReceiver):
-    """Keeps the image embeddings of the old weights (vLLM's own reload would drop this worker's share of them)."""
-
-    def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
-        kept = dict(self.model_runner.encoder_cache)
-        receipt = super().receive_weights(buckets)
-        self.model_runner.encoder_cache.update(kept)
-        return receipt
-
-
-class EngineWithStaleImages(VllmEngine):
-    """Skips the reset of the encoder cache."""
-
-    worker_extension = "tests.integration.faults.StaleImagesReceiver"
+    async def switch(self, fault: str | None) -> None:
+        self.fault = fault
+        await self._llm.collective_rpc("switch", timeout=300.0, args=(fault,))
 
     async def reset_caches(self) -> None:
-        await self._llm.reset_prefix_cache()
+        if self.fault == "stale images":
+            await self._llm.reset_prefix_cache()
+        else:
+            await super().reset_caches()
 
 
 def widen_biases() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.learning.group import LearnerGroup
 from actors.warm_start import demonstrations
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
@@ -17,11 +16,10 @@ from policies.model import load_processor
 from policies.prompt import PromptEncoder
 from policies.source import policy_source
 from tests.algorithms import algorithm
-from tests.integration.conftest import MakeRecipe, any_node
-from tests.integration.steady import SteadyLearner, gradients
+from tests.integration.conftest import MakeRecipe
+from tests.integration.kept_ranks import KeptRanks
+from tests.integration.steady import gradients
 from tests.rounding import assert_same_gradient
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 UPDATES = 2
 KL_BETA = 0.05
@@ -39,25 +37,25 @@ def some_groups(encoder: PromptEncoder, cache: Path) -> list[TrainingGroup]:
     return made
 
 
-def trained(make: MakeRecipe, cache: Path, *overrides: str) -> tuple[list[torch.Tensor], list[dict[str, float]]]:
+def trained(
+    make: MakeRecipe, kept: KeptRanks, cache: Path, *overrides: str
+) -> tuple[list[torch.Tensor], list[dict[str, float]]]:
     """The gradient of each update of two batches by PPO, and each batch's metrics."""
     options = f"{{updates_per_batch: {UPDATES}, kl_beta: {KL_BETA}}}"
-    recipe = make("algorithm.name=ppo", f"algorithm.options={options}", "learner.threads=1", *overrides)
+    recipe = make("algorithm.name=ppo", f"algorithm.options={options}", *overrides)
     source = policy_source(recipe.policy, cache, 0, list(driving_text()))
     groups = some_groups(PromptEncoder(load_processor(source, recipe.policy), recipe.policy), cache)
     ppo = algorithm("ppo", updates_per_batch=UPDATES, kl_beta=KL_BETA)
 
     async def run() -> tuple[list[torch.Tensor], list[dict[str, float]]]:
-        learners = await LearnerGroup.start(recipe, source, any_node, SteadyLearner)
-        await learners.all("freeze_reference")
-        metrics = []
-        for _ in range(2):
-            portions, assessed = await learners.assess(learners.portions(groups, UPDATES), KL_BETA)
-            updates = [await learners.update(portion, ppo, lr=1e-3) for portion in portions]
-            metrics += [assessed, *updates]
-        found = gradients(learners)
-        learners.stop()
-        return found, metrics
+        async with kept.learners(recipe, source) as learners:
+            await learners.all("freeze_reference")
+            metrics = []
+            for _ in range(2):
+                portions, assessed = await learners.assess(learners.portions(groups, UPDATES), KL_BETA)
+                updates = [await learners.update(portion, ppo, lr=1e-3) for portion in portions]
+                metrics += [assessed, *updates]
+            return gradients(learners), metrics
 
     return asyncio.run(run())
 
@@ -69,11 +67,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_ppo_on_two_ranks_has_the_gradients_and_figures_of_one(
-    small_recipe: MakeRecipe, cache: Path, stage: int
+    small_recipe: MakeRecipe, kept_ranks: KeptRanks, cache: Path, stage: int
 ) -> None:
     zero = f"learner.zero_stage={stage}"  # the same for both, since loading draws a fresh value head differently
-    alone, figures_alone = trained(small_recipe, cache, zero, "learner.ranks=1", "learner.micro_batch_groups=4")
-    together, figures = trained(small_recipe, cache, zero, "learner.ranks=2", "learner.micro_batch_groups=1")
+    alone, figures_alone = trained(
+        small_recipe, kept_ranks, cache, zero, "learner.ranks=1", "learner.micro_batch_groups=4"
+    )
+    together, figures = trained(
+        small_recipe, kept_ranks, cache, zero, "learner.ranks=2", "learner.micro_batch_groups=1"
+    )
     assert len(alone) == len(together) == 2 * UPDATES
     for ours, theirs in zip(together, alone, strict=True):
         assert_same_gradient(ours, theirs)

@@ -166,7 +166,7 @@ async def test_a_refused_connection_is_tried_again_and_then_named() -> None:
 
 async def test_a_url_where_nobody_answers_is_told_before_anything_begins(tmp_path: Path) -> None:
     settings = JudgeSettings(model="m", url="http://127.0.0.1:9/v1")
-    with pytest.raises(RewardError, match=r"reward\.judge\.url: nobody answers at http://127\.0\.0\.1:9/v1"):
+    with pytest.raises(RewardError, match=r"reward\.judge\.url.*http://127\.0\.0\.1:9/v1"):
         await JudgePool.start(settings, tmp_path)
 
 

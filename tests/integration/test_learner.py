@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +20,22 @@ from actors.learning.group import LearnerGroup
 from actors.warm_start import demonstrations
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
-from failures import TooManySkipped
+from failures import LearnerError, TooManySkipped
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.model import load_processor
 from policies.prompt import PromptEncoder
 from policies.source import policy_source
-from recipe import Recipe
+from recipe import Recipe, load_recipe
 from tests.algorithms import algorithm
-from tests.integration.conftest import MakeRecipe, any_node
-from tests.integration.steady import SteadyLearner, gradients, weights_may_differ_by
+from tests.integration.conftest import ROOT, SMALL, MakeRecipe
+from tests.integration.kept_ranks import KeptRanks
+from tests.integration.steady import gradients, weights_may_differ_by
 from tests.rounding import assert_same_gradient, assert_same_values
 
 CORPUS = list(driving_text())
 LR = 1e-3
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+Begin = Callable[..., AbstractAsyncContextManager[LearnerGroup]]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +56,14 @@ async def learn(
     return await learners.update(portion, algorithm(**{"kl_beta": 0.0, **options}), lr)
 
 
-async def started(recipe: Recipe, cache: Path, folder: str | None = None) -> LearnerGroup:
-    """Learners that hold the tiny policy, or the one in a folder."""
-    source = folder or policy_source(recipe.policy, cache, 0, CORPUS)
-    return await LearnerGroup.start(recipe, source, any_node, SteadyLearner)
+@pytest.fixture(scope="module")
+def begin(kept_ranks: KeptRanks, cache: Path) -> Begin:
+    """New learners that hold the tiny policy, or the one in a folder."""
+
+    def learners(recipe: Recipe, folder: str | None = None) -> AbstractAsyncContextManager[LearnerGroup]:
+        return kept_ranks.learners(recipe, folder or policy_source(recipe.policy, cache, 0, CORPUS))
+
+    return learners
 
 
 def same_logprobs(ours: list[list[float]], theirs: list[list[float]]) -> None:
@@ -86,27 +93,25 @@ class Training:
     weights: dict[str, torch.Tensor]
 
 
-def two_steps(make: MakeRecipe, cache: Path, out: Path, *overrides: str) -> Training:
-    recipe = make("algorithm.kl_beta=0.05", "learner.threads=1", *overrides)
+def two_steps(make: MakeRecipe, begin: Begin, cache: Path, out: Path, *overrides: str) -> Training:
+    recipe = make("algorithm.kl_beta=0.05", *overrides)
 
     async def run() -> tuple[list[torch.Tensor], list[float]]:
-        learners = await started(recipe, cache)
         groups = some_groups(recipe, cache)
-        await learners.all("freeze_reference")
-        first = await learners.log_probs(groups)
-        norms = []
-        for _ in range(2):
-            metrics = await learn(learners, groups, kl_beta=0.05)
-            norms.append(metrics["grad_norm"])
-        assert metrics["kl"] > 0
-        now, reference = await learners.log_probs(groups), await learners.log_probs(groups, reference=True)
-        same_logprobs(reference, first)
-        assert float((torch.tensor(sum(now, [])) - torch.tensor(sum(first, []))).abs().max()) > 1e-3
-        assert not any(await learners.all("__ray_call__", shared_memory_files))
-        await learners.export(out)
-        found = gradients(learners)
-        learners.stop()
-        return found, norms
+        async with begin(recipe) as learners:
+            await learners.all("freeze_reference")
+            first = await learners.log_probs(groups)
+            norms = []
+            for _ in range(2):
+                metrics = await learn(learners, groups, kl_beta=0.05)
+                norms.append(metrics["grad_norm"])
+            assert metrics["kl"] > 0
+            now, reference = await learners.log_probs(groups), await learners.log_probs(groups, reference=True)
+            same_logprobs(reference, first)
+            assert float((torch.tensor(sum(now, [])) - torch.tensor(sum(first, []))).abs().max()) > 1e-3
+            assert not any(await learners.all("__ray_call__", shared_memory_files))
+            await learners.export(out)
+            return gradients(learners), norms
 
     found, norms = asyncio.run(run())
     return Training(found, norms, load_file(out / "model.safetensors"))
@@ -118,14 +123,13 @@ def shared_memory_files(learner: DeepSpeedLearner) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def one_rank(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Training:
-    from recipe import load_recipe
-    from tests.integration.conftest import ROOT, SMALL
+def one_rank(tmp_path_factory: pytest.TempPathFactory, begin: Begin, cache: Path) -> Training:
+    root = tmp_path_factory.mktemp("one_rank")
 
     def make(*overrides: str) -> Recipe:
-        return load_recipe([str(ROOT / "recipes/tiny.yaml"), *SMALL, *overrides])
+        return load_recipe([str(ROOT / "recipes/tiny.yaml"), f"run.root={root}", *SMALL, *overrides])
 
-    return two_steps(make, cache, tmp_path_factory.mktemp("one_rank"), "learner.micro_batch_groups=3")
+    return two_steps(make, begin, cache, root / "policy", "learner.micro_batch_groups=3")
 
 
 @pytest.mark.parametrize(
@@ -141,10 +145,15 @@ def one_rank(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Training:
     ids=lambda overrides: " ".join(overrides).replace("learner.", ""),
 )
 def test_two_steps_have_the_same_gradients_and_lead_to_the_same_weights(
-    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, one_rank: Training, overrides: tuple[str, ...]
+    small_recipe: MakeRecipe,
+    begin: Begin,
+    cache: Path,
+    tmp_path: Path,
+    one_rank: Training,
+    overrides: tuple[str, ...],
 ) -> None:
     """The gradients are compared too: AdamW's first steps are the same with a gradient that is twice as large."""
-    found = two_steps(small_recipe, cache, tmp_path / "policy", *overrides)
+    found = two_steps(small_recipe, begin, cache, tmp_path / "policy", *overrides)
     for ours, theirs in zip(found.gradients, one_rank.gradients, strict=True):
         assert_same_gradient(ours, theirs)
     # A norm sums a million squares in float32, some at a time: the square root of a million units of rounding.
@@ -156,99 +165,88 @@ def test_two_steps_have_the_same_gradients_and_lead_to_the_same_weights(
         assert float((found.weights[name] - expected).abs().max()) <= bound, name
 
 
-def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, cache: Path) -> None:
+def test_a_step_is_never_applied_twice(small_recipe: MakeRecipe, begin: Begin, cache: Path) -> None:
     recipe = small_recipe()
 
     async def run() -> None:
-        learners = await started(recipe, cache)
         groups = some_groups(recipe, cache)
-        await learn(learners, groups)
-        learners.sequence -= 2
-        with pytest.raises(Exception, match="call 1 was already applied"):
+        async with begin(recipe) as learners:
             await learn(learners, groups)
-        learners.stop()
+            learners.sequence -= 2
+            with pytest.raises(LearnerError, match="call 1 was already applied"):
+                await learn(learners, groups)
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("overrides", [("learner.ranks=1",), ("learner.ranks=2", "learner.zero_stage=2")], ids=str)
 def test_a_gradient_that_is_not_finite_changes_no_weight_on_any_rank_and_its_batch_is_kept(
-    small_recipe: MakeRecipe, cache: Path, overrides: tuple[str, ...]
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, overrides: tuple[str, ...]
 ) -> None:
     recipe = small_recipe("learner.max_skipped=2", *overrides)
 
     async def run() -> None:
-        learners = await started(recipe, cache)
         good = some_groups(recipe, cache)
-        before = await learners.log_probs(good)
         token_ids = good[0].responses[0].token_ids
         poisoned = TrainingResponse(token_ids, (-1.0,) * len(token_ids), credits=(float("nan"),) * len(token_ids))
         groups = [TrainingGroup(good[0].images, good[0].prompt_ids, (poisoned,)), *good[1:]]
-        metrics = await learn(learners, groups)
-        assert metrics["skipped"] == 1.0
-        assert await learners.log_probs(good) == before
-        folder = Path(recipe.run.root) / recipe.run.name / "skipped"
-        assert [path.name for path in folder.iterdir()] == ["update_000002.json"]
-        with pytest.raises(TooManySkipped, match="2 updates in a row"):
-            await learn(learners, groups)
-        learners.stop()
-
-        again = await started(recipe, cache)
-        await learn(again, groups)
-        await learn(again, good)
-        clean = await started(recipe, cache)
-        await learn(clean, good)
-        same_logprobs(await again.log_probs(good), await clean.log_probs(good))
-        again.stop()
-        clean.stop()
+        async with begin(recipe) as learners:
+            before = await learners.log_probs(good)
+            metrics = await learn(learners, groups)
+            assert metrics["skipped"] == 1.0
+            assert await learners.log_probs(good) == before
+            folder = Path(recipe.run.root) / recipe.run.name / "skipped"
+            assert [path.name for path in folder.iterdir()] == ["update_000002.json"]
+            await learn(learners, good)
+            found = await learners.log_probs(good)
+        async with begin(recipe) as clean:
+            await learn(clean, good)
+            same_logprobs(found, await clean.log_probs(good))
+            await learn(clean, groups)
+            with pytest.raises(TooManySkipped, match="2 updates in a row"):
+                await learn(clean, groups)
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("lora", ["null", "{rank: 4, alpha: 8}"], ids=["all weights", "adapters"])
 def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
-    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, lora: str
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path, lora: str
 ) -> None:
-    recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", "learner.threads=1", f"policy.lora={lora}")
+    recipe = small_recipe("learner.ranks=2", "learner.zero_stage=2", f"policy.lora={lora}")
 
     async def run() -> None:
-        learners = await started(recipe, cache)
         groups = some_groups(recipe, cache)
-        await learn(learners, groups)
         (tmp_path / "saved").mkdir()
-        await learners.save(tmp_path / "saved")
-        await learn(learners, groups)
-        expected = await learners.log_probs(groups)
-        learners.stop()
-
-        resumed = await started(recipe, cache)
-        await resumed.load(tmp_path / "saved")
-        await learn(resumed, groups)
-        found = await resumed.log_probs(groups)
-        resumed.stop()
-        same_logprobs(found, expected)
+        async with begin(recipe) as learners:
+            await learn(learners, groups)
+            await learners.save(tmp_path / "saved")
+            await learn(learners, groups)
+            expected = await learners.log_probs(groups)
+        async with begin(recipe) as resumed:
+            await resumed.load(tmp_path / "saved")
+            await learn(resumed, groups)
+            same_logprobs(await resumed.log_probs(groups), expected)
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_a_rank_without_images_keeps_step_with_one_that_has_some(
-    small_recipe: MakeRecipe, cache: Path, stage: int
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, stage: int
 ) -> None:
     """Two groups for two ranks: one shows six frames, the other asks without any."""
 
     async def after_an_update(ranks: int) -> tuple[torch.Tensor, list[list[float]]]:
-        recipe = small_recipe(f"learner.ranks={ranks}", f"learner.zero_stage={stage}", "learner.threads=1")
-        learners = await started(recipe, cache)
+        recipe = small_recipe(f"learner.ranks={ranks}", f"learner.zero_stage={stage}")
         seeing = some_groups(recipe, cache)[0]
         (sample,) = rendered_samples(cache / "scenes", 3, seed=0)[:1]
         (blind,) = demonstrations(encoder(recipe, cache), [replace(sample, images={})])
         assert blind.images == ()
         groups = [seeing, replace(blind, responses=seeing.responses)]
-        await learn(learners, groups)
-        found = gradients(learners)[0], await learners.log_probs(groups)
-        learners.stop()
-        return found
+        async with begin(recipe) as learners:
+            await learn(learners, groups)
+            return gradients(learners)[0], await learners.log_probs(groups)
 
     async def run() -> None:
         alone, together = await after_an_update(1), await after_an_update(2)
@@ -263,47 +261,41 @@ def test_a_rank_without_images_keeps_step_with_one_that_has_some(
     [(0, 2, 1, "null"), (2, 1, 2, "null"), (3, 2, 1, "null"), (3, 2, 1, "{rank: 4, alpha: 8}")],
 )
 def test_a_checkpoint_goes_on_under_another_number_of_ranks(
-    small_recipe: MakeRecipe, cache: Path, tmp_path: Path, stage: int, wrote: int, reads: int, lora: str
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path, stage: int, wrote: int, reads: int, lora: str
 ) -> None:
-    overrides = (f"learner.zero_stage={stage}", "learner.threads=1", f"policy.lora={lora}")
+    overrides = (f"learner.zero_stage={stage}", f"policy.lora={lora}")
 
     async def run() -> None:
         writers = small_recipe(f"learner.ranks={wrote}", *overrides)
-        learners = await started(writers, cache)
         groups = some_groups(writers, cache)
-        await learn(learners, groups)
-        await save_checkpoint(tmp_path, RunState(1, 5, wrote), learners)
-        await learn(learners, groups)
-        expected = await learners.log_probs(groups)
-        learners.stop()
-
-        readers = small_recipe(f"learner.ranks={reads}", *overrides)
-        resumed = await started(readers, cache)
-        assert await load_checkpoint(tmp_path, 1, resumed) == RunState(1, 5, reads)
-        await learn(resumed, groups)
-        found = await resumed.log_probs(groups)
-        resumed.stop()
-        same_logprobs(found, expected)
+        async with begin(writers) as learners:
+            await learn(learners, groups)
+            await save_checkpoint(tmp_path, RunState(1, 5, wrote), learners)
+            await learn(learners, groups)
+            expected = await learners.log_probs(groups)
+        async with begin(small_recipe(f"learner.ranks={reads}", *overrides)) as resumed:
+            assert await load_checkpoint(tmp_path, 1, resumed) == RunState(1, 5, reads)
+            await learn(resumed, groups)
+            same_logprobs(await resumed.log_probs(groups), expected)
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
-    small_recipe: MakeRecipe, cache: Path, stage: int
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, stage: int
 ) -> None:
     """Each way is off by about 2 % of the gradient, bfloat16's rounding; a micro-batch too few would be 30 %."""
 
     async def update(micro_batch_groups: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}", "learner.threads=1")
+        precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}")
         recipe = small_recipe(f"learner.micro_batch_groups={micro_batch_groups}", *precision)
-        learners = await started(recipe, cache)
         groups = some_groups(recipe, cache)
-        before = torch.tensor(sum(await learners.log_probs(groups), []))
-        await learn(learners, groups)
-        after = torch.tensor(sum(await learners.log_probs(groups), []))
-        (gradient,) = gradients(learners)
-        learners.stop()
+        async with begin(recipe) as learners:
+            before = torch.tensor(sum(await learners.log_probs(groups), []))
+            await learn(learners, groups)
+            after = torch.tensor(sum(await learners.log_probs(groups), []))
+            (gradient,) = gradients(learners)
         return gradient, before, after
 
     async def run() -> None:
@@ -314,25 +306,20 @@ def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
     asyncio.run(run())
 
 
-def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, cache: Path, tmp_path: Path) -> None:
+def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path) -> None:
     recipe = small_recipe("policy.lora={rank: 4, alpha: 8}", "algorithm.kl_beta=0.05", "learner.zero_stage=3")
     source = policy_source(recipe.policy, cache, 0, CORPUS)
 
     async def run() -> tuple[list[list[float]], list[list[float]]]:
-        learners = await started(recipe, cache)
         groups = some_groups(recipe, cache)
-        await learners.all("freeze_reference")
-        for _ in range(3):
-            await learn(learners, groups, lr=1e-2, kl_beta=0.05)
-        await learners.export(tmp_path / "merged")
-        adapted = await learners.log_probs(groups)
-        learners.stop()
-
-        plain = small_recipe()
-        merged = await started(plain, cache, str(tmp_path / "merged"))
-        found = await merged.log_probs(groups)
-        merged.stop()
-        return adapted, found
+        async with begin(recipe) as learners:
+            await learners.all("freeze_reference")
+            for _ in range(3):
+                await learn(learners, groups, lr=1e-2, kl_beta=0.05)
+            await learners.export(tmp_path / "merged")
+            adapted = await learners.log_probs(groups)
+        async with begin(small_recipe(), str(tmp_path / "merged")) as merged:
+            return adapted, await merged.log_probs(groups)
 
     adapted, found = asyncio.run(run())
     same_logprobs(adapted, found)

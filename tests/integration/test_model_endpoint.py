@@ -102,5 +102,5 @@ async def test_an_endpoint_that_knows_no_such_model_or_key_ends_the_asking(
 
 
 async def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no model answers at http://127.0.0.1:9/v1: start it, or mend --model"):
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/v1.*--model"):
         await answers("http://127.0.0.1:9/v1", question(tmp_path, "Is it free?"))

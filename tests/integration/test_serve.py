@@ -184,7 +184,7 @@ def test_a_body_above_the_cap_is_refused(served: Served) -> None:
 
 
 def test_errors_reach_the_openai_client_as_its_own_exceptions(served: Served) -> None:
-    with pytest.raises(openai.BadRequestError, match="max_tokens=9999 is above this server's cap of 512"):
+    with pytest.raises(openai.BadRequestError, match=r"max_tokens=9999 .*512"):
         served.ask(served.frames, max_tokens=9999)
     with pytest.raises(openai.NotFoundError, match="model 'other' is not served here"):
         served.ask(served.frames, model="other")

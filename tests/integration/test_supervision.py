@@ -247,6 +247,24 @@ async def test_a_pool_of_which_one_does_not_start_leaves_nothing_behind(tmp_path
             await ask_on(actor)
 
 
+async def test_what_was_launched_before_is_what_is_started(tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    def make(index: int) -> list[Any]:
+        made.append(ray.remote(Worker).options(num_cpus=0).remote(tmp_path))
+        return [made[-1]]
+
+    pool = Supervisor("worker", 1, make, Care(start_timeout_s=LONG_S, restarts=1, budget="tests.restarts"))
+    pool.launch()
+    (launched,) = made
+    await pool.start()
+    assert (made, pool.members[0].actor) == ([launched], launched)
+    await lose(pool.members[0])
+    await is_whole(pool)
+    assert len(made) == 2
+    await pool.close()
+
+
 async def test_the_ranks_of_a_group_are_lost_and_come_back_together(tmp_path: Path) -> None:
     met: list[list[int]] = []
 

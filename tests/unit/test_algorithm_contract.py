@@ -158,6 +158,7 @@ def test_without_a_weight_no_reference_is_read(name: str) -> None:
         assert algorithm(name).reference == "none"
 
 
+@pytest.mark.slow
 def test_a_recipe_with_any_built_in_algorithm_is_checked_without_torch() -> None:
     names = [[f"algorithm.name={name}"] for name in ALGORITHMS]
     code = (

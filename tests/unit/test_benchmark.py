@@ -146,7 +146,7 @@ async def test_a_question_without_a_reply_is_counted_and_asked_again(tmp_path: P
 
 
 async def test_nothing_answered_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no question of drivelm_hard was answered: \{'http_400': 3\}"):
+    with pytest.raises(DataError, match=r"drivelm_hard.*'http_400': 3"):
         await measure(benchmark(tmp_path), Says(lambda key, _: None), None, asking(1), tmp_path / "out")
 
 

@@ -170,6 +170,7 @@ def test_the_unfiltered_set_needs_no_scores_and_has_as_many_frames_and_questions
 # --- the same again ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path, samples: list[DrivingSample]) -> None:
     scored(tmp_path / "align", samples, ten_each)
     assert training(tmp_path, "one", "--frames", 3, "--rarest", 1.0) == 0

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from actors.checkpoint import RunState, checkpoint_key, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.learning.group import LearnerGroup
 from commands.sign_checkpoints import main
+from evaluation.checkpoint_key import checkpoint_key
 from failures import CheckpointError
 
 
@@ -77,7 +78,7 @@ async def test_an_interrupted_write_leaves_the_older_checkpoint(tmp_path: Path) 
 async def test_a_checkpoint_of_another_model_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     await save_checkpoint(tmp_path, RunState(1, 5, 1), learners())
     other = Learners("a smolvlm model")
-    with pytest.raises(CheckpointError, match="holds a llava model, and the recipe makes a smolvlm model: go on with"):
+    with pytest.raises(CheckpointError, match="llava model.*smolvlm model"):
         await load_checkpoint(tmp_path, 1, cast(LearnerGroup, other))
     assert other.loaded is None
 

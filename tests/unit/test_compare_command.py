@@ -266,6 +266,7 @@ def test_a_response_may_hold_any_line_separator(tmp_path: Path) -> None:
     assert read_record(benchmark_run(tmp_path / "run", said))[1] == said
 
 
+@pytest.mark.slow
 def test_comparing_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     run = training_run(tmp_path / "run", {"after": answers(1, 2)})
     check = (

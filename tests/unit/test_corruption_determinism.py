@@ -9,6 +9,7 @@ from benchmarks.corruption_determinism import main
 from data.corruptions.corruption import CORRUPTION_NAMES
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_after_other_work_and_in_processes_whose_memory_begins_otherwise(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,7 +66,7 @@ def test_there_are_the_15_of_drivebench_each_with_its_severity() -> None:
 
 def test_a_name_is_found_in_any_case_and_a_misspelt_one_is_answered_with_those_that_come_close() -> None:
     assert [corruption_named(name.lower()).name for name in CORRUPTION_NAMES] == list(CORRUPTION_NAMES)
-    with pytest.raises(DataError, match="there is no corruption 'WaterSplash'; did you mean WaterSplashCorruption"):
+    with pytest.raises(DataError, match="'WaterSplash'.*WaterSplashCorruption"):
         corruption_named("WaterSplash")
     with pytest.raises(DataError, match="H256ABRCompression or"):
         corruption_named("xxxxxxxxxxxxxx")
@@ -171,7 +171,7 @@ def test_a_lens_obstacle_blurs_an_ellipse_and_keeps_the_rest(drawn: Pixels) -> N
 
 def test_a_small_image_is_refused_with_its_size() -> None:
     small = np.zeros((SMALLEST - 1, 300, 3), np.uint8)
-    with pytest.raises(DataError, match="300x95 pixels is too small to corrupt: 96x96 at least"):
+    with pytest.raises(DataError, match="300x95 pixels.*96x96"):
         corrupt_image(corruption_named("Rain"), small, 0)
 
 
@@ -182,7 +182,7 @@ def test_the_smallest_image_can_be_corrupted(corruption: Corruption) -> None:
 
 
 def test_a_clip_corruption_refuses_a_single_image(drawn: Pixels) -> None:
-    with pytest.raises(DataError, match="BitError corrupts a clip of frames, not an image"):
+    with pytest.raises(DataError, match="BitError"):
         corrupt_image(corruption_named("BitError"), drawn, 0)
 
 

@@ -133,6 +133,7 @@ def test_cameras_that_are_left_alone_are_copied_byte_by_byte_and_lost_ones_are_b
         assert states == {True, False}
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_write_the_same_bytes_and_another_seed_others(drawn: Path, tmp_path: Path) -> None:
     alone = corrupt(drawn, tmp_path / "one", *QUICK)
     two = corrupt(drawn, tmp_path / "two", *QUICK, workers=2)
@@ -166,6 +167,7 @@ def test_a_copy_that_was_stopped_goes_on_and_ends_the_same(drawn: Path, tmp_path
     assert (again.written, again.kept, again.manifest) == (0, 18, whole.manifest)
 
 
+@pytest.mark.slow
 def test_killed_outright_it_goes_on_and_no_worker_stays_behind(drawn: Path, tmp_path: Path) -> None:
     corrupt(drawn, tmp_path / "whole", "Snow")
     told = (sys.executable, "prepare_data.py", "corrupt", str(drawn), str(tmp_path / "killed"), "--workers", "2")
@@ -213,7 +215,7 @@ def test_images_that_cannot_be_used_are_named_and_left_out(source: Path, tmp_pat
     assert not (tmp_path / "out" / name / "CAM_BACK" / cut.name).exists()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_strict_stops_at_the_first_image_that_cannot_be_used(source: Path, tmp_path: Path, workers: int) -> None:
     cut = image_path(source, "CAM_BACK", 1)
     cut.write_bytes(cut.read_bytes()[:900])
@@ -269,11 +271,11 @@ def test_png_stays_png_without_loss(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_another_copy_is_refused(drawn: Path, tmp_path: Path) -> None:
     corrupt(drawn, tmp_path, "ColorQuant")
-    with pytest.raises(DataError, match="this copy was made with seed 0, not 1: choose another folder, or delete it"):
+    with pytest.raises(DataError, match="seed 0, not 1"):
         corrupt(drawn, tmp_path, "ColorQuant", seed=1)
     manifest = tmp_path / "ColorQuant" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"av": "', '"av": "0.'))
-    with pytest.raises(DataError, match=r"this copy was made with av 0\.\d.*, not \d[\d.]*: choose another folder"):
+    with pytest.raises(DataError, match=r"av 0\.\d.*, not \d[\d.]*"):
         corrupt(drawn, tmp_path, "ColorQuant")
     manifest.unlink()
     with pytest.raises(DataError, match=r"ColorQuant holds files but no manifest.json"):

@@ -199,7 +199,7 @@ async def test_a_request_that_the_other_side_refuses_drops_the_sample() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_wrong_key_or_model_ends_the_run_with_one_sentence(status: int) -> None:
-    with pytest.raises(DataError, match="the teacher at http://teacher/v1 refuses model 'big' or the key"):
+    with pytest.raises(DataError, match="http://teacher/v1.*'big'"):
         await ask(client(lambda _: status), SETTINGS, SAMPLE)
 
 

@@ -36,6 +36,7 @@ def test_there_is_one_image_for_cpu_and_one_for_gpu() -> None:
     assert [path.suffix for path in DOCKERFILES] == [".cpu", ".gpu"]
 
 
+@pytest.mark.slow
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
     hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}")
     assert hadolint, "hadolint belongs to the dev extra: make setup"

@@ -202,6 +202,7 @@ def imports_with_hook(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_the_hook_declares_the_operators_of_a_cuda_torchvision_beside_a_cpu_torch(tmp_path: Path) -> None:
     import torch
 
@@ -212,12 +213,14 @@ def test_the_hook_declares_the_operators_of_a_cuda_torchvision_beside_a_cpu_torc
     assert tried.returncode == 0, tried.stderr
 
 
+@pytest.mark.slow
 def test_the_hook_leaves_a_fitting_torchvision_alone(tmp_path: Path) -> None:
     fake_torchvision(tmp_path, "0.28.0+cpu")
     tried = imports_with_hook(tmp_path)
     assert "has no attribute 'nms'" in tried.stderr
 
 
+@pytest.mark.slow
 def test_torchvision_imports_here() -> None:
     state, error = torchvision_cpu.torchvision_state()
     assert state in ("works", "shimmed"), error

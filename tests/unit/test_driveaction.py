@@ -102,7 +102,7 @@ def test_content_may_be_json_text_and_the_category_missing(tmp_path: Path) -> No
     file = parquet(tmp_path / "a.parquet", [plain])
     (sample,) = load_as("driveaction", file, tmp_path / "images").samples
     assert (sample.question, sample.answer, sample.task) == ("Does it stop?", "True", "behavior")
-    with pytest.raises(DataError, match="has no column qa_l0, so context_mode must be A"):
+    with pytest.raises(DataError, match="qa_l0.*context_mode"):
         load_as("driveaction", file, tmp_path / "images", context_mode="V-A")
 
 
@@ -196,5 +196,5 @@ def test_faulty_rows_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_parquet_files_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is neither a parquet file nor a folder of parquet files"):
+    with pytest.raises(DataError, match="parquet"):
         load_as("driveaction", tmp_path, tmp_path / "images")

@@ -294,6 +294,7 @@ def test_strict_faults_and_bad_paths_end_with_code_2_and_one_sentence(
     assert "gone.json cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scoring_from_files_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     arguments = write_files(tmp_path, perfect())
     check = (

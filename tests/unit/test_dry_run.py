@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,12 @@ from pathlib import Path
 import pytest
 
 import train_grpo
+import train_ppo
 from commands.script import guarded
+from commands.supervise import supervise
+from recipe import load_stages
+
+ROOT = Path(__file__).parents[2]
 
 
 def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]:
@@ -100,36 +106,72 @@ def test_paths_that_are_still_to_be_given_are_named(capsys: pytest.CaptureFixtur
 
 STAGES = "stages: [{name: a}, {name: b, data.source: drivlm}]\n"
 LATER_ENGINE = "stages: [{name: a}, {name: b, rollout.backend: transformer}]\n"
+OPTIONS = [
+    ("train_grpo:main", "", "data.source=drivelm", "needs data.options.annotations (the JSON file)"),
+    ("train_grpo:main", "", "data.options.scens=5", "unknown key data.options.scens (did you mean scenes?)"),
+    ("train_grpo:main", STAGES, "run.steps=1", "data.source=drivlm is unknown"),
+    ("train_grpo:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil (did you mean"),
+    ("train_grpo:main", LATER_ENGINE, "run.steps=1", "rollout.backend=transformer is unknown"),
+    ("train_grpo:main", "", "sync.transport=nccl", "sync.transport=nccl cannot serve this placement"),
+    ("commands.evaluate:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil"),
+    ("commands.supervise:supervise", "", "data.options.scens=5", "unknown key data.options.scens"),
+    ("commands.evaluate:main", "", "data.source=drivelm", "data.source=drivelm needs data.options.annotations"),
+]
+CALLS = """
+import importlib, sys
+from commands.script import guarded
+from commands.supervise import supervise
+for number, (where, recipe, override) in enumerate({calls}):
+    module, _, name = where.partition(":")
+    print("case", number, file=sys.stderr)
+    function = getattr(importlib.import_module(module), name)
+    print("code", guarded(lambda: function([recipe, override])), "torch" in sys.modules, file=sys.stderr)
+"""
 
 
-@pytest.mark.parametrize(
-    ("function", "more", "override", "sentence"),
-    [
-        ("train_grpo:main", "", "data.source=drivelm", "needs data.options.annotations (the JSON file)"),
-        ("train_grpo:main", "", "data.options.scens=5", "unknown key data.options.scens (did you mean scenes?)"),
-        ("train_grpo:main", STAGES, "run.steps=1", "data.source=drivlm is unknown"),
-        ("train_grpo:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil (did you mean"),
-        ("train_grpo:main", LATER_ENGINE, "run.steps=1", "rollout.backend=transformer is unknown"),
-        ("train_grpo:main", "", "sync.transport=nccl", "sync.transport=nccl cannot serve this placement"),
-        ("commands.evaluate:main", "", "rollout.options.compil=true", "unknown key rollout.options.compil"),
-        ("commands.supervise:supervise", "", "data.options.scens=5", "unknown key data.options.scens"),
-        ("commands.evaluate:main", "", "data.source=drivelm", "data.source=drivelm needs data.options.annotations"),
-    ],
-)
-def test_a_run_is_refused_for_its_options_before_torch_is_imported(
-    tmp_path: Path, function: str, more: str, override: str, sentence: str
-) -> None:
-    recipe = tmp_path / "own.yaml"
-    recipe.write_text("run: {name: own}\nwarm_start: {steps: 1}\n" + more)
-    module, _, name = function.partition(":")
-    code = (
-        f"import sys\nfrom commands.script import guarded\nfrom {module} import {name}\n"
-        f"assert guarded(lambda: {name}([{str(recipe)!r}, {override!r}])) == 2\nassert 'torch' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
-    assert (done.returncode, sentence in done.stderr) == (0, True), done.stderr
+@pytest.mark.slow
+def test_a_run_is_refused_for_its_options_before_torch_is_imported(tmp_path: Path) -> None:
+    calls = []
+    for number, (where, more, override, _) in enumerate(OPTIONS):
+        recipe = tmp_path / f"{number}.yaml"
+        recipe.write_text("run: {name: own}\nwarm_start: {steps: 1}\n" + more)
+        calls.append((where, str(recipe), override))
+    command = [sys.executable, "-c", CALLS.format(calls=calls)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    _, *cases = re.split(r"case \d+\n", done.stderr)
+    assert len(cases) == len(OPTIONS)
+    for case, (_, _, _, sentence) in zip(cases, OPTIONS, strict=True):
+        assert sentence in case
+        assert case.endswith("code 2 False\n")
 
 
 def test_without_a_recipe_the_recipes_that_are_here_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(lambda: train_grpo.main([])) == 2
     assert "name a recipe file; recipes here: " in capsys.readouterr().err
+
+
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+SUPERVISED = ("driverx_sft", "drivelmm_o1", "reasondrive_lora", "smolvlm_sft")
+WITH_CRITIC = ("ppo", "smolvlm_a2c_clip", "tiny_a2c")
+
+
+def shown(capsys: pytest.CaptureFixture[str], name: str) -> str:
+    main = supervise if name in SUPERVISED else train_ppo.main if name in WITH_CRITIC else train_grpo.main
+    assert guarded(lambda: main([f"recipes/{name}.yaml", "--dry-run"])) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_resolves_and_shows_its_placement(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    output = shown(capsys, name)
+    for recipe in load_stages([str(ROOT / f"recipes/{name}.yaml")]):
+        assert f"name: {recipe.run.name}\n" in output
+    assert "learner" in output
+    assert ("rollout " in output.split("placement")[-1]) == (name not in SUPERVISED)
+
+
+@pytest.mark.slow
+def test_the_script_itself_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", "--dry-run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout) == (0, shown(capsys, "tiny")), done.stderr

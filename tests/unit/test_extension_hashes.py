@@ -88,6 +88,7 @@ def test_what_only_looks_like_a_module_is_left_out(here: Path) -> None:
     assert extension_hashes(recipe(policy={"system_prompt": "Remember:Brake", "model": "no_such_module.x:Model"})) == {}
 
 
+@pytest.mark.slow
 def test_a_run_writes_the_hashes_down(here: Path, tmp_path: Path) -> None:
     (here / "own_extension.py").write_text("ONE = 1\n")
     provenance = record_provenance(a_reward(), [], tmp_path, tmp_path)

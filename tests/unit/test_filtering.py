@@ -187,16 +187,14 @@ def test_the_unfiltered_set_keeps_faults_and_knows_no_difficulty() -> None:
         "benchmark_frame": 4, "not_drawn": 4, "question_not_drawn": 6,
     }  # fmt: skip
     assert made.difficulty.frames == {}
-    with pytest.raises(DataError, match=r"no sample is left \(20 benchmark_frame\); leave fewer frames out"):
+    with pytest.raises(DataError, match="20 benchmark_frame"):
         unfiltered_set(samples, set("01234"), seed=0)
 
 
 def test_nothing_left_is_an_error_that_counts_the_losses_and_tells_where_the_frames_lie() -> None:
-    with pytest.raises(
-        DataError, match=r"no sample is left \(1 outside_band\); .* runs from 90.0 to 90.0: move or widen"
-    ):
+    with pytest.raises(DataError, match=r"1 outside_band.* 90\.0 to 90\.0"):
         training_set([choice("a")], {"m": {"a": [90.0]}}, "m", set(), seed=0)
-    with pytest.raises(DataError, match=r"no sample is left \(1 no_score\); score the samples"):
+    with pytest.raises(DataError, match="1 no_score"):
         training_set([choice("a")], {"m": {"b": [90.0]}}, "m", set(), seed=0)
 
 

@@ -53,6 +53,18 @@ SAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
+NUSCENES_TERMS = ("CC-BY-NC-SA-4.0", True)
+LICENCES = {
+    "rendered": ("Apache-2.0", False),
+    "jsonl": ("CC-BY-4.0", False),
+    NAME: ("CC-BY-4.0", False),
+    "bdd_oia": ("LicenseRef-BDD100K", True),
+    "driveaction": ("CC-BY-4.0", False),
+    **dict.fromkeys(("drivelm", "drivebench", "drivelmm_o1", "drivelm_carla", "nuscenes"), NUSCENES_TERMS),
+}
+"""SPDX identifier, and whether it forbids commercial use: of annotations and images together."""
+
+
 def read(name: str, root: Path, given: dict[str, Any]) -> tuple[list[DrivingSample], Faults]:
     faults = Faults()
     return list(read_as(name, root / "cache", faults, **given)), faults
@@ -100,8 +112,8 @@ def test_what_is_absent_is_named_in_words(name: str) -> None:
 def test_it_says_under_which_terms_and_from_which_files_it_is(tmp_path: Path, name: str) -> None:
     given = SAMPLES[name](tmp_path)
     source = format_of(DataSettings(source=name, options=given))
+    assert (source.licence.spdx, source.licence.non_commercial) == LICENCES[name]
     assert source.licence.name
-    assert source.licence.spdx
     assert source.licence.attribution
     assert all(path.exists() and given[option] == path for option, path in source.files().items())
     assert ("annotations" in source.files()) == ("annotations" in given)

@@ -64,7 +64,7 @@ def test_a_missing_file_a_folder_and_a_text_file_are_refused_by_name(tmp_path: P
 
 def test_an_image_over_the_pixel_cap_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = truncate(write_image(tmp_path / "bomb.png", size=(300, 200)), 0.5)
-    with pytest.raises(ImageError, match="bomb.png has 300x200 pixels, more than the 50000 that are allowed"):
+    with pytest.raises(ImageError, match=r"bomb\.png .*300x200 .*50000"):
         open_image(path, max_pixels=50_000)
 
 

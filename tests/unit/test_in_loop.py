@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from actors.measuring.benchmark import Benchmark
-from actors.measuring.in_loop import InLoop, load_benchmarks
+from actors.measuring.benchmark import Benchmark, load_benchmarks
+from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.record.run_folder import JOB_VARIABLE, check_paths
 from actors.rollout.pool import EnginePool

@@ -71,8 +71,8 @@ def test_a_file_too_large_to_be_read_as_a_whole_is_called_so(tmp_path: Path, mon
     monkeypatch.setattr(json_stream, "_REREAD_BYTES", 2**20)
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"records": "x" * 2**20}))
-    with pytest.raises(DataError, match=r"a\.json is larger than 1 MiB, the most that is read as a whole"):
+    with pytest.raises(DataError, match=r"a\.json .*1 MiB"):
         small_value(path)
     path.write_text(json.dumps("x" * 2**20))
-    with pytest.raises(DataError, match=r"a\.json begins with neither an object nor a list"):
+    with pytest.raises(DataError, match=r"a\.json .*object.*list"):
         outermost(path)

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "failures": (),
     "data": ("data", "extension"),
     "rewards": ("rewards", "data", "extension"),
-    "evaluation": ("evaluation", "rewards", "data", "extension"),
+    "evaluation": ("evaluation", "rewards", "data", "extension", "failures"),
     "policies": ("policies", "data", "extension"),
     "recipe": ("extension",),  # beside it every package's settings, and nothing else: see settings_only
     "actors": ("actors", *LOWER),

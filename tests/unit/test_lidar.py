@@ -152,7 +152,7 @@ def test_a_run_that_shows_sweeps_lists_the_faulty_ones_and_goes_on(tmp_path: Pat
 
 
 def test_a_run_that_shows_sweeps_is_refused_where_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"policy\.lidar: none of the 2 samples has a usable LiDAR sweep"):
+    with pytest.raises(DataError, match=r"policy\.lidar.* 2 samples"):
         with_checked_sweeps(loaded({}, {LIDAR: str(tmp_path / "gone.pcd.bin")}))
 
 

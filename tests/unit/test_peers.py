@@ -95,6 +95,7 @@ def trl_loss(
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_loss_and_gradient_are_trls(batch: PolicyLossInput, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     method = algorithm(**{"importance": "none", "kl_beta": 0.0, **ours})
     theirs = {"level": "token", "epsilon": (0.2, 0.2), **theirs}

@@ -65,7 +65,7 @@ def test_judge_engines_and_clip_actors_are_bundles_and_an_endpoint_is_none() -> 
 
 def test_a_judge_that_reserves_more_gpus_than_it_spreads_over_is_refused() -> None:
     judge = {"model": "m", "gpus": 8}
-    with pytest.raises(PlanError, match=r"judge.gpus=8 .*tensor_parallel=1 uses: set reward.judge.tensor_parallel=8"):
+    with pytest.raises(PlanError, match=r"judge\.gpus=8 .*reward\.judge\.tensor_parallel=8"):
         resource_plan(recipe(reward={"judge": judge}))
     for fits in ({"gpus": 8, "tensor_parallel": 8}, {"gpus": 1}, {"gpus": 0.5}, {"gpus": 0}):
         assert resource_plan(recipe(reward={"judge": judge | fits})).of("judge")[0].gpus == fits["gpus"]
@@ -78,12 +78,12 @@ def test_the_label_becomes_a_small_share_of_a_custom_resource() -> None:
 
 
 def test_an_engine_spread_over_more_gpus_than_it_reserves_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"rollout.tensor_parallel=4 needs as many GPUs.*set rollout.gpus=4"):
+    with pytest.raises(PlanError, match=r"rollout\.tensor_parallel=4 .*rollout\.gpus=4"):
         resource_plan(recipe(rollout={"gpus": 1, "tensor_parallel": 4}))
 
 
 def test_a_broken_number_of_gpus_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"learner.gpus=1.5: above one GPU only whole numbers"):
+    with pytest.raises(PlanError, match=r"learner\.gpus=1\.5"):
         resource_plan(recipe(learner={"gpus": 1.5}))
 
 

@@ -15,6 +15,8 @@ from data.errors import DataError
 from data.sample import DrivingSample, KeyObject
 from recipe import Recipe
 
+pytestmark = pytest.mark.slow  # git runs beside every record
+
 
 def sample(folder: Path, number: int) -> DrivingSample:
     image = folder / f"{number}.jpg"

@@ -52,6 +52,7 @@ def test_specialists_are_each_measured_on_their_own_task() -> None:
     assert of_specialists(found) == {}
 
 
+@pytest.mark.slow
 def test_what_another_command_left_is_never_taken_for_this_one_s(tmp_path: Path) -> None:
     leaves = tmp_path / "left.txt"
     script = tmp_path / "write.py"

@@ -15,10 +15,13 @@ from PIL import Image
 
 from data.sample import CAMERAS, TASKS, DrivingSample, Task
 from evaluation.comparison.before_after import compare
+from evaluation.comparison.differences import difference
+from evaluation.comparison.paired import pair_answers
 from evaluation.held_out import EvaluationResult, Judged, summarize
 from evaluation.numbers import duration, short, signed
 from evaluation.pages.gallery import best_and_worst, gains_and_losses, thumbnails
 from evaluation.pages.line_chart import Axis, Series, line_chart, smooth, ticks
+from evaluation.pages.opening import opening
 from evaluation.pages.run_report import write_report
 from evaluation.run_record import ROLLOUT_SCHEMA, evaluation_path, samples_path
 from rewards.score import Score
@@ -128,7 +131,9 @@ def test_the_page_says_the_numbers(tmp_path: Path, images: dict[str, str]) -> No
     warm = evaluation("continued_warm_start", images, lambda number: 100.0 if number < 2 else 0.0)
     folder = write_run(tmp_path / "run", [metrics(1), metrics(2)], [row(images, 2)], before, after, swapped, warm)
     page = Page(report(folder))
-    assert "Mean held-out reward rose from 25.0 to 75.0 (+50.0 ± 25.0)" in page.text
+    mean = difference(pair_answers(before.answers, after.answers).pairs, 10_000, seed=0)
+    interval = f"95 % interval {signed(mean.low)} to {signed(mean.high)}"
+    assert f"Mean held-out reward rose from 25.0 to 75.0 (+50.0; {interval})" in page.text
     assert "Measured on 16 held-out questions (4 perception, 4 prediction, 4 planning, 4 behavior) about 4" in page.text
     assert "25% → 75%" in page.text
     assert "majority answer 100%, images swapped 25%" in page.text
@@ -137,6 +142,34 @@ def test_the_page_says_the_numbers(tmp_path: Path, images: dict[str, str]) -> No
     assert "groups without variance (no gradient) 2 of 4" in page.text
     for panel in ("Mean reward", "Reward per task", "Mean response length", "Over-long responses"):
         assert panel in page.text
+
+
+def test_the_page_opens_with_the_first_answer_that_became_right_and_what_to_do_next(
+    tmp_path: Path, images: dict[str, str]
+) -> None:
+    before = evaluation("before", images, lambda number: 100.0 if number == 0 else 40.0)
+    after = evaluation("after", images, lambda number: 0.0 if number == 0 else 100.0)
+    folder = write_run(tmp_path / "run", [metrics(1), metrics(2)], [], before, after)
+    (folder / "recipe.yaml").write_text(json.dumps({"run": {"name": "mine", "root": "runs", "steps": 2}}))
+    found = opening(before, after)
+    assert found is not None
+    assert found.first is not None
+    assert (found.became_right, found.became_wrong) == (12, 4)
+    assert (found.first.task, found.first.scene_id) == ("behavior", "held-out-1"), "behavior-1 is the first id"
+    assert [answer.value for answer in found.first.answers] == [40.0, 100.0]
+    assert len(found.first.thumbnails) == len(CAMERAS)
+    start = Page(report(folder)).text.partition("Before and after")[0]
+    assert "12 of 16 held-out questions were answered wrong before and right after; 4 the other way round" in start
+    for command in ("serve.app runs/mine", "evaluate.py compare runs/mine", "runs/mine/recipe.yaml run.resume=true"):
+        assert command in start
+    assert "run.steps=4" in start
+
+
+def test_without_an_answer_that_became_right_none_is_shown(images: dict[str, str]) -> None:
+    same = opening(evaluation("before", images, lambda _: 40.0), evaluation("after", images, lambda _: 60.0))
+    assert same is not None
+    assert (same.became_right, same.became_wrong, same.first) == (0, 0, None)
+    assert opening(None, evaluation("after", images, lambda _: 60.0)) is None
 
 
 def test_an_answer_never_becomes_markup(tmp_path: Path, images: dict[str, str]) -> None:

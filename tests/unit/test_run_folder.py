@@ -32,7 +32,7 @@ def test_a_new_folder_holds_the_resolved_recipe(tmp_path: Path) -> None:
 def test_an_existing_folder_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path))
     before = (folder / "recipe.yaml").read_text()
-    with pytest.raises(RunFolderError, match=r"already exists: choose another run\.name, or set run\.resume=true"):
+    with pytest.raises(RunFolderError, match=r"run\.name.*run\.resume=true"):
         create_run_folder(recipe_at(tmp_path, learner={"lr": 0.5}))
     assert (folder / "recipe.yaml").read_text() == before
 
@@ -63,7 +63,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path, resume: bool) 
 
 def test_a_root_that_cannot_hold_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match=r"cannot be made \(Not a directory\): set run\.root"):
+    with pytest.raises(RunFolderError, match=r"Not a directory.*run\.root"):
         create_run_folder(recipe_at(tmp_path / "file"))
 
 
@@ -126,6 +126,7 @@ def test_previous_files_are_kept_under_rising_numbers(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_one_owner_which_a_second_process_is_told_of(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path))
     create_run_folder(recipe_at(tmp_path, run={"resume": True}))  # the owner may
@@ -139,6 +140,7 @@ create_run_folder(Recipe.model_validate({{"run": run}}))
     assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_owner_killed_outright(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path)).with_name("killed")
     folder.mkdir()

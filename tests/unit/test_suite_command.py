@@ -42,7 +42,7 @@ async def test_a_file_may_call_a_question_by_its_key_frame() -> None:
 def test_the_folder_of_a_run_stands_for_its_recipe_with_merged_weights(tmp_path: Path) -> None:
     lora = "policy: {model: somewhere, lora: {rank: 4}}\nrollout: {adapters: apart}\n"
     (tmp_path / "recipe.yaml").write_text(f"run: {{name: mine}}\n{lora}")
-    with pytest.raises(RecipeError, match="not the folder of a finished run: it has no policy/config.json"):
+    with pytest.raises(RecipeError, match=r"policy/config\.json"):
         recipe_arguments(str(tmp_path), None, [])
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "config.json").write_text("{}")

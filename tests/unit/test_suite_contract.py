@@ -115,6 +115,7 @@ def test_a_misspelt_option_is_one_sentence_with_the_nearest(
     assert capsys.readouterr().err == "error: unknown option --strikt (did you mean --strict?)\n"
 
 
+@pytest.mark.slow
 def test_no_suite_brings_torch_or_ray_and_a_file_brings_no_other_suite(tmp_path: Path) -> None:
     said = written(tmp_path / "said.json", CASES[OWN](tmp_path).perfect)
     flags = ["--answers", str(tmp_path / "signs.json"), "--predictions", str(said)]

@@ -366,6 +366,7 @@ def test_a_plan_for_a_frame_whose_boxes_cannot_be_read_is_no_unknown_one(
     assert (found["scored"], found["faults"]) == (1, {"malformed_entry": 1, "unknown_id": 1})
 
 
+@pytest.mark.slow
 def test_scoring_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     for files in SUITES:
         (tmp_path / files.__name__).mkdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 
 from actors.checkpoint import newest_checkpoint
-from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup, Portion
 from actors.learning.learner import OWN
 from actors.settings import LearnerSettings
@@ -114,20 +113,9 @@ async def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> Non
 SAMPLES = [replace(SAMPLE, id=str(number)) for number in range(5)]
 
 
-class Interrupted(Interruption):
-    """Asked to stop once so many updates were taken."""
-
-    def __init__(self, learners: Learning, after: int | None) -> None:
-        super().__init__()
-        self._learners, self._after = learners, after
-
-    @property
-    def requested(self) -> bool:
-        return self._after is not None and len(self._learners.rates) >= self._after
-
-    @requested.setter
-    def requested(self, _: bool) -> None:
-        pass
+def asked_after(learners: Learning, updates: int | None) -> Callable[[], bool]:
+    """Whether so many updates were taken."""
+    return lambda: updates is not None and len(learners.rates) >= updates
 
 
 async def supervised(
@@ -136,7 +124,7 @@ async def supervised(
     recipe = of_warm_start(folder, batch_size=2, evaluate_every=2, patience=10)
     learners = Learning(losses)
     start = WarmStart(SAMPLES, [SAMPLE], recipe)
-    return learners, await start.steps(learners, encoder(), 8, Kept(every, resume, Interrupted(learners, stop)))
+    return learners, await start.steps(learners, encoder(), 8, Kept(every, resume, asked_after(learners, stop)))
 
 
 async def test_steps_that_were_interrupted_go_on_with_the_questions_they_would_have_had(tmp_path: Path) -> None:
@@ -172,7 +160,7 @@ async def test_the_best_measurement_outlives_an_interruption(tmp_path: Path) -> 
 async def test_a_best_measurement_of_a_lost_step_is_forgotten(tmp_path: Path) -> None:
     learners = Learning([5.0, 1.0])
     recipe = of_warm_start(tmp_path, batch_size=2, evaluate_every=2, patience=10)
-    kept = Kept(3, False, Interrupted(learners, None))
+    kept = Kept(3, False, asked_after(learners, None))
     with pytest.raises(IndexError):  # killed at the third measurement: a checkpoint of step 3, the best of step 4
         await WarmStart(SAMPLES, [SAMPLE], recipe).steps(learners, encoder(), 8, kept)
     rest, _ = await supervised(tmp_path, [4.0, 3.0, 6.0], resume=True)
@@ -184,7 +172,7 @@ async def test_only_the_newest_checkpoint_is_kept_and_each_answer_is_encoded_onc
     recipe = of_warm_start(tmp_path, batch_size=2, evaluate_every=4, patience=10)
     start = WarmStart(SAMPLES, [SAMPLE], recipe)
     counting = Encoder()
-    assert not await start.steps(learners, cast(PromptEncoder, counting), 20, Kept(2, False, Interrupted(learners, 7)))
+    assert not await start.steps(learners, cast(PromptEncoder, counting), 20, Kept(2, False, asked_after(learners, 7)))
     assert newest_checkpoint(tmp_path / "supervised") == 7
     assert len(list((tmp_path / "supervised" / "checkpoints").iterdir())) == 1
     assert counting.made == len(SAMPLES) + 1  # and the held-out one
