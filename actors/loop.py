@@ -21,7 +21,7 @@ async def reinforce(
     stopping: Callable[[], bool],
     in_loop: InLoop,
 ) -> None:
-    """Train on samples to `run.steps`, or until `stopping` says so after a step; `updates.state` is where the run stands.
+    """Train to `run.steps`, or until `stopping` says so after a step; `updates.state` is where the run then stands.
 
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.

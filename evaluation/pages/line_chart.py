@@ -114,7 +114,7 @@ def smooth(points: Sequence[Point]) -> tuple[Point, ...]:
 
 def ticks(low: float, high: float, limit: float | None = None) -> list[float]:
     """Four to six round values from at or below `low` to at or above `high`, none above `limit`."""
-    span = high - low or abs(high) or 1.0
+    span = next((size for size in (high - low, abs(high)) if size > 1e-11), 1.0)  # ticks have twelve digits
     magnitude = 10.0 ** math.floor(math.log10(span / 4))
     step = next(size * magnitude for size in (1, 2, 2.5, 5, 10) if span / (size * magnitude) <= 5)
     first = math.floor(low / step + 1e-9)

@@ -76,6 +76,7 @@ def test_what_no_image_needs_stays_out_of_the_build(heavy: str) -> None:
     assert heavy in (ROOT / ".dockerignore").read_text().split("\n")
 
 
+@pytest.mark.slow
 def test_what_is_written_in_a_container_is_its_owners_alone(dockerfile: Path, tmp_path: Path) -> None:
     (entrypoint,) = arguments(dockerfile, "ENTRYPOINT")
     written = tmp_path / "auth_token"

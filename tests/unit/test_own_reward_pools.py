@@ -18,6 +18,8 @@ from rewards.route import Router
 from rewards.score import Score
 from rewards.settings import RewardSettings
 
+pytestmark = pytest.mark.slow  # plain rewards run in processes of their own
+
 SOURCE = """
 import asyncio, os, re, sys, time
 from rewards.rubric import load_rubric, rubric_for

@@ -18,6 +18,8 @@ from rewards.route import Router
 from rewards.score import Score
 from rewards.settings import JudgeSettings, RewardSettings
 
+pytestmark = pytest.mark.slow  # plain rewards run in processes of their own
+
 SOURCE = """
 from rewards.rubric import load_rubric, rubric_for
 from rewards.score import Score

@@ -147,17 +147,20 @@ def test_an_empty_answer_is_worth_0_under_its_own_name(text: str) -> None:
 # --- your own function ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_function_of_your_own_is_named_by_import_path(own_reward: str) -> None:
     name = f"{own_reward}:good"
     score = run(router({"scorers": {name: 1.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop"))
     assert (score.value, score.parts) == (70.0, {name: 40.0, "exact_match": 100.0})
 
 
+@pytest.mark.slow
 def test_a_function_of_your_own_sees_the_whole_response(own_reward: str) -> None:
     own = router({"scorers": {f"{own_reward}:sees": 1.0}})
     assert run(own.score(make_sample(), "<think>hm</think><answer>B</answer>", "stop")).value == 100.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "failure"),
     [
@@ -179,6 +182,7 @@ def test_a_function_that_fails_masks_the_rollout_and_is_never_a_silent_zero(
     assert score.parts == {f"failed_{name}": 1.0, "exact_match": 100.0}
 
 
+@pytest.mark.slow
 def test_a_failing_function_of_weight_0_is_logged_and_masks_nothing(own_reward: str) -> None:
     name = f"{own_reward}:raises"
     score = run(router({"scorers": {name: 0.0, "exact_match": 1.0}}).score(make_sample(), TRUTH["open_ended"], "stop"))
