@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.process
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import settings
 settings.register_profile("unhurried", deadline=None)  # a busy machine must not fail a test of what is computed
 settings.load_profile("unhurried")
 
+HERE = Path(__file__).parent
 STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 _fast = False
 _start = multiprocessing.process.BaseProcess.start
@@ -34,9 +36,9 @@ multiprocessing.process.BaseProcess.start = _refuse_or_start  # type: ignore[met
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Guard a test and its fixtures."""
+    """Guard a test and its fixtures; pytest calls this for the tests of other folders too."""
     global _fast
-    _fast = item.get_closest_marker("slow") is None
+    _fast = item.path.is_relative_to(HERE) and item.get_closest_marker("slow") is None
     try:
         return (yield)
     finally:
