@@ -6,14 +6,13 @@ Each engine is started once, in a process of its own (engines leave threads behi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,8 @@ BACKENDS = ("vllm", "transformers", "docs.examples.engine:OwnEngine")
 POLICY = PolicySettings(image_size=(32, 32))
 SETTINGS = RolloutSettings(temperature=1.3, max_model_len=512, threads=1)
 RECIPE = Recipe(run=RunSettings(name="contract"), policy=POLICY, rollout=SETTINGS)
-VERSION = 7
-LONG = 48
-"""Tokens of a response that is interrupted."""
+VERSION, LONG = 7, 48
+"""Of the weights that are sent, and tokens of a response that is interrupted."""
 SETTLE_S = 0.4
 """What had ended before a pause may still be on its way for so long."""
 
@@ -184,7 +182,7 @@ class Observed:
         held = len(found)
         await asyncio.sleep(SETTLE_S)
         self.facts[name] = {
-            "while_generating": dataclasses.asdict(while_generating),
+            "while_generating": asdict(while_generating),
             "state": await self.state(),
             "held": held,
             "held_later": len(found),
@@ -233,7 +231,7 @@ class Observed:
         after = await self.ask(self.requests(self.samples, SamplingSettings(1.3, 16)))
         self.facts |= {
             "sent": sent,
-            "receipts": [dataclasses.asdict(receipt) for receipt in receipts],
+            "receipts": [asdict(receipt) for receipt in receipts],
             "weights": len(disk),
             "versions_after": sorted({rollout.weight_version for rollout in after}),
             "health_version": (await self.engine.health()).version,
