@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-processors lint format doctor
+.PHONY: help setup demo test test-fast test-faults test-processors lint format doctor
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,11 @@ lint: setup ## Check style and types.
 	@$(PYTHON_IN_VENV) -m ruff format --check .
 	@$(PYTHON_IN_VENV) -m mypy
 
-test: lint ## Check style and types, then run every test.
-	@$(PYTHON_IN_VENV) -m pytest
+test: lint ## Check style and types, then run the tests.
+	@$(PYTHON_IN_VENV) -m pytest -m "not fault"
+
+test-faults: setup ## Kill engines, learners and drivers of real runs in every way there is a test for (minutes).
+	@$(PYTHON_IN_VENV) -m pytest tests/integration/test_survival.py -n0
 
 test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).
 	@$(PYTHON_IN_VENV) -m pytest tests/unit -m "not slow"

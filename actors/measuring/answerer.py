@@ -59,9 +59,9 @@ class Answerer(Protocol):
 class EngineAnswerer:
     """The rollout engines, with whatever weights they hold."""
 
-    def __init__(self, engines: EnginePool, image_tokens: frozenset[int], stop_timeout_s: float) -> None:
-        """`image_tokens` are the ids that stand for images in a prompt; an engine has `stop_timeout_s` to stop in."""
-        self._engines, self._image_tokens, self._stop_timeout_s = engines, image_tokens, stop_timeout_s
+    def __init__(self, engines: EnginePool, image_tokens: frozenset[int]) -> None:
+        """`image_tokens` are the ids that stand for images in a prompt."""
+        self._engines, self._image_tokens = engines, image_tokens
 
     @classmethod
     async def start(cls, recipe: Recipe, folder: str, options: ActorOptions, role: str = "rollout") -> EngineAnswerer:
@@ -75,7 +75,7 @@ class EngineAnswerer:
         from policies.model import image_token_ids
 
         engines = await EnginePool.start(recipe, folder, options, role=role)
-        return cls(engines, image_token_ids(folder, recipe.policy), recipe.sync.timeout_s)
+        return cls(engines, image_token_ids(folder, recipe.policy))
 
     async def answer(
         self, asked: Sequence[Asked], sampling: SamplingSettings, finished: Callable[[Reply], None]

@@ -144,9 +144,12 @@ class EnginePool:
             for request in requests:
                 shares.setdefault(placed[request.sample.id], []).append(request)
             self.counts.asked += len(requests)
-            async with asyncio.TaskGroup() as group:
-                for share in shares.values():
-                    group.create_task(self._answer(share, finished))
+            answering = [asyncio.create_task(self._answer(share, finished)) for share in shares.values()]
+            try:
+                await asyncio.gather(*answering)
+            finally:
+                for task in answering:
+                    task.cancel()
 
     async def _answer(self, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
         """Have a share answered; what an engine had not answered when it was lost goes to another."""
