@@ -96,19 +96,22 @@ def forget_checkpoints(run_folder: Path, *, keep: int) -> None:
         shutil.rmtree(folder)
 
 
-async def first_and_newest(run_folder: Path, learners: LearnerGroup) -> RunState:
+async def first_and_newest(run_folder: Path, learners: LearnerGroup) -> RunState | None:
     """Bring learners to a run's newest checkpoint; the reference of a KL, where they keep one, is of the first.
 
+    Returns:
+        Where the run then stands; None where it has no checkpoint yet, and nothing was done.
+
     Raises:
-        CheckpointError: there is none, or as `load_checkpoint`.
+        CheckpointError: as `newest_checkpoint` and `load_checkpoint`.
     """
-    newest = newest_checkpoint(run_folder)
+    newest = await asyncio.to_thread(newest_checkpoint, run_folder)
     if newest is None:
-        raise CheckpointError(f"{run_folder / CHECKPOINTS_FOLDER} holds no checkpoint to go on from")
+        return None
     if learners.copies_reference:
         await load_checkpoint(run_folder, 0, learners)
     await learners.all("freeze_reference")
-    return await load_checkpoint(run_folder, newest, learners)
+    return await _load(checkpoint_folder(run_folder, newest), learners)
 
 
 async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -> RunState:
@@ -119,8 +122,13 @@ async def load_checkpoint(run_folder: Path, step: int, learners: LearnerGroup) -
             brought to this number of ranks.
     """
     folder, key = checkpoint_folder(run_folder, step), checkpoint_key(run_folder)
-    if (fault := _fault(folder, key)) is not None:
+    if (fault := await asyncio.to_thread(_fault, folder, key)) is not None:
         raise CheckpointError(f"checkpoint {folder} cannot be loaded: {fault}")
+    return await _load(folder, learners)
+
+
+async def _load(folder: Path, learners: LearnerGroup) -> RunState:
+    """Load a checkpoint that was found sound."""
     if (holds := _manifest(folder)["model"]) != (asked := await learners.model()):
         raise CheckpointError(
             f"checkpoint {folder} holds {holds}, and the recipe makes {asked}: go on with the run's own `policy` "

@@ -19,7 +19,6 @@ from actors.checkpoint import (
     first_and_newest,
     forget_checkpoints,
     load_checkpoint,
-    newest_checkpoint,
     save_checkpoint,
 )
 from actors.crew import Crew
@@ -29,7 +28,7 @@ from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.rollout_rows import read_rollouts, write_rollouts
 from evaluation.run_record import samples_path
-from failures import LearnerLost
+from failures import CheckpointError, LearnerLost
 from policies.algorithms.registry import make_algorithm
 from recipe import Recipe
 
@@ -56,9 +55,8 @@ class Updates:
         Raises:
             CheckpointError: checkpoints exist, and none can be used.
         """
-        if crew.recipe.run.resume and newest_checkpoint(folder) is not None:
-            state = await first_and_newest(folder, crew.learners)
-        else:
+        state = await first_and_newest(folder, crew.learners) if crew.recipe.run.resume else None
+        if state is None:
             state = RunState(0, 0, crew.recipe.learner.ranks)
             await warm_up()
             await save_checkpoint(folder, state, crew.learners)
@@ -82,6 +80,8 @@ class Updates:
             self.replayed += 1
             step, position = step + 1, batch.position
             yield batch
+        for later in range(step, recipe.run.steps + 1):  # of weights that this run will not have
+            samples_path(self._folder, later).unlink(missing_ok=True)
         steps = range(step, recipe.run.steps + 1)
         async for batch in experience(order(position), crew.engines, crew.scorers, self._credit, recipe, steps=steps):
             path = samples_path(self._folder, batch.step)
@@ -131,7 +131,8 @@ class Updates:
         self._saved = time.time()
 
     async def back_to_start(self) -> None:
-        """Load the policy that the run began with."""
+        """Load the policy that the run began with, to take supervised steps from there."""
+        self.crew.sync.learnt = None
         await load_checkpoint(self._folder, 0, self.crew.learners)
 
     async def _come_back(self, loss: LearnerLost) -> None:
@@ -144,6 +145,8 @@ class Updates:
                 async with sync.steady:
                     await learners.begin_life()
                     state = await first_and_newest(self._folder, learners)
+                    if state is None:
+                        raise CheckpointError(f"{self._folder} has lost its checkpoints: nothing to go on from")
                     sync.learnt, self._kl_beta = state.step, self._weight_of_kl(state)
                 for batch in self._since:
                     await self._learn(batch)
