@@ -39,8 +39,10 @@ class SyncReport:
     version: int
     seconds: float
     mebibytes: float
-    gap: float
-    """Largest |engine - learner| log-probability on the probes' first tokens."""
+    engines: int
+    """How many engines took it; one that is being started again gets it when it is back."""
+    gap: float | None
+    """Largest |engine - learner| log-probability on the probes' first tokens; None where no engine was there to ask."""
     compared: int
     """Weights whose installed values were compared with what arrived, in the engine worker with the fewest."""
     incomparable: int
@@ -48,11 +50,12 @@ class SyncReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """For the journal."""
-        return {
+        """For the journal; what was not measured is left out."""
+        measured = {} if self.gap is None else {"sync_gap": self.gap}
+        return measured | {
             "sync_s": self.seconds,
             "sync_mib": self.mebibytes,
-            "sync_gap": self.gap,
+            "sync_engines": float(self.engines),
             "sync_compared": float(self.compared),
             "sync_incomparable": float(self.incomparable),
             "weight_version": float(self.version),
@@ -81,8 +84,9 @@ class WeightSync:
         self._transport = transport_of(recipe)
         self.steady = asyncio.Lock()
         """Held while the learner's weights change, and while they are sent."""
-        self.learnt = -1
-        """Version of the learner's weights, for an engine that comes back; set by who holds `steady`."""
+        self.learnt: int | None = None
+        """Version of the learner's weights, for an engine that comes back; set by who holds `steady`. None: they change
+        without one, in supervised steps; nothing is asked of engines before the next publish, which reaches all."""
         self._met: object = None
         """The lives of learner and engines that share a meeting."""
         self._prepared = -1
@@ -104,13 +108,13 @@ class WeightSync:
             SyncError: a checksum, an installed weight or the probes' log-probabilities differ.
             LearnerLost: a rank of the learner stopped answering.
         """
-        began, receipts = time.time(), list[Receipt]()
+        began, receipts, took = time.time(), list[Receipt](), 0
         async with self._pool.busy:
             async with self.steady:
                 self.learnt = version
                 while members := self._pool.engines.healthy:
                     try:
-                        receipts = await self._send(members, version)
+                        receipts, took = await self._send(members, version), len(members)
                         break
                     except LearnerLost:
                         raise
@@ -120,11 +124,13 @@ class WeightSync:
             gap = await self._gap(self._pool.engines.healthy)
         size = sum(bucket.bytes for bucket in self._buckets)
         least = min(receipts, key=lambda receipt: receipt.compared, default=Receipt((), 0, 0, ()))
-        return SyncReport(version, time.time() - began, size / 2**20, gap, least.compared, least.incomparable)
+        return SyncReport(version, time.time() - began, size / 2**20, took, gap, least.compared, least.incomparable)
 
     async def _bring_back(self, member: Supervised) -> None:
         """Give an engine that was started again the learner's weights, and compare its log-probabilities."""
         async with self.steady:
+            if self.learnt is None:
+                return
             await self._send([member], self.learnt, watched=False)
             await self._gap([member], watched=False)
 
@@ -166,8 +172,8 @@ class WeightSync:
                 check_receipt(member.name, version, sent[0], receipt)
         return [receipt for receipts in received for receipt in receipts]
 
-    async def _gap(self, members: Sequence[Supervised], *, watched: bool = True) -> float:
-        """The largest difference in log-probability on the probes; 0 where no engine is there to be asked.
+    async def _gap(self, members: Sequence[Supervised], *, watched: bool = True) -> float | None:
+        """The largest difference in log-probability on the probes; None where no engine is there to be asked.
 
         Raises:
             SyncError: it is more than the recipe allows.
@@ -178,7 +184,7 @@ class WeightSync:
             groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
             engine_rows.append(rollout.logprobs)
         if not groups:
-            return 0.0
+            return None
         learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)
         ours, theirs = (np.concatenate([np.asarray(row) for row in rows]) for rows in (learner_rows, engine_rows))
         gap = float(np.max(np.abs(ours - theirs)))  # NaN wherever one is NaN, unlike Python's own max

@@ -1,14 +1,15 @@
 """What a receipt must say for a sync to stand."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from actors.sync.receiver import Arrival, Arrived
 from actors.sync.transport import Bucket, Receipt, checksum
-from actors.weight_sync import check_receipt
+from actors.weight_sync import SyncReport, WeightSync, check_receipt
 from failures import SyncError
+from recipe import Recipe
 
 
 def test_an_intact_receipt_passes() -> None:
@@ -111,3 +112,19 @@ def test_one_flipped_bit_changes_the_checksum() -> None:
     before = checksum(tensor)
     tensor.view(torch.uint8)[1234] ^= 1
     assert checksum(tensor) != before
+
+
+def test_a_publish_that_no_engine_took_reports_no_gap_instead_of_a_small_one() -> None:
+    metrics = SyncReport(3, 0.1, 1.0, 0, None, 0, 0).metrics
+    assert "sync_gap" not in metrics
+    assert metrics["sync_engines"] == 0
+
+
+async def test_an_engine_that_comes_back_during_supervised_steps_gets_its_weights_by_the_next_publish() -> None:
+    """Weights that change under the probes would look like a damaged sync, and cost the engine its restarts."""
+    recipe, nobody = Recipe.model_validate({"run": {"name": "warm"}}), cast(Any, object())
+    sync = WeightSync(nobody, nobody, recipe, [])
+    await sync._bring_back(nobody)
+    sync.learnt = 0
+    with pytest.raises(AttributeError):  # now it does ask
+        await sync._bring_back(nobody)
