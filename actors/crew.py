@@ -63,7 +63,7 @@ class Crew:
         learners, scorers, _ = await asyncio.gather(
             LearnerGroup.start(recipe, folder, options, learner_class),
             Scorers.start(recipe, options),
-            engines.engines.start(),
+            engines.started(),
         )
         sync = WeightSync(learners, engines, recipe, probes)
         await sync.connect()
@@ -88,7 +88,9 @@ async def evaluate_alone(
     Raises:
         ActorLost, ActorTimeout: an engine stopped answering.
     """
-    engines, scorers = await asyncio.gather(EnginePool.start(recipe, folder, options), Scorers.start(recipe, options))
+    engines, scorers = await asyncio.gather(
+        EnginePool.launch(recipe, folder, options).started(), Scorers.start(recipe, options)
+    )
     result = await ask_all("evaluate", samples, engines, scorers, recipe, special, version=0)
     await scorers.stop()
     await engines.end()

@@ -239,7 +239,7 @@ async def hidden(samples: list[DrivingSample], folder: Path, recipe: Recipe) -> 
     rollout = recipe.rollout.model_copy(update={"options": {"max_concurrent": GENERATED_AT_ONCE}, "threads": 1})
     recipe = recipe.model_copy(update={"rollout": rollout})
     source = policy_source(recipe.policy, folder, 0, [sample.question for sample in samples])
-    engines = await EnginePool.start(recipe, source, lambda role, index: {"num_cpus": 0})
+    engines = await EnginePool.launch(recipe, source, lambda role, index: {"num_cpus": 0}).started()
     await generate(engines, samples, "warm", lambda rollout: None)
     finished: list[Rollout] = []
     t_gen = [await generate(engines, samples, f"gen {number}", finished.append) for number in range(3)]

@@ -68,13 +68,13 @@ class EngineAnswerer:
         """Start engines on the checkpoint in `folder`; they and their places have the given role.
 
         Raises:
-            ExtensionError, ActorTimeout, ActorLost: as `EnginePool.start`.
+            ExtensionError, ActorTimeout, ActorLost: as `EnginePool.launch` and `started`.
         """
         # Here, because they bring ray and torch: benchmarks are read before either is needed.
         from actors.rollout.pool import EnginePool
         from policies.model import image_token_ids
 
-        engines = await EnginePool.start(recipe, folder, options, role=role)
+        engines = await EnginePool.launch(recipe, folder, options, role=role).started()
         return cls(engines, image_token_ids(folder, recipe.policy))
 
     async def answer(

@@ -37,31 +37,12 @@ class EnginePool:
     def __init__(
         self, engines: Supervisor, timeout_s: float, dispatches: int, abilities: frozenset[Ability] = frozenset()
     ) -> None:
-        """Use `start` instead."""
+        """Use `launch` instead."""
         self.engines, self.timeout_s, self.dispatches = engines, timeout_s, dispatches
         self.takes_seeds = "seeds" in abilities
         """Whether a request may name a seed."""
         self.busy = asyncio.Lock()
         self._numbers = itertools.count()
-
-    @classmethod
-    async def start(
-        cls,
-        recipe: Recipe,
-        folder: str,
-        options: ActorOptions,
-        engine_class: type[Any] | None = None,
-        role: str = "rollout",
-    ) -> EnginePool:
-        """Start every engine and wait until all hold the model; the arguments are those of `launch`.
-
-        Raises:
-            ExtensionError: as `engine_of`.
-            ActorTimeout, ActorLost: an engine did not come up.
-        """
-        pool = cls.launch(recipe, folder, options, engine_class, role)
-        await pool.engines.start()
-        return pool
 
     @classmethod
     def launch(
@@ -109,6 +90,15 @@ class EnginePool:
         engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
         engines.launch()
         return cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities)
+
+    async def started(self) -> EnginePool:
+        """This pool, once every engine holds the model.
+
+        Raises:
+            ActorTimeout, ActorLost: an engine did not come up.
+        """
+        await self.engines.start()
+        return self
 
     @property
     def counts(self) -> Counts:

@@ -34,7 +34,8 @@ def test_a_prompt_that_is_too_long_is_refused_in_one_sentence(small_recipe: Make
     samples = rendered_samples(tmp_path / "scenes", 1, seed=0)[:1]
 
     async def ask() -> None:
-        engines = await EnginePool.start(recipe, policy_source(recipe.policy, tmp_path, 0, CORPUS), any_node)
+        source = policy_source(recipe.policy, tmp_path, 0, CORPUS)
+        engines = await EnginePool.launch(recipe, source, any_node).started()
         try:
             await engines.generate(engines.requests(samples, 1, SamplingSettings(1.0, 4)), lambda _: None)
         finally:
@@ -48,5 +49,9 @@ def test_engines_that_cannot_start_tell_their_own_reason(small_recipe: MakeRecip
     recipe = small_recipe("rollout.engines=2")
     source = policy_source(recipe.policy, tmp_path, 0, CORPUS)
     engine_class: Any = EngineThatCannotStart
+
+    async def started() -> None:
+        await EnginePool.launch(recipe, source, any_node, engine_class).started()
+
     with pytest.raises(DataError, match="^no weights here$"):
-        asyncio.run(EnginePool.start(recipe, source, any_node, engine_class))
+        asyncio.run(started())

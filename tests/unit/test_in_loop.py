@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from actors.measuring.answerer import EngineAnswerer
 from actors.measuring.benchmark import Benchmark, load_benchmarks
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.record.run_folder import JOB_VARIABLE, check_paths
-from actors.rollout.pool import EnginePool
 from data.errors import DataError
 from evaluation.suites.registry import suites_of
 from failures import ActorTimeout, RunFolderError
@@ -41,10 +41,10 @@ def recipe(folder: Path, **suites: object) -> Recipe:
 async def test_engines_that_do_not_come_up_are_told_and_leave_no_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(*_: Any, **__: Any) -> EnginePool:
+    async def fails(*_: Any, **__: Any) -> EngineAnswerer:
         raise ActorTimeout("benchmark engine 0 (start) gave no answer within 5 s")
 
-    monkeypatch.setattr(EnginePool, "start", fails)
+    monkeypatch.setattr(EngineAnswerer, "start", fails)
     suite, options = suites_of({"rendered": {"scenes": 2}})["rendered"]
     benchmark, journal = Benchmark.load("rendered", suite, options, 0, tmp_path), Journals()
     in_loop = InLoop(
