@@ -187,4 +187,9 @@ def _work(recipe: Recipe, roles: Collection[Role]) -> str:
             f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} prompts x {rollout.group_size} responses = "
             f"{responses:,} responses of at most {rollout.max_tokens:,} tokens"
         )
+        judge, answers = recipe.reward.judge, rollout.prompts_per_step * rollout.group_size
+        if judge is not None and (paced := judge.least_seconds(answers)):
+            lines.append(
+                f"  judge: at its limits per minute {answers:,} answers, those of a step, take {paced:,.0f} s at least"
+            )
     return "\n".join(lines)

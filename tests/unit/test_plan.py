@@ -222,3 +222,16 @@ def test_the_work_is_that_of_the_processes_that_are_started() -> None:
     measured = resource_plan(tiny, roles=["rollout", "judge", "clip"]).work
     assert "RL" not in measured
     assert "warm start" not in measured
+
+
+def test_a_judge_with_limits_per_minute_says_how_long_a_step_takes_at_least() -> None:
+    rollout = {"prompts_per_step": 32, "group_size": 8}
+
+    def work(**judge: object) -> str:
+        reward = {"judge": {"model": "m", "url": "http://127.0.0.1:1/v1", **judge}}
+        return resource_plan(recipe(rollout=rollout, reward=reward)).work
+
+    assert "256 answers, those of a step, take 196 s at least" in work(requests_per_minute=60)
+    assert "take 708 s at least" in work(tokens_per_minute=5120, max_tokens=256)
+    assert "judge" not in work(requests_per_minute=300)
+    assert "judge" not in work()
