@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a quota or a largest file size that leaves no room."""
+FULL_SAYS = ("inline_container", "PytorchStreamWriter", "os error 28", "No space left on device")
+"""What torch and safetensors say then, which raise no OSError."""
 
 
 class TooManyMasked(RuntimeError):
@@ -33,6 +42,36 @@ class ActorTimeout(RuntimeError):
 
     reason: Literal["timeout"] = "timeout"
     """The name under which it is counted."""
+
+
+class DiskFull(RuntimeError):
+    """There is no room to write; the message names the place. What was there before is as it was."""
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Give what a writer raises on a full disk one type.
+
+    Raises:
+        DiskFull: there is no room at `place`.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if is_full(error):
+            raise DiskFull(f"no room to write {place}: free some space on that disk") from error
+        raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether something could not be written because there is no room."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(said in str(error) for said in FULL_SAYS)
+
+
+class TooManyRefused(RuntimeError):
+    """Too many questions cannot be asked: the data lies elsewhere, or is damaged; the message has the latest reason."""
 
 
 class TooManySkipped(RuntimeError):

@@ -16,7 +16,7 @@ from typing import Any
 from actors.learning.group import LearnerGroup
 from evaluation.checkpoint_key import checkpoint_key, is_signed, key_path, signature
 from evaluation.run_record import CHECKPOINTS_FOLDER, checkpoint_folder
-from failures import CheckpointError
+from failures import CheckpointError, DiskFull, writing
 
 MANIFEST = "manifest.json"
 LEARNER_FOLDER, UNIVERSAL = "learner", "universal"
@@ -37,16 +37,25 @@ class RunState:
 
 
 async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Path:
-    """Write `checkpoints/step_<n>`; an interrupted write leaves older checkpoints as they were."""
+    """Write `checkpoints/step_<n>`; an interrupted write leaves older checkpoints as they were.
+
+    Raises:
+        DiskFull: there is no room; what was written of it is removed.
+    """
     key, target = checkpoint_key(run_folder), checkpoint_folder(run_folder, state.step)
     partial = target.with_name(target.name + ".part")
     for leftover in (partial, target):
         if leftover.exists():
             shutil.rmtree(leftover)
-    (partial / LEARNER_FOLDER).mkdir(parents=True)
-    await learners.save(partial / LEARNER_FOLDER)
-    await asyncio.to_thread(_seal, partial, asdict(state), await learners.model(), key)
-    partial.rename(target)
+    try:
+        with writing(target):
+            (partial / LEARNER_FOLDER).mkdir(parents=True)
+            await learners.save(partial / LEARNER_FOLDER)
+            await asyncio.to_thread(_seal, partial, asdict(state), await learners.model(), key)
+            partial.rename(target)
+    except DiskFull:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return target
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from actors.experience import collect_groups
 from actors.learning.group import LearnerGroup
-from actors.rollout.pool import EnginePool
+from actors.rollout.pool import EnginePool, refuse
 from actors.scoring.scorers import Scorers
 from actors.weight_sync import WeightSync
 from data.cascade import earlier_answers, first_answers, in_context
-from data.rollout import SamplingSettings
+from data.quarantine import Quarantine
+from data.rollout import Refusal, SamplingSettings
 from data.sample import TASKS, DrivingSample
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from policies.prompt import PromptEncoder
@@ -33,6 +34,7 @@ class Crew:
     sync: WeightSync
     scorers: Scorers
     encoder: PromptEncoder
+    quarantine: Quarantine
 
     @classmethod
     async def start(
@@ -42,6 +44,7 @@ class Crew:
         options: ActorOptions,
         probes: Sequence[DrivingSample],
         encoder: PromptEncoder,
+        quarantine: Quarantine,
         *,
         learner_class: type[Any] | None = None,
         engine_class: type[Any] | None = None,
@@ -53,6 +56,7 @@ class Crew:
             options: places each actor (see `cluster.placement`).
             probes: samples whose first tokens are compared after every sync.
             encoder: the policy's, for what needs no model.
+            quarantine: takes the questions that an engine refuses.
             learner_class, engine_class: what runs as actors; the recipe's own unless a test puts a fault there.
             engines: those that were launched already.
 
@@ -67,12 +71,14 @@ class Crew:
         )
         sync = WeightSync(learners, engines, recipe, probes)
         await sync.connect()
-        return cls(recipe, learners, engines, sync, scorers, encoder)
+        return cls(recipe, learners, engines, sync, scorers, encoder, quarantine)
 
     async def evaluate(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
         """Ask the engines every sample once and sum up the scores."""
-        special = self.encoder.special
-        return await ask_all(name, samples, self.engines, self.scorers, self.recipe, special, self.sync.version)
+        special, asked = self.encoder.special, self.quarantine.without(samples)
+        return await ask_all(
+            name, asked, self.engines, self.scorers, self.recipe, special, self.sync.version, self.quarantine.take
+        )
 
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
@@ -105,10 +111,12 @@ async def ask_all(
     recipe: Recipe,
     special: SpecialTokens,
     version: int,
+    refused: Callable[[Refusal], None] = refuse,
 ) -> EvaluationResult:
     """Ask engines that hold weight version `version` every sample once and sum up the scores.
 
-    Of answers that come back in later questions (`evaluation.cascade`) the model's special tokens are taken out.
+    What `refused` takes of those that an engine refuses is left out. Of answers that come back in later questions
+    (`evaluation.cascade`) the model's special tokens are taken out.
     """
     sampling = SamplingSettings(recipe.evaluation.temperature, recipe.rollout.max_tokens)
     rounds = [[s for s in samples if s.task == task] for task in TASKS] if recipe.evaluation.cascade else [samples]
@@ -116,10 +124,12 @@ async def ask_all(
     for asked in rounds:
         said = first_answers((one.sample, special.without(answer_part(one.text))) for one in answers)
         shown = [in_context(sample, earlier_answers(sample, said)) for sample in asked]
-        groups = await collect_groups(shown, 1, sampling, engines, scorers)
+        draw = f"evaluation of version {version}"
+        groups = await collect_groups(shown, 1, sampling, engines, scorers, draw, refused)
         answers += [
             Judged(sample, one.rollout.text, one.rollout.finish_reason, one.score, len(one.rollout.token_ids))
-            for sample, (one,) in zip(asked, groups, strict=True)
+            for sample, group in zip(asked, groups, strict=True)
+            for one in group
         ]
     tried = choose(samples, recipe.evaluation.canaries_per_task, recipe.data.seed) if scorers.judge else []
     canaries = await run_canaries(scorers.judge, tried) if scorers.judge and tried else None

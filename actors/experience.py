@@ -7,15 +7,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from actors.rollout.pool import EnginePool
+from actors.rollout.pool import EnginePool, refuse
 from actors.scoring.scorers import Scorers
-from data.rollout import Rollout, SamplingSettings
+from data.quarantine import Quarantine
+from data.rollout import Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.held_out import failure_name
@@ -56,10 +58,15 @@ class ExperienceBatch:
         """For the journal."""
         return {"generate_s": self.generate_s, "groups/replaced": float(self.replaced)}
 
-    def training_groups(self, algorithm: Algorithm) -> list[TrainingGroup]:
-        """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing."""
+    def training_groups(self, algorithm: Algorithm, without: Collection[str] = ()) -> list[TrainingGroup]:
+        """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing.
+
+        `without` holds ids of samples that it does not see.
+        """
         kept = []
         for group in self.groups:
+            if group.sample.id in without:
+                continue
             responses = tuple(
                 TrainingResponse(scored.rollout.token_ids, scored.rollout.logprobs, credits)
                 for scored, credits in zip(group.rollouts, group.credits, strict=True)
@@ -108,12 +115,14 @@ async def experience(
     scorers: Scorers,
     credit: Credit,
     recipe: Recipe,
+    quarantine: Quarantine,
     *,
     steps: Sequence[int],
 ) -> AsyncIterator[ExperienceBatch]:
     """Yield one batch per step, in order.
 
     Raises:
+        TooManyRefused: as `Quarantine.take`.
         TooManyMasked: more than `reward.max_masked_share` of a batch could not be scored.
         ActorTimeout, ActorLost: an engine stopped answering.
     """
@@ -122,8 +131,8 @@ async def experience(
     try:
         while waiting or ahead:
             while waiting and len(ahead) <= recipe.rollout.max_staleness:
-                samples = order.take(recipe.rollout.prompts_per_step)
-                work = _batch(waiting.popleft(), samples, order.position, order, engines, scorers, credit, recipe)
+                step, samples = waiting.popleft(), quarantine.draw(order, recipe.rollout.prompts_per_step)
+                work = _batch(step, samples, order.position, order, engines, scorers, credit, recipe, quarantine)
                 ahead.append(asyncio.create_task(work))
             batch = await ahead.popleft()
             _check_masked(batch, recipe.reward.max_masked_share)
@@ -134,22 +143,48 @@ async def experience(
 
 
 async def collect_groups(
-    samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings, engines: EnginePool, scorers: Scorers
+    samples: Sequence[DrivingSample],
+    count: int,
+    sampling: SamplingSettings,
+    engines: EnginePool,
+    scorers: Scorers,
+    draw: str,
+    refused: Callable[[Refusal], None] = refuse,
 ) -> list[list[ScoredRollout]]:
-    """`count` scored rollouts for each sample; each is scored as soon as it ends, whatever its siblings do."""
-    requests = engines.requests(samples, count, sampling)
+    """`count` scored rollouts for each sample; each is scored as soon as it ends, whatever its siblings do.
+
+    Args:
+        samples, count, sampling: what is asked.
+        engines, scorers: who answers, and who scores.
+        draw: what the responses are for, and with it which seeds they are drawn by.
+        refused: takes what an engine refuses; the group of such a sample is empty.
+
+    Raises:
+        DataError: an engine refuses a sample, and nothing takes that.
+    """
+    requests = engines.requests(samples, count, sampling, draw)
     by_request = {request.request_id: request.sample for request in requests}
     scoring: dict[str, asyncio.Task[ScoredRollout]] = {}
+    gone: set[str] = set()
 
     def begin_scoring(rollout: Rollout) -> None:
         work = scorers.score(by_request[rollout.request_id], rollout)
         scoring[rollout.request_id] = asyncio.create_task(work)
 
-    await engines.generate(requests, begin_scoring)
-    scored = [await scoring[request.request_id] for request in requests]
-    groups = [scored[start : start + count] for start in range(0, len(scored), count)]
-    pairs = zip(samples, groups, strict=True)
-    return await asyncio.gather(*(scorers.complete(sample, group) for sample, group in pairs))
+    def leave_out(refusal: Refusal) -> None:
+        refused(refusal)
+        gone.add(refusal.sample_id)
+
+    async def group(first: int) -> list[ScoredRollout]:
+        own = [
+            scoring[request.request_id] for request in requests[first : first + count] if request.request_id in scoring
+        ]
+        scored = [await one for one in own]
+        sample = requests[first].sample
+        return [] if sample.id in gone else await scorers.complete(sample, scored)
+
+    await engines.generate(requests, begin_scoring, leave_out)
+    return await asyncio.gather(*(group(first) for first in range(0, len(requests), count)))
 
 
 async def _batch(
@@ -161,25 +196,28 @@ async def _batch(
     scorers: Scorers,
     credit: Credit,
     recipe: Recipe,
+    quarantine: Quarantine,
 ) -> ExperienceBatch:
-    """The groups of `samples`; those that the algorithm wants refilled give way to groups of the next.
+    """The groups of `samples`; those that the algorithm wants refilled, or an engine refuses, give way to the next.
 
     A run that goes on from this batch draws from `position` on. Where later batches have drawn already, refills do not
     move it: their questions may then be asked again, but none is passed over.
     """
     began, rollout, algorithm = time.time(), recipe.rollout, credit.algorithm
     sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
-    kept, replaced = list[Group](), 0
-    for refill in range(algorithm.refills + 1):
-        scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers)
-        fresh = [credit.assigned(Group(sample, tuple(group))) for sample, group in zip(samples, scored, strict=True)]
-        useful = [group for group in fresh if not algorithm.wants_refill(group.shaped_rewards)]
-        if refill == algorithm.refills or len(useful) == len(fresh):
-            kept += fresh
-            break
+    kept, replaced, refills = list[Group](), 0, algorithm.refills
+    for turn in itertools.count():
+        draw = f"step {step}, turn {turn}"
+        scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers, draw, quarantine.take)
+        answered = zip(samples, scored, strict=True)
+        fresh = [credit.assigned(Group(sample, tuple(group))) for sample, group in answered if group]
+        useful = [group for group in fresh if not (refills and algorithm.wants_refill(group.shaped_rewards))]
         kept, replaced = kept + useful, replaced + len(fresh) - len(useful)
+        if (lacking := len(samples) - len(useful)) == 0:
+            break
+        refills -= len(useful) < len(fresh)
         nobody_drew = order.position == position
-        samples = order.take(len(fresh) - len(useful))
+        samples = quarantine.draw(order, lacking)
         position = order.position if nobody_drew else position
     return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
 

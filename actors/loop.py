@@ -38,8 +38,9 @@ async def reinforce(
             journal.record(batch.step, batch.groups, metrics)
 
             began = time.time()
-            if updates.due or stopping():
-                await updates.save()
-            if stopping():
+            last = stopping()
+            if updates.due or last:
+                await updates.save(last=last or updates.complete)
+            if last:
                 break
             await in_loop.begin(batch.step, crew.learners.export)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 VLLM_ONCE = ("compile", "max_concurrent", "memory_gib", "gpu_memory_share")
 """vLLM's settings that stood beside `rollout.backend` once, where older recipes and run folders have them."""
@@ -61,7 +61,13 @@ class RunSettings(BaseModel):
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
     resume: bool = False
-    """Go on from the newest checkpoint of an existing run folder instead of refusing it."""
+    """Go on from the newest checkpoint of an existing run folder instead of refusing it; `auto` is another word for
+    true. Where there is no folder yet, the run begins."""
+
+    @field_validator("resume", mode="before")
+    @classmethod
+    def _read_auto(cls, given: Any) -> Any:
+        return True if given == "auto" else given
 
     @property
     def folder(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from actors.rollout.pool import EnginePool
 from actors.updates import Updates
 from actors.warm_start import Kept, WarmStart
 from data.load import LoadedData, load_data, with_checked_sweeps
+from data.quarantine import Quarantine, list_faults
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder, with_a_share
 from evaluation.checkpoint_key import checkpoint_key
@@ -28,6 +29,7 @@ from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
 from evaluation.phases import Phases
 from evaluation.run_record import POLICY_FOLDER, read_run
+from failures import LearnerLost
 from policies.prompt import PromptEncoder
 from policies.prompt_lengths import PromptLengths
 from policies.source import check_source, policy_source
@@ -63,6 +65,15 @@ class Run:
         """The training questions, one of each task, whose first tokens every weight sync compares."""
         return list({sample.task: sample for sample in reversed(self.data.split.train)}.values())
 
+    def quarantine(self, journal: Journal) -> Quarantine:
+        """Where questions go that cannot be asked any more; each is a warning in the journal."""
+        questions = len(self.data.split.train) + len(self.data.split.held_out)
+
+        def warn(sentence: str) -> None:
+            journal.warn(journal.step, "quarantine", sentence)
+
+        return Quarantine(self.folder, questions, self.recipe.data.max_refused_share, warn)
+
     @property
     def held_out(self) -> list[DrivingSample]:
         """The held-out questions that are asked, the same before and after."""
@@ -94,7 +105,7 @@ def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = Tru
     checkpoint_key(recipe.run.folder)
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
-    (folder / "data_faults.json").write_text(json.dumps(faults, indent=1))
+    list_faults(folder, faults)
     provenance = record_provenance(recipe, samples, folder)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     return Run(recipe, folder, Inputs(data, benchmarks), source, warm_start, lengths.encoder)
@@ -124,28 +135,31 @@ async def run_reinforcement(
                 options,
                 run.probes,
                 run.encoder,
+                run.quarantine(journal),
                 learner_class=learner_class,
                 engine_class=engine_class,
                 engines=engines,
             )
-        with phases.phase("warm_start"):
-            warm_start = run.warm_start.steps
-            updates = await Updates.begin(
-                crew, run.folder, lambda: warm_start(crew.learners, run.encoder, recipe.warm_start.steps)
-            )
+        with phases.phase("warm_start"), interruption.deferred():
+            updates = await Updates.begin(crew, run.folder, lambda: warm_up(run, crew.learners, interruption))
+            if updates is None:
+                await crew.stop()
+                return False
+            run.warm_start.forget()
+            journal.step = updates.state.step
         with phases.phase("evaluation_before"):
             if updates.state.step == 0:
                 await record_evaluation(run, crew, journal, "before")
         in_loop = InLoop(recipe, run.inputs.benchmarks, run.folder, options, journal, crew.scorers.judge)
         with phases.phase("reinforcement"), interruption.deferred():
             await reinforce(updates, run.data.split.train, run.order, journal, lambda: interruption.requested, in_loop)
-        complete = updates.state.step >= recipe.run.steps
+        complete = updates.complete
         with phases.phase("benchmarks"):
             await in_loop.finish(wait=complete)
         with phases.phase("evaluation_after"):
             if complete:
                 await record_evaluation(run, crew, journal, "after")
-        await export_policy(run, crew.learners)
+        await export_policy(run, updates.export)
         if complete and recipe.evaluation.control:
             with phases.phase("control"):
                 await control(run, updates, journal)
@@ -164,10 +178,10 @@ async def train_sft(run: Run, options: ActorOptions) -> bool:
         with phases.phase("start"):
             learners = await LearnerGroup.start(recipe, run.source, options)
         with phases.phase("warm_start"), interruption.deferred():
-            kept = Kept(recipe.run.checkpoint_every, recipe.run.resume, lambda: interruption.requested)
-            complete = await run.warm_start.steps(learners, run.encoder, recipe.warm_start.steps, kept)
+            complete = await warm_up(run, learners, interruption)
         if complete:
-            await export_policy(run, learners)
+            await export_policy(run, learners.export)
+            run.warm_start.forget()
             print(f"policy: {run.folder / POLICY_FOLDER}", flush=True)
     return complete
 
@@ -192,6 +206,12 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
         return await evaluate_alone(recipe, source, options, asked, lengths.encoder.special)
 
 
+async def warm_up(run: Run, learners: LearnerGroup, interruption: Interruption) -> bool:
+    """Take the supervised steps that are left; whether all were taken."""
+    kept = Kept.of(run.recipe.run, lambda: interruption.requested)
+    return await run.warm_start.steps(learners, run.encoder, run.recipe.warm_start.steps, kept)
+
+
 async def record_evaluation(run: Run, crew: Crew, journal: Journal, name: str) -> None:
     """Measure the published policy on the held-out questions, and on swapped images when the recipe asks for it."""
     if not run.recipe.evaluation.before_and_after:
@@ -208,14 +228,17 @@ async def control(run: Run, updates: Updates, journal: Journal) -> None:
     """
     seconds = sum(took for _, took in read_run(run.folder).series("step_s"))
     crew = updates.crew
-    await updates.back_to_start()
-    await run.warm_start.for_seconds(crew.learners, run.encoder, seconds)
-    await crew.sync.publish(run.recipe.run.steps + 1)
-    await record_evaluation(run, crew, journal, "continued_warm_start")
+    try:
+        await updates.back_to_start()
+        await run.warm_start.for_seconds(crew.learners, run.encoder, seconds)
+        await crew.sync.publish(run.recipe.run.steps + 1)
+        await record_evaluation(run, crew, journal, "continued_warm_start")
+    except LearnerLost as loss:  # the policy is written already
+        journal.warn(journal.step, "control_given_up", f"the control was given up: {loss}")
 
 
-async def export_policy(run: Run, learners: LearnerGroup) -> None:
+async def export_policy(run: Run, export: Callable[[Path], Awaitable[None]]) -> None:
     """Write `policy/` in Hugging Face layout, with its model card."""
     folder = run.folder / POLICY_FOLDER
-    await learners.export(folder)
+    await export(folder)
     (run.folder / "model_card.md").replace(folder / "README.md")

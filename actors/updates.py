@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ from actors.checkpoint import (
 from actors.crew import Crew
 from actors.experience import Credit, ExperienceBatch, experience
 from data.errors import DataError
+from data.images import faulty_images
+from data.rollout import Refusal
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.rollout_rows import read_rollouts, write_rollouts
-from evaluation.run_record import samples_path
-from failures import CheckpointError, LearnerLost
+from evaluation.run_record import SYNCS_FILE, samples_path
+from failures import CheckpointError, DiskFull, LearnerLost
 from policies.algorithms.registry import make_algorithm
 from recipe import Recipe
 
@@ -38,7 +41,7 @@ class Updates:
 
     def __init__(self, crew: Crew, folder: Path, start: RunState) -> None:
         """Use `begin` instead; `start` is what the newest checkpoint in the run's `folder` holds."""
-        self.crew, self.state, self.replayed = crew, start, 0
+        self.crew, self.state, self.replayed, self.unsaved = crew, start, 0, 0
         self.algorithm = make_algorithm(crew.recipe.algorithm)
         self._folder, self._credit = folder, Credit(self.algorithm, crew.recipe.rollout.max_tokens, crew.encoder)
         self._kl_beta = self._weight_of_kl(start)
@@ -46,11 +49,14 @@ class Updates:
         self._restarts, self._saved = 0, time.time()
 
     @classmethod
-    async def begin(cls, crew: Crew, folder: Path, warm_up: Callable[[], Awaitable[object]]) -> Updates:
+    async def begin(cls, crew: Crew, folder: Path, warm_up: Callable[[], Awaitable[bool]]) -> Updates | None:
         """Bring learners and engines to where the run starts or goes on, with weights published as its step.
 
         The reference of the KL term is the policy that RL began with, also in a resumed run; with adapters, the model
         below them.
+
+        Returns:
+            The updates; None where the warm start was interrupted.
 
         Raises:
             CheckpointError: checkpoints exist, and none can be used.
@@ -58,7 +64,8 @@ class Updates:
         state = await first_and_newest(folder, crew.learners) if crew.recipe.run.resume else None
         if state is None:
             state = RunState(0, 0, crew.recipe.learner.ranks)
-            await warm_up()
+            if not await warm_up():
+                return None
             await save_checkpoint(folder, state, crew.learners)
             await crew.learners.all("freeze_reference")
         await crew.sync.publish(state.step)
@@ -83,7 +90,9 @@ class Updates:
         for later in range(step, recipe.run.steps + 1):  # of weights that this run will not have
             samples_path(self._folder, later).unlink(missing_ok=True)
         steps = range(step, recipe.run.steps + 1)
-        async for batch in experience(order(position), crew.engines, crew.scorers, self._credit, recipe, steps=steps):
+        drawn = order(position)
+        fresh = experience(drawn, crew.engines, crew.scorers, self._credit, recipe, crew.quarantine, steps=steps)
+        async for batch in fresh:
             path = samples_path(self._folder, batch.step)
             about: dict[str, Any] = {"recipe": _decisive(recipe)}
             about |= {"position": batch.position, "generate_s": batch.generate_s, "replaced": batch.replaced}
@@ -104,10 +113,18 @@ class Updates:
             except LearnerLost as loss:
                 await self._come_back(loss)
             else:
+                with (self._folder / SYNCS_FILE).open("a") as file:
+                    file.write(json.dumps({"step": batch.step, **report.record}) + "\n")
                 self._since.append(batch)
                 self.state = RunState(batch.step, batch.position, self.state.ranks, self._kl_beta)
-                counts = {"learner/restarts": float(self._restarts), "learner/replayed": float(self.replayed)}
-                return metrics | report.metrics | counts
+                counts = {"learner/restarts": self._restarts, "learner/replayed": self.replayed}
+                counts |= {"learner/unsaved": self.unsaved}
+                return metrics | report.metrics | {name: float(count) for name, count in counts.items()}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps were taken."""
+        return self.state.step >= self.crew.recipe.run.steps
 
     @property
     def due(self) -> bool:
@@ -115,20 +132,45 @@ class Updates:
         run, step = self.crew.recipe.run, self.state.step
         by_count = run.checkpoint_every > 0 and step % run.checkpoint_every == 0
         by_time = run.checkpoint_minutes > 0 and time.time() - self._saved >= 60.0 * run.checkpoint_minutes
-        return by_count or by_time or step == run.steps
+        return by_count or by_time or self.complete
 
-    async def save(self) -> None:
-        """Write a checkpoint, and remove those that need not be kept any more."""
+    async def save(self, *, last: bool) -> None:
+        """Write a checkpoint, and remove those that need not be kept any more.
+
+        Where there is no room for it the run goes on, and tries again when the next one is due; unless it is the
+        `last`, without which what was learnt since the one before would have to be learnt again.
+
+        Raises:
+            DiskFull: there is no room for the last one.
+        """
         while True:
             try:
                 await save_checkpoint(self._folder, self.state, self.crew.learners)
             except LearnerLost as loss:
                 await self._come_back(loss)
-            else:
+            except DiskFull as error:
+                if last:
+                    raise
+                print(
+                    f"no checkpoint of step {self.state.step}: {error}; trying again when the next is due", flush=True
+                )
+                self.unsaved += 1
+                if len(self.crew.learners.ranks) > 1:  # a rank that could write may wait for one that could not
+                    await self._come_back(LearnerLost("the ranks could not save together"))
                 break
-        forget_checkpoints(self._folder, keep=self.crew.recipe.run.keep_last)
-        self._since.clear()
+            else:
+                forget_checkpoints(self._folder, keep=self.crew.recipe.run.keep_last)
+                self._since.clear()
+                break
         self._saved = time.time()
+
+    async def export(self, folder: Path) -> None:
+        """Write the policy in Hugging Face layout."""
+        while True:
+            try:
+                return await self.crew.learners.export(folder)
+            except LearnerLost as loss:
+                await self._come_back(loss)
 
     async def back_to_start(self) -> None:
         """Load the policy that the run began with, to take supervised steps from there."""
@@ -180,14 +222,18 @@ class Updates:
         """Update the policy: `updates_per_batch` steps, each on an equal share of the batch's groups."""
         learners, settings, algorithm = self.crew.learners, self.crew.recipe.learner, self.algorithm
         lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
-        groups = batch.training_groups(algorithm)
+        groups = batch.training_groups(algorithm, self.crew.quarantine.ids)
         if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
             return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
         portions, assessed = learners.portions(groups, algorithm.updates_per_batch), dict[str, float]()
         async with self.crew.sync.steady:
-            if algorithm.over_batch or len(portions) > 1:
-                portions, assessed = await learners.assess(portions, self._kl_beta)
-            updates = [await learners.update(portion, algorithm, lr) for portion in portions]
+            try:
+                if algorithm.over_batch or len(portions) > 1:
+                    portions, assessed = await learners.assess(portions, self._kl_beta)
+                updates = [await learners.update(portion, algorithm, lr) for portion in portions]
+            except DataError as error:  # a rank could not read an image; the others wait for it
+                await self._leave_out_unreadable(batch, error)
+                raise LearnerLost(str(error)) from error
             self.crew.sync.learnt = batch.step
         means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         means |= {name: max(update[name] for update in updates) for name in means if name.endswith("_max")}
@@ -197,6 +243,21 @@ class Updates:
         strayed = metrics.get("kl", 0.0) * sum(portion.counts.tokens for portion in portions) / responses
         self._kl_beta = algorithm.next_kl_beta(self._kl_beta, strayed, responses)
         return metrics
+
+    async def _leave_out_unreadable(self, batch: ExperienceBatch, error: DataError) -> None:
+        """Do without the questions of a batch whose images cannot be read any more.
+
+        Raises:
+            DataError: there are none; `error` has another reason.
+            TooManyRefused: there are too many.
+        """
+        samples = [group.sample for group in batch.groups]
+        faults = await asyncio.to_thread(faulty_images, {path for one in samples for path in one.images.values()})
+        if not faults:
+            raise error
+        for sample in samples:
+            if found := [faults[path] for path in sample.images.values() if path in faults]:
+                self.crew.quarantine.take(Refusal("", sample.id, f"sample {sample.id}: {found[0]}"))
 
 
 def _decisive(recipe: Recipe) -> str:

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from ray.exceptions import RayActorError, RayTaskError
 
 from data.errors import DataError
-from failures import ActorLost, ActorTimeout, EngineError, LearnerError
+from failures import ActorLost, ActorTimeout, DiskFull, EngineError, LearnerError
 from policies.errors import BudgetError, PolicyError
 from rewards.errors import RewardError
 
 T = TypeVar("T")
 
-TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError)
+TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError, DiskFull)
 """What an actor may raise that a person can act on: it arrives as itself."""
 
 

@@ -15,10 +15,12 @@ from cachetools import LRUCache
 
 from actors.checkpoint import RunState, forget_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
 from actors.learning.group import LearnerGroup
+from actors.settings import RunSettings
 from data.reasoning.demonstrated import demonstrated, of_drawn_scenes
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
-from evaluation.run_record import read_lines
+from evaluation.run_record import SUPERVISED_FOLDER, read_lines
+from failures import LearnerLost
 from policies.algorithms.supervised import Supervised
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import PromptEncoder
@@ -28,8 +30,6 @@ from recipe import Recipe
 LOG = "warm_start.jsonl"
 BEST = "warm_start_best"
 SAVED_AT = "saved_at_step"
-KEPT = "supervised"
-"""Holds the checkpoints of supervised steps, apart from those of reinforcement."""
 DEMONSTRATIONS_KEPT = 4096
 """Encoded prompts and answers that are kept for the next pass; some ten thousand bytes each."""
 LINES = 10
@@ -57,16 +57,24 @@ class Best:
 class Kept:
     """How supervised steps are kept while they last."""
 
-    every: int
-    """Steps between checkpoints; 0: only where they are interrupted."""
-    resume: bool
+    every: int = 0
+    """Steps between checkpoints; 0: none by number."""
+    resume: bool = False
     """Whether to go on from the newest checkpoint."""
-    stopping: Callable[[], bool]
-    """Whether to stop after this step."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether to stop after this step, with a checkpoint."""
+    minutes: float = 0.0
+    """Also write a checkpoint after the first step that ends this many minutes after the last one; 0: never."""
 
-    def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written after a step."""
-        return self.stopping() or (self.every > 0 and step % self.every == 0)
+    @classmethod
+    def of(cls, run: RunSettings, stopping: Callable[[], bool]) -> Kept:
+        """As a recipe's `run` says."""
+        return cls(run.checkpoint_every, run.resume, stopping, run.checkpoint_minutes)
+
+    def is_due(self, step: int, since_s: float) -> bool:
+        """Whether a checkpoint is to be written after a step that ends so many seconds after the last one."""
+        by_time = self.minutes > 0 and since_s >= 60.0 * self.minutes
+        return self.stopping() or by_time or (self.every > 0 and step % self.every == 0)
 
 
 class WarmStart:
@@ -91,25 +99,61 @@ class WarmStart:
         shown = [sample for sample in held_out if demonstration(sample, settings.variant) is not None]
         self._held_out = random.Random(seed).sample(shown, min(len(shown), settings.evaluate_samples))
         self._recipe, self._settings, self._folder = recipe, settings, recipe.run.folder
-        self._shuffle = random.Random(seed)
-        self._queue: list[DrivingSample] = []
         self._made: LRUCache[str, TrainingGroup] = LRUCache(DEMONSTRATIONS_KEPT)
         self._tests: list[TrainingGroup] = []
-        self._steps = 0
+        self._rewind()
 
-    async def steps(self, learners: LearnerGroup, encoder: PromptEncoder, count: int, kept: Kept | None = None) -> bool:
+    def _rewind(self) -> None:
+        self._shuffle, self._steps = random.Random(self._recipe.run.seed), 0
+        self._queue: list[DrivingSample] = []
+
+    async def steps(
+        self,
+        learners: LearnerGroup,
+        encoder: PromptEncoder,
+        count: int,
+        kept: Kept = Kept(),  # noqa: B008  (frozen)
+    ) -> bool:
         """Take `count` supervised steps, or fewer where the loss on held-out answers stops falling.
 
-        With `evaluate_every` the learners end with the weights of its lowest measurement. With `kept` the steps can be
-        interrupted and gone on with; returns False when they were interrupted.
+        With `evaluate_every` the learners end with the weights of its lowest measurement. When a rank is lost, new ones
+        go on from the newest checkpoint. The checkpoints stay until `forget` is called, which is when what the steps
+        led to is kept elsewhere.
+
+        Returns:
+            Whether all were taken; False where they were interrupted, with a checkpoint.
 
         Raises:
             CheckpointError: as `load_checkpoint`.
+            LearnerLost: a rank was lost more often than `learner.restarts` allows.
         """
+        lost = 0
+        while True:
+            try:
+                if lost:
+                    await learners.begin_life()
+                    self._rewind()
+                return await self._steps_from(learners, encoder, count, kept, resume=kept.resume or lost > 0)
+            except LearnerLost as loss:
+                if lost == self._recipe.learner.restarts:
+                    raise
+                lost += 1
+                print(f"{loss}: starting the learner anew", flush=True)
+
+    def forget(self) -> None:
+        """Remove the checkpoints of the steps."""
+        for folder in (BEST, SUPERVISED_FOLDER):
+            shutil.rmtree(self._folder / folder, ignore_errors=True)
+
+    async def _steps_from(
+        self, learners: LearnerGroup, encoder: PromptEncoder, count: int, kept: Kept, resume: bool
+    ) -> bool:
+        """The steps from where the newest checkpoint stands, or from the beginning."""
         began, every, best = time.time(), self._settings.evaluate_every if self._held_out else 0, Best()
-        if kept is not None and kept.resume:
-            best = await self._go_on(learners, kept)
-        for done in range(self._steps + 1, count + 1) if kept is not None else range(1, count + 1):
+        if resume:
+            best = await self._go_on(learners)
+        saved = began
+        for done in range(self._steps + 1, count + 1):
             metrics = await self._step(learners, encoder, learning_rate(self._recipe, done, count))
             if done % max(1, count // LINES) == 0:
                 print(f"warm start {done}/{count}  loss {metrics['loss']:.3f}  {time.time() - began:.0f} s", flush=True)
@@ -118,23 +162,25 @@ class WarmStart:
                 if best.since == self._settings.patience:
                     print(f"warm start stops: no lower held-out loss since step {best.step}", flush=True)
                     break
-            if kept is not None and kept.is_due(done):
-                await save_checkpoint(self._folder / KEPT, RunState(done, 0, len(learners.ranks)), learners)
-                forget_checkpoints(self._folder / KEPT, keep=1)
+            if kept.is_due(done, time.time() - saved):
+                await save_checkpoint(
+                    self._folder / SUPERVISED_FOLDER, RunState(done, 0, len(learners.ranks)), learners
+                )
+                forget_checkpoints(self._folder / SUPERVISED_FOLDER, keep=1)
+                saved = time.time()
                 if kept.stopping():
                     return False
         if best.since:
             await learners.load(self._folder / BEST)
-        for folder in (BEST, KEPT):
-            shutil.rmtree(self._folder / folder, ignore_errors=True)
         return True
 
-    async def _go_on(self, learners: LearnerGroup, kept: Kept) -> Best:
+    async def _go_on(self, learners: LearnerGroup) -> Best:
         """Bring the learners and the order to the newest checkpoint; the best measurement up to there."""
-        newest = newest_checkpoint(self._folder / KEPT)
+        newest = newest_checkpoint(self._folder / SUPERVISED_FOLDER)
         if newest is None:
+            (self._folder / LOG).unlink(missing_ok=True)  # of steps that are taken again
             return Best()
-        await load_checkpoint(self._folder / KEPT, newest, learners)
+        await load_checkpoint(self._folder / SUPERVISED_FOLDER, newest, learners)
         print(f"going on from step {newest}", flush=True)
         for _ in range(newest):
             self._draw()

@@ -20,7 +20,8 @@ from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
 from actors.supervision import LOSSES, Supervised
 from actors.sync.transport import Meeting, Receipt, transport_of
-from data.rollout import Rollout, SamplingSettings
+from data.errors import DataError
+from data.rollout import Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from failures import LearnerLost, SyncError
 from policies.batch import TrainingGroup, TrainingResponse
@@ -47,6 +48,16 @@ class SyncReport:
     """Weights whose installed values were compared with what arrived, in the engine worker with the fewest."""
     incomparable: int
     """The others, which that worker fuses, packs, shards or quantises; the probes alone vouch for these."""
+    holders: tuple[str, ...] = ()
+    """The engines that took it."""
+    checksums: tuple[int, ...] = ()
+    """Of the bytes of every bucket; each engine's receipt has the same."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For the run's ledger."""
+        vouching = {"gap": self.gap, "compared": self.compared, "incomparable": self.incomparable}
+        return {"version": self.version, "engines": self.holders, "checksums": self.checksums, **vouching}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -108,13 +119,13 @@ class WeightSync:
             SyncError: a checksum, an installed weight or the probes' log-probabilities differ.
             LearnerLost: a rank of the learner stopped answering.
         """
-        began, receipts, took = time.time(), list[Receipt](), 0
+        began, receipts, took = time.time(), list[Receipt](), list[str]()
         async with self._pool.busy:
             async with self.steady:
                 self.learnt = version
                 while members := self._pool.engines.healthy:
                     try:
-                        receipts, took = await self._send(members, version), len(members)
+                        receipts, took = await self._send(members, version), [member.name for member in members]
                         break
                     except LearnerLost:
                         raise
@@ -124,7 +135,17 @@ class WeightSync:
             gap = await self._gap(self._pool.engines.healthy)
         size = sum(bucket.bytes for bucket in self._buckets)
         least = min(receipts, key=lambda receipt: receipt.compared, default=Receipt((), 0, 0, ()))
-        return SyncReport(version, time.time() - began, size / 2**20, took, gap, least.compared, least.incomparable)
+        return SyncReport(
+            version,
+            time.time() - began,
+            size / 2**20,
+            len(took),
+            gap,
+            least.compared,
+            least.incomparable,
+            tuple(took),
+            least.checksums,
+        )
 
     async def _bring_back(self, member: Supervised) -> None:
         """Give an engine that was started again the learner's weights, and compare its log-probabilities."""
@@ -207,9 +228,23 @@ class WeightSync:
         for member in members:
             requests = self._pool.requests(self._probes, 1, sampling)
             with contextlib.suppress(*LOSSES) if watched else contextlib.nullcontext():
-                answers = member.stream(self._settings.timeout_s, "generate", requests, watched=watched)
-                found += [(by_id[rollout.sample_id], rollout) async for rollout in answers]
+                async for answer in member.stream(self._settings.timeout_s, "generate", requests, watched=watched):
+                    if isinstance(answer, Refusal):
+                        self._leave_out(answer)
+                    else:
+                        found.append((by_id[answer.sample_id], answer))
         return found
+
+    def _leave_out(self, refusal: Refusal) -> None:
+        """Do without a probe that an engine refuses.
+
+        Raises:
+            DataError: it was the last one.
+        """
+        left = [sample for sample in self._probes if sample.id != refusal.sample_id]
+        if not left:
+            raise DataError(f"{refusal.why}; no probe is left to compare engine and learner with")
+        self._probes = left
 
 
 async def together(sender: Awaitable[Any], *receivers: Awaitable[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from actors.inputs import launch_folder, read_inputs
 from cluster.plan import check_named, resource_plan
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_arguments
+from commands.stopped import stopped
 from data.formats.format import format_of
 from evaluation.numbers import counted_noun
 from evaluation.pages.page import REPORT_FILE
@@ -46,9 +47,20 @@ def reinforcement(script: str, description: str, arguments: list[str], *, critic
             print(dry_run(recipe, first=recipes[0]))
         elif len(recipes) > 1 and recipe.run.resume and is_finished(recipe):
             print(f"{recipe.run.name} is finished: going on with the next stage", flush=True)
-        elif not _run(recipe):
+        elif not _run_or_stop(recipe):
             return INTERRUPTED
     return 0
+
+
+def _run_or_stop(recipe: Recipe) -> bool:
+    """As `_run`; a run that is interrupted, however early, says where it stopped."""
+    try:
+        complete = _run(recipe)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        complete = False
+    if not complete:
+        print(stopped(recipe), flush=True)
+    return complete
 
 
 def _run(recipe: Recipe) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import sys
 from collections.abc import Callable
 
@@ -17,13 +16,16 @@ from failures import (
     ActorLost,
     ActorTimeout,
     CheckpointError,
+    DiskFull,
     EngineError,
     LearnerError,
     RolloutExhausted,
     RunFolderError,
     SyncError,
     TooManyMasked,
+    TooManyRefused,
     TooManySkipped,
+    is_full,
 )
 from policies.errors import BudgetError, PolicyError
 from recipe import Recipe, RecipeError, load_recipe
@@ -43,17 +45,19 @@ UNUSABLE = (
 """The input must be mended: exit code 2."""
 FAILED = (
     SyncError,
-    TooManyMasked,
+    TooManyRefused,
     TooManySkipped,
     BudgetError,
-    ActorLost,
-    ActorTimeout,
-    RolloutExhausted,
     LearnerError,
     EngineError,
     CheckpointError,
 )
-"""The run could not go on: exit code 1."""
+"""The run could not go on, and would not without a person's help: exit code 1, as for what nobody foresaw."""
+PASSING = (ActorLost, ActorTimeout, RolloutExhausted, DiskFull, TooManyMasked)
+"""The run could not go on, and may when it is resumed: exit code 75. An actor or its node was lost, a disk is full, a
+judge is away."""
+RETRY = 75
+"""EX_TEMPFAIL of sysexits.h."""
 INTERRUPTED = 130
 
 
@@ -89,13 +93,15 @@ def guarded(main: Callable[[], int]) -> int:
         return main()
     except UNUSABLE as error:
         return _report(error, 2)
+    except PASSING as error:
+        return _report(error, RETRY)
     except FAILED as error:
         return _report(error, 1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if not is_full(error):
             raise
         place = f" at {error.filename}" if error.filename else ""
-        return _report(OSError(f"the disk is full{place}: free some space, then run the same command again"), 1)
+        return _report(OSError(f"the disk is full{place}: free some space, then run the same command again"), RETRY)
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

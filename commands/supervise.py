@@ -10,6 +10,7 @@ from cluster.plan import resource_plan
 from cluster.session import session
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_recipe
+from commands.stopped import stopped
 from data.formats.format import format_of
 from evaluation.run_record import POLICY_FOLDER
 from recipe import RecipeError
@@ -33,9 +34,14 @@ def supervise(arguments: list[str]) -> int:
     # Imported here, because torch and DeepSpeed take seconds, and --help and a refused recipe do not need them.
     from actors.training import prepare, train_sft
 
-    run = prepare(recipe, inputs, engines=False)
-    with session(recipe):
-        placement = place(plan, recipe.cluster.placement_timeout_s)
-        complete = asyncio.run(train_sft(run, placement.options))
-        placement.release()
+    try:
+        run = prepare(recipe, inputs, engines=False)
+        with session(recipe):
+            placement = place(plan, recipe.cluster.placement_timeout_s)
+            complete = asyncio.run(train_sft(run, placement.options))
+            placement.release()
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        complete = False
+    if not complete:
+        print(stopped(recipe), flush=True)
     return 0 if complete else INTERRUPTED

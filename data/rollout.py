@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +19,22 @@ class SamplingSettings:
     temperature: float
     max_tokens: int
     seed: int | None = None
+
+
+def seed_of(run_seed: int, draw: str, sample_id: str, index: int) -> int:
+    """The seed of one response, from 0 to 2^63 - 1: it depends on nothing but what was asked.
+
+    So neither the order in which requests arrive, nor the number of engines, nor an engine that is lost over it changes
+    what is drawn.
+
+    Args:
+        run_seed: the run's.
+        draw: what the response is for, such as `step 3`.
+        sample_id: of the question.
+        index: of the response among those to that question.
+    """
+    named = json.dumps([run_seed, draw, sample_id, index])
+    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +65,15 @@ class Rollout:
     engine: str
     started_at: float
     finished_at: float
+    seed: int | None = None
+    """The seed that the request named; set by the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that an engine cannot answer, now or later: an image is missing or damaged, the prompt is too long."""
+
+    request_id: str
+    sample_id: str
+    why: str
+    """One sentence, for a person."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _PATHS = ("annotations", "image_root")
 _ONCE: dict[str, tuple[str, ...]] = {
@@ -50,6 +50,9 @@ class DataSettings(BaseModel):
     special_tokens: Literal["refuse", "strip"] = "refuse"
     """A special token of the model, such as `<image>`, in a question, an answer or reasoning: `refuse` makes the sample
     unfit; `strip` takes the token out and counts the sample."""
+    max_refused_share: float = Field(0.1, ge=0, le=1)
+    """The run stops when more than this share of its questions cannot be asked although they could when it began: an
+    image was cut off or moved since, or an engine refuses the prompt. Fewer are left out, each with a warning."""
     held_out: float = 0.25
     """Share of the scenes that is never trained on. Splits are by scene, never by question; at least one scene."""
     task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}

@@ -15,25 +15,36 @@ from data.errors import DataError
 from data.rollout import Rollout
 from data.sample import DrivingSample
 from evaluation.run_record import ROLLOUT_SCHEMA
+from failures import DiskFull, writing
 from rewards.group import Group, ScoredRollout
 from rewards.score import Increment, Score
 
 
 def write_rollouts(path: Path, step: int, groups: Sequence[Group], about: Mapping[str, Any]) -> None:
-    """Keep the rollouts of a step in `path`, whole or not at all, with what is to be known of the step beside them."""
+    """Keep the rollouts of a step in `path`, whole or not at all, with what is to be known of the step beside them.
+
+    Raises:
+        DiskFull: there is no room.
+    """
     rows = [row for index, group in enumerate(groups) for row in _rows(step, index, group)]
     schema = ROLLOUT_SCHEMA.with_metadata({"batch": json.dumps(dict(about))})
     part = path.with_suffix(".parquet.part")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
-    part.replace(path)
+    table = pa.Table.from_pylist(rows, schema=schema)
+    try:
+        with writing(path):
+            pq.write_table(table, part)
+            part.replace(path)
+    except DiskFull:
+        part.unlink(missing_ok=True)
+        raise
 
 
-def read_rollouts(path: Path, samples: Mapping[str, DrivingSample]) -> tuple[list[Group], dict[str, Any]]:
-    """The groups of a step, without what an algorithm makes of them, and what was kept beside them.
+def read_rollouts(path: Path, samples: Mapping[str, DrivingSample] | None = None) -> tuple[list[Group], dict[str, Any]]:
+    """The groups of a step with the advantages that were recorded, and what was kept beside them.
 
     Args:
         path: as it was written.
-        samples: the questions by id.
+        samples: the questions by id; None: as far as the file itself tells them.
 
     Raises:
         DataError: the file is damaged or of an earlier version, or a question is not among the samples.
@@ -46,11 +57,24 @@ def read_rollouts(path: Path, samples: Mapping[str, DrivingSample]) -> tuple[lis
     groups: dict[int, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         groups.setdefault(row["group"], []).append(row)
+    if samples is None:
+        samples = {rows[0]["sample_id"]: _sample(rows[0]) for rows in groups.values()}
     if unknown := [rows[0]["sample_id"] for rows in groups.values() if rows[0]["sample_id"] not in samples]:
         raise DataError(f"{path} is about {unknown[0]}, which the data does not hold any more")
-    return [
-        Group(samples[rows[0]["sample_id"]], tuple(map(_scored, rows))) for _, rows in sorted(groups.items())
-    ], about
+    return [_group(samples, rows) for _, rows in sorted(groups.items())], about
+
+
+def _group(samples: Mapping[str, DrivingSample], rows: list[dict[str, Any]]) -> Group:
+    advantages = tuple(row["advantage"] for row in rows)
+    recorded = advantages if any(one is not None for one in advantages) else ()
+    return Group(samples[rows[0]["sample_id"]], tuple(map(_scored, rows)), advantages=recorded)
+
+
+def _sample(row: Mapping[str, Any]) -> DrivingSample:
+    """The question of a row."""
+    plain = {name: row[name] for name in ("scene_id", "frame_id", "task", "kind", "question")}
+    shown = {name: json.loads(row[name]) for name in ("images", "choices")}
+    return DrivingSample(id=row["sample_id"], answer=row["ground_truth"], **plain, **shown)
 
 
 def _rows(step: int, index: int, group: Group) -> list[dict[str, Any]]:
@@ -87,6 +111,7 @@ def _row(scored: ScoredRollout) -> dict[str, Any]:
         "value": score.value if score.failure is None else None,
         "parts": json.dumps(score.parts),
         "failure": score.failure,
+        "seed": rollout.seed,
         "weight_version": rollout.weight_version,
         "engine": rollout.engine,
         "started_at": rollout.started_at,
@@ -114,6 +139,7 @@ def _scored(row: Mapping[str, Any]) -> ScoredRollout:
         engine=row["engine"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        seed=row.get("seed"),  # not in files of before it was kept
     )
     gains = None if row["increments"] is None else tuple(Increment(*one) for one in json.loads(row["increments"]))
     score = Score(row["value"] or 0.0, json.loads(row["parts"]), gains, row["failure"])

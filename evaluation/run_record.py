@@ -24,12 +24,16 @@ from evaluation.suites.record import first_problem
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.jsonl"
+SYNCS_FILE = "syncs.jsonl"
+"""One line for each published weight version: which engines hold it, and what vouches for that."""
 ALARMS_FILE = "alarms.jsonl"
 PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "provenance/diff.patch"
 SAMPLES_FOLDER = "samples"
 POLICY_FOLDER = "policy"
 CHECKPOINTS_FOLDER = "checkpoints"
+SUPERVISED_FOLDER = "supervised"
+"""Holds the checkpoints of supervised steps, apart from those of reinforcement."""
 EVALUATION_FOLDER = "evaluation"
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -100,6 +104,7 @@ ROLLOUT_SCHEMA = pa.schema(
         ("parts", pa.string()),  # JSON: part to value
         ("failure", pa.string()),
         ("advantage", pa.float64()),
+        ("seed", pa.int64()),  # of its sampling; null where the engine takes none
         ("weight_version", pa.int64()),
         ("engine", pa.string()),
         ("started_at", pa.float64()),
@@ -114,6 +119,12 @@ ROLLOUT_SCHEMA = pa.schema(
 )
 """Columns of `samples/step_*.parquet`, one row per rollout; times are seconds since 1970. A file is there before its
 batch is learnt from; the metadata `batch` of the schema holds what is not of a rollout, as JSON."""
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint by its name, whatever it is worth; None where there is none."""
+    steps = [int(one.name.removeprefix("step_")) for one in (folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]")]
+    return max(steps, default=None)
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:

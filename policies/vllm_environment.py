@@ -1,6 +1,11 @@
-"""The environment in which a process may import vLLM. Names only: vLLM itself is not imported here."""
+"""The environment in which a process may import vLLM, and arguments of every engine. vLLM is not imported here."""
 
 from __future__ import annotations
+
+from typing import Any
+
+TOKENS_AT_ONCE = 16_384
+"""Tokens that vLLM takes in one step on CPU, where each prompt is taken whole."""
 
 
 def vllm_environment(threads: int | None, cpus: float, memory_gib: float) -> dict[str, str]:
@@ -19,3 +24,14 @@ def vllm_environment(threads: int | None, cpus: float, memory_gib: float) -> dic
         "VLLM_NO_USAGE_STATS": "1",
         "OMP_NUM_THREADS": str(threads or max(1, int(cpus))),
     }
+
+
+def seedable(gpus: float, max_model_len: int) -> dict[str, Any]:
+    """Arguments with which an engine takes seeded requests: on CPU no prompt may be taken in parts.
+
+    vLLM samples at the end of every part, throws the token away and sets the generator back, and torch's CPU generators
+    have no offset to set: the engine dies (`gpu_model_runner.py`, `discard_sampled_tokens_req_indices`).
+    """
+    if gpus:
+        return {}
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(TOKENS_AT_ONCE, max_model_len)}

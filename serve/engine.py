@@ -18,6 +18,7 @@ from policies.patches import patch_arguments
 from policies.prompt import begins
 from policies.special_tokens import SpecialTokens
 from policies.views import arrange
+from policies.vllm_environment import seedable
 from recipe import Recipe
 from serve.chat import ApiError, ChatRequest, Piece
 
@@ -137,4 +138,5 @@ def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "max_num_seqs": recipe.serve.max_concurrent,
         "limit_mm_per_prompt": {"image": recipe.serve.max_images},
         "disable_log_stats": True,
+        **seedable(rollout.gpus, rollout.max_model_len),
     }

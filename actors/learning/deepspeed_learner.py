@@ -25,7 +25,7 @@ from actors.learning.process_group import free_address, join_ranks
 from actors.settings import LearnerSettings
 from actors.sync.source import WeightSender, WeightSource
 from extension import nearest
-from failures import LearnerError
+from failures import LearnerError, writing
 from policies.algorithms.algorithm import Algorithm, Loss, Rows
 from policies.assessment import Known, formed
 from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
@@ -330,21 +330,23 @@ class DeepSpeedLearner(WeightSender):
         source = WeightSource(self.policy, self.policy_settings.dtype, EXPORT_BUCKET_BYTES)
         tensors = {name: t.cpu().clone() for bucket in source.gathered() for name, t in bucket if self.rank == 0}
         if self.rank == 0:
-            save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
+            with writing(Path(folder)):
+                save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
 
     def save(self, folder: str) -> None:
         """See `Learner.save`; every rank writes its part, rank 0 the added adapters."""
         if waiting := self._waiting_adapters():
             raise LearnerError(f"gradients of adapter {waiting[0]} wait for a step and would be lost: step first")
-        self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
-        if self._added and self.rank == 0:
-            kept = {
-                name: added.state() | {"lora": added.lora.model_dump(), "seen": self._seen[name]}
-                for name, added in self._added.items()
-            }
-            torch.save(kept, Path(folder, ADDED_FILE))
-        state = {"torch": torch.get_rng_state().tolist()}
-        self._random_state(folder).write_text(json.dumps(state))
+        with writing(Path(folder)):
+            self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
+            if self._added and self.rank == 0:
+                kept = {
+                    name: added.state() | {"lora": added.lora.model_dump(), "seen": self._seen[name]}
+                    for name, added in self._added.items()
+                }
+                torch.save(kept, Path(folder, ADDED_FILE))
+            state = {"torch": torch.get_rng_state().tolist()}
+            self._random_state(folder).write_text(json.dumps(state))
 
     def load(self, folder: str, universal: str | None = None) -> int:
         """See `Learner.load`.

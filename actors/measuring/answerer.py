@@ -43,7 +43,7 @@ class Answerer(Protocol):
     ) -> None:
         """Hand every reply to `finished` as it ends; return when all have.
 
-        Repeats are drawn by different seeds, where seeds are taken: not by engines on CPU.
+        Repeats are drawn by different seeds, where seeds are taken.
 
         Raises:
             ActorLost, ActorTimeout: an engine stopped answering.

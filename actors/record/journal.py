@@ -21,6 +21,7 @@ from actors.record.terminal import LiveTable
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult
 from evaluation.step_panels import step_panels
+from failures import DiskFull, is_full, writing
 from recipe import Recipe
 from rewards.alarm import AlarmWatch
 from rewards.group import Group
@@ -37,11 +38,14 @@ class Journal:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         """Open the journal in an existing run folder (see `actors/record/run_folder.py`)."""
         self._folder = folder
+        self.step = 0
+        """The step after which the run goes on, or that was recorded last."""
         self._metrics_path = folder / names.METRICS_FILE
         self._watch = AlarmWatch(recipe.reward.alarm)
         self._seemed_fractions: set[str] = set()
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
         self._curves: SummaryWriter | None = None
+        self._without_curves = False
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
         (folder / names.EVALUATION_FOLDER).mkdir(exist_ok=True)
         for path in (self._metrics_path, folder / names.ALARMS_FILE):
@@ -60,11 +64,9 @@ class Journal:
             raise ValueError(f"the journal computes {', '.join(clashing)} itself: rename the loop's metric")
         merged = {name: float(value) for name, value in {**panels, **metrics}.items()}
         self._append_line(step, merged)
-        curves = self._writer(step)
-        for name, value in merged.items():
-            curves.add_scalar(name, value, step)
-        curves.flush()
+        self._draw_curves(step, merged)
         self._table.update(step, merged)
+        self.step = step
         for alarm in self._watch.observe({"step": step, **merged}):
             self._warn(asdict(alarm))
         for name in seem_fractions(scored.score.parts for group in groups for scored in group.rollouts):
@@ -81,10 +83,7 @@ class Journal:
         """Keep what a benchmark measured of the policy after `step`, in the metrics of that step and as curves."""
         named = {names.benchmark_figure(suite, figure): value for figure, value in figures.items()}
         self._append_line(step, named)
-        curves = self._writer(step)
-        for name, value in named.items():
-            curves.add_scalar(name, value, step)
-        curves.flush()
+        self._draw_curves(step, named)
 
     def record_evaluation(self, result: EvaluationResult) -> None:
         """Keep an evaluation in `evaluation/<name>.json` and its means as curves over the weight version.
@@ -93,13 +92,10 @@ class Journal:
             ValueError: the result's name is not a plain file name.
         """
         _replace(names.evaluation_path(self._folder, result.name), result.to_json().encode())
-        curves = self._writer(result.weight_version)
         scalars = {"reward": result.reward, "behavior_accuracy": result.behavior_accuracy}
         scalars |= {f"reward_{task}": of_task.reward for task, of_task in result.tasks.items()}
-        for name, value in scalars.items():
-            if value is not None:
-                curves.add_scalar(f"evaluation_{result.name}/{name}", value, result.weight_version)
-        curves.flush()
+        named = {f"evaluation_{result.name}/{name}": value for name, value in scalars.items() if value is not None}
+        self._draw_curves(result.weight_version, named)
 
     def close(self) -> None:
         """Flush and close everything; safe to call twice."""
@@ -118,11 +114,24 @@ class Journal:
         """Close the journal, whatever ended the block."""
         self.close()
 
-    def _writer(self, step: int) -> SummaryWriter:
-        """The curves' writer, opened at the first record; what an interrupted run left from there on is void."""
-        if self._curves is None:
-            self._curves = SummaryWriter(str(self._folder / names.TENSORBOARD_FOLDER), purge_step=step)
-        return self._curves
+    def _draw_curves(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Add a point to each curve; what an interrupted run left of steps that are taken again is void.
+
+        Where there is no room for them the run goes on without curves: `metrics.jsonl` holds the same.
+        """
+        if self._without_curves:
+            return
+        try:
+            if self._curves is None:
+                self._curves = SummaryWriter(str(self._folder / names.TENSORBOARD_FOLDER), purge_step=self.step + 1)
+            for name, value in scalars.items():
+                self._curves.add_scalar(name, value, step)
+            self._curves.flush()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._without_curves, self._curves = True, None  # its thread has ended: closing it would raise again
+            self.warn(step, "no_room_for_curves", "no room to write curves for TensorBoard: they end here")
 
     def _warn(self, alarm: dict[str, Any]) -> None:
         with (self._folder / names.ALARMS_FILE).open("a") as file:
@@ -135,7 +144,7 @@ class Journal:
         line |= {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         if not_finite:
             line["not_finite"] = not_finite
-        with self._metrics_path.open("a") as file:
+        with writing(self._metrics_path), self._metrics_path.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -151,5 +160,10 @@ def _end_last_line(path: Path) -> None:
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it."""
     part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        with writing(path):
+            part.write_bytes(content)
+            part.replace(path)
+    except DiskFull:
+        part.unlink(missing_ok=True)
+        raise

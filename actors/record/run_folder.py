@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from data.formats.format import option_paths
-from evaluation.run_record import RECIPE_FILE, keep_previous
+from evaluation.run_record import RECIPE_FILE, keep_previous, newest_step
 from evaluation.suites.registry import IN_RECIPES, suites_of
 from failures import RunFolderError
 from recipe import Recipe, dump_recipe
@@ -80,6 +80,10 @@ def check_new(recipe: Recipe) -> None:
         raise RunFolderError(
             f"run folder {folder} already exists: choose another run.name, or set run.resume=true to go on from its "
             "newest checkpoint"
+        )
+    if (step := newest_step(folder)) is not None and step > recipe.run.steps:
+        raise RunFolderError(
+            f"run folder {folder} stands at step {step}, and run.steps={recipe.run.steps}: set run.steps={step} or more"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 from pydantic import BaseModel
 
 from actors.sync.transport import Bucket, Meeting, Receipt
-from data.rollout import GenerationRequest, Rollout
+from data.rollout import GenerationRequest, Refusal, Rollout
 from extension import ExtensionError, resolve, validated
 from failures import EngineError
 from recipe import Recipe
@@ -83,15 +83,14 @@ class RolloutEngine(Protocol):
         """Load the model; returns the seconds it took."""
         ...
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout | Refusal]:
         """Yield one rollout for each request, each the moment it ends, in any order. Several calls may be open at once.
+
+        A sample that cannot be asked (an image is missing or damaged, the prompt is longer than
+        `rollout.max_model_len`) gives a `Refusal`, whose sentence names engine and sample; the others go on.
 
         Token ids that stand for images (`policies.model.forbidden_ids`) must not be sampled. `logprobs` are of the
         distribution that was sampled from, temperature and forbidden ids applied (at temperature 0: that of 1).
-
-        Raises:
-            DataError: a sample cannot be asked (an image is missing, the prompt is longer than
-                `rollout.max_model_len`); the message names engine and sample. The engine lives on.
         """
         ...
 
@@ -181,6 +180,12 @@ def engine_of(recipe: Recipe) -> ChosenEngine:
         if ability not in abilities:
             raise ExtensionError(f"{sentence}; rollout.backend={settings.backend} does not")
     return ChosenEngine(engine_class, options, abilities)
+
+
+def refusal(engine: str, request: GenerationRequest, why: object) -> Refusal:
+    """That an engine cannot answer a request, in one sentence."""
+    sample_id = request.sample.id
+    return Refusal(request.request_id, sample_id, f"{engine} refuses sample {sample_id}: {why}")
 
 
 def refuse_mixed(engine: str, state: State, running: int) -> None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import ray
 
 from actors.rollout.engine import Ability, engine_of
 from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
-from data.rollout import GenerationRequest, Rollout, SamplingSettings
+from data.errors import DataError
+from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings, seed_of
 from data.sample import DrivingSample
 from failures import RolloutExhausted
 from policies.fitting import most_images
@@ -27,6 +30,22 @@ LIVES_APART = 1_000_003
 """Between the seeds of an engine and of the one that takes its place: it must not draw the same again."""
 
 
+def refuse(refusal: Refusal) -> None:
+    """Make a refusal an error.
+
+    Raises:
+        DataError: what the engine says.
+    """
+    raise DataError(refusal.why)
+
+
+class Receivers(NamedTuple):
+    """Where answers go."""
+
+    finished: Callable[[Rollout], None]
+    refused: Callable[[Refusal], None]
+
+
 class EnginePool:
     """All rollout engines.
 
@@ -35,10 +54,15 @@ class EnginePool:
     """
 
     def __init__(
-        self, engines: Supervisor, timeout_s: float, dispatches: int, abilities: frozenset[Ability] = frozenset()
+        self,
+        engines: Supervisor,
+        timeout_s: float,
+        dispatches: int,
+        abilities: frozenset[Ability] = frozenset(),
+        seed: int = 0,
     ) -> None:
         """Use `launch` instead."""
-        self.engines, self.timeout_s, self.dispatches = engines, timeout_s, dispatches
+        self.engines, self.timeout_s, self.dispatches, self.seed = engines, timeout_s, dispatches, seed
         self.takes_seeds = "seeds" in abilities
         """Whether a request may name a seed."""
         self.busy = asyncio.Lock()
@@ -89,7 +113,7 @@ class EnginePool:
         )
         engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
         engines.launch()
-        return cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities)
+        return cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities, recipe.run.seed)
 
     async def started(self) -> EnginePool:
         """This pool, once every engine holds the model.
@@ -110,23 +134,41 @@ class EnginePool:
         await self.engines.close()
 
     def requests(
-        self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings
+        self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings, draw: str | None = None
     ) -> list[GenerationRequest]:
-        """`count` requests for each sample, the requests of one sample side by side."""
-        return [
-            GenerationRequest(f"r{next(self._numbers)}", sample, sampling) for sample in samples for _ in range(count)
-        ]
+        """`count` requests for each sample, the requests of one sample side by side.
 
-    async def generate(self, requests: Sequence[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
-        """Hand every request's rollout to `finished` as it ends; return when all have.
+        With `draw`, which says what they are for, each has a seed of its own (`seed_of`), which is its id, and which it
+        names where the engines take seeds. Without it, all name that of `sampling`, and are numbered.
+        """
+        seen: Counter[str] = Counter()
+        made = []
+        for sample in (sample for sample in samples for _ in range(count)):
+            if draw is None:
+                made.append(GenerationRequest(f"r{next(self._numbers)}", sample, sampling))
+                continue
+            seed = seed_of(self.seed, draw, sample.id, seen[sample.id])
+            own = replace(sampling, seed=seed) if self.takes_seeds else sampling
+            made.append(GenerationRequest(f"{seed:016x}", sample, own))
+            seen[sample.id] += 1
+        return made
+
+    async def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        finished: Callable[[Rollout], None],
+        refused: Callable[[Refusal], None] = refuse,
+    ) -> None:
+        """Hand every request's rollout to `finished` as it ends, or its refusal to `refused`; return when all have.
 
         A sample's requests stay on one engine, which has its images.
 
         Raises:
             RolloutExhausted: a request was sent `rollout.dispatches` times, and each time its engine was lost.
             ActorLost: no engine is left.
-            DataError: an engine refuses a request.
+            DataError: an engine refuses a request, unless `refused` takes it.
         """
+        hand_on = Receivers(finished, refused)
         async with self.busy:
             ways = max(1, len(self.engines.healthy))
             placed = {sample_id: i % ways for i, sample_id in enumerate({r.sample.id: None for r in requests})}
@@ -134,20 +176,20 @@ class EnginePool:
             for request in requests:
                 shares.setdefault(placed[request.sample.id], []).append(request)
             self.counts.asked += len(requests)
-            answering = [asyncio.create_task(self._answer(share, finished)) for share in shares.values()]
+            answering = [asyncio.create_task(self._answer(share, hand_on)) for share in shares.values()]
             try:
                 await asyncio.gather(*answering)
             finally:
                 for task in answering:
                     task.cancel()
 
-    async def _answer(self, share: list[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+    async def _answer(self, share: list[GenerationRequest], hand_on: Receivers) -> None:
         """Have a share answered; what an engine had not answered when it was lost goes to another."""
         owed = {request.request_id: request for request in share}
         for _ in range(self.dispatches):
             member = await self.engines.choose(self.engines.care.start_timeout_s)
             try:
-                await self.drain(member, owed, finished)
+                await self._ask(member, owed, hand_on)
             except LOSSES:
                 self.counts.retried += len(owed)
             if not owed:
@@ -159,10 +201,8 @@ class EnginePool:
             f"{self.dispatches} engine(s), and each was lost over them ({lost}); rollout.dispatches says how often"
         )
 
-    async def drain(
-        self, member: Supervised, owed: dict[str, GenerationRequest], finished: Callable[[Rollout], None]
-    ) -> None:
-        """Ask one engine; each rollout is taken from `owed` and handed on as it ends.
+    async def _ask(self, member: Supervised, owed: dict[str, GenerationRequest], hand_on: Receivers) -> None:
+        """Ask one engine; each answer is taken from `owed` and handed on as it ends.
 
         Raises:
             ActorLost, ActorTimeout: the engine is lost; what is left in `owed` is not answered.
@@ -170,8 +210,12 @@ class EnginePool:
         count = len(owed)
         member.load += count
         try:
-            async for rollout in member.stream(self.timeout_s, "generate", list(owed.values())):
-                del owed[rollout.request_id]
-                finished(rollout)
+            async for answer in member.stream(self.timeout_s, "generate", list(owed.values())):
+                request = owed.pop(answer.request_id)
+                if isinstance(answer, Refusal):
+                    self.counts.failed["refused"] += 1
+                    hand_on.refused(answer)
+                else:
+                    hand_on.finished(replace(answer, seed=request.sampling.seed))
         finally:
             member.load -= count

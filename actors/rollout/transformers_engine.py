@@ -7,10 +7,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from actors.rollout.engine import Ability, Health, State, refuse_mixed
+from actors.rollout.engine import Ability, Health, State, refusal, refuse_mixed
 from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
 from data.errors import DataError
-from data.rollout import GenerationRequest, Rollout
+from data.rollout import GenerationRequest, Refusal, Rollout
 from extension import NoOptions
 from recipe import Recipe
 
@@ -66,26 +66,28 @@ class TransformersEngine:
         self.state = "generating"
         return time.time() - began
 
-    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout | Refusal]:
         """See `RolloutEngine`; in the order of the requests."""
         unfinished = len(requests)
         self.running += unfinished
         try:
             for request in requests:
-                rollout = await self._in_turn(request)
+                answer = await self._in_turn(request)
                 self.running -= 1
                 unfinished -= 1
-                yield rollout
+                yield answer
         finally:
             self.running -= unfinished
 
-    async def _in_turn(self, request: GenerationRequest) -> Rollout:
+    async def _in_turn(self, request: GenerationRequest) -> Rollout | Refusal:
         async with self._turn:
             while not self._may_go_on.is_set():  # it may have been cleared again before this task woke up
                 await self._may_go_on.wait()
             self._idle.clear()
             try:
                 return await asyncio.to_thread(self._respond, request)
+            except DataError as error:
+                return refusal(self.name, request, error)
             finally:
                 self._idle.set()
 
@@ -100,8 +102,8 @@ class TransformersEngine:
         prompt = inputs["input_ids"].shape[1]
         if prompt >= self.settings.max_model_len:
             raise DataError(
-                f"{self.name} refuses sample {request.sample.id}, see rollout.max_model_len: its prompt has {prompt} "
-                f"tokens, and prompt and response may have {self.settings.max_model_len}"
+                f"see rollout.max_model_len: its prompt has {prompt} tokens, and prompt and response may have "
+                f"{self.settings.max_model_len}"
             )
         with torch.no_grad():
             output: Any = self.policy.body.generate(

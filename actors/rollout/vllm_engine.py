@@ -15,15 +15,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.rollout.engine import Ability, Health, State, engine_of, refuse_mixed
+from actors.rollout.engine import Ability, Health, State, engine_of, refusal, refuse_mixed
 from actors.sync.transport import Bucket, Meeting, Receipt
 from actors.waiting import as_they_end
 from data.errors import DataError
-from data.rollout import GenerationRequest, Rollout, SamplingSettings
+from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from failures import EngineError
 from policies.settings import LoraSettings
 from policies.views import views_of
-from policies.vllm_environment import vllm_environment
+from policies.vllm_environment import seedable, vllm_environment
 from recipe import Recipe
 
 FORBID = -100.0
@@ -79,9 +79,8 @@ class VllmEngine:
 
     @staticmethod
     def abilities(recipe: Recipe) -> frozenset[Ability]:
-        """On CPU, vLLM dies of a seeded request whose prompt it takes in two parts: its generator has no offset."""
-        able: set[Ability] = {"adapters", "tensor_parallel"}
-        return frozenset(able | {"seeds"} if recipe.rollout.gpus else able)
+        """All there are."""
+        return frozenset({"adapters", "tensor_parallel", "seeds"})
 
     @staticmethod
     def environment(recipe: Recipe, options: VllmSettings) -> dict[str, str]:
@@ -132,6 +131,7 @@ class VllmEngine:
             worker_extension_cls=self.worker_extension,
             disable_log_stats=True,
             **adapter_arguments(self._lora),
+            **seedable(self.settings.gpus, self.settings.max_model_len),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
         self.state = "generating"
@@ -141,16 +141,18 @@ class VllmEngine:
     def _frees_gpu(self) -> bool:
         return self.options.sleep_mode and self.settings.gpus > 0
 
-    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout | Refusal]:
         """See `RolloutEngine`; in the order in which they end."""
-        async for rollout in as_they_end(map(self._respond, requests)):
-            yield rollout
+        async for answer in as_they_end(map(self._respond, requests)):
+            yield answer
 
-    async def _respond(self, request: GenerationRequest) -> Rollout:
+    async def _respond(self, request: GenerationRequest) -> Rollout | Refusal:
         self.running += 1
         try:
             async with self._open:
                 return await self._answer(request)
+        except DataError as error:
+            return refusal(self.name, request, error)
         finally:
             self.running -= 1
 
@@ -161,10 +163,7 @@ class VllmEngine:
         views = views_of(request.sample)
         most, shown = self.settings.max_images or self.policy.images_per_prompt, self._encoder.images(views)
         if len(shown) > most:
-            raise DataError(
-                f"{self.name} refuses sample {request.sample.id}: it shows {len(shown)} images, and "
-                f"rollout.max_images={most}"
-            )
+            raise DataError(f"it shows {len(shown)} images, and rollout.max_images={most}")
         prompt = {
             "prompt_token_ids": self._encoder.text_ids(request.sample),
             "multi_modal_data": {"image": shown},
@@ -177,9 +176,7 @@ class VllmEngine:
             async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
                 final = output
         except VLLMClientError as error:
-            raise DataError(
-                f"{self.name} refuses sample {request.sample.id}, see rollout.max_model_len: {error}"
-            ) from error
+            raise DataError(f"see rollout.max_model_len: {error}") from error
         response = final.outputs[0]
         return Rollout(
             request_id=request.request_id,

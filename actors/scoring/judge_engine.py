@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.waiting import as_they_end, one_line
+from policies.vllm_environment import seedable
 from rewards.settings import JudgeSettings
 from rewards.untrusted import shielded
 
@@ -105,6 +106,7 @@ def engine_arguments(folder: str, settings: JudgeSettings) -> dict[str, Any]:
         # A model that may write white space between the fields can write nothing else until its cap.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": True,
+        **(seedable(settings.gpus, settings.max_model_len) if settings.temperature else {}),
     }
 
 

@@ -70,6 +70,8 @@ class JudgeCounts(Counts):
     judged: int = 0
     asked_again: int = 0
     """Replies that were no valid sheet, and for which the judge was asked a second time."""
+    unkept: int = 0
+    """Judgements that the cache could not keep: there was no room, or another process held its file."""
 
 
 class JudgePool:
@@ -166,6 +168,7 @@ class JudgePool:
         self.counts.judged += 1
         if self.cache is not None:
             self.cache.put(key, request.rubric, self.backend.identity, judgement.reply)
+            self.counts.unkept = self.cache.unkept
         return judgement
 
     async def _valid(self, request: JudgeRequest) -> Judgement:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.rollout.engine import Ability, Health, State, refuse_mixed
+from actors.rollout.engine import Ability, Health, State, refusal, refuse_mixed
 from actors.sync.receiver import Arrival
 from actors.sync.transport import Bucket, Meeting, Receipt, join
 from data.errors import DataError
-from data.rollout import GenerationRequest, Rollout
+from data.rollout import GenerationRequest, Refusal, Rollout
 from policies.checkpoint import disk_name
 from policies.model import end_ids, load_policy, load_processor
 from policies.prompt import PromptEncoder
@@ -65,27 +65,28 @@ class OwnEngine:
         self.state = "generating"
         return time.time() - began
 
-    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout | Refusal]:
         """One request after another."""
         unfinished = len(requests)
         self.running += unfinished
         try:
             for request in requests:
-                rollout = await self._answer(request)
+                answer = await self._answer(request)
                 unfinished, self.running = unfinished - 1, self.running - 1
-                yield rollout
+                yield answer
         finally:
             self.running -= unfinished
 
-    async def _answer(self, request: GenerationRequest) -> Rollout:
+    async def _answer(self, request: GenerationRequest) -> Rollout | Refusal:
         began, sampling, tokenizer = time.time(), request.sampling, self._encoder.processor.tokenizer
-        inputs = dict(self._encoder.inputs(request.sample))
+        try:
+            inputs = dict(self._encoder.inputs(request.sample))
+        except DataError as error:  # an image that is missing or damaged
+            return refusal(self.name, request, error)
         ids = inputs.pop("input_ids")
         prompt = ids.shape[1]
         if prompt >= self.settings.max_model_len:
-            raise DataError(
-                f"{self.name} refuses sample {request.sample.id}, see rollout.max_model_len: it is too long"
-            )
+            return refusal(self.name, request, "see rollout.max_model_len: its prompt is too long")
         draws = self._draws if sampling.seed is None else torch.Generator().manual_seed(sampling.seed)
         logprobs: list[float] = []
         for _ in range(min(sampling.max_tokens, self.settings.max_model_len - prompt)):

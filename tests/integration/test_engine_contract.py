@@ -24,10 +24,9 @@ from tokenizers.processors import TemplateProcessing
 from actors.rollout.engine import RolloutEngine, engine_of
 from actors.settings import RolloutSettings, RunSettings
 from actors.sync.transport import Bucket, Meeting, join
-from data.errors import DataError
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
-from data.rollout import GenerationRequest, Rollout, SamplingSettings
+from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from failures import EngineError
 from policies.checkpoint import disk_name
@@ -102,7 +101,7 @@ class Observed:
 
     async def ask(self, requests: Sequence[GenerationRequest]) -> list[Rollout]:
         """In the order of the requests."""
-        found = {rollout.request_id: rollout async for rollout in self.engine.generate(requests)}
+        found = {one.request_id: one async for one in self.engine.generate(requests) if isinstance(one, Rollout)}
         return [found[request.request_id] for request in requests]
 
     async def greedy(self) -> dict[str, Any]:
@@ -124,7 +123,7 @@ class Observed:
     async def sampled(self) -> None:
         sampling = SamplingSettings(SETTINGS.temperature, 16)
         requests = self.requests(self.samples, sampling, sampling)
-        found = [rollout async for rollout in self.engine.generate(requests)]
+        found = [one async for one in self.engine.generate(requests) if isinstance(one, Rollout)]
         self.facts |= {
             "asked": sorted(request.request_id for request in requests),
             "answered": sorted(rollout.request_id for rollout in found),
@@ -149,11 +148,11 @@ class Observed:
         sample = self.samples[0]
         damaged = replace(sample, id="no-image", images=dict.fromkeys(sample.images, "/nowhere.png"))
         endless = replace(sample, id="endless", question="How far is it? " * 400)
-        for one in (damaged, endless):
-            try:
-                await self.ask(self.requests([one], SamplingSettings(1.0, 4)))
-            except DataError as error:
-                self.facts[one.id] = str(error)
+        asked = self.requests([damaged, *self.samples[1:], endless], SamplingSettings(1.0, 4))
+        answers = [one async for one in self.engine.generate(asked)]
+        self.facts["refusals"] = {one.sample_id: one.why for one in answers if isinstance(one, Refusal)}
+        self.facts["answered_beside"] = sorted(one.sample_id for one in answers if isinstance(one, Rollout))
+        self.facts["answerable"] = sorted(one.id for one in self.samples[1:])
         self.facts["lives_on"] = len(await self.ask(self.requests(self.samples, SamplingSettings(1.0, 4))))
         self.facts["running_after"] = (await self.engine.health()).running
 
@@ -169,6 +168,7 @@ class Observed:
 
         async def drain(asked: list[GenerationRequest]) -> None:
             async for rollout in self.engine.generate(asked):
+                assert isinstance(rollout, Rollout)
                 found.append(rollout)
                 first.set()
 
@@ -341,12 +341,13 @@ def test_a_response_ends_at_every_id_that_the_checkpoint_says_and_generation_set
     assert ended.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("sample", ["no-image", "endless"])
-def test_a_sample_that_cannot_be_asked_is_a_data_error_and_the_engine_lives_on(
-    facts: dict[str, Any], sample: str
+def test_a_sample_that_cannot_be_asked_is_refused_in_a_sentence_and_the_others_are_answered(
+    facts: dict[str, Any],
 ) -> None:
-    expected = {"no-image": "/nowhere.png", "endless": "engine 0 refuses sample endless, see rollout.max_model_len"}
-    assert expected[sample] in facts[sample]
+    refusals = facts["refusals"]
+    assert refusals["no-image"].startswith("engine 0 refuses sample no-image: image /nowhere.png")
+    assert refusals["endless"].startswith("engine 0 refuses sample endless: see rollout.max_model_len")
+    assert facts["answered_beside"] == facts["answerable"]
     assert facts["lives_on"] == 5
     assert facts["running_after"] == 0
 

@@ -44,7 +44,7 @@ async def rollouts(engine: RolloutEngine, samples: list[DrivingSample]) -> list[
     await engine.start()
     sampling = SamplingSettings(SETTINGS.temperature, SETTINGS.max_tokens, seed=0)
     requests = [GenerationRequest(f"{i}", sample, sampling) for i, sample in enumerate(samples)]
-    found = [rollout async for rollout in engine.generate(requests)]
+    found = [one async for one in engine.generate(requests) if isinstance(one, Rollout)]
     await engine.stop()
     return sorted(found, key=lambda rollout: int(rollout.request_id))
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import cast
 
 import pytest
 from aiohttp import web
 
 from actors.experience import Credit, ExperienceBatch, experience
-from actors.rollout.pool import EnginePool
+from actors.rollout.pool import EnginePool, refuse
 from actors.scoring.judge_pool import JudgePool
 from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings, RunSettings
 from actors.supervision import Supervisor
 from benchmarks.judge_server import completion
-from data.rollout import GenerationRequest, Rollout
+from data.quarantine import Quarantine
+from data.rollout import GenerationRequest, Refusal, Rollout
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from evaluation.step_panels import step_panels
@@ -28,12 +30,18 @@ from rewards.judge_endpoint import JudgeEndpoint
 from rewards.settings import JudgeSettings, RewardSettings, RouteSettings
 
 SETTINGS = RolloutSettings(prompts_per_step=2, group_size=4)
+NOBODY = Quarantine(Path("no folder"), 1, 1.0, print)
 
 
 class CountingEngines(EnginePool):
     """Answers at once; the text of a rollout is its number in the group."""
 
-    async def generate(self, requests: Sequence[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+    async def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        finished: Callable[[Rollout], None],
+        refused: Callable[[Refusal], None] = refuse,
+    ) -> None:
         for number, request in enumerate(requests):
             text = f"Answer {number % SETTINGS.group_size}."
             sample = request.sample.id
@@ -78,7 +86,7 @@ async def batch(url: str, max_masked_share: float) -> ExperienceBatch:
     recipe = Recipe(run=RunSettings(name="masked"), rollout=SETTINGS, reward=reward)
     try:
         async for one in experience(
-            order, CountingEngines(cast(Supervisor, None), 60.0, 1), scorers, credit(recipe), recipe, steps=[1]
+            order, CountingEngines(cast(Supervisor, None), 60.0, 1), scorers, credit(recipe), recipe, NOBODY, steps=[1]
         ):
             return one
     finally:
@@ -113,7 +121,12 @@ async def test_a_judge_that_nobody_reaches_stops_the_run_and_rewards_nothing() -
 class LuckyEngines(CountingEngines):
     """Every second prompt gets the same text from all of its rollouts."""
 
-    async def generate(self, requests: Sequence[GenerationRequest], finished: Callable[[Rollout], None]) -> None:
+    async def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        finished: Callable[[Rollout], None],
+        refused: Callable[[Refusal], None] = refuse,
+    ) -> None:
         for number, request in enumerate(requests):
             group, place = divmod(number, SETTINGS.group_size)
             text = "A." if group % 2 == 0 else f"Answer {place}."
@@ -131,7 +144,7 @@ async def test_groups_that_teach_nothing_give_way_to_fresh_questions(refills: in
     dynamic = AlgorithmSettings(options={"refills": refills})
     recipe = Recipe(run=RunSettings(name="refilled"), rollout=SETTINGS, algorithm=dynamic)
     async for one in experience(
-        order, LuckyEngines(cast(Supervisor, None), 60.0, 1), scorers, credit(recipe), recipe, steps=[1]
+        order, LuckyEngines(cast(Supervisor, None), 60.0, 1), scorers, credit(recipe), recipe, NOBODY, steps=[1]
     ):
         assert (len(one.groups), one.replaced, one.position) == (2, replaced, 2 + replaced)
         assert sum(not group.has_equal_rewards for group in one.groups) == useful

@@ -14,6 +14,7 @@ from actors.crew import Crew
 from actors.training import Run, prepare
 from actors.warm_start import demonstrations
 from actors.weight_sync import SyncReport
+from data.quarantine import Quarantine
 from failures import SyncError
 from policies.algorithms.supervised import Supervised
 from recipe import load_recipe
@@ -34,6 +35,7 @@ async def start(folder: Path, engine_class: type[Any], *overrides: str) -> Start
         any_node,
         run.probes,
         run.encoder,
+        Quarantine(run.folder, len(run.data.split.train), 0.1, print),
         learner_class=faults.FaultyLearner,
         engine_class=engine_class,
     )

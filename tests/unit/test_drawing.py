@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from actors import experience as module
 from actors.experience import Credit, experience
 from actors.rollout.pool import EnginePool
 from actors.scoring.scorers import Scorers
+from data.quarantine import Quarantine
 from data.rollout import Rollout, SamplingSettings
 from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
@@ -48,7 +50,8 @@ async def positions(monkeypatch: pytest.MonkeyPatch, staleness: int, *, flat: bo
     recipe = load_recipe(["recipes/tiny.yaml", *keys])
     order = TaskBalancedOrder(SAMPLES, {"behavior": 1.0}, seed=0, position=0)
     credit = Credit(algorithm(name), recipe.rollout.max_tokens, cast(PromptEncoder, None))
-    batches = experience(order, cast(EnginePool, None), cast(Scorers, None), credit, recipe, steps=range(1, 6))
+    nobody = Quarantine(Path("no folder"), len(SAMPLES), 1.0, print)
+    batches = experience(order, cast(EnginePool, None), cast(Scorers, None), credit, recipe, nobody, steps=range(1, 6))
     return asked, [batch.position async for batch in batches]
 
 

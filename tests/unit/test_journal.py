@@ -286,9 +286,20 @@ def test_a_step_done_again_after_a_resume_replaces_the_first(recipe: Recipe, fol
         for step in (1, 2):
             journal.record(step, [group(sample(), scored("first", value=0.0))], {"loss": 1.0})
     with Journal(recipe, folder) as journal:
+        journal.step = 1
         journal.record(2, [group(sample(), scored("again"))], {"loss": 2.0})
     run = read_run(folder)
     assert [(step["step"], step["loss"]) for step in run.steps] == [(1, 1.0), (2, 2.0)]
+    assert curve(folder, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_finished_run_that_is_resumed_keeps_the_curves_of_its_last_step(recipe: Recipe, folder: Path) -> None:
+    with Journal(recipe, folder) as journal:
+        for step in (1, 2):
+            journal.record(step, [group(sample(), scored())], {"loss": float(step)})
+    with Journal(recipe, folder) as journal:
+        journal.step = 2
+        journal.record_evaluation(summarize("after", 2, [Judged(sample(), "B", "stop", Score(100.0), 1)]))
     assert curve(folder, "loss") == [(1, 1.0), (2, 2.0)]
 
 

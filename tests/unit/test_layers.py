@@ -22,7 +22,7 @@ LOWER = ("data", "rewards", "evaluation", "policies", "recipe", "extension", "fa
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "extension": (),
     "failures": (),
-    "data": ("data", "extension"),
+    "data": ("data", "extension", "failures"),
     "rewards": ("rewards", "data", "extension"),
     "evaluation": ("evaluation", "rewards", "data", "extension", "failures"),
     "policies": ("policies", "data", "extension"),

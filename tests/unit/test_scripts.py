@@ -8,7 +8,7 @@ import pytest
 
 import train_grpo
 from commands import score_answer
-from commands.script import guarded
+from commands.script import RETRY, guarded
 from policies.tiny import build_tiny_policy
 
 Captured = pytest.CaptureFixture[str]
@@ -21,7 +21,7 @@ def test_a_full_disk_is_one_sentence(capsys: Captured) -> None:
             file.write("x")
         return 0
 
-    assert guarded(write) == 1
+    assert guarded(write) == RETRY
     assert capsys.readouterr().err.startswith("error: the disk is full")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from actors.learning.learner import OWN
 from actors.settings import LearnerSettings
 from actors.warm_start import Kept, WarmStart, learning_rate
 from data.sample import DrivingSample
+from failures import LearnerLost
 from policies.algorithms.algorithm import Loss
 from policies.batch import TrainingGroup
 from policies.prompt import PromptEncoder
@@ -24,9 +26,13 @@ SAMPLE = DrivingSample("a", "scene", "frame", "behavior", "open_ended", "What?",
 
 
 class Learning(LearnerGroup):
-    """Its held-out loss at each measurement is given; remembers what was saved and loaded, by number of updates."""
+    """Its held-out loss at each measurement is given; remembers what was saved and loaded, by number of updates.
 
-    def __init__(self, losses: Sequence[float]) -> None:
+    A rank is lost over the update `lost_at`, and over the following ones, `deaths` in all.
+    """
+
+    def __init__(self, losses: Sequence[float], *, lost_at: int = 0, deaths: int = 1) -> None:
+        self.lost_at, self.deaths, self.lives = lost_at, deaths, 1
         self.losses, self.rates, self.saved, self.loaded = list(losses), list[float](), list[int](), list[int]()
         self.batches: list[list[tuple[int, ...]]] = []
         self.ranks, self.settings = [None], LearnerSettings()
@@ -37,7 +43,13 @@ class Learning(LearnerGroup):
     async def update(self, portion: Portion, loss: Loss, lr: float) -> dict[str, float]:
         self.rates.append(lr)
         self.batches.append([group.prompt_ids for group in portion.groups])
+        if self.deaths and self.lost_at and len(self.rates) >= self.lost_at:
+            self.deaths -= 1
+            raise LearnerLost("learner rank 0 (update): the actor died")
         return {"loss": 1.0}
+
+    async def begin_life(self) -> None:
+        self.lives += 1
 
     async def model(self) -> str:
         return "a model"
@@ -87,7 +99,9 @@ def of_warm_start(folder: Path, **settings: Any) -> Recipe:
 
 async def trained(losses: Sequence[float], folder: Path, steps: int = 20) -> Learning:
     recipe, learners = of_warm_start(folder, batch_size=1, evaluate_every=2, patience=2), Learning(losses)
-    await WarmStart([SAMPLE], [SAMPLE], recipe).steps(learners, encoder(), steps)
+    start = WarmStart([SAMPLE], [SAMPLE], recipe)
+    assert await start.steps(learners, encoder(), steps)
+    start.forget()
     return learners
 
 
@@ -124,7 +138,10 @@ async def supervised(
     recipe = of_warm_start(folder, batch_size=2, evaluate_every=2, patience=10)
     learners = Learning(losses)
     start = WarmStart(SAMPLES, [SAMPLE], recipe)
-    return learners, await start.steps(learners, encoder(), 8, Kept(every, resume, asked_after(learners, stop)))
+    complete = await start.steps(learners, encoder(), 8, Kept(every, resume, asked_after(learners, stop)))
+    if complete:
+        start.forget()
+    return learners, complete
 
 
 async def test_steps_that_were_interrupted_go_on_with_the_questions_they_would_have_had(tmp_path: Path) -> None:
@@ -137,6 +154,31 @@ async def test_steps_that_were_interrupted_go_on_with_the_questions_they_would_h
     assert rest.loaded == [3]
     assert first.batches + rest.batches == whole.batches
     assert not (tmp_path / "supervised").exists()
+
+
+@pytest.mark.parametrize("lost_at", [1, 5])
+async def test_when_a_rank_is_lost_the_steps_since_the_newest_checkpoint_are_taken_again(
+    tmp_path: Path, lost_at: int
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole, _ = await supervised(tmp_path / "whole", [4.0, 3.0, 2.0, 1.0])
+    learners = Learning([4.0, 3.0, 3.0, 2.0, 1.0][-4 - (lost_at > 4) :], lost_at=lost_at)
+    start = WarmStart(SAMPLES, [SAMPLE], of_warm_start(tmp_path, batch_size=2, evaluate_every=2, patience=10))
+    assert await start.steps(learners, encoder(), 8, Kept(every=3))
+    assert learners.lives == 2
+    assert learners.loaded == ([3] if lost_at > 3 else [])
+    again = whole.batches[:lost_at] + whole.batches[3 * (lost_at > 3) :]
+    assert learners.batches == again
+    steps = [json.loads(line)["step"] for line in (tmp_path / "warm_start.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+async def test_a_rank_that_is_lost_again_and_again_ends_the_run(tmp_path: Path) -> None:
+    learners = Learning([], lost_at=1, deaths=99)
+    start = WarmStart(SAMPLES, [], of_warm_start(tmp_path, batch_size=2))
+    with pytest.raises(LearnerLost):
+        await start.steps(learners, encoder(), 8)
+    assert learners.lives == 4  # three restarts
 
 
 async def test_a_line_that_was_cut_off_does_not_end_the_next_session(
