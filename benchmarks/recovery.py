@@ -3,8 +3,10 @@
     python -m benchmarks.recovery
 
 Trains the tiny recipe with two engines and two learner ranks, and kills (SIGKILL) an engine's actor, an engine's vLLM
-process, a learner rank and at last the driver, which is then started again with `run.resume=true`. Prints, last, one
-JSON object. A fault's seconds are those from the kill to the end of the next step, less what a step takes undisturbed.
+process, a learner rank and at last the driver, which is then started again with `run.resume=true`. Then two runs of one
+seed take one step of 1,024 responses, with one engine and with two, whose responses are compared token by token.
+Prints, last, one JSON object. A fault's seconds are those from the kill to the end of the next step, less what a step
+takes undisturbed.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 
 from actors.checkpoint import LEARNER_FOLDER
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG
-from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, RunRecord, checkpoint_folder, read_run
+from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, RunRecord, checkpoint_folder, read_run, samples_path
 from recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +42,14 @@ SETTINGS = (
     "rollout.cpus=0.5",
     "learner.cpus=0.5",
     "rollout.prompts_per_step=8",
+    "evaluation.before_and_after=false",
+)
+ONE_STEP = (
+    "run.steps=1",
+    "warm_start.steps=60",
+    "rollout.prompts_per_step=128",
+    "rollout.cpus=0.5",
+    "learner.cpus=0.5",
     "evaluation.before_and_after=false",
 )
 
@@ -71,7 +82,8 @@ def main() -> None:
                 took["driver"] = time.time() - killed_at["driver"]
         if again.wait():
             sys.exit(again.returncode)
-        print(json.dumps(figures(Path(root) / "recovery", took, statistics.median(between))))
+        found = figures(Path(root) / "recovery", took, statistics.median(between))
+        print(json.dumps(found | same_seed(Path(root))))
 
 
 def steps_of(process: subprocess.Popen[str]) -> Iterator[int]:
@@ -105,6 +117,22 @@ def figures(folder: Path, took: dict[str, float], step_s: float) -> dict[str, ob
         "steps_applied_twice": applied(folder) - WARM_STEPS - updates(run),
         "step_s": round(step_s, 2),
     }
+
+
+def same_seed(root: Path) -> dict[str, object]:
+    """How many responses of a run's first step are those of another run with the same seed, token by token."""
+    responses = []
+    for engines in (1, 2):
+        name = f"run.name=engines-{engines}"
+        given = (*ONE_STEP, name, f"run.root={root}", f"rollout.engines={engines}")
+        subprocess.run([sys.executable, "train_grpo.py", "recipes/tiny.yaml", *given], cwd=ROOT, check=True)
+        rows = pq.read_table(samples_path(root / f"engines-{engines}", 1), columns=["request_id", "token_ids"])
+        responses.append({row["request_id"]: row["token_ids"] for row in rows.to_pylist()})
+    one, two = responses
+    if one.keys() != two.keys():
+        raise SystemExit("the two runs did not ask for the same responses")
+    equal = sum(two[name] == token_ids for name, token_ids in one.items())
+    return {"same_seed_responses": len(one), "same_seed_equal_share": round(equal / len(one), 4)}
 
 
 def applied(folder: Path) -> int:

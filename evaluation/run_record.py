@@ -6,10 +6,10 @@ The journal (in `actors`) writes by these names and the report reads by them. No
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +21,8 @@ from data.sample import Task
 from data.text_file import unreadable
 from evaluation.held_out import EvaluationResult, failure_name
 from evaluation.suites.record import first_problem
+
+T = TypeVar("T")
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -37,6 +39,8 @@ SUPERVISED_FOLDER = "supervised"
 EVALUATION_FOLDER = "evaluation"
 TENSORBOARD_FOLDER = "tensorboard"
 
+NOT_FINITE = "not_finite"
+"""In a line of metrics: the names of those that were not finite, and are null."""
 REWARD_MEAN = "reward/mean"
 """Mean reward of a step's scored rollouts, 0-100."""
 LENGTH_MEAN = "response/length_mean"
@@ -163,7 +167,9 @@ class RunRecord:
     alarms: tuple[dict[str, Any], ...]
     """What called for a person: `step`, `kind` and `message` of each."""
     dropped: dict[str, int]
-    """What could not be read, counted under a name."""
+    """What could not be read, counted under a name; files of `samples/` are found to be damaged when they are read."""
+    unread: tuple[str, ...] = ()
+    """What else could not be read, in sentences, where reading was to go on without it."""
 
     def series(self, metric: str) -> tuple[tuple[float, float], ...]:
         """Step and value of a metric, wherever it was measured and finite."""
@@ -183,7 +189,7 @@ class RunRecord:
         """The scenes that some rollout was about."""
         scenes: set[str] = set()
         for path in (self.folder / SAMPLES_FOLDER).glob("step_*.parquet"):
-            scenes.update(pq.read_table(path, columns=["scene_id"])["scene_id"].unique().to_pylist())
+            scenes.update(row["scene_id"] for row in self._rows(path, ["scene_id"]))
         return scenes
 
     def rollouts(self, first_step: int) -> Iterator[dict[str, Any]]:
@@ -191,11 +197,23 @@ class RunRecord:
         last_step = self.steps[-1]["step"] if self.steps else -1
         for path in sorted((self.folder / SAMPLES_FOLDER).glob("step_*.parquet")):
             if first_step <= int(path.stem.removeprefix("step_")) <= last_step:
-                yield from pq.read_table(path).to_pylist()
+                yield from self._rows(path)
+
+    def _rows(self, path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        """The rows of a file of rollouts; none, and counted, where it is damaged."""
+        try:
+            return pq.read_table(path, columns=columns).to_pylist()
+        except (OSError, pa.ArrowException):
+            self.dropped[f"unreadable file {SAMPLES_FOLDER}/{path.name}"] = 1
+            return []
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run(folder: Path, *, whatever_is_there: bool = False) -> RunRecord:
     """Read a run folder, finished or not.
+
+    Args:
+        folder: of the run.
+        whatever_is_there: go on without files that are damaged, and keep a sentence on each in `unread`.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -203,20 +221,36 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist")
-    recipe, recipe_text = _read_recipe(folder / RECIPE_FILE)
-    steps, broken_steps = _read_metrics(folder / METRICS_FILE)
+    unread: list[str] = []
+
+    def read(path: Path, reader: Callable[[Path], T], missing: T) -> T:
+        try:
+            return reader(path)
+        except (DataError, OSError) as error:
+            if not whatever_is_there:
+                raise
+            unread.append(str(error))
+            return missing
+
+    nothing: tuple[dict[str, Any], str] = ({}, "")
+    recipe, recipe_text = read(folder / RECIPE_FILE, _read_recipe, nothing)
+    steps, broken_steps, texts = _read_metrics(folder / METRICS_FILE)
     alarms, broken_alarms = read_lines(folder / ALARMS_FILE, "message")
-    broken = {METRICS_FILE: broken_steps, ALARMS_FILE: broken_alarms}
-    evaluations = [read_evaluation(path) for path in sorted((folder / EVALUATION_FOLDER).glob("*.json"))]
+    broken = {f"unreadable lines of {METRICS_FILE}": broken_steps, f"unreadable lines of {ALARMS_FILE}": broken_alarms}
+    broken[f"values of {METRICS_FILE} that are no numbers"] = texts
+    paths = sorted((folder / EVALUATION_FOLDER).glob("*.json"))
+    found = [read(path, read_evaluation, None) for path in paths]
+    evaluations = [result for result in found if result is not None]
     return RunRecord(
         folder=folder,
         recipe=recipe,
         recipe_text=recipe_text,
-        provenance=_read_provenance(folder / PROVENANCE_FILE),
+        provenance=read(folder / PROVENANCE_FILE, _read_provenance, {}),
         steps=steps,
         evaluations={result.name: result for result in evaluations},
         alarms=tuple(alarms),
-        dropped={f"unreadable lines of {name}": count for name, count in broken.items() if count},
+        dropped={name: count for name, count in broken.items() if count},
+        unread=tuple(unread),
     )
 
 
@@ -258,13 +292,21 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int]:
-    """The steps of `metrics.jsonl`, and how many lines are none."""
+def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int, int]:
+    """The steps of `metrics.jsonl`, how many lines are none, and how many values are no numbers, which are left out."""
     lines, broken = read_lines(path)
     by_step: dict[int, dict[str, Any]] = {}
+    odd = 0
     for metrics in lines:
-        by_step.setdefault(metrics["step"], {}).update(metrics)
-    return tuple(by_step[step] for step in sorted(by_step)), broken
+        usable = {name: value for name, value in metrics.items() if name == NOT_FINITE or _is_number(value)}
+        odd += len(metrics) - len(usable)
+        by_step.setdefault(metrics["step"], {}).update(usable)
+    return tuple(by_step[step] for step in sorted(by_step)), broken, odd
+
+
+def _is_number(value: object) -> bool:
+    """None stands for one that was not finite."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def read_lines(path: Path, *texts: str) -> tuple[list[dict[str, Any]], int]:

@@ -6,10 +6,10 @@ The page's form is in `run_report.html.j2`; here is what it says.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
@@ -25,6 +25,8 @@ from evaluation.pages.panels import benchmark_panels, health_panels, training_pa
 from evaluation.run_record import RunRecord, read_run
 from evaluation.settings import EvaluationSettings
 
+T = TypeVar("T")
+
 TEMPLATE = "run_report.html.j2"
 GALLERY_SHARE = 0.25
 """Best and worst answers are taken from this last share of the steps: earlier ones are of a policy long gone."""
@@ -33,35 +35,56 @@ GALLERY_SHARE = 0.25
 def write_report(run_folder: Path) -> Path:
     """Write `report.html` into a run folder, finished or not, and return its path.
 
+    What cannot be read is left out, and the page says so.
+
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: a file in its `evaluation/` is not an evaluation; the message names it.
     """
-    run = read_run(run_folder)
+    run = read_run(run_folder, whatever_is_there=True)
     return write_page(run_folder, TEMPLATE, _context(run))
 
 
+class _Parts:
+    """Makes the parts of the page; one that an odd file spoils is left out, with a sentence on it."""
+
+    def __init__(self) -> None:
+        self.spoilt: list[str] = []
+
+    def make(self, what: str, empty: Any, made: Callable[[], T]) -> T:
+        try:
+            return made()
+        except Exception as error:  # whatever an odd file holds; the sentence stands on the page
+            self.spoilt.append(f"{what} could not be shown ({type(error).__name__}: {error})")
+            return empty
+
+
 def _context(run: RunRecord) -> dict[str, Any]:
-    comparison = compare(run.evaluations)
+    parts, before, after = _Parts(), run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
+    comparison = parts.make("what changed", None, lambda: compare(run.evaluations))
     window = _gallery_window(run)
     rows = list(run.rollouts(window[0])) if window else []
-    settings: EvaluationSettings = EvaluationSettings.model_validate(run.recipe.get("evaluation", {}))
-    count = settings.answers_shown
-    best, worst = best_and_worst(rows, count)
-    before, after = run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
-    gains, losses = gains_and_losses(before, after, count) if before and after else ([], [])
+    count = parts.make("as many answers as the recipe says", EvaluationSettings().answers_shown, lambda: _shown(run))
+    best, worst = parts.make("the best and worst answers", ([], []), lambda: best_and_worst(rows, count))
+    gains, losses = parts.make(
+        "the answers that changed",
+        ([], []),
+        lambda: gains_and_losses(before, after, count) if before and after else ([], []),
+    )
     cards = [*best, *worst, *gains, *losses]
+    small = parts.make("curves of health", [], lambda: [*health_panels(run), *benchmark_panels(run)])
     return {
-        "name": run.recipe.get("run", {}).get("name", run.folder.name),
-        "headline": _headline(comparison),
-        "opening": opening(before, after),
-        "next_commands": next_commands(run) if run.steps else [],
-        "measured": _measured(run),
-        "overlap": len(run.trained_scenes() & _held_out_scenes(run)),
-        "facts": _facts(run),
-        "tiles": _tiles(run, comparison),
-        "panels": training_panels(run),
-        "small_panels": [*health_panels(run), *benchmark_panels(run)],
+        "name": parts.make("the run's name", run.folder.name, lambda: _name(run)),
+        "headline": parts.make("the headline", None, lambda: _headline(comparison)),
+        "opening": parts.make("the opening", None, lambda: opening(before, after)),
+        "next_commands": parts.make("what to do next", [], lambda: next_commands(run) if run.steps else []),
+        "measured": parts.make("what was measured", "", lambda: _measured(run)),
+        "overlap": parts.make(
+            "scenes that were trained on", 0, lambda: len(run.trained_scenes() & _held_out_scenes(run))
+        ),
+        "facts": parts.make("the facts", [], lambda: _facts(run)),
+        "tiles": parts.make("the figures", [], lambda: _tiles(run, comparison)),
+        "panels": parts.make("curves of the training", [], lambda: training_panels(run)),
+        "small_panels": small,
         "comparison": comparison,
         "scale": _scale,
         "window": window,
@@ -69,12 +92,24 @@ def _context(run: RunRecord) -> dict[str, Any]:
         "worst": worst,
         "gains": gains,
         "losses": losses,
-        "counted": _counted(run, cards),
-        "provenance": _provenance(run.provenance),
+        "provenance": parts.make("the provenance", [], lambda: _provenance(run.provenance)),
         "recipe": run.recipe_text,
         "BEFORE": BEFORE,
         "AFTER": AFTER,
+        "counted": [
+            *parts.make("the counts", [], lambda: _counted(run, cards)),
+            *(("could not be read", sentence) for sentence in (*run.unread, *parts.spoilt)),
+        ],
     }
+
+
+def _name(run: RunRecord) -> str:
+    return str(run.recipe.get("run", {}).get("name", run.folder.name))
+
+
+def _shown(run: RunRecord) -> int:
+    settings: EvaluationSettings = EvaluationSettings.model_validate(run.recipe.get("evaluation", {}))
+    return settings.answers_shown
 
 
 def _planned(run: RunRecord) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import resource
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 
 from actors.learning.deepspeed_learner import DeepSpeedLearner
-from actors.learning.learner import OptimizerSettings, Stepped
+from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
 from actors.rollout.transformers_engine import TransformersEngine
 from actors.rollout.vllm_engine import VllmEngine
 from actors.sync.collective import GlooTransport
 from actors.sync.receiver import WeightReceiver
 from actors.sync.transport import Bucket, Receipt
+from data.rollout import GenerationRequest, Refusal, Rollout
+from policies.algorithms.algorithm import Loss
+from policies.micro_batches import Share
 from recipe import Recipe
 
 
@@ -158,6 +162,60 @@ class LearnerThatDies(DeepSpeedLearner):
         if self.rank == self.settings.ranks - 1 and sequence > 6 and one_of(Path(self.folder).parent / "deaths"):
             os._exit(1)
         return super().step(adapter, optimizer, sequence)
+
+
+class EngineThatFindsAnImageCut(TransformersEngine):
+    """The files of the first question that it is asked in training are cut off before it opens them."""
+
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: Any, seed: int) -> None:
+        super().__init__(name, folder, recipe, options, seed)
+        self.deaths = Path(recipe.run.root, "deaths")
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout | Refusal]:
+        if len(requests) > 5 and one_of(self.deaths):
+            cut_images(requests[0].sample.images.values())
+            self._encoder._drawn.clear()
+        async for answer in super().generate(requests):
+            yield answer
+
+
+class LearnerThatFindsAnImageCut(DeepSpeedLearner):
+    """The files of a group that it learns from are cut off after the engines have seen them."""
+
+    def accumulate(self, adapter: str, batch: Share | Held, loss: Loss, sequence: int) -> Gathered:
+        if isinstance(batch, Share) and self.rank == 0 and sequence > 4 and one_of(Path(self.folder).parent / "deaths"):
+            cut_images(view.path for view in batch.micro_batches[0][0].images)
+            self.encoder._tensors.clear()
+            self.encoder._drawn.clear()
+        return super().accumulate(adapter, batch, loss, sequence)
+
+
+class LearnerThatDiesWarmingUp(DeepSpeedLearner):
+    """Is gone in a step of the warm start; of two, the second."""
+
+    def step(self, adapter: str, optimizer: OptimizerSettings, sequence: int) -> Stepped:
+        if self.rank == self.settings.ranks - 1 and sequence == 4 and one_of(Path(self.folder).parent / "deaths"):
+            os._exit(1)
+        return super().step(adapter, optimizer, sequence)
+
+
+class LearnerWithoutRoom(DeepSpeedLearner):
+    """Has no room for its second checkpoint of reinforcement: the kernel refuses what a file grows beyond."""
+
+    def save(self, folder: str) -> None:
+        full = "step_000000" not in folder and one_of(Path(self.folder).parent / "deaths")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16 if full else soft, hard))
+        try:
+            super().save(folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def cut_images(paths: Iterable[str]) -> None:
+    """Cut files to half of their length, as a copy that was interrupted leaves them."""
+    for path in paths:
+        os.truncate(path, os.path.getsize(path) // 2)
 
 
 def one_of(deaths: Path) -> bool:

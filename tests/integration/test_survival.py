@@ -13,7 +13,7 @@ import pytest
 
 from actors.training import prepare, run_reinforcement
 from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, read_run
-from failures import ActorLost, LearnerLost, RolloutExhausted
+from failures import ActorLost, LearnerLost, RolloutExhausted, TooManyRefused
 from recipe import Recipe
 from tests.integration import faults
 from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL, MakeRecipe, any_node
@@ -111,3 +111,50 @@ def test_a_learner_that_keeps_dying_ends_the_run(small_recipe: MakeRecipe) -> No
     recipe = small_recipe("run.steps=4", "learner.restarts=1", QUICK_ENGINE, *PLAIN)
     with pytest.raises(LearnerLost, match=r"learner rank 0 \(step\).*died"):
         run(recipe, 99, learner_class=faults.LearnerThatDies)
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.fault), 2])
+def test_a_learner_that_dies_in_the_warm_start_takes_its_steps_again(small_recipe: MakeRecipe, ranks: int) -> None:
+    recipe = small_recipe("run.steps=1", "warm_start.steps=4", f"learner.ranks={ranks}", QUICK_ENGINE, *PLAIN)
+    run(recipe, 1, learner_class=faults.LearnerThatDiesWarmingUp)
+    lines = (recipe.run.folder / "warm_start.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.fault), 2])
+def test_a_checkpoint_without_room_is_written_when_the_next_is_due(small_recipe: MakeRecipe, ranks: int) -> None:
+    recipe = small_recipe("run.steps=4", "run.keep_last=0", f"learner.ranks={ranks}", QUICK_ENGINE, *PLAIN)
+    last = run(recipe, 1, learner_class=faults.LearnerWithoutRoom)[-1]
+    assert last["learner/unsaved"] == 1
+    kept = sorted(path.name for path in (recipe.run.folder / "checkpoints").iterdir())
+    assert kept == ["step_000000", "step_000004"]
+
+
+CUT = ("run.steps=3", "data.max_refused_share=0.5", QUICK_ENGINE, *PLAIN)
+
+
+def refused(recipe: Recipe) -> list[str]:
+    faults_found: dict[str, list[str]] = json.loads((recipe.run.folder / "data_faults.json").read_text())
+    return faults_found["refused"]
+
+
+@pytest.mark.fault
+def test_questions_whose_images_were_cut_off_give_way_to_others(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe(*CUT)
+    run(recipe, 1, engine_class=faults.EngineThatFindsAnImageCut)
+    assert refused(recipe)
+    report = (recipe.run.folder / "report.html").read_text()
+    assert f"refuses sample {refused(recipe)[0]}: image " in report
+
+
+def test_what_the_learner_cannot_read_any_more_is_left_out_of_its_batch(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe(*CUT, "learner.ranks=2")
+    last = run(recipe, 1, learner_class=faults.LearnerThatFindsAnImageCut)[-1]
+    assert refused(recipe)
+    assert last["learner/restarts"] == 1
+
+
+@pytest.mark.fault
+def test_above_the_share_that_is_allowed_the_run_stops(small_recipe: MakeRecipe) -> None:
+    with pytest.raises(TooManyRefused, match=r"data\.max_refused_share=0;"):
+        run(small_recipe(*CUT, "data.max_refused_share=0"), 1, engine_class=faults.EngineThatFindsAnImageCut)

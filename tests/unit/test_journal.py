@@ -330,8 +330,9 @@ def test_an_alarm_that_says_nothing_is_counted(folder: Path) -> None:
     "odd", [b'{"loss": 1.0}', b'{"step": "two"}', b"[1]", b"3", b"\xff", b"[" * 100_000], ids=lambda odd: repr(odd[:9])
 )
 def test_a_line_that_is_no_record_of_a_step_is_counted(folder: Path, odd: bytes) -> None:
-    for name in ("metrics.jsonl", "alarms.jsonl"):
-        (folder / name).write_bytes(b'{"step": 1, "kind": "k", "message": "m"}\n' + odd + b"\n")
+    sound = {"metrics.jsonl": b'{"step": 1}', "alarms.jsonl": b'{"step": 1, "kind": "k", "message": "m"}'}
+    for name, line in sound.items():
+        (folder / name).write_bytes(line + b"\n" + odd + b"\n")
     run = read_run(folder)
     assert ([step["step"] for step in run.steps], [alarm["step"] for alarm in run.alarms]) == ([1], [1])
     assert run.dropped == {"unreadable lines of metrics.jsonl": 1, "unreadable lines of alarms.jsonl": 1}

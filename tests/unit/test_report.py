@@ -226,13 +226,37 @@ def test_the_recipe_says_how_many_answers_are_shown(tmp_path: Path, images: dict
     assert Page(report(folder)).tags.count("article") == 2
 
 
-def test_a_missing_run_folder_and_a_foreign_evaluation_are_named(tmp_path: Path) -> None:
+def test_a_missing_run_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone does not exist"):
         write_report(tmp_path / "gone")
-    folder = write_run(tmp_path / "run", [], [])
-    (folder / "evaluation" / "odd.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"odd\.json is not an evaluation"):
-        write_report(folder)
+
+
+DAMAGE: dict[str, tuple[str, bytes, str]] = {
+    "cut rollouts": ("samples/step_000002.parquet", b"PAR1 cut", "unreadable file samples/step_000002.parquet"),
+    "no evaluation": ("evaluation/odd.json", b"{}", "odd.json is not an evaluation"),
+    "a metric that is text": ("metrics.jsonl", b'{"step": 1, "reward/mean": "high", "kl": [1]}\n', "are no numbers 2"),
+    "a recipe that is no YAML": ("recipe.yaml", b"run: {name: x\n", "recipe.yaml is not valid YAML"),
+    "a recipe of odd parts": (
+        "recipe.yaml",
+        b"run: 7\npolicy: []\nevaluation: no\n",
+        "the run's name could not be shown",
+    ),
+    "provenance without its parts": ("provenance.json", b'{"data": 3, "code": {}}', "the facts could not be shown"),
+    "cut provenance": ("provenance.json", b'{"data": ', "provenance.json is not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_whatever_is_damaged_the_page_is_written_and_says_so(
+    tmp_path: Path, images: dict[str, str], damage: tuple[str, bytes, str]
+) -> None:
+    name, content, said = damage
+    after = evaluation("after", images, lambda _: 50.0)
+    folder = write_run(tmp_path / "run", [metrics(1), metrics(2)], [row(images, 1), row(images, 2)], after)
+    (folder / name).write_bytes(content)
+    page = Page(report(folder))
+    assert said in page.text
+    assert "held-out questions" in page.text, "what is sound is shown"
 
 
 # --- the gallery ------------------------------------------------------------------------------------------------------
