@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from actors.learning.group import LearnerGroup
 from evaluation.checkpoint_key import checkpoint_key, is_signed, key_path, signature
-from evaluation.run_record import CHECKPOINTS_FOLDER, checkpoint_folder
+from evaluation.run_record import CHECKPOINTS_FOLDER, METRICS_FILE, checkpoint_folder, read_lines
 from failures import CheckpointError, DiskFull, writing
 
 MANIFEST = "manifest.json"
@@ -98,11 +99,24 @@ def newest_checkpoint(run_folder: Path) -> int | None:
     return None
 
 
-def forget_checkpoints(run_folder: Path, *, keep: int) -> None:
-    """Remove all checkpoints but the first, step 0, and the newest `keep`; 0 keeps all."""
-    later = sorted((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"))
-    for folder in [one for one in later if one != checkpoint_folder(run_folder, 0)][: -keep or 0]:
-        shutil.rmtree(folder)
+def forget_checkpoints(run_folder: Path, *, keep: int, also: Collection[int] = ()) -> None:
+    """Remove all checkpoints but the first, step 0, those of the steps `also`, and the newest `keep`; 0 keeps all."""
+    spared = {checkpoint_folder(run_folder, step) for step in (0, *also)}
+    later = sorted(set((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]")) - {checkpoint_folder(run_folder, 0)})
+    for folder in later[: -keep or 0]:
+        if folder not in spared:
+            shutil.rmtree(folder)
+
+
+def best_checkpoints(run_folder: Path, metric: str) -> set[int]:
+    """The steps whose checkpoints may turn out to be the best: of those that were measured the one with the highest
+    value, and those after the newest measured one, since a benchmark takes its time."""
+    lines, _ = read_lines(run_folder / METRICS_FILE)
+    measured = {line["step"]: line[metric] for line in lines if isinstance(line.get(metric), (int, float))}
+    there = {int(path.name.removeprefix("step_")) for path in (run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]")}
+    found = {step: value for step, value in measured.items() if step in there}
+    best = {max(found, key=lambda step: (found[step], step))} if found else set[int]()
+    return best | {step for step in there if step > max(measured, default=0)}
 
 
 async def first_and_newest(run_folder: Path, learners: LearnerGroup) -> RunState | None:

@@ -60,6 +60,10 @@ class RunSettings(BaseModel):
     """A checkpoint is also written after the first step that ends this many minutes after the last one; 0: never."""
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
+    keep_best: str | None = None
+    """Also keep the checkpoint of the step with the highest value of this metric, such as
+    `benchmark/drivelm/final_score` (`evaluation.every` says when that is measured; such steps then have a checkpoint)
+    or `reward/mean`."""
     resume: bool = False
     """Go on from the newest checkpoint of an existing run folder instead of refusing it; `auto` is another word for
     true. Where there is no folder yet, the run begins."""

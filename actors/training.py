@@ -15,7 +15,7 @@ from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
-from actors.record.provenance import model_card, record_provenance
+from actors.record.provenance import OTHER_DATA, known_data, model_card, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
 from actors.rollout.pool import EnginePool
 from actors.updates import Updates
@@ -106,7 +106,10 @@ def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = Tru
     folder = create_run_folder(recipe)
     faults = data.faults | missing_views(samples, recipe.policy)
     list_faults(folder, faults)
+    earlier = known_data(folder)
     provenance = record_provenance(recipe, samples, folder)
+    if earlier is not None and earlier.ground_truth_sha256 != provenance.data.ground_truth_sha256:
+        print(OTHER_DATA.format(then=earlier.samples, now=provenance.data.samples), flush=True)
     (folder / "model_card.md").write_text(model_card(recipe, provenance))
     return Run(recipe, folder, Inputs(data, benchmarks), source, warm_start, lengths.encoder)
 

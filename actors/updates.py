@@ -17,6 +17,7 @@ from typing import Any
 
 from actors.checkpoint import (
     RunState,
+    best_checkpoints,
     first_and_newest,
     forget_checkpoints,
     load_checkpoint,
@@ -128,11 +129,13 @@ class Updates:
 
     @property
     def due(self) -> bool:
-        """Whether a checkpoint is due: by the number of steps, by time, or because the run is complete."""
+        """Whether a checkpoint is due: by number of steps, by time, to be measured, or because the run is complete."""
         run, step = self.crew.recipe.run, self.state.step
         by_count = run.checkpoint_every > 0 and step % run.checkpoint_every == 0
         by_time = run.checkpoint_minutes > 0 and time.time() - self._saved >= 60.0 * run.checkpoint_minutes
-        return by_count or by_time or self.complete
+        every = self.crew.recipe.evaluation.every
+        to_compare = run.keep_best is not None and every > 0 and step % every == 0
+        return by_count or by_time or to_compare or self.complete
 
     async def save(self, *, last: bool) -> None:
         """Write a checkpoint, and remove those that need not be kept any more.
@@ -159,7 +162,9 @@ class Updates:
                     await self._come_back(LearnerLost("the ranks could not save together"))
                 break
             else:
-                forget_checkpoints(self._folder, keep=self.crew.recipe.run.keep_last)
+                run = self.crew.recipe.run
+                also = best_checkpoints(self._folder, run.keep_best) if run.keep_best else ()
+                forget_checkpoints(self._folder, keep=run.keep_last, also=also)
                 self._since.clear()
                 break
         self._saved = time.time()

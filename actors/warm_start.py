@@ -20,7 +20,7 @@ from data.reasoning.demonstrated import demonstrated, of_drawn_scenes
 from data.reasoning.reasoning import Variant, demonstration
 from data.sample import DrivingSample
 from evaluation.run_record import SUPERVISED_FOLDER, read_lines
-from failures import LearnerLost
+from failures import DiskFull, LearnerLost
 from policies.algorithms.supervised import Supervised
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.prompt import PromptEncoder
@@ -163,16 +163,32 @@ class WarmStart:
                     print(f"warm start stops: no lower held-out loss since step {best.step}", flush=True)
                     break
             if kept.is_due(done, time.time() - saved):
-                await save_checkpoint(
-                    self._folder / SUPERVISED_FOLDER, RunState(done, 0, len(learners.ranks)), learners
-                )
-                forget_checkpoints(self._folder / SUPERVISED_FOLDER, keep=1)
+                last = kept.stopping()
+                await self._save(learners, done, last=last)
                 saved = time.time()
-                if kept.stopping():
+                if last:
                     return False
         if best.since:
             await learners.load(self._folder / BEST)
         return True
+
+    async def _save(self, learners: LearnerGroup, step: int, *, last: bool) -> None:
+        """Write a checkpoint; where there is no room, and it is not the last one, go on without it.
+
+        Raises:
+            DiskFull: there is no room for the last one.
+            LearnerLost: the ranks could not save together.
+        """
+        folder = self._folder / SUPERVISED_FOLDER
+        try:
+            await save_checkpoint(folder, RunState(step, 0, len(learners.ranks)), learners)
+            forget_checkpoints(folder, keep=1)
+        except DiskFull as error:
+            if last:
+                raise
+            print(f"no checkpoint of step {step}: {error}; trying again when the next is due", flush=True)
+            if len(learners.ranks) > 1:  # a rank that could write may wait for one that could not
+                raise LearnerLost("the ranks could not save together") from error
 
     async def _go_on(self, learners: LearnerGroup) -> Best:
         """Bring the learners and the order to the newest checkpoint; the best measurement up to there."""

@@ -32,6 +32,10 @@ from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE, keep_previous
 from recipe import Recipe
 from rewards.rubric import FOLDER
 
+OTHER_DATA = (
+    "the data are not those that the run began with ({then} questions then, {now} now): it goes on in the order of the "
+    "new ones from where it stood, so some of them may be asked twice in this pass and others not before the next"
+)
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("actors", "cluster", "commands", "data", "evaluation", "policies", "rewards", "serve")
 SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "*.py")
@@ -135,6 +139,14 @@ def record_provenance(
         keep_previous(path)
         path.write_text(text)
     return provenance
+
+
+def known_data(folder: Path) -> DataOrigin | None:
+    """What a run's folder says of its data; None where there is nothing that can be read."""
+    try:
+        return Provenance.model_validate_json((folder / PROVENANCE_FILE).read_text(encoding="utf-8")).data
+    except (OSError, ValueError):
+        return None
 
 
 def data_origin(recipe: Recipe, samples: Sequence[DrivingSample]) -> DataOrigin:

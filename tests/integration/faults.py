@@ -200,10 +200,11 @@ class LearnerThatDiesWarmingUp(DeepSpeedLearner):
 
 
 class LearnerWithoutRoom(DeepSpeedLearner):
-    """Has no room for its second checkpoint of reinforcement: the kernel refuses what a file grows beyond."""
+    """Has no room for the checkpoint of step 2; of two, the first: the kernel refuses what a file grows beyond."""
 
     def save(self, folder: str) -> None:
-        full = "step_000000" not in folder and one_of(Path(self.folder).parent / "deaths")
+        due = self.rank == 0 and "step_000002" in folder and "supervised" not in folder
+        full = due and one_of(Path(self.folder).parent / "deaths")
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16 if full else soft, hard))
         try:

@@ -10,7 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from actors.checkpoint import RunState, load_checkpoint, newest_checkpoint, save_checkpoint
+from actors.checkpoint import (
+    RunState,
+    best_checkpoints,
+    forget_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from actors.learning.group import LearnerGroup
 from commands.sign_checkpoints import main
 from evaluation.checkpoint_key import checkpoint_key
@@ -65,6 +72,24 @@ async def test_a_run_without_an_intact_checkpoint_is_not_begun_anew(tmp_path: Pa
     (only / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="none of the 1 checkpoints .* the newest: it has no manifest.json"):
         newest_checkpoint(tmp_path)
+
+
+async def test_the_first_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    def left(**also: Any) -> list[int]:
+        forget_checkpoints(tmp_path, keep=2, **also)
+        return sorted(int(path.name.removeprefix("step_")) for path in (tmp_path / "checkpoints").iterdir())
+
+    def measured(**by_step: float) -> set[int]:
+        lines = [json.dumps({"step": int(step[1:]), "figure": value}) for step, value in by_step.items()]
+        (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        return best_checkpoints(tmp_path, "figure")
+
+    for step in range(8):
+        await save_checkpoint(tmp_path, RunState(step, 0, 1), learners())
+    assert measured(s2=5.0, s3=1.0) == {2, 4, 5, 6, 7}, "what is still being measured may be better"
+    assert left(also=measured(s1=4.0, s2=5.0, s6=3.0)) == [0, 2, 6, 7]
+    assert left(also=measured(s1=9.0, s2=5.0, s7=6.0)) == [0, 6, 7], "of what is there"
+    assert measured() == {6, 7}
 
 
 async def test_an_interrupted_write_leaves_the_older_checkpoint(tmp_path: Path) -> None:

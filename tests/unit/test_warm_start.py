@@ -16,7 +16,7 @@ from actors.learning.learner import OWN
 from actors.settings import LearnerSettings
 from actors.warm_start import Kept, WarmStart, learning_rate
 from data.sample import DrivingSample
-from failures import LearnerLost
+from failures import DiskFull, LearnerLost
 from policies.algorithms.algorithm import Loss
 from policies.batch import TrainingGroup
 from policies.prompt import PromptEncoder
@@ -171,6 +171,19 @@ async def test_when_a_rank_is_lost_the_steps_since_the_newest_checkpoint_are_tak
     assert learners.batches == again
     steps = [json.loads(line)["step"] for line in (tmp_path / "warm_start.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
+
+
+async def test_without_room_for_a_checkpoint_the_steps_go_on_unless_it_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_room(*_: object) -> None:
+        raise DiskFull("no room")
+
+    monkeypatch.setattr("actors.warm_start.save_checkpoint", no_room)
+    learners, complete = await supervised(tmp_path, [4.0, 3.0, 2.0, 1.0], every=3)
+    assert (complete, len(learners.rates)) == (True, 8)
+    with pytest.raises(DiskFull):
+        await supervised(tmp_path, [4.0], stop=3)
 
 
 async def test_a_rank_that_is_lost_again_and_again_ends_the_run(tmp_path: Path) -> None:
