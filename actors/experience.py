@@ -68,7 +68,7 @@ class ExperienceBatch:
             if group.sample.id in without:
                 continue
             responses = tuple(
-                TrainingResponse(scored.rollout.token_ids, scored.rollout.logprobs, credits)
+                TrainingResponse(scored.rollout.token_ids, scored.rollout.logprobs, credits, scored.rollout.request_id)
                 for scored, credits in zip(group.rollouts, group.credits, strict=True)
                 if credits is not None
             )

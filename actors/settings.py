@@ -123,7 +123,8 @@ class RolloutSettings(BaseModel):
     start_timeout_s: float = Field(900.0, gt=0)
     """Longest wait for an engine to start."""
     restarts: int = Field(3, ge=0)
-    """How often each engine that died, hung or failed is started again; the run ends when none is left."""
+    """How often in a row, without having answered in between, each engine that died, hung or failed is started again;
+    the run ends when none is left."""
     dispatches: int = Field(3, ge=1)
     """How often a request is sent at most: again to another engine where the one that had it was lost."""
     probe_timeout_s: float = Field(60.0, gt=0)
@@ -184,7 +185,10 @@ class LearnerSettings(BaseModel):
     """Most positions in one forward and backward pass: rows times the longest row, prompts with their image tokens,
     responses and padding. A group that is larger is cut into parts; None sets no bound."""
     restarts: int = Field(3, ge=0)
-    """How often the ranks are started anew, from the newest checkpoint, after one died or gave no answer."""
+    """How often in a row, without a checkpoint in between, the ranks are started anew from the newest one after one of
+    them died or gave no answer."""
+    probe_timeout_s: float = Field(300.0, gt=0)
+    """A rank whose process gives no sign of life within this time, asked every ten seconds while it works, is lost."""
     max_skipped: int = Field(3, ge=1)
     """The run ends after this many updates in a row whose gradients are not finite; each is skipped and its batch kept
     in the run folder under `skipped/`."""

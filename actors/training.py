@@ -145,7 +145,7 @@ async def run_reinforcement(
             )
         with phases.phase("warm_start"), interruption.deferred():
             updates = await Updates.begin(crew, run.folder, lambda: warm_up(run, crew.learners, interruption))
-            if updates is None:
+            if updates is None or interruption.requested:
                 await crew.stop()
                 return False
             run.warm_start.forget()

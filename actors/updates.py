@@ -8,6 +8,7 @@ weights, and none is left out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -47,7 +48,8 @@ class Updates:
         self._folder, self._credit = folder, Credit(self.algorithm, crew.recipe.rollout.max_tokens, crew.encoder)
         self._kl_beta = self._weight_of_kl(start)
         self._since: list[ExperienceBatch] = []
-        self._restarts, self._saved = 0, time.time()
+        self._restarts, self._in_a_row, self._saved = 0, 0, time.time()
+        self._recording: asyncio.Task[None] | None = None
 
     @classmethod
     async def begin(cls, crew: Crew, folder: Path, warm_up: Callable[[], Awaitable[bool]]) -> Updates | None:
@@ -146,6 +148,7 @@ class Updates:
         Raises:
             DiskFull: there is no room for the last one.
         """
+        await self._recorded()
         while True:
             try:
                 await save_checkpoint(self._folder, self.state, self.crew.learners)
@@ -166,6 +169,7 @@ class Updates:
                 also = best_checkpoints(self._folder, run.keep_best) if run.keep_best else ()
                 forget_checkpoints(self._folder, keep=run.keep_last, also=also)
                 self._since.clear()
+                self._in_a_row = 0
                 break
         self._saved = time.time()
 
@@ -185,8 +189,8 @@ class Updates:
     async def _come_back(self, loss: LearnerLost) -> None:
         """Start all ranks anew, at the newest checkpoint, and learn again from the batches since."""
         learners, sync = self.crew.learners, self.crew.sync
-        while self._restarts < self.crew.recipe.learner.restarts:
-            self._restarts += 1
+        while self._in_a_row < self.crew.recipe.learner.restarts:
+            self._restarts, self._in_a_row = self._restarts + 1, self._in_a_row + 1
             print(f"{loss}: starting the learner anew", flush=True)
             try:
                 async with sync.steady:
@@ -240,6 +244,8 @@ class Updates:
                 await self._leave_out_unreadable(batch, error)
                 raise LearnerLost(str(error)) from error
             self.crew.sync.learnt = batch.step
+        await self._recorded()
+        self._recording = asyncio.create_task(learners.record(self._folder, batch.step))
         means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         means |= {name: max(update[name] for update in updates) for name in means if name.endswith("_max")}
         applied = sum(1.0 - update["skipped"] for update in updates)
@@ -248,6 +254,17 @@ class Updates:
         strayed = metrics.get("kl", 0.0) * sum(portion.counts.tokens for portion in portions) / responses
         self._kl_beta = algorithm.next_kl_beta(self._kl_beta, strayed, responses)
         return metrics
+
+    async def _recorded(self) -> None:
+        """Wait for what the ranks write of the step before; a ledger without it is no reason to end a run."""
+        recording, self._recording = self._recording, None
+        if recording is None:
+            return
+        with contextlib.suppress(LearnerLost):  # the next call says so too
+            try:
+                await recording
+            except DiskFull as error:
+                print(f"the ledger lacks what the learner saw of a step: {error}", flush=True)
 
     async def _leave_out_unreadable(self, batch: ExperienceBatch, error: DataError) -> None:
         """Do without the questions of a batch whose images cannot be read any more.

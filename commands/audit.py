@@ -28,7 +28,7 @@ from commands.script import command
 from data.errors import DataError
 from data.load import load_data
 from data.sample import DrivingSample
-from evaluation.ledger import Changes, changes, find_rollout, published, updates
+from evaluation.ledger import Changes, changes, find_rollout, largest_gap, learnt, published, updates
 from evaluation.numbers import fixed, short, signed
 from evaluation.run_record import POLICY_FOLDER, RECIPE_FILE, read_run
 from failures import RunFolderError
@@ -75,10 +75,11 @@ def derived_again(folder: Path, recipe: Recipe) -> list[str]:
     """A row for each update: where its responses come from, and its advantages derived once more."""
     credit, metrics = credit_of(folder, recipe), {int(step["step"]): step for step in read_run(folder).steps}
     rows = [f"{'step':>5}{'responses':>11}{'masked':>8}{'versions':>10}{'engines':>9}{'advantages':>12}"
-            f"{'off by':>9}{'probe gap':>11}{'grad norm':>11}"]  # fmt: skip
+            f"{'off by':>9}{'learner by':>12}{'probe gap':>11}{'grad norm':>11}"]  # fmt: skip
     compared, largest = 0, 0.0
     for update in updates(folder):
-        found = changes(update.step, update.groups, [credit.assigned(group) for group in update.groups])
+        again = [credit.assigned(group) for group in update.groups]
+        found, used = changes(update.step, update.groups, again), largest_gap(again, learnt(folder, update.step))
         compared, largest = compared + found.compared, max(largest, found.largest)
         rollouts, (oldest, newest) = update.rollouts, update.versions
         masked = sum(one.score.failure is not None for one in rollouts)
@@ -86,9 +87,12 @@ def derived_again(folder: Path, recipe: Recipe) -> list[str]:
         engines, of_step = len({one.rollout.engine for one in rollouts}), metrics.get(update.step, {})
         gap, norm = (_short(of_step.get(name)) for name in ("sync_gap", "grad_norm"))
         rows.append(f"{update.step:>5}{len(rollouts):>11}{masked:>8}{versions:>10}{engines:>9}{found.compared:>12}"
-                    f"{short(found.largest):>9}{gap:>11}{norm:>11}")  # fmt: skip
+                    f"{short(found.largest):>9}{_short(used):>12}{gap:>11}{norm:>11}")  # fmt: skip
     if credit.algorithm.over_batch:
-        return [*rows, f"{recipe.algorithm.name} forms advantages over a whole batch, on the learners: none is here"]
+        return [
+            *rows,
+            f"{recipe.algorithm.name} forms advantages over a whole batch, on the learners: --rollout shows theirs",
+        ]
     return [*rows, f"{compared:,} advantages derived again; the largest difference is {short(largest)}"]
 
 
@@ -138,6 +142,10 @@ def life(folder: Path, recipe: Recipe, name: str) -> list[str]:
         f"learnt     with {len(update.rollouts)} responses: loss {_short(metrics.get('loss'))}, grad norm "
         f"{_short(metrics.get('grad_norm'))}, learning rate {_short(metrics.get('lr'))}",
     ]
+    if (seen := learnt(folder, update.step).get(rollout.request_id)) is not None:
+        named = ("old_logprobs", "reference_logprobs", "values", "advantages")
+        means = ", ".join(f"{name} {_short(_mean(seen[name]))}" for name in named if seen[name])
+        lines.append(f"learner    means over its tokens: {means}")
     if sync is not None:
         lines.append(
             f"weights    version {sync['version']} went to {', '.join(sync['engines'])}: {sync['compared']} compared, "
@@ -247,6 +255,10 @@ def _row(found: Changes) -> str:
 
 def _reward(scored: ScoredRollout) -> str:
     return "masked" if scored.score.failure is not None else fixed(scored.score.value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _short(value: float | None) -> str:

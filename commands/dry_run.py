@@ -33,6 +33,9 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Rec
     shown = [dump_recipe(recipe), resource_plan(sized, roles).describe()]
     if absent := absent_options(recipe.data):
         shown.append(f"to be given before it runs: {', '.join(absent)}")
+    elif (file := recipe.data.options.get("annotations")) is not None:
+        check = f"python prepare_data.py check {file} --format {recipe.data.source} --recipe RECIPE"
+        shown.append(f"not read here is the data; what of it a run could not use says: {check}")
     return "\n".join(shown)
 
 

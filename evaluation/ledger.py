@@ -1,19 +1,22 @@
 """The ledger of a run: what its files say of every rollout and update, and what other scores would have changed.
 
-`samples/`, `metrics.jsonl` and `syncs.jsonl` are all it reads. No torch, no ray.
+`samples/`, `learnt/`, `metrics.jsonl` and `syncs.jsonl` are all it reads. No torch, no ray.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data.errors import DataError
 from evaluation.rollout_rows import read_rollouts
-from evaluation.run_record import SAMPLES_FOLDER, SYNCS_FILE, read_lines
+from evaluation.run_record import LEARNT_FOLDER, SAMPLES_FOLDER, SYNCS_FILE, read_lines
 from rewards.group import Group, ScoredRollout
 
 
@@ -109,6 +112,28 @@ def find_rollout(folder: Path, name: str) -> tuple[Update, Group, ScoredRollout]
     if not found:
         raise DataError(f"no rollout of {folder} has an id that begins with {name}; --step N lists those of a step")
     raise DataError(f"{len(found)} rollouts of {folder} have an id that begins with {name}: give more of it")
+
+
+def learnt(folder: Path, step: int) -> dict[str, dict[str, Any]]:
+    """What the learner's ranks saw of a step's responses, by request id; empty for runs of before, and without room."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / LEARNT_FOLDER).glob(f"step_{step:06d}.rank_*.parquet")):
+        try:
+            rows |= {row["request_id"]: row for row in pq.read_table(path).to_pylist()}
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise DataError(f"{path} is damaged ({type(error).__name__})") from None
+    return rows
+
+
+def largest_gap(groups: Sequence[Group], used: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """The largest difference between the groups' advantages and those that the learner used; None without any."""
+    gaps = [
+        abs(advantage - statistics.fmean(used[scored.rollout.request_id]["advantages"]))
+        for group in groups
+        for scored, advantage in zip(group.rollouts, group.advantages, strict=False)
+        if advantage is not None and scored.rollout.request_id in used
+    ]
+    return max(gaps, default=None)
 
 
 def published(folder: Path, version: int) -> dict[str, Any] | None:

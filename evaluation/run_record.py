@@ -32,6 +32,8 @@ ALARMS_FILE = "alarms.jsonl"
 PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "provenance/diff.patch"
 SAMPLES_FOLDER = "samples"
+LEARNT_FOLDER = "learnt"
+"""What the learner's ranks saw of each response, a file for each step and rank (`policies/learnt.py`)."""
 POLICY_FOLDER = "policy"
 CHECKPOINTS_FOLDER = "checkpoints"
 SUPERVISED_FOLDER = "supervised"
@@ -139,6 +141,11 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
 def samples_path(folder: Path, step: int) -> Path:
     """The file that keeps every rollout of a step."""
     return folder / SAMPLES_FOLDER / f"step_{step:06d}.parquet"
+
+
+def learnt_path(folder: Path, step: int, rank: int) -> Path:
+    """The file in which a rank keeps what a step's updates saw of its responses."""
+    return folder / LEARNT_FOLDER / f"step_{step:06d}.rank_{rank}.parquet"
 
 
 def evaluation_path(folder: Path, name: str) -> Path:

@@ -26,6 +26,8 @@ class TrainingResponse:
     credits: tuple[float, ...]
     """What each token is credited with: its advantage, or its reward where advantages are formed over the whole batch
     (`policies.algorithms.algorithm.Algorithm.credits`)."""
+    id: str = ""
+    """Of the request that it answers; empty for a demonstration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from policies.algorithms.algorithm import Algorithm, Loss, Rows
 from policies.assessment import Known, formed
 from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
 from policies.checkpoint import save_checkpoint
+from policies.learnt import Learnt
 from policies.losses import GlobalCounts, LossResult, PolicyLossInput
 from policies.micro_batches import Share
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
@@ -65,6 +66,7 @@ class DeepSpeedLearner(WeightSender):
         self._waiting = False
         self._added: dict[str, AddedAdapter] = {}
         self._held: list[tuple[Share, list[Known]]] = []
+        self._learnt = Learnt()
         self._reference: ReferencePolicy | None = None
         self._config = deepspeed_config(settings, policy.dtype)
 
@@ -284,7 +286,13 @@ class DeepSpeedLearner(WeightSender):
             known.old_values_R_T,
             known.returns_R_T,
         )
+        self._learnt.add(groups, seen)
         return loss.loss(seen, counts)
+
+    def record(self, path: str) -> None:
+        """See `Learner.record`."""
+        with writing(Path(path)):
+            self._learnt.write(Path(path))
 
     def _reference_of(self, batch: Batch) -> Tensor:
         if self._reference is None:

@@ -18,6 +18,7 @@ import ray
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.waiting import within
+from evaluation.run_record import learnt_path
 from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
 from policies.algorithms.algorithm import Loss
 from policies.algorithms.registry import make_algorithm
@@ -27,6 +28,9 @@ from policies.micro_batches import MicroBatchLimits, Share, share_out
 from recipe import ActorOptions, Recipe
 
 CONVERSION_TIMEOUT_S = 3600.0
+HEALTH = "health"
+"""Where a rank answers probes: a thread beside the one that computes."""
+PROBED_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ class LearnerGroup:
 
         def make(rank: int) -> Any:
             placed = options("learner", rank) | {"runtime_env": {"env_vars": environment}}
-            actor = ray.remote(learner_class or DeepSpeedLearner).options(**placed)
-            return actor.remote(rank, folder, recipe.policy, algorithm, settings, temperature, seed)
+            watched = ray.remote(concurrency_groups={HEALTH: 1})(learner_class or DeepSpeedLearner)
+            return watched.options(**placed).remote(rank, folder, recipe.policy, algorithm, settings, temperature, seed)
 
         group = cls(recipe, make)
         await group.begin_life()
@@ -106,17 +110,23 @@ class LearnerGroup:
         return await asyncio.gather(*(self._asked(rank, method, *own) for rank, own in enumerate(arguments)))
 
     async def _asked(self, rank: int, method: str, *arguments: Any, **named: Any) -> Any:
-        """A rank's answer.
+        """A rank's answer; while it works it is asked now and then whether its process still goes on.
 
         Raises:
             LearnerLost: the rank died, or gave no answer in time.
         """
         what = f"learner rank {rank} ({method})"
         call = getattr(self.ranks[rank], method).remote(*arguments, **named)
+        working = asyncio.ensure_future(within(self.settings.timeout_s, what, call))
         try:
-            return await within(self.settings.timeout_s, what, call)
+            while not (await asyncio.wait({working}, timeout=PROBED_EVERY_S))[0]:
+                alive = self.ranks[rank].__ray_ready__.options(concurrency_group=HEALTH).remote()
+                await within(self.settings.probe_timeout_s, f"{what}, probed,", alive)
+            return working.result()
         except (ActorLost, ActorTimeout) as error:
             raise LearnerLost(str(error)) from error
+        finally:
+            working.cancel()
 
     def portions(self, groups: Sequence[TrainingGroup], updates: int = 1) -> list[Portion]:
         """The groups of a batch as those of its updates, as many at most, each shared out over the ranks.
@@ -160,6 +170,10 @@ class LearnerGroup:
         metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm}
         self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
         return metrics | {"skipped": float(not stepped.applied)}
+
+    async def record(self, folder: Path, step: int) -> None:
+        """Let every rank write what a step's updates saw of its responses, for the ledger."""
+        await self.each("record", [(str(learnt_path(folder, step, rank)),) for rank in range(len(self.ranks))])
 
     async def log_probs(
         self,

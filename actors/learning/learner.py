@@ -117,6 +117,13 @@ class Learner(Protocol):
             LearnerError: as `accumulate`, or nothing was accumulated since the last step.
         """
 
+    def record(self, path: str) -> None:
+        """Write what the updates since the last call saw of this rank's responses (`policies.learnt.SCHEMA`).
+
+        Raises:
+            DiskFull: there is no room.
+        """
+
     def log_probs(
         self, share: Share, temperature: float | None = None, *, reference: bool = False, adapter: str = OWN
     ) -> list[list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,13 @@ class EngineWhoseCoreDies(EngineThatDies):
             child.kill()
 
 
+class EngineThatHangs(EngineThatDies):
+    """Its process is stopped: it neither goes on nor ends."""
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class EngineThatDiesReceiving(TransformersEngine):
     """Is gone when the second version of the weights is on its way to it."""
 
@@ -188,6 +196,15 @@ class LearnerThatFindsAnImageCut(DeepSpeedLearner):
             self.encoder._tensors.clear()
             self.encoder._drawn.clear()
         return super().accumulate(adapter, batch, loss, sequence)
+
+
+class LearnerThatHangs(DeepSpeedLearner):
+    """Its process is stopped in the middle of a step; of two, the second, for which the first then waits."""
+
+    def step(self, adapter: str, optimizer: OptimizerSettings, sequence: int) -> Stepped:
+        if self.rank == self.settings.ranks - 1 and sequence > 6 and one_of(Path(self.folder).parent / "deaths"):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().step(adapter, optimizer, sequence)
 
 
 class LearnerThatDiesWarmingUp(DeepSpeedLearner):

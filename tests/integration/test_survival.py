@@ -63,7 +63,9 @@ def test_an_engine_that_dies_while_weights_are_sent_ends_nothing(small_recipe: M
     assert all(step["sync_gap"] < 1e-4 for step in steps)
 
 
-def test_a_driver_that_is_killed_learns_again_from_what_it_had_written(tmp_path: Path) -> None:
+def test_a_driver_that_is_killed_learns_again_from_what_it_had_written(
+    tmp_path: Path,
+) -> None:
     settings = ("run.name=killed", f"run.root={tmp_path}", *SMALL, "run.steps=4", QUICK_ENGINE)
     command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *settings, "evaluation.before_and_after=false"]
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -104,6 +106,19 @@ def test_a_learner_that_dies_learns_again_what_came_since_the_checkpoint(small_r
     last = run(recipe, 1, learner_class=faults.LearnerThatDies)[-1]
     assert last["learner/restarts"] == 1
     assert last["sync_gap"] < 1e-4
+
+
+@pytest.mark.fault
+def test_an_engine_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=3", "rollout.probe_timeout_s=5", *PLAIN)
+    last = run(recipe, 1, engine_class=faults.EngineThatHangs)[-1]
+    assert (last["engines/lost"], last["engines/restarted"]) == (1, 1)
+
+
+def test_a_learner_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("run.steps=4", "learner.ranks=2", "learner.probe_timeout_s=5", QUICK_ENGINE, *PLAIN)
+    last = run(recipe, 1, learner_class=faults.LearnerThatHangs)[-1]
+    assert last["learner/restarts"] == 1
 
 
 @pytest.mark.fault

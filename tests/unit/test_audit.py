@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import torch
 
 from actors.experience import Credit
 from actors.record.journal import Journal
@@ -18,9 +19,12 @@ from data.rollout import Rollout, seed_of
 from data.sample import DrivingSample
 from evaluation.ledger import changes, updates
 from evaluation.rollout_rows import write_rollouts
-from evaluation.run_record import samples_path
+from evaluation.run_record import learnt_path, samples_path
 from failures import RunFolderError
 from policies.algorithms.registry import make_algorithm
+from policies.batch import TrainingGroup, TrainingResponse
+from policies.learnt import Learnt
+from policies.losses import PolicyLossInput
 from policies.prompt import PromptEncoder
 from recipe import Recipe, load_recipe
 from rewards.group import Group, ScoredRollout
@@ -49,6 +53,13 @@ def run(tmp_path: Path) -> Path:
             groups = [credit.assigned(answered(sample, step)) for sample in samples]
             write_rollouts(samples_path(folder, step), step, groups, {"recipe": ""})
             journal.record(step, groups, {"loss": 0.5, "sync_gap": 1e-6, "grad_norm": 0.1, "lr": 1e-4})
+    used = {name: torch.zeros(2, 2) for name in ("logprobs_R_T", "old_logprobs_R_T", "rollout_logprobs_R_T")}
+    seen = PolicyLossInput(**used, reference_logprobs_R_T=torch.full((2, 2), -3.0),
+                           advantages_R_T=torch.tensor([[0.5], [-0.5]]), mask_R_T=torch.ones(2, 2))  # fmt: skip
+    learnt, group = Learnt(), answered(samples[0], 1)
+    responses = [TrainingResponse((7, 8), (-0.5, -0.25), (0.5, 0.5), one.rollout.request_id) for one in group.rollouts]
+    learnt.add([TrainingGroup((), (1, 2), tuple(responses))], seen)
+    learnt.write(learnt_path(folder, 1, 0))
     sync = {"step": 1, "version": 1, "engines": ["rollout engine 0"], "compared": 9, "incomparable": 1, "gap": 1e-6}
     (folder / "syncs.jsonl").write_text(json.dumps(sync) + "\n")
     return folder
@@ -63,7 +74,11 @@ def answered(sample: DrivingSample, step: int) -> Group:
 def test_every_advantage_is_derived_again_from_the_files_alone(run: Path, capsys: Captured) -> None:
     assert main([str(run)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line.split()[:5] for line in said[1:3]] == [["1", "4", "0", "0", "1"], ["2", "4", "0", "1", "1"]]
+    first, second = (line.split() for line in said[1:3])
+    assert (first[:5], second[:5]) == (["1", "4", "0", "0", "1"], ["2", "4", "0", "1", "1"])
+    assert (first[7], second[7]) == ("0.207", "–"), (
+        "the learner used 0.5 where 0.707 was due; of step 2 it wrote nothing"
+    )
     assert said[-1] == "8 advantages derived again; the largest difference is 0"
 
 
@@ -91,6 +106,12 @@ def test_the_life_of_a_response_is_found_by_the_beginning_of_its_id(run: Path, c
         assert part in said
     with pytest.raises(DataError, match="no rollout of .* begins with zzz"):
         main([str(run), "--rollout", "zzz"])
+
+
+def test_what_the_learner_saw_is_part_of_a_life(run: Path, capsys: Captured) -> None:
+    (update,) = updates(run, 1)
+    assert main([str(run), "--rollout", update.groups[0].rollouts[1].rollout.request_id]) == 0
+    assert "old_logprobs 0, reference_logprobs −3, advantages −0.5" in capsys.readouterr().out
 
 
 def test_the_responses_of_a_step_are_listed_with_their_seeds(run: Path, capsys: Captured) -> None:
