@@ -123,8 +123,7 @@ class RolloutSettings(BaseModel):
     start_timeout_s: float = Field(900.0, gt=0)
     """Longest wait for an engine to start."""
     restarts: int = Field(3, ge=0)
-    """How often in a row, without having answered in between, each engine that died, hung or failed is started again;
-    the run ends when none is left."""
+    """How often each engine that died, hung or failed is started again; the run ends when none is left."""
     dispatches: int = Field(3, ge=1)
     """How often a request is sent at most: again to another engine where the one that had it was lost."""
     probe_timeout_s: float = Field(60.0, gt=0)

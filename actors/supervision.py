@@ -7,8 +7,8 @@
     await pool.close()
 
 An actor that dies, gives no answer in time or fails in a way that nobody foresaw is lost: it is ended, and started
-again until it was lost so often in a row that its restarts are used up. What was asked of it fails with one of
-`LOSSES`; the caller may ask again, and `choose` then names another.
+again until its restarts are used up. What was asked of it fails with one of `LOSSES`; the caller may ask again, and
+`choose` then names another.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Care:
     start_timeout_s: float
     """Longest wait for a member to start, and again for `on_restart`."""
     restarts: int
-    """How often in a row each member is started again without having done a piece of work in between."""
+    """How often each member is started again."""
     budget: str
     """The recipe's key of `restarts`, for messages."""
     backoff_s: float = 1.0
@@ -157,8 +157,6 @@ class Supervised:
         self.calls += 1
         try:
             yield self.actors
-            if generation == self.generation:
-                self._restarts = 0  # it is at work again
         except LOSSES as error:
             self.lose(generation, error)
             raise

@@ -30,6 +30,7 @@ SETTINGS = (
     "run.checkpoint_every=10",
     "warm_start.steps=60",
     "rollout.engines=2",
+    "rollout.restarts=1000",
     "learner.ranks=2",
     "rollout.cpus=0.5",
     "learner.cpus=0.5",

@@ -139,7 +139,7 @@ class JudgeSettings(BaseModel):
     start_timeout_s: float = Field(1800.0, gt=0)
     """Longest wait for an engine to start: a 72B model is read from disk."""
     restarts: int = Field(3, ge=0)
-    """How often in a row, without having replied in between, a lost engine is started again."""
+    """How often a lost engine is started again."""
 
     def least_seconds(self, answers: int) -> float:
         """How long so many answers take at least at the limits per minute, of which the first minute's come at once."""
@@ -192,7 +192,7 @@ class ClipSettings(BaseModel):
     attempts: int = Field(3, ge=1)
     """Attempts at one rollout when actors are lost."""
     restarts: int = Field(3, ge=0)
-    """How often in a row, without having scored in between, a lost actor is started again."""
+    """How often a lost actor is started again."""
     start_timeout_s: float = Field(600.0, gt=0)
     """Longest wait for an actor to start and to load the model."""
 
