@@ -231,9 +231,11 @@ class Updates:
         """Update the policy: `updates_per_batch` steps, each on an equal share of the batch's groups."""
         learners, settings, algorithm = self.crew.learners, self.crew.recipe.learner, self.algorithm
         lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
-        groups = batch.training_groups(algorithm, self.crew.quarantine.ids)
+        refused = self.crew.quarantine.ids
+        groups = batch.training_groups(algorithm, refused)
+        left_out = {"groups/refused": float(sum(group.sample.id in refused for group in batch.groups))}
         if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
-            return {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
+            return left_out | {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
         portions, assessed = learners.portions(groups, algorithm.updates_per_batch), dict[str, float]()
         async with self.crew.sync.steady:
             try:
@@ -249,7 +251,7 @@ class Updates:
         means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         means |= {name: max(update[name] for update in updates) for name in means if name.endswith("_max")}
         applied = sum(1.0 - update["skipped"] for update in updates)
-        metrics = means | assessed | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
+        metrics = means | assessed | left_out | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
         responses = sum(portion.counts.responses for portion in portions)
         strayed = metrics.get("kl", 0.0) * sum(portion.counts.tokens for portion in portions) / responses
         self._kl_beta = algorithm.next_kl_beta(self._kl_beta, strayed, responses)

@@ -341,9 +341,7 @@ def test_a_response_ends_at_every_id_that_the_checkpoint_says_and_generation_set
     assert ended.finish_reason == "stop"
 
 
-def test_a_sample_that_cannot_be_asked_is_refused_in_a_sentence_and_the_others_are_answered(
-    facts: dict[str, Any],
-) -> None:
+def test_a_sample_that_cannot_be_asked_is_refused_and_the_others_are_answered(facts: dict[str, Any]) -> None:
     refusals = facts["refusals"]
     assert refusals["no-image"].startswith("engine 0 refuses sample no-image: image /nowhere.png")
     assert refusals["endless"].startswith("engine 0 refuses sample endless: see rollout.max_model_len")
