@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +20,7 @@ from typing import cast
 
 from actors.experience import Credit
 from actors.scoring.scorers import Scorers
-from cluster.placement import place
-from cluster.plan import resource_plan
-from cluster.session import session
+from commands.scoring import places_of_scorers
 from commands.script import command
 from data.errors import DataError
 from data.load import load_data
@@ -184,14 +181,7 @@ def _with_scorers(
     recorded: Sequence[tuple[int, Sequence[Group]]],
     samples: Mapping[str, DrivingSample],
 ) -> list[Anew]:
-    plan = resource_plan(recipe, roles=["judge", "clip"])
-    with contextlib.ExitStack() as stack:
-        placed: ActorOptions = lambda role, index: {}  # noqa: E731 - nothing is placed without bundles
-        if plan.bundles:
-            stack.enter_context(session(recipe))
-            placement = place(plan, recipe.cluster.placement_timeout_s)
-            stack.callback(placement.release)
-            placed = placement.options
+    with places_of_scorers(recipe) as placed:
         return asyncio.run(_score(credit, recipe, recorded, samples, placed))
 
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import difflib
 from pathlib import Path
 
 from actors.record.run_folder import check_paths
 from actors.scoring.scorers import Scorers
-from cluster.placement import place
-from cluster.plan import resource_plan
-from cluster.session import session
+from commands.scoring import places_of_scorers
 from commands.script import command
 from data.errors import DataError
 from data.load import load_data
@@ -90,14 +87,7 @@ def _find(samples: dict[str, DrivingSample], name: str) -> DrivingSample:
 
 
 def _scored(recipe: Recipe, sample: DrivingSample, answer: str, finish_reason: str) -> Score:
-    plan = resource_plan(recipe, roles=["judge", "clip"])
-    with contextlib.ExitStack() as stack:
-        placed: ActorOptions = lambda role, index: {}  # noqa: E731 - nothing is placed without bundles
-        if plan.bundles:
-            stack.enter_context(session(recipe))
-            placement = place(plan, recipe.cluster.placement_timeout_s)
-            stack.callback(placement.release)
-            placed = placement.options
+    with places_of_scorers(recipe) as placed:
         return asyncio.run(_score(recipe, sample, answer, finish_reason, placed))
 
 

@@ -17,7 +17,7 @@ class JudgeCache:
 
     A file that is no database, or a damaged one, is moved aside as `<name>.corrupt-<time>` and counted in `corrupt`:
     losing a cache costs judging again, never a wrong score. Replies are parsed anew whenever they are read. Where there
-    is no room, or another process holds the file for too long, a reply is not kept, or not read, and counted in `unkept`.
+    is no room, or another process holds the file for too long, a reply is not kept, or not read: `unkept` counts these.
     """
 
     def __init__(self, path: Path) -> None:
