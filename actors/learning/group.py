@@ -54,7 +54,7 @@ class LearnerGroup:
     def __init__(self, recipe: Recipe, make: Callable[[int], Any]) -> None:
         """Use `start` instead; `make` gives a new actor for a rank."""
         self.ranks, self.settings, self.response_cap = list[Any](), recipe.learner, recipe.rollout.max_tokens
-        self.life, self.sequence, self._make = 0, 0, make
+        self.life, self.sequence, self._make, self._up = 0, 0, make, False
         self.copies_reference = make_algorithm(recipe.algorithm).reference != "none" and recipe.policy.lora is None
         """Whether the reference of a KL is a copy of the first weights; with adapters it is the model below them."""
         self._limits = MicroBatchLimits(recipe.learner.micro_batch_groups, recipe.learner.micro_batch_tokens)
@@ -90,12 +90,13 @@ class LearnerGroup:
             LearnerLost: a rank did not come up.
         """
         self.stop()
-        self.life, self.sequence = self.life + 1, 0
+        self.life, self.sequence, self._up = self.life + 1, 0, False
         self.ranks = [self._make(rank) for rank in range(self.settings.ranks)]
         host, port = await self.first("address")
         await self.all("start", host, port)
         shares_prefix, *_ = await self.all("shares_prefix")
         self._limits = replace(self._limits, shared_prefix=shares_prefix)
+        self._up = True
 
     async def first(self, method: str, *arguments: Any) -> Any:
         """Call a method on rank 0; its answer."""
@@ -112,6 +113,8 @@ class LearnerGroup:
     async def _asked(self, rank: int, method: str, *arguments: Any, **named: Any) -> Any:
         """A rank's answer; while it works it is asked now and then whether its process still goes on.
 
+        Not while it starts, which has the call's own time limit: a process that imports answers nobody.
+
         Raises:
             LearnerLost: the rank died, or gave no answer in time.
         """
@@ -119,10 +122,10 @@ class LearnerGroup:
         call = getattr(self.ranks[rank], method).remote(*arguments, **named)
         working = asyncio.ensure_future(within(self.settings.timeout_s, what, call))
         try:
-            while not (await asyncio.wait({working}, timeout=PROBED_EVERY_S))[0]:
+            while self._up and not (await asyncio.wait({working}, timeout=PROBED_EVERY_S))[0]:
                 alive = self.ranks[rank].__ray_ready__.options(concurrency_group=HEALTH).remote()
                 await within(self.settings.probe_timeout_s, f"{what}, probed,", alive)
-            return working.result()
+            return await working
         except (ActorLost, ActorTimeout) as error:
             raise LearnerLost(str(error)) from error
         finally:

@@ -116,7 +116,7 @@ def test_an_engine_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> N
 
 
 def test_a_learner_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> None:
-    recipe = small_recipe("run.steps=4", "learner.ranks=2", "learner.probe_timeout_s=5", QUICK_ENGINE, *PLAIN)
+    recipe = small_recipe("run.steps=4", "learner.ranks=2", "learner.probe_timeout_s=20", QUICK_ENGINE, *PLAIN)
     last = run(recipe, 1, learner_class=faults.LearnerThatHangs)[-1]
     assert last["learner/restarts"] == 1
 
