@@ -108,7 +108,11 @@ class JudgePool:
         counts = JudgeCounts()
         if settings.url is not None:
             backend = JudgeEndpoint(settings)
-            await backend.check()
+            try:
+                await backend.check()
+            except BaseException:
+                await backend.stop()  # else its connections end with a warning after the error
+                raise
         else:
             source = judge_source(settings.model, folder, rubric_texts())
             placed = options or anywhere(settings.cpus, settings.gpus)
