@@ -16,6 +16,7 @@ import ray
 
 from actors.record.run_folder import in_submitted_job
 from cluster.errors import SessionError
+from cluster.janitor import Janitor
 from recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +38,8 @@ def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
     Where the block fails, what the actors printed is kept in `logs/actor_logs`; without `logs`, in the run's folder.
 
     Joins `cluster.address`, else the cluster of the job or of `RAY_ADDRESS`; starts Ray on this machine, guarded
-    by a token of its own, when there is none, and then stops it and removes its files on the way out.
+    by a token of its own, when there is none, and then stops it and removes its files on the way out, also where this
+    process is killed (`cluster.janitor`).
 
     Raises:
         SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named cluster does not answer.
@@ -51,7 +53,7 @@ def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
 def _joined(address: str) -> Iterator[None]:
     _check_address(address)
     try:
-        ray.init(address=address, runtime_env=_runtime_env(joined=True), log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, runtime_env=_runtime_env(None), log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
         raise _no_answer(address, error) from error
     try:
@@ -86,6 +88,7 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
     parent = Path(settings.temp_dir or "/tmp").absolute()
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="adrl-", dir=parent))
+    janitor = Janitor(folder)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _guard_ports()
     try:
@@ -99,7 +102,7 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level="ERROR",
                 object_store_memory=settings.object_store_mib * 2**20,
-                runtime_env=_runtime_env(joined=False),
+                runtime_env=_runtime_env(folder),
             )
             yield
         except BaseException as error:
@@ -109,6 +112,7 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
             ray.shutdown()
     finally:
         shutil.rmtree(folder)
+        janitor.release()
 
 
 def _guard_ports() -> None:
@@ -127,12 +131,17 @@ def _guard_ports() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def _runtime_env(joined: bool) -> dict[str, Any]:
-    """What actors find: the project's packages on their path, and the variables of `PASSED_ON`."""
+def _runtime_env(folder: Path | None) -> dict[str, Any]:
+    """What actors find: the project's packages on their path, and the variables of `PASSED_ON`.
+
+    Args:
+        folder: that of the Ray which starts here, for their temporary files too; None where a cluster is joined.
+    """
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    if not joined:
+    if folder is not None:
         inherited = os.environ.get("PYTHONPATH")
-        return {"env_vars": variables | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [inherited])])}}
+        path = os.pathsep.join([str(ROOT), *filter(None, [inherited])])
+        return {"env_vars": variables | {"PYTHONPATH": path, "TMPDIR": str(folder)}}
     if in_submitted_job():  # its working directory is on every node already
         return {"env_vars": variables}
     return {"env_vars": variables, "working_dir": str(ROOT)}

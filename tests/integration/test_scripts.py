@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.integration.conftest import QUICK_ENGINE, ROOT, SMALL
@@ -81,9 +82,11 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> Non
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        assert "stopping after this step with a checkpoint" in interrupted(process)
+        said = interrupted(process)
+        assert "stopping after this step with a checkpoint" in said
 
     done = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert f"tiny stopped after step {done[-1]} of 500; go on with the same command and run.resume=true" in said
     newest = max((tmp_path / "tiny/checkpoints").iterdir())
     assert newest.name == f"step_{done[-1]:06d}"
     assert (tmp_path / "tiny/report.html").is_file()
@@ -94,6 +97,26 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_can_go_on(tmp_path: Path) -> Non
     assert again.returncode == 0, again.stderr
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == list(range(1, done[-1] + 2))
+
+
+@pytest.mark.fault
+def test_ctrl_c_in_the_warm_start_keeps_its_steps(tmp_path: Path) -> None:
+    arguments = [*SMALL, QUICK_ENGINE, f"run.root={tmp_path}", "warm_start.steps=2000", "warm_start.batch_size=2"]
+    arguments.append("evaluation.before_and_after=false")
+    log, deadline = tmp_path / "tiny" / "warm_start.jsonl", time.monotonic() + DEADLINE_S
+    with running("train_grpo.py", "recipes/tiny.yaml", *arguments) as process:
+        while not (log.is_file() and log.read_text().count("\n") >= 3):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        said = interrupted(process)
+    done = json.loads(log.read_text().splitlines()[-1])["step"]
+    assert f"tiny stopped after step {done} of 2000 of its warm start; go on with the same command and" in said
+    again = script("train_grpo.py", "recipes/tiny.yaml", *arguments, f"warm_start.steps={done + 2}", "run.resume=auto")
+    assert again.returncode == 0, again.stderr
+    assert f"going on from step {done}" in again.stdout
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(1, done + 3))
+    assert not (tmp_path / "tiny" / "supervised").exists()
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="ps (procps) is not installed")
@@ -108,6 +131,21 @@ def test_ctrl_c_during_the_start_leaves_no_process_behind(tmp_path: Path, part: 
             interrupted(process)
         listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert short not in listing
+        assert not os.listdir(short)
+
+
+def test_a_killed_run_leaves_no_process_and_no_file_of_ray_behind(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:  # Ray's sockets want a short path
+        folders = (f"run.root={tmp_path}", f"cluster.temp_dir={short}")
+        with running("train_grpo.py", "recipes/tiny.yaml", *SMALL, QUICK_ENGINE, *folders) as process:
+            assert process.stdout is not None
+            while (line := process.stdout.readline()) and not line.startswith("policy: "):
+                pass
+            started = psutil.Process(process.pid).children(recursive=True)
+            assert os.listdir(short)
+            process.kill()
+        _, alive = psutil.wait_procs(started, timeout=60)
+        assert not alive
         assert not os.listdir(short)
 
 
