@@ -5,11 +5,12 @@ reading, since DeepSpeed's files are pickled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,27 +38,68 @@ class RunState:
     """The weight of a KL in the reward, which may have adapted; None: the recipe's."""
 
 
-async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Path:
-    """Write `checkpoints/step_<n>`; an interrupted write leaves older checkpoints as they were.
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A checkpoint that the learners have written, and that nobody may load before it is sealed."""
+
+    target: Path
+    state: RunState
+    model: str
+    key: bytes
+
+    @property
+    def partial(self) -> Path:
+        """Where it lies until then."""
+        return self.target.with_name(self.target.name + ".part")
+
+    def seal(self) -> Path:
+        """Hash, sign and flush it, and give it its name; reads all of it, so not in an event loop.
+
+        Raises:
+            DiskFull: there is no room; the draft is removed.
+        """
+        with _removed_without_room(self.partial), writing(self.target):
+            _seal(self.partial, asdict(self.state), self.model, self.key)
+            self.partial.rename(self.target)
+        return self.target
+
+
+async def draft_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Draft:
+    """Let the learners write `checkpoints/step_<n>`; they may go on before it is sealed.
+
+    An interrupted write leaves older checkpoints as they were.
 
     Raises:
         DiskFull: there is no room; what was written of it is removed.
     """
-    key, target = checkpoint_key(run_folder), checkpoint_folder(run_folder, state.step)
-    partial = target.with_name(target.name + ".part")
-    for leftover in (partial, target):
+    target = checkpoint_folder(run_folder, state.step)
+    draft = Draft(target, state, await learners.model(), checkpoint_key(run_folder))
+    for leftover in (draft.partial, target):
         if leftover.exists():
             shutil.rmtree(leftover)
+    with _removed_without_room(draft.partial), writing(target):
+        (draft.partial / LEARNER_FOLDER).mkdir(parents=True)
+        await learners.save(draft.partial / LEARNER_FOLDER)
+    return draft
+
+
+async def save_checkpoint(run_folder: Path, state: RunState, learners: LearnerGroup) -> Path:
+    """Write and seal a checkpoint.
+
+    Raises:
+        DiskFull: there is no room; what was written of it is removed.
+    """
+    draft = await draft_checkpoint(run_folder, state, learners)
+    return await asyncio.to_thread(draft.seal)
+
+
+@contextlib.contextmanager
+def _removed_without_room(folder: Path) -> Iterator[None]:
     try:
-        with writing(target):
-            (partial / LEARNER_FOLDER).mkdir(parents=True)
-            await learners.save(partial / LEARNER_FOLDER)
-            await asyncio.to_thread(_seal, partial, asdict(state), await learners.model(), key)
-            partial.rename(target)
+        yield
     except DiskFull:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    return target
 
 
 def sign_checkpoints(run_folder: Path) -> list[str]:
@@ -100,10 +142,9 @@ def newest_checkpoint(run_folder: Path) -> int | None:
 
 
 def forget_checkpoints(run_folder: Path, *, keep: int, also: Collection[int] = ()) -> None:
-    """Remove all checkpoints but the first, step 0, those of the steps `also`, and the newest `keep`; 0 keeps all."""
-    spared = {checkpoint_folder(run_folder, step) for step in (0, *also)}
-    later = sorted(set((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]")) - {checkpoint_folder(run_folder, 0)})
-    for folder in later[: -keep or 0]:
+    """Remove all checkpoints but those of the steps `also`, and the newest `keep`; 0 keeps all."""
+    spared = {checkpoint_folder(run_folder, step) for step in also}
+    for folder in sorted((run_folder / CHECKPOINTS_FOLDER).glob("step_*[0-9]"))[: -keep or 0]:
         if folder not in spared:
             shutil.rmtree(folder)
 
@@ -120,7 +161,7 @@ def best_checkpoints(run_folder: Path, metric: str) -> set[int]:
 
 
 async def first_and_newest(run_folder: Path, learners: LearnerGroup) -> RunState | None:
-    """Bring learners to a run's newest checkpoint; the reference of a KL, where they keep one, is of the first.
+    """Bring learners to a run's newest checkpoint; the reference of a KL is of the first where it is kept there.
 
     Returns:
         Where the run then stands; None where it has no checkpoint yet, and nothing was done.
@@ -131,7 +172,7 @@ async def first_and_newest(run_folder: Path, learners: LearnerGroup) -> RunState
     newest = await asyncio.to_thread(newest_checkpoint, run_folder)
     if newest is None:
         return None
-    if learners.copies_reference:
+    if learners.reference_in_first:
         await load_checkpoint(run_folder, 0, learners)
     await learners.all("freeze_reference")
     return await _load(checkpoint_folder(run_folder, newest), learners)

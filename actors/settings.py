@@ -59,11 +59,15 @@ class RunSettings(BaseModel):
     checkpoint_minutes: float = Field(30.0, ge=0)
     """A checkpoint is also written after the first step that ends this many minutes after the last one; 0: never."""
     keep_last: int = Field(2, ge=0)
-    """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
+    """How many checkpoints are kept, the newest; 0 keeps all. The first stays too where something is read from it: a
+    KL's reference after a warm start, or the start of `evaluation.control`."""
     keep_best: str | None = None
     """Also keep the checkpoint of the step with the highest value of this metric, such as
     `benchmark/drivelm/final_score` (`evaluation.every` says when that is measured; such steps then have a checkpoint)
     or `reward/mean`."""
+    retries: int = Field(0, ge=0)
+    """How often the script starts itself again, from the newest checkpoint, when the run ended for a reason that may
+    pass (exit code 75: actors or nodes lost, a full disk, a judge that is away)."""
     resume: bool = False
     """Go on from the newest checkpoint of an existing run folder instead of refusing it; `auto` is another word for
     true. Where there is no folder yet, the run begins."""

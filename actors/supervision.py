@@ -20,12 +20,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from tenacity import AsyncRetrying, retry_if_exception_type
 
+from actors.stacks import Place, keep_stacks, place_of
 from actors.waiting import one_line, stream, within
 from failures import ActorLost, ActorTimeout
 from recipe import ActorOptions
@@ -84,6 +86,8 @@ class Care:
     stop: str | None = None
     """Method that ends a member in good order, before its process is killed."""
     stop_timeout_s: float = 30.0
+    folder: Path | None = None
+    """The run's folder, where the stacks of a member that gave no answer are kept before it is ended."""
 
 
 @dataclass
@@ -122,6 +126,7 @@ class Supervised:
         self.why = ""
         """The latest loss, in words."""
         self._pool, self._restarts, self._launched = pool, 0, False
+        self._places: list[Place] = []
 
     @property
     def actor(self) -> Any:
@@ -181,7 +186,11 @@ class Supervised:
         if not self._launched:
             self.launch()
         self._launched = False
-        await within(self._pool.care.start_timeout_s, f"{self.name} (starting)", self._pool.start_member(self))
+        await within(self._pool.care.start_timeout_s, f"{self.name} (starting)", self._start())
+
+    async def _start(self) -> None:
+        await self._pool.start_member(self)
+        self._places = await asyncio.gather(*map(place_of, self.actors))
 
     async def end(self, *, well: bool) -> None:
         """Stop the actors in good order where they are well, and kill them in any case."""
@@ -226,10 +235,20 @@ class Supervised:
         """End what is left of a lost member; whether it may be started again."""
         self.why = one_line(error)
         self._pool.counts.lost += 1
-        self._kill()
+        if isinstance(error, ActorTimeout) and self._pool.care.folder is not None:
+            self._pool.begin(self._read_and_kill(self._pool.care.folder, self.actors))
+        else:
+            self._kill()
         again = self.state is not State.STOPPED and self._restarts < self._pool.care.restarts
         self._become(State.DEAD if again else State.GIVEN_UP)
         return again
+
+    async def _read_and_kill(self, folder: Path, actors: list[Any]) -> None:
+        try:
+            await keep_stacks(folder, self.name, self._places)
+        finally:
+            for actor in actors:
+                ray.kill(actor)
 
     def _kill(self) -> None:
         for actor in self.actors:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from actors.checkpoint import (
+    Draft,
     RunState,
     best_checkpoints,
+    draft_checkpoint,
     first_and_newest,
     forget_checkpoints,
     load_checkpoint,
@@ -47,9 +49,10 @@ class Updates:
         self.algorithm = make_algorithm(crew.recipe.algorithm)
         self._folder, self._credit = folder, Credit(self.algorithm, crew.recipe.rollout.max_tokens, crew.encoder)
         self._kl_beta = self._weight_of_kl(start)
-        self._since: list[ExperienceBatch] = []
+        self._questions: Mapping[str, DrivingSample] = {}
         self._restarts, self._in_a_row, self._saved = 0, 0, time.time()
         self._recording: asyncio.Task[None] | None = None
+        self._sealing: asyncio.Task[Any] | None = None
 
     @classmethod
     async def begin(cls, crew: Crew, folder: Path, warm_up: Callable[[], Awaitable[bool]]) -> Updates | None:
@@ -85,8 +88,8 @@ class Updates:
         """
         crew, recipe = self.crew, self.crew.recipe
         step, position = self.state.step + 1, self.state.position
-        by_id = {sample.id: sample for sample in samples}
-        while step <= recipe.run.steps and (batch := await asyncio.to_thread(self._written, step, by_id)) is not None:
+        self._questions = {sample.id: sample for sample in samples}
+        while step <= recipe.run.steps and (batch := await asyncio.to_thread(self._written, step)) is not None:
             self.replayed += 1
             step, position = step + 1, batch.position
             yield batch
@@ -118,7 +121,6 @@ class Updates:
             else:
                 with (self._folder / SYNCS_FILE).open("a") as file:
                     file.write(json.dumps({"step": batch.step, **report.record}) + "\n")
-                self._since.append(batch)
                 self.state = RunState(batch.step, batch.position, self.state.ranks, self._kl_beta)
                 counts = {"learner/restarts": self._restarts, "learner/replayed": self.replayed}
                 counts |= {"learner/unsaved": self.unsaved}
@@ -142,36 +144,61 @@ class Updates:
     async def save(self, *, last: bool) -> None:
         """Write a checkpoint, and remove those that need not be kept any more.
 
-        Where there is no room for it the run goes on, and tries again when the next one is due; unless it is the
-        `last`, without which what was learnt since the one before would have to be learnt again.
+        The learners go on as soon as they have written it; it is sealed meanwhile. Where there is no room for it the
+        run goes on, and tries again when the next one is due; unless it is the `last`, without which what was learnt
+        since the one before would have to be learnt again.
 
         Raises:
             DiskFull: there is no room for the last one.
         """
         await self._recorded()
+        await self._sealed()
         while True:
             try:
-                await save_checkpoint(self._folder, self.state, self.crew.learners)
+                draft = await draft_checkpoint(self._folder, self.state, self.crew.learners)
             except LearnerLost as loss:
                 await self._come_back(loss)
             except DiskFull as error:
                 if last:
                     raise
-                print(
-                    f"no checkpoint of step {self.state.step}: {error}; trying again when the next is due", flush=True
-                )
-                self.unsaved += 1
+                self._go_on_without(error)
                 if len(self.crew.learners.ranks) > 1:  # a rank that could write may wait for one that could not
                     await self._come_back(LearnerLost("the ranks could not save together"))
                 break
             else:
-                run = self.crew.recipe.run
-                also = best_checkpoints(self._folder, run.keep_best) if run.keep_best else ()
-                forget_checkpoints(self._folder, keep=run.keep_last, also=also)
-                self._since.clear()
-                self._in_a_row = 0
+                self._sealing = asyncio.create_task(self._seal(draft))
                 break
         self._saved = time.time()
+        if last:
+            await self._sealed(needed=True)
+
+    async def _seal(self, draft: Draft) -> None:
+        await asyncio.to_thread(draft.seal)
+        run, first = self.crew.recipe.run, self._first_is_needed
+        also = best_checkpoints(self._folder, run.keep_best) if run.keep_best else set[int]()
+        forget_checkpoints(self._folder, keep=run.keep_last, also=also | ({0} if first else set()))
+        self._in_a_row = 0
+
+    async def _sealed(self, *, needed: bool = False) -> None:
+        """Wait until the newest checkpoint is sealed; without room for it the run goes on, unless it is `needed`."""
+        sealing, self._sealing = self._sealing, None
+        if sealing is None:
+            return
+        try:
+            await sealing
+        except DiskFull as error:
+            if needed:
+                raise
+            self._go_on_without(error)
+
+    def _go_on_without(self, error: DiskFull) -> None:
+        print(f"no checkpoint for now: {error}; trying again when the next is due", flush=True)
+        self.unsaved += 1
+
+    @property
+    def _first_is_needed(self) -> bool:
+        """Whether something is read from the checkpoint of step 0 later: a KL's reference, or the control's start."""
+        return self.crew.learners.reference_in_first or self.crew.recipe.evaluation.control
 
     async def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face layout."""
@@ -188,6 +215,7 @@ class Updates:
 
     async def _come_back(self, loss: LearnerLost) -> None:
         """Start all ranks anew, at the newest checkpoint, and learn again from the batches since."""
+        await self._sealed()
         learners, sync = self.crew.learners, self.crew.sync
         while self._in_a_row < self.crew.recipe.learner.restarts:
             self._restarts, self._in_a_row = self._restarts + 1, self._in_a_row + 1
@@ -199,7 +227,11 @@ class Updates:
                     if state is None:
                         raise CheckpointError(f"{self._folder} has lost its checkpoints: nothing to go on from")
                     sync.learnt, self._kl_beta = state.step, self._weight_of_kl(state)
-                for batch in self._since:
+                for step in range(state.step + 1, self.state.step + 1):
+                    if (batch := await asyncio.to_thread(self._written, step)) is None:
+                        raise CheckpointError(
+                            f"what step {step} learnt from cannot be read from {self._folder} any more"
+                        )
                     await self._learn(batch)
                     self.replayed += 1
             except LearnerLost as again:
@@ -209,13 +241,13 @@ class Updates:
                 return
         raise loss
 
-    def _written(self, step: int, samples: Mapping[str, DrivingSample]) -> ExperienceBatch | None:
+    def _written(self, step: int) -> ExperienceBatch | None:
         """A step's batch from before a stop; None where there is none, and with a line where it cannot be used."""
         path = samples_path(self._folder, step)
         if not path.is_file():
             return None
         try:
-            groups, about = read_rollouts(path, samples)
+            groups, about = read_rollouts(path, self._questions)
             if about["recipe"] != _decisive(self.crew.recipe):
                 raise DataError(f"{path} is of another recipe")
         except DataError as error:

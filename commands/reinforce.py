@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from actors.inputs import launch_folder, read_inputs
 from cluster.plan import check_named, resource_plan
 from commands.dry_run import dry_run
-from commands.script import INTERRUPTED, parse_arguments
+from commands.script import INTERRUPTED, PASSING, RETRY_WAIT_S, parse_arguments, start_again
 from commands.stopped import stopped
 from data.formats.format import format_of
 from evaluation.numbers import counted_noun
@@ -56,6 +56,13 @@ def _run_or_stop(recipe: Recipe) -> bool:
     """As `_run`; a run that is interrupted, however early, says where it stopped."""
     try:
         complete = _run(recipe)
+    except PASSING as error:
+        if (left := recipe.run.retries) > 0:
+            print(
+                f"{error}\nstarting again in {RETRY_WAIT_S:g} s; run.retries leaves {left - 1} after that", flush=True
+            )
+            start_again(left - 1)
+        raise
     except (KeyboardInterrupt, asyncio.CancelledError):
         complete = False
     if not complete:

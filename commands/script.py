@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+import time
 from collections.abc import Callable
 
 from cluster.errors import PlacementError, PlanError, SessionError
@@ -59,6 +61,8 @@ judge is away."""
 RETRY = 75
 """EX_TEMPFAIL of sysexits.h."""
 INTERRUPTED = 130
+RETRY_WAIT_S = 30.0
+"""Before a script starts itself again: a disk is cleared, or a judge is back, no sooner."""
 
 
 def parse_arguments(script: str, description: str, arguments: list[str], example: str = "tiny") -> argparse.Namespace:
@@ -80,6 +84,20 @@ def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[R
     """
     options = parse_arguments(script, description, arguments)
     return load_recipe(options.given), options.dry_run
+
+
+def start_again(retries: int) -> None:
+    """Become the same command once more, going on from the newest checkpoint; returns only where that cannot be.
+
+    A new process image: what the one before had loaded, and what had gone wrong in it, is gone.
+
+    Args:
+        retries: how often that may still be done after this time.
+    """
+    sys.stdout.flush()
+    time.sleep(RETRY_WAIT_S)
+    same = [one for one in sys.orig_argv[1:] if not one.startswith(("run.resume=", "run.retries="))]
+    os.execv(sys.executable, [sys.executable, *same, "run.resume=true", f"run.retries={retries}"])
 
 
 def command(main: Callable[[list[str]], int]) -> None:

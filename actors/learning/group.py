@@ -17,6 +17,7 @@ import ray
 
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
+from actors.stacks import Place, keep_stacks, place_of
 from actors.waiting import within
 from evaluation.run_record import learnt_path
 from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
@@ -55,10 +56,14 @@ class LearnerGroup:
         """Use `start` instead; `make` gives a new actor for a rank."""
         self.ranks, self.settings, self.response_cap = list[Any](), recipe.learner, recipe.rollout.max_tokens
         self.life, self.sequence, self._make, self._up = 0, 0, make, False
-        self.copies_reference = make_algorithm(recipe.algorithm).reference != "none" and recipe.policy.lora is None
-        """Whether the reference of a KL is a copy of the first weights; with adapters it is the model below them."""
+        copied = make_algorithm(recipe.algorithm).reference != "none" and recipe.policy.lora is None
+        self.reference_in_first = copied and recipe.warm_start.steps > 0
+        """Whether only the first checkpoint has the reference of a KL. Without a warm start new ranks hold it, and
+        with adapters it is the model below them."""
         self._limits = MicroBatchLimits(recipe.learner.micro_batch_groups, recipe.learner.micro_batch_tokens)
         self._skipped = SkippedUpdates(recipe.run.folder / "skipped", recipe.learner.max_skipped)
+        self._folder, self._places = recipe.run.folder, list[Place]()
+        self._reading: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -96,7 +101,8 @@ class LearnerGroup:
         await self.all("start", host, port)
         shares_prefix, *_ = await self.all("shares_prefix")
         self._limits = replace(self._limits, shared_prefix=shares_prefix)
-        self._up = True
+        self._places = await asyncio.gather(*map(place_of, self.ranks))
+        self._up, self._reading = True, None
 
     async def first(self, method: str, *arguments: Any) -> Any:
         """Call a method on rank 0; its answer."""
@@ -127,6 +133,11 @@ class LearnerGroup:
                 await within(self.settings.probe_timeout_s, f"{what}, probed,", alive)
             return await working
         except (ActorLost, ActorTimeout) as error:
+            if isinstance(error, ActorTimeout) and self._up:  # once, whoever of the ranks is asked first
+                self._reading = self._reading or asyncio.create_task(
+                    keep_stacks(self._folder, "learner rank", self._places)
+                )
+                await self._reading
             raise LearnerLost(str(error)) from error
         finally:
             working.cancel()

@@ -110,6 +110,7 @@ class EnginePool:
             probe=Probe(recipe.rollout.probe_timeout_s, method="health", while_busy=True),
             stop="stop",
             stop_timeout_s=recipe.sync.timeout_s,
+            folder=recipe.run.folder,
         )
         engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
         engines.launch()

@@ -123,12 +123,16 @@ def test_an_engine_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> N
     recipe = small_recipe("run.steps=3", "rollout.probe_timeout_s=5", *PLAIN)
     last = run(recipe, 1, engine_class=faults.EngineThatHangs)[-1]
     assert (last["engines/lost"], last["engines/restarted"]) == (1, 1)
+    (kept,) = (recipe.run.folder / "stacks").iterdir()
+    assert "generate (tests/integration/faults.py" in kept.read_text()
 
 
 def test_a_learner_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> None:
     recipe = small_recipe("run.steps=4", "learner.ranks=2", "learner.probe_timeout_s=20", QUICK_ENGINE, *PLAIN)
     last = run(recipe, 1, learner_class=faults.LearnerThatHangs)[-1]
     assert last["learner/restarts"] == 1
+    (kept,) = (recipe.run.folder / "stacks").iterdir()
+    assert "step (" in kept.read_text()
 
 
 @pytest.mark.fault

@@ -57,7 +57,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
 }
 """Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""
 
-FOUNDATION = {f"actors.{name}" for name in ("settings", "waiting", "supervision", "interruption")}
+FOUNDATION = {f"actors.{name}" for name in ("settings", "waiting", "stacks", "supervision", "interruption")}
 """What lies directly in actors and below its rooms; everything else there is the story, which joins the rooms."""
 
 PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("extension", "failures", "recipe", "scripts"))

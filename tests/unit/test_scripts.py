@@ -8,8 +8,11 @@ import pytest
 
 import train_grpo
 from commands import score_answer
+from commands.reinforce import _run_or_stop
 from commands.script import RETRY, guarded
+from failures import ActorLost
 from policies.tiny import build_tiny_policy
+from recipe import Recipe, load_recipe
 
 Captured = pytest.CaptureFixture[str]
 
@@ -23,6 +26,26 @@ def test_a_full_disk_is_one_sentence(capsys: Captured) -> None:
 
     assert guarded(write) == RETRY
     assert capsys.readouterr().err.startswith("error: the disk is full")
+
+
+def test_a_run_that_may_be_retried_becomes_its_own_command_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr("commands.script.RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr("os.execv", lambda program, arguments: became.append(arguments))
+    monkeypatch.setattr("sys.orig_argv", ["python", "train_grpo.py", "a.yaml", "run.retries=3", "learner.lr=1e-4"])
+    monkeypatch.setattr("commands.reinforce._run", lost)
+    recipe = load_recipe(["recipes/tiny.yaml", "run.retries=3"])
+    with pytest.raises(ActorLost):  # where another program takes this one's place, nothing follows
+        _run_or_stop(recipe)
+    (arguments,) = became
+    assert arguments[1:] == ["train_grpo.py", "a.yaml", "learner.lr=1e-4", "run.resume=true", "run.retries=2"]
+    with pytest.raises(ActorLost):
+        _run_or_stop(load_recipe(["recipes/tiny.yaml"]))
+    assert len(became) == 1
+
+
+def lost(recipe: Recipe) -> bool:
+    raise ActorLost("the node is gone")
 
 
 def test_another_fault_of_the_disk_keeps_its_traceback(tmp_path: Path) -> None:
