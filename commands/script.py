@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cluster.errors import PlacementError, PlanError, SessionError
 from data.errors import DataError, one_line
-from extension import ExtensionError
+from extension import ExtensionError, at_home
 from failures import (
     ActorLost,
     ActorTimeout,
@@ -84,7 +84,7 @@ def parse_recipe(script: str, description: str, arguments: list[str]) -> tuple[R
 
 def command(main: Callable[[list[str]], int]) -> None:
     """Run a script's `main` with the command line's arguments and exit with its code."""
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(lambda: main([at_home(one) for one in sys.argv[1:]])))
 
 
 def guarded(main: Callable[[], int]) -> int:
