@@ -208,8 +208,8 @@ class SyncSettings(BaseModel):
     bucket_mib: float = Field(64.0, gt=0)
     """Weights travel in buckets of about this size."""
     max_logprob_gap: float = Field(1e-4, gt=0)
-    """Largest allowed gap between the engine's and the learner's log-probabilities of the probes' first tokens;
-    above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
+    """Largest allowed probe gap: the difference between the engine's and the learner's log-probabilities of the probes'
+    first tokens; above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
     probe_tokens: int = Field(8, ge=1)
     """First tokens compared after every sync."""
     timeout_s: float = Field(300.0, gt=0)
