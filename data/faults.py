@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import DataError, one_line
-from data.sample import TASKS, DrivingSample
+from data.sample import DrivingSample, in_order
 
 EMPTY_QUESTION = "empty_question"
 EMPTY_ANSWER = "empty_answer"
@@ -99,7 +99,7 @@ class LoadedSamples:
     def summary(self) -> str:
         """One sentence with every count, for logs and reports."""
         tasks = Counter(sample.task for sample in self.samples)
-        counted = ", ".join(f"{tasks[task]} {task}" for task in TASKS if tasks[task])
+        counted = ", ".join(f"{tasks[task]} {task}" for task in in_order(tasks))
         faults = [f"{len(ids)} dropped for {reason}" for reason, ids in self.dropped.items()]
         faults += [f"{len(ids)} kept with {reason}" for reason, ids in self.kept_with_fault.items()]
         scenes = len({sample.scene_id for sample in self.samples})

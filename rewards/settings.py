@@ -35,8 +35,8 @@ class RouteSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    task: Literal["perception", "prediction", "planning", "behavior", "any"] = "any"
-    """The task this route is for."""
+    task: str = "any"
+    """The task this route is for, by the name that the data gives it; `any`: all of them."""
     kind: Literal["multiple_choice", "yes_no", "open_ended", "coordinates", "structured", "any"] = "any"
     """The kind of question this route is for."""
     scorers: dict[str, float]

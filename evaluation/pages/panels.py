@@ -12,6 +12,7 @@ from evaluation import run_record as names
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import fixed, fixed_tick, percent, percent_tick, short
 from evaluation.pages.line_chart import SMOOTH_FROM, Axis, Series, line_chart, smooth
+from evaluation.pages.tone import tone
 from evaluation.run_record import RunRecord
 from evaluation.suites.registry import suite_of_record
 
@@ -29,8 +30,7 @@ class Panel:
 def training_panels(run: RunRecord) -> list[Panel]:
     """AutoDriveRL's four training panels."""
     reward, share = Axis(fixed_tick, limit=FULL_SCORE), Axis(percent_tick, floor=0.0, limit=1.0)
-    tasks = [Series(task, task, run.series(names.task_reward(task))) for task in TASKS]
-    present = [one for one in tasks if one.points]
+    present = [Series(task, tone(task), run.series(names.task_reward(task))) for task in run.tasks()]
     return [
         _panel(run, "Mean reward", names.REWARD_MEAN, reward, fixed, "training rollouts, 0–100"),
         Panel(
@@ -49,11 +49,12 @@ def training_panels(run: RunRecord) -> list[Panel]:
 def health_panels(run: RunRecord) -> list[Panel]:
     """What tells a healthy run from a sick one, as small charts; those without a measurement are left out."""
     tolerance = run.recipe.get("sync", {}).get("max_logprob_gap")
-    gap = Axis(short, logarithmic=True, reference=tolerance, reference_label="tolerance")
+    probes = Axis(short, logarithmic=True, reference=tolerance, reference_label="tolerance")
     share = Axis(percent_tick, floor=0.0, limit=1.0)
     small, count = Axis(short, floor=0.0), Axis(short, floor=0.0)
     wanted: list[tuple[str, str, Axis, Callable[[float], str], str]] = [
-        ("Log-prob gap", "logprob_gap_max", gap, short, "largest per weight sync"),
+        ("Probe gap", names.PROBE_GAP, probes, short, "engine to learner, log-prob of the sync's probes"),
+        ("Rollout gap", names.ROLLOUT_GAP, Axis(short, logarithmic=True), short, "the same of a step's rollout tokens"),
         ("KL", "kl", small, short, "to the reference policy"),
         ("Clip share", "clip_share", share, lambda v: percent(v, 1), "tokens whose ratio was clipped"),
         ("Valid format", names.VALID_FORMAT_SHARE, share, lambda v: percent(v, 1), "training responses"),

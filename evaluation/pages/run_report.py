@@ -41,7 +41,7 @@ def write_report(run_folder: Path) -> Path:
         FileNotFoundError: the folder does not exist.
     """
     run = read_run(run_folder, whatever_is_there=True)
-    return write_page(run_folder, TEMPLATE, _context(run))
+    return write_page(run_folder, TEMPLATE, _context(run), tasks=run.tasks())
 
 
 class _Parts:
@@ -198,13 +198,11 @@ def _tiles(run: RunRecord, comparison: Comparison | None) -> list[Tile]:
         tiles.append(
             Tile("Training reward", value, f"mean of the first and of the last {counted_noun(quarter, 'step')}")
         )
-    gaps = [gap for _, gap in run.series("logprob_gap_max")]
+    gaps = [gap for _, gap in run.series(names.PROBE_GAP)]
     if gaps:
         tolerance = run.recipe.get("sync", {}).get("max_logprob_gap")
-        note = (
-            f"largest at any weight sync; tolerance {short(tolerance)}" if tolerance else "largest at any weight sync"
-        )
-        tiles.append(Tile("Engine/learner gap", short(max(gaps)), note))
+        bound = f"; the run stops above {short(tolerance)}" if tolerance else ""
+        tiles.append(Tile("Probe gap", short(max(gaps)), f"engine to learner, largest at any weight sync{bound}"))
     if run.steps:
         rollouts = sum(step.get(names.ROLLOUTS, 0) for step in run.steps)
         seconds = sum(step.get("step_s") or 0 for step in run.steps)

@@ -46,7 +46,8 @@ def write_suite_report(folder: Path) -> Path:
         DataError: as `suites.record.read_record`.
     """
     record, answers = read_record(folder)
-    return write_page(folder, TEMPLATE, _context(record, answers))
+    tasks = {answer.task for answer in answers}
+    return write_page(folder, TEMPLATE, _context(record, answers), tasks=tasks)
 
 
 def _context(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> dict[str, Any]:
