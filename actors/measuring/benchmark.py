@@ -152,8 +152,9 @@ class Asking:
     """A model answers; else a predictions file did."""
 
     def settings(self) -> dict[str, float | int | str | None]:
-        """As the record keeps it."""
-        return {**asdict(self.sampling), "repeats": self.repeats, "judge": self.judge}
+        """As the record keeps it: how answers that were given elsewhere came about, nobody here knows."""
+        how = {**asdict(self.sampling), "repeats": self.repeats} if self.by_model else {}
+        return {**how, "judge": self.judge}
 
 
 async def measure(
@@ -173,7 +174,8 @@ async def measure(
     ]
     record = _record(benchmark, asking, scored, replies, seconds, started_at)
     by_key = {question.key: question for question in benchmark.questions}
-    answers = [_answer(by_key[one.key], one, scored[one.repeat].answers.get(one.key)) for one in replies]
+    given = [one for one in replies if asking.by_model or one.failure is None]  # a file answers what it answers
+    answers = [_answer(by_key[one.key], one, scored[one.repeat].answers.get(one.key)) for one in given]
     await asyncio.to_thread(write_record, folder, record, answers)
     return record
 
