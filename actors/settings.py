@@ -60,6 +60,9 @@ class RunSettings(BaseModel):
     """A checkpoint is also written after the first step that ends this many minutes after the last one; 0: never."""
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept beside the first, which a KL's reference is read from; 0 keeps all."""
+    live_report_s: float = Field(20.0, ge=0)
+    """Least seconds between two writings of `report.html` while the run goes, which a browser then shows by itself; it
+    waits at least fifty times as long as the last one took. 0: it is written at the end alone."""
     keep_best: str | None = None
     """Also keep the checkpoint of the step with the highest value of this metric, such as
     `benchmark/drivelm/final_score` (`evaluation.every` says when that is measured; such steps then have a checkpoint)

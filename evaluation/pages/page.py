@@ -47,7 +47,7 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters |= {"fixed": fixed, "percent": percent, "signed": signed, "tagged": tagged, "tone": tone}
-    environment.globals |= {"kinds": KIND_TITLES, "own_tones": own_tones(tasks)}
+    environment.globals |= {"kinds": KIND_TITLES, "own_tones": own_tones(tasks), "renewed_s": 0}
     page = environment.get_template(template).render(context)
     path = folder / name
     part = path.with_suffix(".html.part")

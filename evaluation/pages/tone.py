@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from data.sample import TASKS, Task, in_order
 
-STYLES = 8
-"""Colours that series take in turn."""
+COLOURS = (5, 7, 8, 2, 6, 3, 4, 1)
+"""Numbers of the style sheet's series, those first that are least like the colours of the papers' tasks."""
 
 
 def tone(task: Task) -> str:
@@ -19,6 +19,6 @@ def tone(task: Task) -> str:
 
 
 def own_tones(tasks: Iterable[Task]) -> list[tuple[str, int]]:
-    """For the tasks of a page that are not the papers': class, and number of its colour from 1 on."""
+    """For the tasks of a page that are not the papers': class, and number of its colour."""
     own = [task for task in in_order(tasks) if task not in TASKS]
-    return [(tone(task), number % STYLES + 1) for number, task in enumerate(own)]
+    return [(tone(task), COLOURS[number % len(COLOURS)]) for number, task in enumerate(own)]
