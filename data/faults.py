@@ -7,7 +7,7 @@ first one is an error.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,19 +124,21 @@ def first_note(faults: Faults) -> str:
     return next((f"; first: {note}" for note, reason in faults.notes.items() if reason != PAIRING), "")
 
 
-def refuse_unfit(faults: Faults, left: int, *, drop: bool) -> None:
+def refuse_unfit(faults: Faults, left: int, *, drop: bool, wanted: Collection[str] = ()) -> None:
     """Make an error of samples that are at fault.
 
     Args:
         faults: what was found of samples that a model cannot be asked.
         left: how many samples are not at fault.
         drop: leave the others out, as long as there are any left.
+        wanted: reasons for which samples were to be left out.
 
     Raises:
         DataError: how many are at fault for what, the first of them, and what to do.
     """
-    if faults.dropped and not (drop and left):
-        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in faults.dropped.items())
-        first = next(iter(faults.notes))
+    unfit = {reason: ids for reason, ids in faults.dropped.items() if reason not in wanted}
+    if unfit and not (drop and left):
+        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in unfit.items())
+        first = next(note for note, reason in faults.notes.items() if reason in unfit)
         more = "data.unfit=drop leaves such questions out and counts them" if left else "no question is left"
         raise DataError(f"the model cannot be asked all questions ({counts}); first: {first}; {more}")

@@ -47,6 +47,9 @@ class DataSettings(BaseModel):
     `rollout.max_model_len` less `rollout.max_tokens` leaves no room, an image that its processor does not take, a
     special token of the model in a text): `refuse` is an error before anything starts; `drop` leaves it out and counts
     it."""
+    max_prompt_tokens: int | None = Field(None, ge=1)
+    """Leave out, and count, every question whose prompt is longer than this, image tokens included, whatever `unfit`
+    says; None: no such filter."""
     special_tokens: Literal["refuse", "strip"] = "refuse"
     """A special token of the model, such as `<image>`, in a question, an answer or reasoning: `refuse` makes the sample
     unfit; `strip` takes the token out and counts the sample."""

@@ -153,7 +153,7 @@ class Asking:
 
     def settings(self) -> dict[str, float | int | str | None]:
         """As the record keeps it: how answers that were given elsewhere came about, nobody here knows."""
-        how = {**asdict(self.sampling), "repeats": self.repeats} if self.by_model else {}
+        how = {**self.sampling.as_dict(), "repeats": self.repeats} if self.by_model else {}
         return {**how, "judge": self.judge}
 
 
@@ -204,7 +204,7 @@ async def _ask(
 def _known_replies(benchmark: Benchmark, asking: Asking, folder: Path) -> dict[tuple[str, int], Reply]:
     """The replies of an earlier, interrupted call; those that failed are asked for again."""
     options = benchmark.options.about_questions()
-    about = {"suite": benchmark.name, "options": options, "sampling": asdict(asking.sampling), **asking.identity}
+    about = {"suite": benchmark.name, "options": options, "sampling": asking.sampling.as_dict(), **asking.identity}
     folder.mkdir(parents=True, exist_ok=True)
     asked, replies = folder / ASKED_FILE, folder / REPLIES_FILE
     if asked.is_file() and _as_now(json.loads(asked.read_text()), benchmark.options) != about:

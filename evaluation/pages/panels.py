@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -72,22 +72,25 @@ def health_panels(run: RunRecord) -> list[Panel]:
 
 def benchmark_panels(run: RunRecord) -> list[Panel]:
     """What benchmarks measured on the way, one chart for each."""
-    panels = []
+    panels, tasks = [], run.tasks()
     for name, figures in run.benchmarks().items():
         suite = suite_of_record(name)
-        headline, title = (figures, name) if suite is None else (suite.headline, suite.title)
+        shown = [figure for figure in figures if figure != "seconds"]
+        headline, title = (shown, name) if suite is None else (suite.headline, suite.title)
         found = [(figure, run.series(names.benchmark_figure(name, figure))) for figure in headline]
-        series = [Series(figure.rpartition("/")[2], _style(figure), points) for figure, points in found if points]
+        series = [
+            Series(figure.rpartition("/")[2], _style(figure, tasks), points) for figure, points in found if points
+        ]
         if series:
             chart = line_chart(series, Axis(short), f"{title} over the training steps", 360, 190)
-            panels.append(Panel(name, "", "measured on the way", chart))
+            panels.append(Panel(name.replace("_", " "), "", "measured on the way", chart))
     return panels
 
 
-def _style(figure: str) -> str:
+def _style(figure: str, own: Collection[str]) -> str:
     """Tasks have their own colours."""
     task = figure.rpartition("/")[2]
-    return task if task in TASKS else "single-line"
+    return tone(task) if task in TASKS or task in own else "single-line"
 
 
 def _panel(
