@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 
 from commands.evaluate import run
+from extension import at_home
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run([at_home(one) for one in sys.argv[1:]]))

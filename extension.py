@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +19,10 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hints import hint_for
+
 M = TypeVar("M", bound=BaseModel)
+ROOT = Path(__file__).parent
 
 
 class NoOptions(BaseModel):
@@ -52,7 +56,7 @@ def resolve(name: str, built_in: Mapping[str, str], protocol: type | str, settin
     try:
         module: Any = importlib.import_module(module_name)
     except Exception as error:  # a user's module can fail in any way; the cause is kept
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {error}{where_looked(module_name, error)}"
         raise ExtensionError(f"{setting}={name}: cannot import {module_name} ({problem})") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
@@ -64,6 +68,23 @@ def resolve(name: str, built_in: Mapping[str, str], protocol: type | str, settin
         where = f"{asked.__module__.replace('.', '/')}.py"
         raise ExtensionError(f"{setting}={name}: {class_name} lacks {', '.join(lacking)} of {asked.__name__} ({where})")
     return found
+
+
+def where_looked(module: str, error: BaseException) -> str:
+    """Where a module that was not found is looked for, as the end of a sentence; nothing where it failed otherwise."""
+    if (
+        not isinstance(error, ModuleNotFoundError)
+        or error.name is None
+        or not f"{module}.".startswith(f"{error.name}.")
+    ):
+        return ""
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    places = ", ".join(map(str, dict.fromkeys([ROOT, *others])))
+    file = f"{module.partition('.')[0]}.py"
+    return (
+        f"; modules are looked for in {places} and among the installed packages: put {file} there, or name the folder "
+        "that holds it: export PYTHONPATH=FOLDER"
+    )
 
 
 def made(
@@ -134,14 +155,24 @@ def explain(item: Any, model: type[BaseModel], place: str = "") -> str:
     location = [str(part) for part in item["loc"]]
     dotted = ".".join([*([place] if place else []), *location])
     if item["type"] == "extra_forbidden":
-        return f"unknown key {dotted} ({nearest(location[-1], _keys_at(model, location[:-1]), cutoff=0.5)})"
+        hint = hint_for(location[-1]) or nearest(location[-1], _keys_at(model, location[:-1]), cutoff=0.5)
+        return f"unknown key {dotted} ({hint})"
     if item["type"] == "missing":
         return f"{dotted} is missing"
     if item["type"] == "value_error":  # a rule over several fields, whose sentence names them
         if isinstance(item["ctx"]["error"], ExtensionError):
             return str(item["ctx"]["error"])  # which names its key itself
         return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
+    if item["type"] == "string_type" and isinstance(item["input"], int | float):
+        said = f"{item['input']} is read as a {'truth value' if isinstance(item['input'], bool) else 'number'}"
+        return f"{dotted}: {said}, and a text is needed: quote it, on a command line '{dotted}=\"{item['input']}\"'"
     return f"{dotted}: {item['msg']} (got {redacted(reprlib.repr(item['input']))})"
+
+
+def at_home(argument: str) -> str:
+    """An argument, `--flag=` before it or not, whose path begins with `~/`, with the home folder in its place."""
+    flag, path = re.fullmatch(r"(--[\w-]+=)?(.*)", argument, re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    return flag + os.path.expanduser(path) if path.startswith("~/") else argument
 
 
 def redacted(text: str) -> str:
@@ -154,6 +185,14 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def nearest_file(path: Path, there: Iterable[Path]) -> str:
+    """` (did you mean X?)` where a file of nearly this name is there, whatever its ending; else nothing."""
+    known = {str(one): one for one in there}
+    same = next((one for one in known.values() if (one.parent, one.stem) == (path.parent, path.stem)), None)
+    close = [str(same)] if same else difflib.get_close_matches(str(path), known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def add_flags(

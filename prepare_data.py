@@ -15,7 +15,7 @@ import sys
 from typing import NamedTuple
 
 from data.errors import DataError
-from extension import ExtensionError
+from extension import ExtensionError, at_home
 
 
 class Command(NamedTuple):
@@ -56,4 +56,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main([at_home(one) for one in sys.argv[1:]]))

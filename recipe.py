@@ -28,7 +28,7 @@ from actors.settings import (
 from cluster.settings import ClusterSettings
 from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
-from extension import explain, made, redacted
+from extension import at_home, explain, made, nearest_file, redacted
 from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
@@ -148,7 +148,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
     """
     if not arguments:
         raise RecipeError(f"name a recipe file; recipes here: {_recipes_here()}")
-    path = Path(arguments[0])
+    path = Path(at_home(arguments[0]))
     tree = _with_base(path, _read_yaml(path))
     stages = _stages(path, tree.pop("stages", None))
     recipes: list[Recipe] = []
@@ -169,7 +169,7 @@ def load_stages(arguments: list[str]) -> list[Recipe]:
             _set(own, "policy.model", str(Path(before.root) / before.name / "policy"), f"{path}: stage {number}")
         _check_characters(own, path)
         try:
-            recipes.append(Recipe.model_validate(own))
+            recipes.append(Recipe.model_validate(_at_home(own)))
         except ValidationError as error:
             raise RecipeError(f"{path}: " + "; ".join(explain(item, Recipe) for item in error.errors())) from None
     return recipes
@@ -191,6 +191,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value} is written twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _at_home(held: Any) -> Any:
+    """A tree in which every path that begins with `~/` begins with the home folder; a name is none."""
+    if isinstance(held, dict):
+        return {key: value if key == "name" else _at_home(value) for key, value in held.items()}
+    if isinstance(held, list):
+        return [_at_home(one) for one in held]
+    return at_home(held) if isinstance(held, str) else held
 
 
 _DEEPEST = 64
@@ -219,7 +228,9 @@ def _recipes_here() -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise RecipeError(f"recipe file {path} does not exist; recipes here: {_recipes_here()}")
+        there = [*Path("recipes").rglob("*.yaml"), *path.parent.glob("*.yaml")]
+        hint = nearest_file(path, there)
+        raise RecipeError(f"recipe file {path} does not exist{hint}; recipes here: {_recipes_here()}")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -293,10 +304,26 @@ def _parsed(override: str) -> tuple[str, Any]:
         raise RecipeError(f"override {redacted(override)[:100]!r}: the value is not valid YAML") from None
 
 
+def _default_mapping(keys: list[str]) -> dict[str, Any]:
+    """The mapping that the recipe holds at a place by default, which one key is set beside; empty where there is none.
+
+    Options are left to the class that they belong to, which has defaults of its own.
+    """
+    model: Any = Recipe
+    default: Any = None
+    for key in keys:
+        field = getattr(model, "model_fields", {}).get(key)
+        if field is None:
+            return {}
+        default = field.get_default(call_default_factory=True)
+        model = type(default)
+    return copy.deepcopy(default) if isinstance(default, dict) and keys[-1] != "options" else {}
+
+
 def _set(tree: dict[str, Any], dotted: str, value: Any, place: str) -> None:
     *parents, leaf = MOVED.get(dotted, dotted).split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
+    for depth, parent in enumerate(parents, start=1):
+        child = tree.setdefault(parent, _default_mapping(parents[:depth]))
         if child is None:
             child = tree[parent] = {}
         if not isinstance(child, dict):

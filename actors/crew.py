@@ -15,7 +15,7 @@ from actors.weight_sync import WeightSync
 from data.cascade import earlier_answers, first_answers, in_context
 from data.quarantine import Quarantine
 from data.rollout import Refusal, SamplingSettings
-from data.sample import TASKS, DrivingSample
+from data.sample import DrivingSample, in_order
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from policies.prompt import PromptEncoder
 from policies.special_tokens import SpecialTokens
@@ -119,7 +119,8 @@ async def ask_all(
     (`evaluation.cascade`) the model's special tokens are taken out.
     """
     sampling = SamplingSettings(recipe.evaluation.temperature, recipe.rollout.max_tokens)
-    rounds = [[s for s in samples if s.task == task] for task in TASKS] if recipe.evaluation.cascade else [samples]
+    tasks = in_order(sample.task for sample in samples)
+    rounds = [[s for s in samples if s.task == task] for task in tasks] if recipe.evaluation.cascade else [samples]
     answers: list[Judged] = []
     for asked in rounds:
         said = first_answers((one.sample, special.without(answer_part(one.text))) for one in answers)

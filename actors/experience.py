@@ -204,7 +204,7 @@ async def _batch(
     move it: their questions may then be asked again, but none is passed over.
     """
     began, rollout, algorithm = time.time(), recipe.rollout, credit.algorithm
-    sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
+    sampling = SamplingSettings(rollout.temperature, rollout.max_tokens, top_p=rollout.top_p, top_k=rollout.top_k)
     kept, replaced, refills = list[Group](), 0, algorithm.refills
     for turn in itertools.count():
         draw = f"step {step}, turn {turn}"

@@ -8,7 +8,7 @@ from data.faults import Faults, refuse_unfit
 from data.load import LoadedData
 from data.split import Split
 from policies.errors import PolicyError
-from policies.fitting import Fitting, Limits, most_images
+from policies.fitting import OVERLONG, Fitting, Limits, most_images
 from policies.prompt_lengths import PromptLengths
 from recipe import Recipe
 
@@ -20,8 +20,9 @@ def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool, engines
         PolicyError: the model takes fewer tokens than `rollout.max_model_len`, which vLLM would refuse.
     """
     strip = recipe.data.special_tokens == "strip"
+    longest = recipe.data.max_prompt_tokens
     if not engines:
-        return Fitting(lengths, Limits(None, None, ""), strip=strip, answers=answers)
+        return Fitting(lengths, Limits(None, None, "", longest), strip=strip, answers=answers)
     rollout, context = recipe.rollout, lengths.context
     if rollout.backend == "vllm" and context and rollout.max_model_len > context and not lengths.stretches:
         raise PolicyError(
@@ -30,7 +31,10 @@ def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool, engines
         )
     told = f"rollout.max_model_len={rollout.max_model_len} less rollout.max_tokens={rollout.max_tokens}"
     limits = Limits(
-        rollout.max_images or most_images(recipe.data, recipe.policy), rollout.max_model_len - rollout.max_tokens, told
+        rollout.max_images or most_images(recipe.data, recipe.policy),
+        rollout.max_model_len - rollout.max_tokens,
+        told,
+        longest if answers else None,  # a benchmark is asked as it stands
     )
     return Fitting(lengths, limits, strip=strip, answers=answers)
 
@@ -44,5 +48,6 @@ def fitted_data(recipe: Recipe, data: LoadedData, lengths: PromptLengths, *, eng
     faults, fitting = Faults(), fitting_of(recipe, lengths, answers=True, engines=engines)
     train = tuple(fitting.admitted(data.split.train, faults))
     held_out = tuple(fitting.admitted(data.split.held_out, faults))
-    refuse_unfit(faults, min(len(train), len(held_out)), drop=recipe.data.unfit == "drop")
+    left = min(len(train), len(held_out))
+    refuse_unfit(faults, left, drop=recipe.data.unfit == "drop", wanted=[OVERLONG] if left else [])
     return replace(data, split=Split(train, held_out), faults=data.faults | faults.as_dict())

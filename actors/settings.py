@@ -61,6 +61,9 @@ class RunSettings(BaseModel):
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept, the newest; 0 keeps all. The first stays too where something is read from it: a
     KL's reference after a warm start, or the start of `evaluation.control`."""
+    live_report_s: float = Field(20.0, ge=0)
+    """Least seconds between two writings of `report.html` while the run goes, which a browser then shows by itself; it
+    waits at least fifty times as long as the last one took. 0: it is written at the end alone."""
     keep_best: str | None = None
     """Also keep the checkpoint of the step with the highest value of this metric, such as
     `benchmark/drivelm/final_score` (`evaluation.every` says when that is measured; such steps then have a checkpoint)
@@ -111,6 +114,12 @@ class RolloutSettings(BaseModel):
     temperature: float = Field(1.0, ge=0.01, le=2)
     """Sampling temperature in training; the learner's log-probabilities are of the same distribution. Below 0.01 vLLM
     would sample at 0.01."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that hold this share of the probability alone; 1: from all. The engine then
+    samples from another distribution than the one that is learnt: each token's ratio between the two is the share that
+    the kept tokens hold, and what was cut is never explored. 1 is the choice for RL; the run warns of any other."""
+    top_k: int = Field(0, ge=0)
+    """Sample from this many of the likeliest tokens alone; 0: from all. What `top_p` says holds here too."""
     max_tokens: int = Field(64, ge=1)
     """Response cap in tokens; a response cut off here is over-long."""
     max_model_len: int = 1024
@@ -132,6 +141,18 @@ class RolloutSettings(BaseModel):
     """How often a request is sent at most: again to another engine where the one that had it was lost."""
     probe_timeout_s: float = Field(60.0, gt=0)
     """An engine that does not say within this time how it is, asked every ten seconds, is lost."""
+
+    @property
+    def cut_sampling(self) -> str | None:
+        """What to warn of where responses are not sampled from the whole distribution; None where they are."""
+        cuts = [f"rollout.top_p={self.top_p:g}"] * (self.top_p < 1) + [f"rollout.top_k={self.top_k}"] * (self.top_k > 0)
+        if not cuts:
+            return None
+        return (
+            f"{' and '.join(cuts)}: responses are sampled from a part of the distribution that is learnt, so that "
+            "every ratio between engine and learner is below 1 (see the rollout gap), and what was cut is never "
+            "explored; sample from all of it unless you mean this"
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +197,11 @@ class LearnerSettings(BaseModel):
     """Learning rate of a critic's value head; None takes `lr`."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls after the warm-up, over the `run.steps` of reinforcement. A run that is resumed with
+    more steps goes on at the rate of the longer schedule."""
+    lr_floor: float = Field(0.0, ge=0, le=1)
+    """Share of the learning rate at which a schedule that falls ends."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(0.0, ge=0)
@@ -212,8 +238,8 @@ class SyncSettings(BaseModel):
     bucket_mib: float = Field(64.0, gt=0)
     """Weights travel in buckets of about this size."""
     max_logprob_gap: float = Field(1e-4, gt=0)
-    """Largest allowed gap between the engine's and the learner's log-probabilities of the probes' first tokens;
-    above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
+    """Largest allowed probe gap: the difference between the engine's and the learner's log-probabilities of the probes'
+    first tokens; above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""
     probe_tokens: int = Field(8, ge=1)
     """First tokens compared after every sync."""
     timeout_s: float = Field(300.0, gt=0)

@@ -79,6 +79,11 @@ class Run:
         """The held-out questions that are asked, the same before and after."""
         return choose(self.data.split.held_out, self.recipe.evaluation.samples_per_task, self.recipe.data.seed)
 
+    @property
+    def on_the_way(self) -> list[DrivingSample]:
+        """Those of them that are also asked during training."""
+        return choose(self.held_out, self.recipe.evaluation.held_out_per_task, self.recipe.data.seed)
+
 
 def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = True) -> Run:
     """Leave out what does not fit, then make the run folder and what lies in it from the beginning.
@@ -150,10 +155,20 @@ async def run_reinforcement(
                 return False
             run.warm_start.forget()
             journal.step = updates.state.step
+            if warning := recipe.rollout.cut_sampling:
+                journal.warn(journal.step, "cut_sampling", warning)
         with phases.phase("evaluation_before"):
             if updates.state.step == 0:
                 await record_evaluation(run, crew, journal, "before")
-        in_loop = InLoop(recipe, run.inputs.benchmarks, run.folder, options, journal, crew.scorers.judge)
+        in_loop = InLoop(
+            recipe,
+            run.inputs.benchmarks,
+            run.folder,
+            options,
+            journal,
+            crew.scorers.judge,
+            lambda: crew.evaluate("on the way", run.on_the_way),
+        )
         with phases.phase("reinforcement"), interruption.deferred():
             await reinforce(updates, run.data.split.train, run.order, journal, lambda: interruption.requested, in_loop)
         complete = updates.complete

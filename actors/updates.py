@@ -37,6 +37,7 @@ from evaluation.rollout_rows import read_rollouts, write_rollouts
 from evaluation.run_record import SYNCS_FILE, samples_path
 from failures import CheckpointError, DiskFull, LearnerLost
 from policies.algorithms.registry import make_algorithm
+from policies.lr_schedule import scheduled
 from recipe import Recipe
 
 
@@ -137,8 +138,10 @@ class Updates:
         run, step = self.crew.recipe.run, self.state.step
         by_count = run.checkpoint_every > 0 and step % run.checkpoint_every == 0
         by_time = run.checkpoint_minutes > 0 and time.time() - self._saved >= 60.0 * run.checkpoint_minutes
-        every = self.crew.recipe.evaluation.every
-        to_compare = run.keep_best is not None and every > 0 and step % every == 0
+        measured = self.crew.recipe.evaluation
+        to_compare = run.keep_best is not None and any(
+            every > 0 and step % every == 0 for every in (measured.every, measured.held_out_every)
+        )
         return by_count or by_time or to_compare or self.complete
 
     async def save(self, *, last: bool) -> None:
@@ -262,7 +265,8 @@ class Updates:
     async def _learn(self, batch: ExperienceBatch) -> dict[str, float]:
         """Update the policy: `updates_per_batch` steps, each on an equal share of the batch's groups."""
         learners, settings, algorithm = self.crew.learners, self.crew.recipe.learner, self.algorithm
-        lr = settings.lr * min(1.0, batch.step / max(1, settings.warmup_steps))
+        steps = self.crew.recipe.run.steps
+        lr = settings.lr * scheduled(settings.schedule, batch.step, steps, settings.warmup_steps, settings.lr_floor)
         refused = self.crew.quarantine.ids
         groups = batch.training_groups(algorithm, refused)
         left_out = {"groups/refused": float(sum(group.sample.id in refused for group in batch.groups))}

@@ -23,6 +23,7 @@ from evaluation.run_record import SUPERVISED_FOLDER, read_lines
 from failures import DiskFull, LearnerLost
 from policies.algorithms.supervised import Supervised
 from policies.batch import TrainingGroup, TrainingResponse
+from policies.lr_schedule import fallen
 from policies.prompt import PromptEncoder
 from policies.views import views_of
 from recipe import Recipe
@@ -290,5 +291,4 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     settings = recipe.warm_start
     rising = min(1.0, step / (settings.warmup_steps + 1))
     gone = max(0.0, step - settings.warmup_steps) / max(1, steps + 1 - settings.warmup_steps)
-    falling = {"constant": 1.0, "linear": 1.0 - gone, "cosine": (1.0 + math.cos(math.pi * gone)) / 2}
-    return settings.lr * rising * falling[settings.schedule]
+    return settings.lr * rising * fallen(settings.schedule, gone)

@@ -62,7 +62,7 @@ class SyncReport:
     @property
     def metrics(self) -> dict[str, float]:
         """For the journal; what was not measured is left out."""
-        measured = {} if self.gap is None else {"sync_gap": self.gap}
+        measured = {} if self.gap is None else {"probe_gap": self.gap}
         return measured | {
             "sync_s": self.seconds,
             "sync_mib": self.mebibytes,

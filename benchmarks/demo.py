@@ -85,7 +85,7 @@ def figures(folder: Path, seconds: float, peak_gib: float) -> dict[str, object]:
         "behavior_accuracy_swapped": _rounded(swapped.behavior_accuracy, 2),
         "behavior_accuracy_majority": _rounded(after.tasks["behavior"].majority_accuracy, 2),
         "valid_format_before": round(min(task.valid_format for task in before.tasks.values()), 2),
-        "max_logprob_gap": float(f"{max(step['sync_gap'] for step in steps if 'sync_gap' in step):.2g}"),
+        "probe_gap_max": float(f"{max(step['probe_gap'] for step in steps if 'probe_gap' in step):.2g}"),
         "peak_memory_gib": round(peak_gib, 2),
         "steps": len(steps),
         "held_out_questions": after.samples,

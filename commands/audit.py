@@ -82,7 +82,7 @@ def derived_again(folder: Path, recipe: Recipe) -> list[str]:
         masked = sum(one.score.failure is not None for one in rollouts)
         versions = str(oldest) if oldest == newest else f"{oldest}-{newest}"
         engines, of_step = len({one.rollout.engine for one in rollouts}), metrics.get(update.step, {})
-        gap, norm = (_short(of_step.get(name)) for name in ("sync_gap", "grad_norm"))
+        gap, norm = (_short(of_step.get(name)) for name in ("probe_gap", "grad_norm"))
         rows.append(f"{update.step:>5}{len(rollouts):>11}{masked:>8}{versions:>10}{engines:>9}{found.compared:>12}"
                     f"{short(found.largest):>9}{_short(used):>12}{gap:>11}{norm:>11}")  # fmt: skip
     if credit.algorithm.over_batch:

@@ -10,10 +10,12 @@ import json
 import sys
 from pathlib import Path
 
+from actors.settings import RunSettings
 from commands.suite_run import SuiteRun
 from data.errors import DataError, one_line
 from evaluation.held_out import EvaluationResult
 from evaluation.metrics.predictions import NO_PREDICTIONS, PredictionsFile
+from evaluation.run_list import runs_in
 from evaluation.suites.file_scoring import print_scored
 from evaluation.suites.registry import SUITES, suite_class
 from evaluation.suites.suite import Suite
@@ -158,12 +160,23 @@ def _of_run_folder(arguments: list[str]) -> list[str]:
     from commands.model_recipe import recipe_arguments
     from recipe import RecipeError
 
-    if not arguments or arguments[0].startswith("-") or Path(arguments[0]).is_file():
+    if not arguments:
+        raise RecipeError(_what_there_is())
+    if arguments[0].startswith("-") or Path(arguments[0]).is_file():
         return arguments
     if not Path(arguments[0]).is_dir():
         hint = nearest(arguments[0], [*SUITES, COMPARE])
         raise RecipeError(f"{arguments[0]} is no recipe file, no run folder and no benchmark ({hint})")
     return recipe_arguments(arguments[0], None, arguments[1:])
+
+
+def _what_there_is() -> str:
+    """What `evaluate.py` can take, for one who typed it alone."""
+    runs = ", ".join(map(str, runs_in(Path(RunSettings.model_fields["root"].default)))) or "none"
+    return (
+        f"name what to evaluate: the folder of a run (here: {runs}), a recipe (recipes/tiny.yaml), a benchmark "
+        f"({', '.join(SUITES)}), or {COMPARE} and two runs; --help says more"
+    )
 
 
 def _table(result: EvaluationResult) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from cluster.errors import PlacementError, PlanError, SessionError
 from data.errors import DataError, one_line
-from extension import ExtensionError
+from extension import ExtensionError, at_home
 from failures import (
     ActorLost,
     ActorTimeout,
@@ -102,7 +102,7 @@ def start_again(retries: int) -> None:
 
 def command(main: Callable[[list[str]], int]) -> None:
     """Run a script's `main` with the command line's arguments and exit with its code."""
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(lambda: main([at_home(one) for one in sys.argv[1:]])))
 
 
 def guarded(main: Callable[[], int]) -> int:

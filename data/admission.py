@@ -6,6 +6,7 @@ each (`SeenIds`), and a bounded number of image checks.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -29,7 +30,7 @@ from data.faults import (
     Faults,
 )
 from data.images import faulty_images
-from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH, LIDAR, DrivingSample, Kind, Task
+from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH, LIDAR, TASKS, DrivingSample, Kind, Task, task_fault
 
 _CHUNK = 256
 """Samples whose images are checked together."""
@@ -112,9 +113,22 @@ def admitted(samples: Iterable[DrivingSample], faults: Faults, *, check_images: 
 def _has_odd_name(sample: DrivingSample, faults: Faults) -> bool:
     names = (sample.id, sample.scene_id, sample.frame_id, *sample.images)
     odd = next((name for name in names if CONTROL.search(name)), None)
-    if odd is not None:
-        faults.drop(MALFORMED, sample.id, f"question {sample.id}: the name {odd!r} holds a control character")
-    return odd is not None
+    fault = None if odd is None else f"the name {odd!r} holds a control character"
+    fault = fault or _odd_task(sample.task, faults)
+    if fault is not None:
+        faults.drop(MALFORMED, sample.id, f"question {sample.id}: {fault}")
+    return fault is not None
+
+
+def _odd_task(task: Task, faults: Faults) -> str | None:
+    """What is wrong with the name of a task; one that is nearly a paper's task is noted, and used as it is."""
+    if task in TASKS:
+        return None
+    if task.lower() in TASKS:
+        return f"the task {task} is written {task.lower()}"
+    if close := difflib.get_close_matches(task, TASKS, n=1, cutoff=0.8):
+        faults.tell(UNKNOWN_TASK, f"the task {task} is one of the data's own; if {close[0]} is meant, write it so")
+    return task_fault(task)
 
 
 class SeenIds:

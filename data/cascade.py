@@ -28,8 +28,8 @@ def in_context(sample: DrivingSample, earlier: Sequence[Said]) -> DrivingSample:
 
 
 def earlier_answers(sample: DrivingSample, said: Mapping[Place, Said]) -> list[Said]:
-    """What was answered about the sample's frame in the tasks before its own."""
-    before = TASKS[: TASKS.index(sample.task)]
+    """What was answered about the sample's frame in the tasks before its own; only the papers' four have an order."""
+    before = TASKS[: TASKS.index(sample.task)] if sample.task in TASKS else ()
     places = [(sample.scene_id, sample.frame_id, task) for task in before]
     return [said[place] for place in places if place in said]
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import DataError
-from data.sample import TASKS, DrivingSample, Task
+from data.sample import DrivingSample, Task, in_order
 
 K = 8
 """Answers sampled from each model for each question."""
@@ -109,7 +109,7 @@ def task_difficulty(
         if all(scores[model].get(sample.id) for model in models):
             by_task[sample.task].append(sample.id)
     found: dict[Task, TaskDifficulty] = {}
-    for task in (task for task in TASKS if task in by_task):
+    for task in in_order(by_task):
         ids = by_task[task]
         by_model = {model: statistics.fmean(statistics.fmean(scores[model][id_]) for id_ in ids) for model in models}
         found[task] = TaskDifficulty(len(ids), by_model, statistics.fmean(by_model.values()))

@@ -7,12 +7,12 @@ first one is an error.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import DataError, one_line
-from data.sample import TASKS, DrivingSample
+from data.sample import DrivingSample, in_order
 
 EMPTY_QUESTION = "empty_question"
 EMPTY_ANSWER = "empty_answer"
@@ -99,7 +99,7 @@ class LoadedSamples:
     def summary(self) -> str:
         """One sentence with every count, for logs and reports."""
         tasks = Counter(sample.task for sample in self.samples)
-        counted = ", ".join(f"{tasks[task]} {task}" for task in TASKS if tasks[task])
+        counted = ", ".join(f"{tasks[task]} {task}" for task in in_order(tasks))
         faults = [f"{len(ids)} dropped for {reason}" for reason, ids in self.dropped.items()]
         faults += [f"{len(ids)} kept with {reason}" for reason, ids in self.kept_with_fault.items()]
         scenes = len({sample.scene_id for sample in self.samples})
@@ -124,19 +124,21 @@ def first_note(faults: Faults) -> str:
     return next((f"; first: {note}" for note, reason in faults.notes.items() if reason != PAIRING), "")
 
 
-def refuse_unfit(faults: Faults, left: int, *, drop: bool) -> None:
+def refuse_unfit(faults: Faults, left: int, *, drop: bool, wanted: Collection[str] = ()) -> None:
     """Make an error of samples that are at fault.
 
     Args:
         faults: what was found of samples that a model cannot be asked.
         left: how many samples are not at fault.
         drop: leave the others out, as long as there are any left.
+        wanted: reasons for which samples were to be left out.
 
     Raises:
         DataError: how many are at fault for what, the first of them, and what to do.
     """
-    if faults.dropped and not (drop and left):
-        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in faults.dropped.items())
-        first = next(iter(faults.notes))
+    unfit = {reason: ids for reason, ids in faults.dropped.items() if reason not in wanted}
+    if unfit and not (drop and left):
+        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in unfit.items())
+        first = next(note for note, reason in faults.notes.items() if reason in unfit)
         more = "data.unfit=drop leaves such questions out and counts them" if left else "no question is left"
         raise DataError(f"the model cannot be asked all questions ({counts}); first: {first}; {more}")

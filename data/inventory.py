@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.sample import KINDS, TASKS, DrivingSample
+from data.sample import KINDS, DrivingSample, in_order
 
 
 @dataclass(slots=True)
@@ -25,10 +25,9 @@ class Inventory:
     def table(self) -> list[tuple[str, ...]]:
         """A row for each task that occurs: its name, its samples of each kind in the order of `KINDS`, their sum."""
         rows = []
-        for task in TASKS:
+        for task in in_order(task for task, _ in self.by_task_and_kind):
             counts = [self.by_task_and_kind[task, kind] for kind in KINDS]
-            if any(counts):
-                rows.append((task, *map(str, counts), str(sum(counts))))
+            rows.append((task, *map(str, counts), str(sum(counts))))
         return rows
 
     def quantile(self, share: float) -> int:

@@ -24,8 +24,9 @@ from data.faults import (
     MALFORMED,
     Faults,
 )
-from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Task, Trajectory
+from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Trajectory
 from data.text_file import open_bytes, read_lines
+from extension import at_home, explain
 
 _Point = tuple[float, float, float]
 _Letter = Annotated[str, Field(pattern="^[A-Z]$")]
@@ -57,7 +58,7 @@ class _Line(_Model):
     id: _Name
     scene_id: _Name
     frame_id: str = ""
-    task: Task
+    task: _Name
     kind: Kind
     question: str
     answer: str | None = None
@@ -190,9 +191,7 @@ def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
         try:
             line = _Line.model_validate_json(raw)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            faults.drop(MALFORMED, place.id, f"{place}: {f'{where}: ' if where else ''}{first['msg']}")
+            faults.drop(MALFORMED, place.id, f"{place}: {_first_fault(error)}")
             continue
         if line.frame_id and (scene := scene_of.setdefault(line.frame_id, line.scene_id)) != line.scene_id:
             raise DataError(
@@ -202,6 +201,13 @@ def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
         sample = _sample(line, place, root, faults)
         if sample is not None:
             yield sample
+
+
+def _first_fault(error: ValidationError) -> str:
+    """What is wrong with a line, first of all a field that nobody knows: it may be the one that seems to be missing."""
+    found = error.errors(include_url=False)
+    first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
+    return explain(first, _Line)
 
 
 def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSample | None:
@@ -214,7 +220,7 @@ def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSa
             faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {answer!r}, not an option")
             return None
         answer = letter
-    images = {name: os.path.normpath(root / written) for name, written in line.images.items()}
+    images = {name: os.path.normpath(root / at_home(written)) for name, written in line.images.items()}
     if any("\x00" in written or not written for written in line.images.values()):
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")
         return None

@@ -19,6 +19,16 @@ class SamplingSettings:
     temperature: float
     max_tokens: int
     seed: int | None = None
+    top_p: float = 1.0
+    """Sample from the likeliest tokens that hold this share alone; 1: from all."""
+    top_k: int = 0
+    """Sample from this many of the likeliest tokens alone; 0: from all."""
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """What is set of it, as records keep it; of cuts only those that cut."""
+        cuts = {"top_p": self.top_p} if self.top_p < 1 else {}
+        kept = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
+        return {**kept, **cuts, **({"top_k": self.top_k} if self.top_k > 0 else {})}
 
 
 def seed_of(run_seed: int, draw: str, sample_id: str, index: int) -> int:

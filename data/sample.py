@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Task = Literal["perception", "prediction", "planning", "behavior"]
+Task = str
+"""The name of a task: one of `TASKS`, or one of a data set's own (`task_fault` says what it may be)."""
 Kind = Literal["multiple_choice", "yes_no", "open_ended", "coordinates", "structured"]
 CoordinateUnit = Literal["pixels", "fractions", "metres"]
 Command = Literal["right", "left", "forward"]
 Camera = Literal["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"]
 
-TASKS: tuple[Task, ...] = get_args(Task)
+TASKS: tuple[Task, ...] = ("perception", "prediction", "planning", "behavior")
+"""The papers' tasks, in the order in which one builds on the other."""
+ANY = "any"
+"""What stands for every task in routes and shares; no task has this name."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CAMERAS: tuple[Camera, ...] = get_args(Camera)
 """The six cameras in the order in which every prompt shows them."""
@@ -26,6 +32,28 @@ GRID: tuple[tuple[Camera, ...], ...] = (
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 1600, 900
 """The pixel frame of every coordinate in a question or an answer (nuScenes), whatever size an image is stored at."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_TAKEN = (ANY, "mean", "robust")
+"""Names that curves, tables and a benchmark have a meaning of their own for."""
+
+
+def in_order(tasks: Iterable[Task]) -> list[Task]:
+    """Each of these tasks once: the papers' in their order, then others by name."""
+    found = set(tasks)
+    return [*(task for task in TASKS if task in found), *sorted(found.difference(TASKS))]
+
+
+def task_fault(name: str) -> str | None:
+    """Why a text cannot be the name of a task, in a few words; None where it can.
+
+    A name is a part of metrics, of dotted keys and of the classes of a page's style sheet.
+    """
+    if name in _TAKEN:
+        return f"the task name {name} has another meaning here: choose another one"
+    if not _NAME.fullmatch(name):
+        return f"the task name {name!r} must be a letter and up to 39 more letters, digits, _ or -"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ class DataSettings(BaseModel):
     `rollout.max_model_len` less `rollout.max_tokens` leaves no room, an image that its processor does not take, a
     special token of the model in a text): `refuse` is an error before anything starts; `drop` leaves it out and counts
     it."""
+    max_prompt_tokens: int | None = Field(None, ge=1)
+    """Leave out, and count, every question whose prompt is longer than this, image tokens included, whatever `unfit`
+    says; None: no such filter."""
     special_tokens: Literal["refuse", "strip"] = "refuse"
     """A special token of the model, such as `<image>`, in a question, an answer or reasoning: `refuse` makes the sample
     unfit; `strip` takes the token out and counts the sample."""
@@ -55,8 +58,10 @@ class DataSettings(BaseModel):
     image was cut off or moved since, or an engine refuses the prompt. Fewer are left out, each with a warning."""
     held_out: float = 0.25
     """Share of the scenes that is never trained on. Splits are by scene, never by question; at least one scene."""
-    task_shares: dict[str, float] = {"perception": 1.0, "prediction": 1.0, "planning": 1.0, "behavior": 1.0}
-    """Relative frequency at which each task is drawn in training; one left out or at 0 is neither drawn nor shown."""
+    task_shares: dict[str, float] = {"any": 1.0}
+    """Relative frequency at which each task is drawn in training: `any` stands for every task of the data that is not
+    named beside it. A task without a share, or with 0, is neither drawn nor shown. `data.task_shares.planning=3` on a
+    command line adds to what is there; a mapping in a recipe file is the whole of it."""
     seed: int = 0
     """Seed of the split, of the training order, and of whatever the source draws."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import DataError
-from data.sample import TASKS, DrivingSample
+from data.sample import ANY, TASKS, DrivingSample, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +90,12 @@ class TaskBalancedOrder:
         """Prepare the draw.
 
         Raises:
-            DataError: a share is unknown, negative or not finite, all are zero, or a task with a share has no sample.
+            DataError: a share is negative or not finite, all are zero, or a task that is named has no sample.
         """
         self._pools: dict[str, list[DrivingSample]] = defaultdict(list)
         for sample in samples:
             self._pools[sample.task].append(sample)
-        self._shares = _normalised(task_shares)
-        for task in self._shares:
-            if task not in self._pools:
-                raise DataError(
-                    f"data.task_shares draws {task}, but no training sample has that task; "
-                    f"set data.task_shares.{task}=0"
-                )
+        self._shares = _normalised(task_shares, in_order(self._pools))
         self._seed = seed
         self._drawn = dict.fromkeys(self._shares, 0)
         self._passes: dict[str, tuple[int, list[DrivingSample]]] = {}
@@ -140,19 +134,33 @@ class TaskBalancedOrder:
 
 def with_a_share(samples: Sequence[DrivingSample], task_shares: Mapping[str, float]) -> list[DrivingSample]:
     """The samples of tasks that are trained on."""
-    return [sample for sample in samples if task_shares.get(sample.task, 0.0) > 0]
+    others = task_shares.get(ANY, 0.0)
+    return [sample for sample in samples if task_shares.get(sample.task, others) > 0]
 
 
-def _normalised(task_shares: Mapping[str, float]) -> dict[str, float]:
-    """The shares above zero, in the order of `TASKS`, summing to one."""
+def _normalised(task_shares: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:
+    """The shares above zero of the tasks that the samples have, in their order, summing to one."""
     for name, share in task_shares.items():
-        if name not in TASKS:
-            close = difflib.get_close_matches(name, TASKS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"tasks: {', '.join(TASKS)}"
-            raise DataError(f"data.task_shares names an unknown task {name} ({hint})")
         if not (math.isfinite(share) and share >= 0):
             raise DataError(f"data.task_shares.{name} must be 0 or a positive number, got {share}")
-    total = sum(task_shares.values())
+        if name not in (ANY, *tasks):
+            _refuse_unknown(name, share, tasks)
+    others = task_shares.get(ANY, 0.0)
+    shares = {task: task_shares.get(task, others) for task in tasks}
+    total = sum(shares.values())
     if total == 0:
-        raise DataError("data.task_shares are all 0, so no sample could be drawn; give at least one task a share")
-    return {task: task_shares[task] / total for task in TASKS if task_shares.get(task, 0) > 0}
+        raise DataError(
+            f"data.task_shares gives no task of the data a share above 0 (they are: {', '.join(tasks)}): set "
+            f"data.task_shares.{tasks[0] if tasks else ANY}=1, or data.task_shares.{ANY}=1 for all that are not named"
+        )
+    return {task: share / total for task, share in shares.items() if share > 0}
+
+
+def _refuse_unknown(name: str, share: float, tasks: Sequence[str]) -> None:
+    """A task that is named and has no sample: a share of 0 asks for nothing, if it is not a slip of the pen."""
+    close = [] if name in TASKS else difflib.get_close_matches(name, [*tasks, *TASKS], n=1)
+    if share == 0 and not close:
+        return
+    hint = f"did you mean {close[0]}?" if close else f"tasks: {', '.join(tasks) or 'none'}"
+    remedy = "" if close else f"; set data.task_shares.{name}=0 to go on without it"
+    raise DataError(f"data.task_shares names {name}, but no training sample has that task ({hint}){remedy}")

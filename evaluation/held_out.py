@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.errors import DataError
 from data.reading.rules import extract_yes_no
-from data.sample import TASKS, DrivingSample, Kind, Task
+from data.sample import DrivingSample, Kind, Task, in_order
 from rewards.canaries import CanaryReport
 from rewards.format import is_right, valid_format
 from rewards.score import Score
@@ -136,11 +136,11 @@ def choose(samples: Iterable[DrivingSample], per_task: int, seed: int) -> list[D
 
     The choice depends on the ids and the seed only, not on the order in which the samples come.
     """
-    by_task: dict[Task, list[DrivingSample]] = {task: [] for task in TASKS}
+    by_task: dict[Task, list[DrivingSample]] = {}
     for sample in samples:
-        by_task[sample.task].append(sample)
+        by_task.setdefault(sample.task, []).append(sample)
     chosen: list[DrivingSample] = []
-    for task in TASKS:
+    for task in in_order(by_task):
         pool = sorted(by_task[task], key=lambda sample: sample.id)
         drawn = random.Random(f"{seed}/{task}").sample(pool, min(per_task, len(pool)))
         chosen += sorted(drawn, key=lambda sample: sample.id)
@@ -184,8 +184,8 @@ def summarize(
     name: str, weight_version: int, answers: Sequence[Judged], canaries: CanaryReport | None = None
 ) -> EvaluationResult:
     """Add up the answers that one weight version gave. Failed scores are counted under `masked` and nowhere else."""
-    grouped = {task: [answer for answer in answers if answer.sample.task == task] for task in TASKS}
-    tasks = {task: _summarize_task(group) for task, group in grouped.items() if group}
+    present = in_order(answer.sample.task for answer in answers)
+    tasks = {task: _summarize_task([one for one in answers if one.sample.task == task]) for task in present}
     rewards = [result.reward for result in tasks.values() if result.reward is not None]
     behavior = tasks.get("behavior")
     failures = Counter(failure_name(answer.score.failure) for answer in answers if answer.score.failure is not None)

@@ -6,7 +6,7 @@ The journal (in `actors`) writes by these names and the report reads by them. No
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from data.errors import DataError
-from data.sample import Task
+from data.sample import Task, in_order
 from data.text_file import unreadable
 from evaluation.held_out import EvaluationResult, failure_name
 from evaluation.suites.record import first_problem
@@ -53,6 +53,13 @@ VALID_FORMAT_SHARE = "response/valid_format_share"
 """Share of responses in the format their question asks for (`rewards/format.py`)."""
 LOGPROB_MEAN = "response/logprob_mean"
 """Mean log-probability of a response token under the engine."""
+PROBE_GAP = "probe_gap"
+"""Largest difference, in nats, of the log-probabilities that engine and learner give the probes' first tokens, at a
+weight sync; `sync.max_logprob_gap` bounds it."""
+ROLLOUT_GAP = "rollout_gap_max"
+"""The same of all tokens of a step's rollouts, as the learner meets them; for information, nothing bounds it."""
+_FORMERLY = {"sync_gap": PROBE_GAP, "logprob_gap_max": ROLLOUT_GAP, "logprob_gap_mean": "rollout_gap_mean"}
+"""What earlier runs called a metric."""
 GROUPS = "groups/count"
 ZERO_STD_GROUPS = "groups/zero_std"
 """Groups whose rewards, as the algorithm shapes them, are all equal: they teach nothing."""
@@ -65,9 +72,19 @@ MASKED_ROLLOUTS = "rollouts/masked"
 """Rollouts whose score failed; each reason is also counted as `rollouts/masked/<reason>`."""
 
 
+REWARD = "reward"
+"""First part of the names of mean rewards."""
+
+
 def task_reward(task: Task) -> str:
     """Metric name of the mean reward of one task, 0-100."""
-    return f"reward/{task}"
+    return f"{REWARD}/{task}"
+
+
+def tasks_of(metrics: Iterable[str]) -> list[Task]:
+    """The tasks that metrics hold a reward of, in their order."""
+    first = f"{REWARD}/"
+    return in_order(name.removeprefix(first) for name in metrics if name.startswith(first) and name != REWARD_MEAN)
 
 
 def part_mean(part: str) -> str:
@@ -181,6 +198,11 @@ class RunRecord:
     def series(self, metric: str) -> tuple[tuple[float, float], ...]:
         """Step and value of a metric, wherever it was measured and finite."""
         return tuple((step["step"], step[metric]) for step in self.steps if step.get(metric) is not None)
+
+    def tasks(self) -> list[Task]:
+        """The tasks that were trained on or measured."""
+        measured = (task for result in self.evaluations.values() for task in result.tasks)
+        return in_order([*tasks_of(metric for step in self.steps for metric in step), *measured])
 
     def benchmarks(self) -> dict[str, tuple[str, ...]]:
         """The benchmarks that measured the policy on its way, each with the names of its figures."""
@@ -307,7 +329,7 @@ def _read_metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], int, int]:
     for metrics in lines:
         usable = {name: value for name, value in metrics.items() if name == NOT_FINITE or _is_number(value)}
         odd += len(metrics) - len(usable)
-        by_step.setdefault(metrics["step"], {}).update(usable)
+        by_step.setdefault(metrics["step"], {}).update({_FORMERLY.get(name, name): v for name, v in usable.items()})
     return tuple(by_step[step] for step in sorted(by_step)), broken, odd
 
 

@@ -26,6 +26,11 @@ class EvaluationSettings(BaseModel):
     """Held-out questions of each task on which the judge, where there is one, is tried with answers that deserve
     nothing: injections, and phrases that are known to please judges. Each costs a judgement for every answer of
     `rewards/canaries.yaml` and one for the empty answer. 0 leaves it out."""
+    held_out_every: int = Field(0, ge=0)
+    """Steps between measurements of the run's own held-out questions during training, on the rollout engines, as the
+    curves `benchmark/held_out/...`; training waits for them. 0 makes none."""
+    held_out_per_task: int = Field(25, ge=1)
+    """At most this many of each task are asked then, drawn from those that are asked before and after."""
     every: int = Field(0, ge=0)
     """Steps between measurements of `suites` during training; 0 makes none."""
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from data.sample import TASKS
+from data.sample import in_order
 from evaluation import run_record as names
 from rewards.format import valid_format
 from rewards.group import Group
@@ -20,7 +20,7 @@ def step_panels(groups: Sequence[Group]) -> dict[str, float]:
     scored = [rollout for group in groups for rollout in group.rollouts]
     rewards = {
         names.task_reward(task): [reward for group in groups if group.sample.task == task for reward in group.rewards]
-        for task in TASKS
+        for task in in_order(group.sample.task for group in groups)
     }
     lengths = [float(len(item.rollout.token_ids)) for item in scored]
     logprobs = [logprob for item in scored for logprob in item.rollout.logprobs]

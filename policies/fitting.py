@@ -20,6 +20,8 @@ STRIPPED = "special_token_taken_out"
 TOO_MANY_IMAGES = "too_many_images"
 IMAGE_REFUSED = "image_refused_by_processor"
 PROMPT_TOO_LONG = "prompt_too_long"
+OVERLONG = "longer_than_max_prompt_tokens"
+"""Left out because `data.max_prompt_tokens` says so, not because it could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Limits:
     """Tokens of a prompt; None: any number."""
     room_by: str
     """What leaves so many, for messages."""
+    longest: int | None = None
+    """Tokens of the longest prompt that is wanted (`data.max_prompt_tokens`)."""
 
 
 def most_images(data: DataSettings, policy: PolicySettings) -> int:
@@ -86,9 +90,10 @@ class Fitting:
         return self._too_long(sample)
 
     def _too_long(self, sample: DrivingSample) -> tuple[str, str] | None:
-        room = self._limits.room
+        room, longest = self._limits.room, self._limits.longest
+        bounds = [bound for bound in (room, longest) if bound is not None]
         try:
-            if self._lengths.at_most(sample) <= (math.inf if room is None else room):
+            if self._lengths.at_most(sample) <= min(bounds, default=math.inf):
                 return None
             length = self._lengths(sample)
         except DataError:
@@ -99,6 +104,8 @@ class Fitting:
             IndexError,
         ) as error:  # how processors refuse images, such as 1 x 300 pixels
             return IMAGE_REFUSED, f" has an image that the model's processor does not take ({error})"
+        if longest is not None and length > longest:
+            return OVERLONG, f" has a prompt of {length} tokens, and data.max_prompt_tokens={longest}"
         if room is None or length <= room:
             return None
         return PROMPT_TOO_LONG, f" has a prompt of {length} tokens; {self._limits.room_by} leaves {room}"

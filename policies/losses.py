@@ -63,9 +63,9 @@ class LossResult:
     loss: Tensor
     """Scalar; the sum over micro-batches and ranks is the loss of the global batch."""
     token_sums: dict[str, float]
-    """Sums over the tokens of this micro-batch: `kl`, `clip_share`, `truncated_share`, `logprob_gap_mean`."""
+    """Sums over the tokens of this micro-batch: `kl`, `clip_share`, `truncated_share`, `rollout_gap_mean`."""
     maxima: dict[str, float]
-    """Largest values in this micro-batch: `logprob_gap_max`."""
+    """Largest values in this micro-batch: `rollout_gap_max`."""
 
     def plus(self, other: LossResult, weight: float) -> LossResult:
         """The sum of this loss and `weight` times another, with the metrics of both."""
@@ -150,9 +150,9 @@ def policy_loss(
             "kl": kl_sum,
             "clip_share": _sum(held_back_R_T, mask),
             "truncated_share": _sum(truncated_R_T, mask),
-            "logprob_gap_mean": float(gap_R_T.sum()),
+            "rollout_gap_mean": float(gap_R_T.sum()),
         },
-        maxima={"logprob_gap_max": float(gap_R_T.max()) if gap_R_T.numel() else 0.0},
+        maxima={"rollout_gap_max": float(gap_R_T.max()) if gap_R_T.numel() else 0.0},
     )
 
 

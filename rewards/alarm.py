@@ -1,4 +1,4 @@
-"""Alarms over a run's metrics: the judge is pleased and the rules are not, or responses change their length. Pure.
+"""Alarms over a run's metrics: the judge is pleased and the rules are not, a reward falls, lengths change. Pure.
 
 A policy that has learnt to please the judge shows in two series that part; nothing in a single score does.
 """
@@ -6,14 +6,14 @@ A policy that has learnt to please the judge shows in two series that part; noth
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rewards.settings import AlarmSettings
 
-AlarmKind = Literal["judge_without_rule", "length_drift"]
+AlarmKind = Literal["judge_without_rule", "length_drift", "reward_fall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class AlarmWatch:
         kept = settings.window * (settings.lookback + 1)
         self._judged: deque[_Point] = deque(maxlen=kept)
         self._lengths: deque[_Point] = deque(maxlen=kept)
+        self._rewards: dict[str, deque[_Point]] = defaultdict(lambda: deque(maxlen=kept))
         self.skipped: Counter[AlarmKind] = Counter()
 
     def observe(self, metrics: Mapping[str, float | None]) -> list[Alarm]:
@@ -81,6 +82,9 @@ class AlarmWatch:
             found += self._judge_without_rule()
         if self._take(self._lengths, "length_drift", metrics, (settings.length_metric,)):
             found += self._length_drift()
+        for name in (name for name in metrics if name.startswith(settings.reward_metrics)):
+            if self._take(self._rewards[name], "reward_fall", metrics, (name,)):
+                found += self._reward_fall(name)
         return found
 
     def _take(
@@ -116,6 +120,20 @@ class AlarmWatch:
                     f"{earlier.steps} against {latest.steps}): read the best answers, do they only please the judge?"
                 )
                 return [Alarm("judge_without_rule", self._step, message)]
+        return []
+
+    def _reward_fall(self, name: str) -> list[Alarm]:
+        settings = self._settings
+        for latest, earlier in _pairs(self._rewards[name], settings.window):
+            fall = earlier.means[0] - latest.means[0]
+            if fall >= settings.min_fall and fall >= settings.errors * _standard_error(latest, earlier, 0):
+                self._rewards[name].clear()
+                message = (
+                    f"{name} fell from {earlier.means[0]:.1f} to {latest.means[0]:.1f} (steps {earlier.steps} against "
+                    f"{latest.steps}): read its worst answers; a smaller learner.lr, or a larger weight of the KL, "
+                    "keeps the policy nearer to where it began"
+                )
+                return [Alarm("reward_fall", self._step, message)]
         return []
 
     def _length_drift(self) -> list[Alarm]:

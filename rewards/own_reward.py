@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from extension import where_looked
 from rewards.errors import RewardError
 from rewards.settings import RewardSettings
 
@@ -43,6 +44,7 @@ def own_reward(path: str, setting: str, settings: RewardSettings) -> OwnReward:
     except (Exception, SystemExit) as error:  # a user's module can fail in any way; the cause is kept
         raise RewardError(
             f"{setting}: cannot import {module_name} of scorer {path}: {type(error).__name__}: {error}"
+            f"{where_looked(module_name, error)}"
         ) from error
     found = getattr(module, name, None)
     if not callable(found):

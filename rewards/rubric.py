@@ -67,8 +67,11 @@ def rubric_for(sample: DrivingSample) -> str:
 
     Those six cover six pairs of task and kind; every other pair takes the one whose criteria fit. All yes/no questions
     share a rubric; options about objects go to perception's and options about the ego vehicle to behavior's; whatever
-    is answered in free words, coordinates or both goes to the task's own.
+    is answered in free words, coordinates or both goes to the task's own. Tasks of a data set's own, which no rubric
+    knows, are compared with the reference, as DriveLM does it: name one of yours in a route where that is too little.
     """
+    if sample.task not in _BY_TASK:
+        return "drivelm"
     if sample.kind == "yes_no":
         return "prediction_yes_no"
     if sample.kind == "multiple_choice":
@@ -93,7 +96,7 @@ def load_rubric(name: str) -> Rubric:
         RewardError: the name is unknown, the file cannot be read, or it is no rubric; the message names file and field.
     """
     if name.endswith(".md"):
-        return _read(Path(name))
+        return _read(Path(name).expanduser())
     return _of_the_house(name)
 
 

@@ -35,8 +35,8 @@ class RouteSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    task: Literal["perception", "prediction", "planning", "behavior", "any"] = "any"
-    """The task this route is for."""
+    task: str = "any"
+    """The task this route is for, by the name that the data gives it; `any`: all of them."""
     kind: Literal["multiple_choice", "yes_no", "open_ended", "coordinates", "structured", "any"] = "any"
     """The kind of question this route is for."""
     scorers: dict[str, float]
@@ -208,6 +208,8 @@ class AlarmSettings(BaseModel):
     """Metric of the mean of a rule-based score of the same answers, 0-100; give that scorer weight 0 to only watch."""
     length_metric: str = "response/length_mean"
     """Metric of the mean response length in tokens."""
+    reward_metrics: str = "reward/"
+    """How the names of the mean rewards begin that must not fall, 0-100: that of all, and each task's."""
     window: int = Field(default=10, ge=3)
     """Steps in a window."""
     lookback: int = Field(default=8, ge=1)
@@ -221,6 +223,8 @@ class AlarmSettings(BaseModel):
     """The rules keep pace with the judge when they gain at least this share of its gain."""
     rule_errors: float = Field(default=2.0, gt=0)
     """They do not when their gain is below that share by at least this many of their own pooled standard errors."""
+    min_fall: float = Field(default=20.0, gt=0)
+    """Smallest fall of a mean reward that counts, in points."""
     min_drift: float = Field(default=0.5, gt=0)
     """Smallest change of the length that counts: 0.5 is 1.5 times as long, or 1/1.5 as long."""
 

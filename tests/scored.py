@@ -35,7 +35,7 @@ def drawn_samples(folder: Path) -> list[DrivingSample]:
                 replace(
                     plain,
                     id=f"frame-{number}_{task}",
-                    task=task,  # type: ignore[arg-type]
+                    task=task,
                     kind=kind,  # type: ignore[arg-type]
                     question=f"What of {task}?",
                     answer=truth,

@@ -152,8 +152,9 @@ class Asking:
     """A model answers; else a predictions file did."""
 
     def settings(self) -> dict[str, float | int | str | None]:
-        """As the record keeps it."""
-        return {**asdict(self.sampling), "repeats": self.repeats, "judge": self.judge}
+        """As the record keeps it: how answers that were given elsewhere came about, nobody here knows."""
+        how = {**self.sampling.as_dict(), "repeats": self.repeats} if self.by_model else {}
+        return {**how, "judge": self.judge}
 
 
 async def measure(
@@ -173,7 +174,8 @@ async def measure(
     ]
     record = _record(benchmark, asking, scored, replies, seconds, started_at)
     by_key = {question.key: question for question in benchmark.questions}
-    answers = [_answer(by_key[one.key], one, scored[one.repeat].answers.get(one.key)) for one in replies]
+    given = [one for one in replies if asking.by_model or one.failure is None]  # a file answers what it answers
+    answers = [_answer(by_key[one.key], one, scored[one.repeat].answers.get(one.key)) for one in given]
     await asyncio.to_thread(write_record, folder, record, answers)
     return record
 
@@ -202,7 +204,7 @@ async def _ask(
 def _known_replies(benchmark: Benchmark, asking: Asking, folder: Path) -> dict[tuple[str, int], Reply]:
     """The replies of an earlier, interrupted call; those that failed are asked for again."""
     options = benchmark.options.about_questions()
-    about = {"suite": benchmark.name, "options": options, "sampling": asdict(asking.sampling), **asking.identity}
+    about = {"suite": benchmark.name, "options": options, "sampling": asking.sampling.as_dict(), **asking.identity}
     folder.mkdir(parents=True, exist_ok=True)
     asked, replies = folder / ASKED_FILE, folder / REPLIES_FILE
     if asked.is_file() and _as_now(json.loads(asked.read_text()), benchmark.options) != about:

@@ -1,4 +1,6 @@
-"""Benchmarks beside the training: every k steps a snapshot of the policy is measured on engines of its own.
+"""Measurements during training: of the run's own held-out questions on its engines, and of benchmarks beside it.
+
+Every k steps a snapshot of the policy is measured by benchmarks on engines of its own.
 
 Training goes on meanwhile; it waits for the export of the snapshot alone. The figures become curves at the step whose
 weights they belong to.
@@ -16,6 +18,7 @@ from actors.measuring.answerer import EngineAnswerer
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.record.journal import Journal
 from data.rollout import SamplingSettings
+from evaluation.held_out import EvaluationResult
 from evaluation.pages.suite_report import write_suite_report
 from evaluation.suites.record import SuiteRecord
 from failures import LearnerLost
@@ -23,6 +26,8 @@ from recipe import ActorOptions, Recipe
 from rewards.judge import Judge
 
 FOLDER = "benchmarks"
+HELD_OUT = "held_out"
+"""What the run's own held-out questions are called among the benchmarks."""
 
 
 class InLoop:
@@ -36,8 +41,13 @@ class InLoop:
         options: ActorOptions,
         journal: Journal,
         judge: Judge | None,
+        held_out: Callable[[], Awaitable[EvaluationResult]] | None = None,
     ) -> None:
-        """Measure into `folder/benchmarks`; `options` places the engines, which have the role `benchmark`."""
+        """Measure into `folder/benchmarks`; `options` places the engines, which have the role `benchmark`.
+
+        `held_out` measures the policy that was published last on the run's own questions.
+        """
+        self._held_out = held_out
         # A snapshot holds whole weights, adapters merged.
         policy = recipe.policy.model_copy(update={"lora": None})
         rollout = recipe.rollout.model_copy(update={"adapters": "merged", "engines": recipe.evaluation.engines})
@@ -47,7 +57,16 @@ class InLoop:
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self, step: int, export: Callable[[Path], Awaitable[None]]) -> None:
-        """Begin to measure the policy after `step`, which `export` writes into a folder, where that is due."""
+        """Measure the policy after `step`: at once on held-out questions, and begin with the benchmarks, where due.
+
+        `export` writes the policy into a folder.
+        """
+        every = self._recipe.evaluation.held_out_every
+        if self._held_out is not None and every and step % every == 0:
+            began, result = time.time(), await self._held_out()
+            figures = {task: of_task.reward for task, of_task in result.tasks.items()} | {"reward": result.reward}
+            known = {name: value for name, value in figures.items() if value is not None}
+            self._journal.record_benchmark(step, HELD_OUT, known | {"seconds": time.time() - began})
         if not self._benchmarks or step % self._recipe.evaluation.every:
             return
         if self._running is not None and not self._running.done():

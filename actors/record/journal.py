@@ -17,6 +17,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from actors.record.live_page import LivePage
 from actors.record.terminal import LiveTable
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult
@@ -44,6 +45,7 @@ class Journal:
         self._watch = AlarmWatch(recipe.reward.alarm)
         self._seemed_fractions: set[str] = set()
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
+        self._page = LivePage(folder, recipe.run.live_report_s)
         self._curves: SummaryWriter | None = None
         self._without_curves = False
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
@@ -67,6 +69,7 @@ class Journal:
         self._draw_curves(step, merged)
         self._table.update(step, merged)
         self.step = step
+        self._renew_page()
         for alarm in self._watch.observe({"step": step, **merged}):
             self._warn(asdict(alarm))
         for name in seem_fractions(scored.score.parts for group in groups for scored in group.rollouts):
@@ -96,16 +99,19 @@ class Journal:
         scalars |= {f"reward_{task}": of_task.reward for task, of_task in result.tasks.items()}
         named = {f"evaluation_{result.name}/{name}": value for name, value in scalars.items() if value is not None}
         self._draw_curves(result.weight_version, named)
+        self._renew_page()
 
     def close(self) -> None:
         """Flush and close everything; safe to call twice."""
+        self._page.close()
         self._table.close()
         if self._curves is not None:
             self._curves.close()
             self._curves = None
 
     def __enter__(self) -> Journal:
-        """Return the journal itself."""
+        """Return the journal itself; the page can be watched from here on."""
+        self._renew_page()
         return self
 
     def __exit__(
@@ -113,6 +119,12 @@ class Journal:
     ) -> None:
         """Close the journal, whatever ended the block."""
         self.close()
+
+    def _renew_page(self) -> None:
+        told = self._page.failure
+        self._page.renew()
+        if self._page.failure is not None and self._page.failure != told:
+            self.warn(self.step, "no_live_report", self._page.failure)
 
     def _draw_curves(self, step: int, scalars: Mapping[str, float]) -> None:
         """Add a point to each curve; what an interrupted run left of steps that are taken again is void.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from data.sample import TASKS
 from evaluation import run_record as names
 
 TREND_STEPS = 32
@@ -51,16 +50,22 @@ def _count(value: float) -> str:
 
 ROWS = (
     Row(names.REWARD_MEAN, "reward", "reward", _number),
-    *(Row(names.task_reward(task), f"  {task}", task, _number) for task in TASKS),
     Row(names.LENGTH_MEAN, "response length (tokens)", "length", _number),
     Row(names.OVERLONG_SHARE, "over-long responses", "overlong", _percent),
     Row(names.MASKED_ROLLOUTS, "masked rollouts", "masked", _count),
     Row("clip_share", "clip ratio", "clip", _percent),
     Row("kl", "KL to the reference", "kl", _small),
-    Row("logprob_gap_max", "engine/learner log-prob gap", "gap", _small),
+    Row(names.PROBE_GAP, "probe gap (engine/learner log-prob)", "probe gap", _small),
+    Row(names.ROLLOUT_GAP, "rollout gap (engine/learner log-prob)", "rollout gap", _small),
     Row("tokens_per_s", "tokens/s", "tok/s", _count),
     Row("staleness", "staleness (versions)", "stale", _number),
 )
+
+
+def _rows(metrics: Iterable[str]) -> list[Row]:
+    """The rows of a table of these metrics: the tasks of the data come after their mean."""
+    tasks = [Row(names.task_reward(task), f"  {task}", task, _number) for task in names.tasks_of(metrics)]
+    return [ROWS[0], *tasks, *ROWS[1:]]
 
 
 class LiveTable:
@@ -105,7 +110,7 @@ class LiveTable:
 
     def _line(self, step: int) -> str:
         current = self._history[-1]
-        shown = [f"{row.short} {row.write(current[row.metric])}" for row in ROWS if row.metric in current]
+        shown = [f"{row.short} {row.write(current[row.metric])}" for row in _rows(current) if row.metric in current]
         return "  ".join([f"step {step}/{self._steps}", *shown, f"eta {self._eta(step)}"])
 
     def _table(self, step: int) -> Table:
@@ -119,7 +124,7 @@ class LiveTable:
         table.add_column("now", justify="right")
         table.add_column("change", justify="right", style="dim")
         table.add_column(f"last {len(self._history)} steps", no_wrap=True)
-        for row in ROWS:
+        for row in _rows({name: 0.0 for past in self._history for name in past}):
             if row.metric not in current:
                 continue
             values = [past[row.metric] for past in self._history if math.isfinite(past.get(row.metric, math.nan))]

@@ -23,9 +23,10 @@ ENGINES: Mapping[str, str] = {
 }
 """What `rollout.backend` may name beside `module:Class`."""
 
-Ability = Literal["adapters", "tensor_parallel", "seeds"]
+Ability = Literal["adapters", "tensor_parallel", "seeds", "cuts"]
 """What an engine may be able to do: load adapters apart from the weights they adapt (`rollout.adapters: apart`), spread
-one model over several GPUs (`rollout.tensor_parallel`), draw a request by the seed that it names."""
+one model over several GPUs (`rollout.tensor_parallel`), draw a request by the seed that it names, cut the
+distribution as `rollout.top_p` and `top_k` say."""
 
 State = Literal["new", "generating", "paused", "asleep", "stopped"]
 
@@ -176,6 +177,8 @@ def engine_of(recipe: Recipe) -> ChosenEngine:
         needed["tensor_parallel"] = (
             f"rollout.tensor_parallel={settings.tensor_parallel} needs an engine that spreads a model over GPUs"
         )
+    if settings.cut_sampling is not None:
+        needed["cuts"] = "rollout.top_p and top_k need an engine that cuts the distribution"
     for ability, sentence in needed.items():
         if ability not in abilities:
             raise ExtensionError(f"{sentence}; rollout.backend={settings.backend} does not")

@@ -23,7 +23,7 @@ class TransformersEngine:
     @staticmethod
     def abilities(recipe: Recipe) -> frozenset[Ability]:
         """See `RolloutEngine`."""
-        return frozenset({"seeds"})
+        return frozenset({"seeds", "cuts"})
 
     @staticmethod
     def environment(recipe: Recipe, options: NoOptions) -> dict[str, str]:
@@ -110,6 +110,8 @@ class TransformersEngine:
                 **inputs,
                 do_sample=sampling.temperature > 0,
                 temperature=sampling.temperature or None,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
                 max_new_tokens=min(sampling.max_tokens, self.settings.max_model_len - prompt),
                 suppress_tokens=self.policy.forbidden_ids or None,
                 return_dict_in_generate=True,

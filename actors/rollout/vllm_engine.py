@@ -80,7 +80,7 @@ class VllmEngine:
     @staticmethod
     def abilities(recipe: Recipe) -> frozenset[Ability]:
         """All there are."""
-        return frozenset({"adapters", "tensor_parallel", "seeds"})
+        return frozenset({"adapters", "tensor_parallel", "seeds", "cuts"})
 
     @staticmethod
     def environment(recipe: Recipe, options: VllmSettings) -> dict[str, str]:
@@ -201,6 +201,8 @@ class VllmEngine:
         return SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
             seed=sampling.seed,
             logprobs=0,
             logit_bias=self._bias or None,

@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from data.drivelm_questions import letter_of
-from data.sample import CAMERAS, DrivingSample, Task
+from data.sample import ANY, CAMERAS, TASKS, DrivingSample, Task
 
 FOLDER = Path(__file__).parent / "prompts"
 RULES = """Write {budget} of reasoning that leads from what the images show to the answer you are given, and nothing
@@ -72,8 +72,11 @@ class Refusal:
 
 @cache
 def reasoning_prompt(task: Task) -> ReasoningPrompt:
-    """The prompt of a task: what to look at, how many sentences, and the form of the reply."""
-    _, front, body = (FOLDER / f"{task}.md").read_text(encoding="utf-8").split("---\n", 2)
+    """The prompt of a task: what to look at, how many sentences, and the form of the reply.
+
+    Tasks that are not the papers' share one.
+    """
+    _, front, body = (FOLDER / f"{task if task in TASKS else ANY}.md").read_text(encoding="utf-8").split("---\n", 2)
     fewest, most = yaml.safe_load(front)["sentences"]
     text = f"{body.strip()}\n\n{RULES.format(budget=_budget(fewest, most))}"
     version = hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data.sample import TASKS
+from data.sample import Task, in_order
 from evaluation.comparison.paired import pair_answers
 from evaluation.held_out import AnswerRecord, EvaluationResult, TaskResult
 
@@ -34,6 +34,8 @@ class Row:
     """One task (or all tasks together), with one value per evaluation, None where there is none."""
 
     title: str
+    task: Task | None
+    """None: all together."""
     samples: int
     reward: dict[str, float | None]
     reward_change: Change | None
@@ -78,8 +80,7 @@ def compare(evaluations: Mapping[str, EvaluationResult]) -> Comparison | None:
     ordered = {name: evaluations[name] for name in columns}
     rows = [
         _task_row(task.capitalize(), {name: result.tasks.get(task) for name, result in ordered.items()}, ordered, task)
-        for task in TASKS
-        if any(task in result.tasks for result in ordered.values())
+        for task in in_order(task for result in ordered.values() for task in result.tasks)
     ]
     return Comparison(columns, (*rows, _overall_row(rows, ordered)))
 
@@ -99,6 +100,7 @@ def _task_row(
     first = next(result for result in results.values() if result is not None)
     return Row(
         title=title,
+        task=task,
         samples=first.samples,
         reward={name: result.reward if result else None for name, result in results.items()},
         reward_change=_reward_change(evaluations, task),
@@ -133,6 +135,7 @@ def _overall_row(rows: list[Row], evaluations: Mapping[str, EvaluationResult]) -
         change = Change(statistics.fmean(one.value for one in changes), stderr)
     return Row(
         title="Mean of the tasks",
+        task=None,
         samples=sum(row.samples for row in rows),
         reward={name: result.reward for name, result in evaluations.items()},
         reward_change=change,

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from data.sample import TASKS, Task
+from data.sample import Task, in_order
 from evaluation.bootstrap import Floats, draws, interval
 from evaluation.comparison.paired import Pair
 from evaluation.held_out import FULL_SCORE
@@ -70,12 +70,13 @@ def differences(pairs: Sequence[Pair], resamples: int = 10_000, seed: int = 0) -
         resamples: of the bootstrap; more make the intervals steadier.
         seed: of the resampling.
     """
-    tasks = {task: [pair for pair in pairs if pair.task == task] for task in TASKS}
+    present = in_order(pair.task for pair in pairs)
+    tasks = {task: [pair for pair in pairs if pair.task == task] for task in present}
     settings = {
         name: [pair for pair in pairs if pair.setting == name] for name in dict.fromkeys(p.setting for p in pairs)
     }
     return Differences(
-        {task: difference(of_task, resamples, seed) for task, of_task in tasks.items() if of_task},
+        {task: difference(of_task, resamples, seed) for task, of_task in tasks.items()},
         {name: difference(of, resamples, seed) for name, of in settings.items()} if len(settings) > 1 else {},
         difference(pairs, resamples, seed),
     )

@@ -19,7 +19,7 @@ from data.filtering import (
     action_counts,
 )
 from data.frame_ids import NamedFrames
-from data.sample import TASKS, DrivingSample, Task
+from data.sample import DrivingSample, Task, in_order
 from evaluation.construction.record import (
     Construction,
     ConstructionSettings,
@@ -118,7 +118,7 @@ def _extent(samples: Sequence[DrivingSample]) -> Extent:
         samples=len(samples),
         frames=len({sample.frame_id for sample in samples}),
         scenes=len({sample.scene_id for sample in samples}),
-        tasks={task: tasks[task] for task in TASKS if tasks[task]},
+        tasks={task: tasks[task] for task in in_order(tasks)},
         actions=action_counts(samples),
     )
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from data.sample import TASKS
 from evaluation.comparison.compared_run import ComparedRun
 from evaluation.comparison.differences import SAME_WITHIN, Difference, Differences
 from evaluation.comparison.paired import IN_WORDS, Pair, Pairing
@@ -20,6 +19,7 @@ from evaluation.numbers import counted_noun, fixed, fixed_tick, probability, sig
 from evaluation.pages.gallery import Card, Changed, changed_most
 from evaluation.pages.line_chart import ticks
 from evaluation.pages.page import Tile, write_page
+from evaluation.pages.tone import tone
 
 TEMPLATE = "compare_page.html.j2"
 CARDS_SHOWN = 6
@@ -51,7 +51,7 @@ def write_comparison(
     """
     changed = [_changed(pair) for pair in pairing.pairs if abs(pair.change) > SAME_WITHIN]
     gains, losses = changed_most(changed, CARDS_SHOWN)
-    tasks = [Row(task.capitalize(), task, found.tasks[task]) for task in TASKS if task in found.tasks]
+    tasks = [Row(task.capitalize(), tone(task), of_task) for task, of_task in found.tasks.items()]
     settings = [Row(name.replace("_", " ") or "no setting", "", one) for name, one in found.settings.items()]
     several = len(tasks) > 1
     overall = [Row("Mean of the tasks", "", found.overall)] if several else []
@@ -75,7 +75,7 @@ def write_comparison(
         "gains": gains,
         "losses": losses,
     }
-    return write_page(path.parent, TEMPLATE, context, path.name)
+    return write_page(path.parent, TEMPLATE, context, path.name, tasks=found.tasks)
 
 
 def whiskers(one: Difference, reach: float) -> Markup:

@@ -16,13 +16,14 @@ from markupsafe import Markup
 
 from data import faults, filtering
 from data.difficulty import NO_SCORE
-from data.sample import TASKS
+from data.sample import Task, in_order
 from evaluation.construction.record import Construction, Extent, FrameScores, TaskScores
 from evaluation.construction.score_table import scored_by
 from evaluation.numbers import counted_noun, fixed, percent
 from evaluation.pages.histogram import histogram
 from evaluation.pages.page import Tile, write_page
 from evaluation.pages.panels import Panel
+from evaluation.pages.tone import tone
 
 TEMPLATE = "construction_report.html.j2"
 TITLES = {"training": "Training set", "hard": "Hard set", "unfiltered": "Unfiltered set"}
@@ -60,7 +61,11 @@ class Share:
 
 def write_construction_report(folder: Path, record: Construction) -> Path:
     """Write `report.html` into the folder of a set and return its path."""
-    return write_page(folder, TEMPLATE, _context(record))
+    return write_page(folder, TEMPLATE, _context(record), tasks=_tasks(record))
+
+
+def _tasks(record: Construction) -> list[Task]:
+    return in_order([*record.source.tasks, *record.chosen.tasks, *record.result.tasks])
 
 
 def _context(record: Construction) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def _context(record: Construction) -> dict[str, Any]:
         "model_panels": _model_panels(record),
         "score_tables": _score_tables(record),
         "columns": ["in the data", "chosen", "with repeats"][: len(extents)],
-        "tasks": _shares([(task, task, [one.tasks.get(task, 0) for one in extents]) for task in TASKS]),
+        "tasks": _shares([(task, tone(task), [one.tasks.get(task, 0) for one in extents]) for task in _tasks(record)]),
         "actions": _action_shares(extents),
         "losses": _losses(record),
         "counted": _counted(record),

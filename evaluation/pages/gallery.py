@@ -15,7 +15,7 @@ from PIL import Image
 from data.errors import DataError
 from data.images import jpeg_data_uri, open_image
 from data.lidar import SWEEP_SUFFIX, draw_sweep, read_sweep
-from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, TASKS
+from data.sample import CAMERAS, IMAGE_HEIGHT, IMAGE_WIDTH, in_order
 from evaluation.comparison.before_after import paired
 from evaluation.held_out import FULL_SCORE, AnswerRecord, EvaluationResult
 
@@ -172,7 +172,8 @@ def thumbnails(images: Mapping[str, str], texts: Mapping[Role, str]) -> tuple[Th
 def _in_turns(rows: Sequence[Mapping[str, Any]], count: int, shown: set[str]) -> list[Mapping[str, Any]]:
     """The first rows of each task in turn, until `count` are found; no question twice, none of `shown`."""
     seen = set(shown)
-    queues = {task: iter([row for row in rows if row["task"] == task]) for task in TASKS}
+    tasks = in_order(row["task"] for row in rows)
+    queues = {task: iter([row for row in rows if row["task"] == task]) for task in tasks}
     chosen: list[Mapping[str, Any]] = []
     while queues and len(chosen) < count:
         for task in list(queues):

@@ -5,7 +5,7 @@ The form of a page is in `page.html.j2` (head and style sheet) and `parts.html.j
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from data.sample import KINDS
+from data.sample import KINDS, Task
 from evaluation.numbers import fixed, percent, signed
 from evaluation.pages.gallery import TAG
+from evaluation.pages.tone import own_tones, tone
 
 REPORT_FILE = "report.html"
 KIND_TITLES = {kind: kind.replace("_", " ") for kind in KINDS} | {"yes_no": "yes/no"}
@@ -30,10 +31,13 @@ class Tile:
     note: str
 
 
-def write_page(folder: Path, template: str, context: Mapping[str, Any], name: str = REPORT_FILE) -> Path:
+def write_page(
+    folder: Path, template: str, context: Mapping[str, Any], name: str = REPORT_FILE, *, tasks: Iterable[Task] = ()
+) -> Path:
     """Write `report.html`, or a page of another name, into a folder from a template of this package; its path.
 
-    The page appears under its name when it is complete. Everything that the template inserts is escaped.
+    The page appears under its name when it is complete. Everything that the template inserts is escaped. `tasks` are
+    those that the page speaks of: they get their colours.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -42,8 +46,8 @@ def write_page(folder: Path, template: str, context: Mapping[str, Any], name: st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fixed": fixed, "percent": percent, "signed": signed, "tagged": tagged}
-    environment.globals["kinds"] = KIND_TITLES
+    environment.filters |= {"fixed": fixed, "percent": percent, "signed": signed, "tagged": tagged, "tone": tone}
+    environment.globals |= {"kinds": KIND_TITLES, "own_tones": own_tones(tasks), "renewed_s": 0}
     page = environment.get_template(template).render(context)
     path = folder / name
     part = path.with_suffix(".html.part")

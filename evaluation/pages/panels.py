@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from evaluation import run_record as names
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import fixed, fixed_tick, percent, percent_tick, short
 from evaluation.pages.line_chart import SMOOTH_FROM, Axis, Series, line_chart, smooth
+from evaluation.pages.tone import tone
 from evaluation.run_record import RunRecord
 from evaluation.suites.registry import suite_of_record
 
@@ -29,8 +30,7 @@ class Panel:
 def training_panels(run: RunRecord) -> list[Panel]:
     """AutoDriveRL's four training panels."""
     reward, share = Axis(fixed_tick, limit=FULL_SCORE), Axis(percent_tick, floor=0.0, limit=1.0)
-    tasks = [Series(task, task, run.series(names.task_reward(task))) for task in TASKS]
-    present = [one for one in tasks if one.points]
+    present = [Series(task, tone(task), run.series(names.task_reward(task))) for task in run.tasks()]
     return [
         _panel(run, "Mean reward", names.REWARD_MEAN, reward, fixed, "training rollouts, 0–100"),
         Panel(
@@ -49,11 +49,12 @@ def training_panels(run: RunRecord) -> list[Panel]:
 def health_panels(run: RunRecord) -> list[Panel]:
     """What tells a healthy run from a sick one, as small charts; those without a measurement are left out."""
     tolerance = run.recipe.get("sync", {}).get("max_logprob_gap")
-    gap = Axis(short, logarithmic=True, reference=tolerance, reference_label="tolerance")
+    probes = Axis(short, logarithmic=True, reference=tolerance, reference_label="tolerance")
     share = Axis(percent_tick, floor=0.0, limit=1.0)
     small, count = Axis(short, floor=0.0), Axis(short, floor=0.0)
     wanted: list[tuple[str, str, Axis, Callable[[float], str], str]] = [
-        ("Log-prob gap", "logprob_gap_max", gap, short, "largest per weight sync"),
+        ("Probe gap", names.PROBE_GAP, probes, short, "engine to learner, log-prob of the sync's probes"),
+        ("Rollout gap", names.ROLLOUT_GAP, Axis(short, logarithmic=True), short, "the same of a step's rollout tokens"),
         ("KL", "kl", small, short, "to the reference policy"),
         ("Clip share", "clip_share", share, lambda v: percent(v, 1), "tokens whose ratio was clipped"),
         ("Valid format", names.VALID_FORMAT_SHARE, share, lambda v: percent(v, 1), "training responses"),
@@ -71,22 +72,25 @@ def health_panels(run: RunRecord) -> list[Panel]:
 
 def benchmark_panels(run: RunRecord) -> list[Panel]:
     """What benchmarks measured on the way, one chart for each."""
-    panels = []
+    panels, tasks = [], run.tasks()
     for name, figures in run.benchmarks().items():
         suite = suite_of_record(name)
-        headline, title = (figures, name) if suite is None else (suite.headline, suite.title)
+        shown = [figure for figure in figures if figure != "seconds"]
+        headline, title = (shown, name) if suite is None else (suite.headline, suite.title)
         found = [(figure, run.series(names.benchmark_figure(name, figure))) for figure in headline]
-        series = [Series(figure.rpartition("/")[2], _style(figure), points) for figure, points in found if points]
+        series = [
+            Series(figure.rpartition("/")[2], _style(figure, tasks), points) for figure, points in found if points
+        ]
         if series:
             chart = line_chart(series, Axis(short), f"{title} over the training steps", 360, 190)
-            panels.append(Panel(name, "", "measured on the way", chart))
+            panels.append(Panel(name.replace("_", " "), "", "measured on the way", chart))
     return panels
 
 
-def _style(figure: str) -> str:
+def _style(figure: str, own: Collection[str]) -> str:
     """Tasks have their own colours."""
     task = figure.rpartition("/")[2]
-    return task if task in TASKS else "single-line"
+    return tone(task) if task in TASKS or task in own else "single-line"
 
 
 def _panel(

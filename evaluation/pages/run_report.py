@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from evaluation import run_record as names
 from evaluation.comparison.before_after import AFTER, BEFORE, Comparison, compare
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import counted_noun, duration, fixed, percent, short
+from evaluation.pages.findings import findings, tone_of, tone_of_change
 from evaluation.pages.gallery import Card, best_and_worst, gains_and_losses
 from evaluation.pages.opening import next_commands, opening
 from evaluation.pages.page import Tile, write_page
@@ -30,18 +32,24 @@ T = TypeVar("T")
 TEMPLATE = "run_report.html.j2"
 GALLERY_SHARE = 0.25
 """Best and worst answers are taken from this last share of the steps: earlier ones are of a policy long gone."""
+LIVE_SHARE = 0.05
+"""The same while the run goes: the page is written often, and must not read much."""
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, *, renewed_s: float = 0.0) -> Path:
     """Write `report.html` into a run folder, finished or not, and return its path.
 
     What cannot be read is left out, and the page says so.
+
+    Args:
+        run_folder: of the run.
+        renewed_s: the run goes on, and the page is to be loaded again after so many seconds; 0: never.
 
     Raises:
         FileNotFoundError: the folder does not exist.
     """
     run = read_run(run_folder, whatever_is_there=True)
-    return write_page(run_folder, TEMPLATE, _context(run))
+    return write_page(run_folder, TEMPLATE, _context(run, renewed_s), tasks=run.tasks())
 
 
 class _Parts:
@@ -58,10 +66,11 @@ class _Parts:
             return empty
 
 
-def _context(run: RunRecord) -> dict[str, Any]:
+def _context(run: RunRecord, renewed_s: float) -> dict[str, Any]:
     parts, before, after = _Parts(), run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
     comparison = parts.make("what changed", None, lambda: compare(run.evaluations))
-    window = _gallery_window(run)
+    window = _gallery_window(run, LIVE_SHARE if renewed_s else GALLERY_SHARE)
+    opened = parts.make("the opening", None, lambda: opening(before, after))
     rows = list(run.rollouts(window[0])) if window else []
     count = parts.make("as many answers as the recipe says", EvaluationSettings().answers_shown, lambda: _shown(run))
     best, worst = parts.make("the best and worst answers", ([], []), lambda: best_and_worst(rows, count))
@@ -75,7 +84,12 @@ def _context(run: RunRecord) -> dict[str, Any]:
     return {
         "name": parts.make("the run's name", run.folder.name, lambda: _name(run)),
         "headline": parts.make("the headline", None, lambda: _headline(comparison)),
-        "opening": parts.make("the opening", None, lambda: opening(before, after)),
+        "opening": opened,
+        "findings": parts.make("what to know", [], lambda: findings(run, comparison, opened)),
+        "tone_of": tone_of,
+        "tone_of_change": tone_of_change,
+        "renewed_s": math.ceil(renewed_s),
+        "progress": parts.make("the progress", "", lambda: _progress(run)) if renewed_s else "",
         "next_commands": parts.make("what to do next", [], lambda: next_commands(run) if run.steps else []),
         "measured": parts.make("what was measured", "", lambda: _measured(run)),
         "overlap": parts.make(
@@ -116,11 +130,18 @@ def _planned(run: RunRecord) -> int:
     return int(run.recipe.get("run", {}).get("steps", len(run.steps)))
 
 
-def _gallery_window(run: RunRecord) -> tuple[int, int] | None:
+def _progress(run: RunRecord) -> str:
+    """Where a run stands that goes on."""
+    now = datetime.now(UTC).strftime("%H:%M:%S UTC")
+    step = run.steps[-1]["step"] if run.steps else 0
+    return f"running, step {step:.0f} of {_planned(run)} at {now}; this page renews itself"
+
+
+def _gallery_window(run: RunRecord, share: float) -> tuple[int, int] | None:
     """The first and last step from which answers are shown; None before the first step."""
     if not run.steps:
         return None
-    last = run.steps[-math.ceil(len(run.steps) * GALLERY_SHARE) :]
+    last = run.steps[-math.ceil(len(run.steps) * share) :]
     return last[0]["step"], last[-1]["step"]
 
 
@@ -185,7 +206,8 @@ def _tiles(run: RunRecord, comparison: Comparison | None) -> list[Tile]:
         value = f"{percent(behavior.accuracy[BEFORE])} → {percent(behavior.accuracy[AFTER])}"
         tiles.append(Tile("Behavior accuracy", value, ", ".join(controls)))
     if comparison and comparison.overall.reward.get("continued_warm_start") is not None:
-        note = "held-out reward, supervised steps in place of RL"
+        after = comparison.overall.reward.get(AFTER)
+        note = f"held-out reward with supervised steps in place of RL, for as long; RL reached {fixed(after)}"
         tiles.append(Tile("Warm start continued", fixed(comparison.overall.reward["continued_warm_start"]), note))
     if comparison and BEFORE in comparison.columns and AFTER in comparison.columns:
         form = comparison.overall.valid_format
@@ -198,13 +220,11 @@ def _tiles(run: RunRecord, comparison: Comparison | None) -> list[Tile]:
         tiles.append(
             Tile("Training reward", value, f"mean of the first and of the last {counted_noun(quarter, 'step')}")
         )
-    gaps = [gap for _, gap in run.series("logprob_gap_max")]
+    gaps = [gap for _, gap in run.series(names.PROBE_GAP)]
     if gaps:
         tolerance = run.recipe.get("sync", {}).get("max_logprob_gap")
-        note = (
-            f"largest at any weight sync; tolerance {short(tolerance)}" if tolerance else "largest at any weight sync"
-        )
-        tiles.append(Tile("Engine/learner gap", short(max(gaps)), note))
+        bound = f"; the run stops above {short(tolerance)}" if tolerance else ""
+        tiles.append(Tile("Probe gap", short(max(gaps)), f"engine to learner, largest at any weight sync{bound}"))
     if run.steps:
         rollouts = sum(step.get(names.ROLLOUTS, 0) for step in run.steps)
         seconds = sum(step.get("step_s") or 0 for step in run.steps)
@@ -214,18 +234,17 @@ def _tiles(run: RunRecord, comparison: Comparison | None) -> list[Tile]:
     return tiles
 
 
-def _scale(before: float | None, after: float | None, lowest: float = 0.0, highest: float = FULL_SCORE) -> Markup:
-    """A line from before to after on a scale, for a cell of the table."""
+def _scale(before: float | None, after: float | None, tone: str) -> Markup:
+    """A line from before to after on 0 to 100, for a cell of the table; `tone` colours it."""
     if before is None or after is None:
         return Markup("")
-    place = [6 + 148 * (value - lowest) / (highest - lowest) for value in (before, after)]
-    better = "up" if after >= before else "down"
+    place = [6 + 148 * value / FULL_SCORE for value in (before, after)]
     return Markup(
         '<svg class="scale {4}" viewBox="0 0 160 16" aria-hidden="true">'
         '<line class="rail" x1="6" x2="154" y1="8" y2="8"/>'
         '<line class="path" x1="{0:.1f}" x2="{1:.1f}" y1="8" y2="8"/><circle class="from" cx="{0:.1f}" cy="8" r="4"/>'
         '<circle class="to" cx="{1:.1f}" cy="8" r="5"/><title>{2} to {3}</title></svg>'
-    ).format(place[0], place[1], fixed(before), fixed(after), better)
+    ).format(place[0], place[1], fixed(before), fixed(after), tone)
 
 
 def _counted(run: RunRecord, cards: Sequence[Card]) -> list[tuple[str, str]]:

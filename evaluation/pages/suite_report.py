@@ -46,7 +46,8 @@ def write_suite_report(folder: Path) -> Path:
         DataError: as `suites.record.read_record`.
     """
     record, answers = read_record(folder)
-    return write_page(folder, TEMPLATE, _context(record, answers))
+    tasks = {answer.task for answer in answers}
+    return write_page(folder, TEMPLATE, _context(record, answers), tasks=tasks)
 
 
 def _context(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> dict[str, Any]:
@@ -72,9 +73,10 @@ def _context(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> dict[str, 
 def _measured(record: SuiteRecord, answers: Sequence[AnswerRecord]) -> str:
     """On what the figures stand, in one sentence."""
     settings = f" in {counted_noun(len(record.settings), 'setting')}" if len(record.settings) > 1 else ""
-    return (
-        f"Measured on {counted_noun(record.questions, 'question')}{settings}, {counted_noun(len(answers), 'answer')}."
-    )
+    scored = sum(answer.failure is None for answer in answers)
+    without = f", of which {scored:,} {'has' if scored == 1 else 'have'} a value" if scored < len(answers) else ""
+    asked = f"Measured on {counted_noun(record.questions, 'question')}{settings}"
+    return f"{asked}, {counted_noun(len(answers), 'answer')}{without}."
 
 
 def _headline(record: SuiteRecord) -> list[str]:

@@ -33,7 +33,7 @@ from evaluation.metrics.predictions import Predictions, PredictionsFile, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
-from evaluation.suites.published import DRIVEBENCH_CLEAN_CORRUPTED, OTHER_JUDGE
+from evaluation.suites.published import BY_RULES, DRIVEBENCH_CLEAN_CORRUPTED, OTHER_JUDGE
 from evaluation.suites.suite import AnswerScore, Bars, OptionError, Question, Scored, Suite, SuiteOptions, Table
 from rewards.answer import answer_part
 from rewards.judge import JudgeRequest
@@ -313,8 +313,8 @@ def _tables(name: str, table: RobustnessTable) -> tuple[Table, Table]:
             f"DriveBench: {what}",
             columns,
             (("this run", cells),),
-            DRIVEBENCH_CLEAN_CORRUPTED if judged else (),
-            OTHER_JUDGE if judged else "Multiple choice and yes/no alone; the papers publish no such figure.",
+            DRIVEBENCH_CLEAN_CORRUPTED,
+            OTHER_JUDGE if judged else f"Multiple choice and yes/no alone. {BY_RULES.format(OTHER_JUDGE)}",
         ),
         Table(f"Every setting: {what}", tuple(task.capitalize() for task in TASKS), tuple(rows)),
     )

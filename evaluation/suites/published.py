@@ -14,6 +14,9 @@ OTHER_JUDGE = (
     "are the same."
 )
 
+BY_RULES = "This run was scored by rules, and the papers' rows by a judge: they do not compare. {0}"
+"""Of a table whose own row no judge scored."""
+
 _SOURCE = "AutoDriveRL"
 
 DRIVEBENCH_CLEAN_CORRUPTED: tuple[PublishedRow, ...] = (

@@ -17,7 +17,7 @@ from evaluation.metrics.predictions import Matched, Predictions, match
 from evaluation.metrics.result import SuiteResult
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out
-from evaluation.suites.published import OTHER_JUDGE, PublishedRow
+from evaluation.suites.published import BY_RULES, OTHER_JUDGE, PublishedRow
 from evaluation.suites.suite import AnswerScore, Scored, Table
 from rewards.answer import answer_part
 from rewards.format import is_right, valid_format
@@ -110,7 +110,7 @@ def score_by_task(
         | {f"accuracy/{task}": _percent(one.accuracy) for task, one in result.tasks.items()}
         | {f"valid_format/{task}": one.valid_format for task, one in result.tasks.items()},
         answers=answers,
-        tables=_tables(name, by, result, published if result.judged else ()),
+        tables=_tables(name, by, result, published),
         faults=fault_counts(result, of_answers, predictions.faults) | failures(judgements),
         notes=fault_notes(result, of_answers, predictions.faults),
     )
@@ -142,7 +142,7 @@ def _tables(name: str, by: str, result: TaskResult, published: Sequence[Publishe
     of_tasks = [result.tasks.get(task) for task in TASKS]
     values = tuple(None if one is None else one.value for one in of_tasks)
     accuracies = tuple(None if one is None else _percent(one.accuracy) for one in of_tasks)
-    note = OTHER_JUDGE if published else ""
+    note = (OTHER_JUDGE if result.judged else BY_RULES.format(OTHER_JUDGE)) if published else ""
     return (
         Table(f"{name}: score by {by}", columns, (("this run", values),), tuple(published), note),
         Table("Multiple choice and yes/no: right by rule (%)", columns, (("this run", accuracies),)),

@@ -1,6 +1,6 @@
 """Engine and learner give the same tokens the same log-probabilities, in every model family (float32).
 
-LLaVA and Qwen2.5-VL are held by every sync of the runs in this folder (`sync_gap`). Llama-3.2-Vision rolls out through
+LLaVA and Qwen2.5-VL are held by every sync of the runs in this folder (`probe_gap`). Llama-3.2-Vision rolls out through
 the transformers engine, since vLLM has dropped it; the others through vLLM, all in one process of their own, because
 engines leave threads behind.
 """

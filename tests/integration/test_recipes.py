@@ -89,5 +89,5 @@ def test_with_tiny_models_and_counts_a_step_runs(name: str, small_recipe: MakeRe
     if recipe.reward.judge is not None:
         assert step["judge/judged"] > 0
         assert any(0 < value < 100 for name, value in step.items() if name == "parts/judge")
-    assert step["sync_gap"] <= recipe.sync.max_logprob_gap
+    assert step["probe_gap"] <= recipe.sync.max_logprob_gap
     assert (folder / "policy/model.safetensors").is_file()

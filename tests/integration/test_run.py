@@ -50,7 +50,7 @@ def test_a_run_leaves_curves_rollouts_checkpoints_policy_and_report(trained: tup
     recipe, folder = trained
     steps = steps_of(folder)
     assert [step["step"] for step in steps] == [1, 2]
-    assert all(step["updates"] == 1 and step["sync_gap"] < 1e-4 and step["logprob_gap_max"] < 1e-4 for step in steps)
+    assert all(step["updates"] == 1 and step["probe_gap"] < 1e-4 and step["rollout_gap_max"] < 1e-4 for step in steps)
     assert all(step["staleness"] == 0 for step in steps)
     assert [step["weight_version"] for step in steps] == [1, 2]
 
@@ -135,7 +135,7 @@ def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_re
     adapters = ("policy.lora={rank: 4, alpha: 32}", "rollout.adapters=apart", "warm_start.lr=1e-2", "learner.lr=1e-2")
     folder = run(small_recipe("run.steps=2", "evaluation.before_and_after=false", *adapters))
     steps = steps_of(folder)
-    assert all(step["sync_gap"] < 1e-4 for step in steps)
+    assert all(step["probe_gap"] < 1e-4 for step in steps)
     whole = (folder / "policy/model.safetensors").stat().st_size / 2**20
     assert 0 < steps[0]["sync_mib"] < whole / 5
 
@@ -155,5 +155,5 @@ def test_another_engine_trains_and_agrees_with_the_learner(small_recipe: MakeRec
     assert any((tmp_path / "buckets").glob("*/bucket-*")) == own
     (step,) = steps_of(folder)
     assert step["updates"] == 1
-    assert step["sync_gap"] < 1e-4
-    assert step["logprob_gap_max"] < 1e-4
+    assert step["probe_gap"] < 1e-4
+    assert step["rollout_gap_max"] < 1e-4

@@ -45,7 +45,7 @@ def test_an_engine_that_dies_comes_back_with_the_current_weights(small_recipe: M
     last = run(small_recipe("run.steps=4", "learner.lr=3e-3", *PLAIN), 1, engine_class=engine)[-1]
     assert (last["engines/lost"], last["engines/restarted"]) == (1, 1)
     assert last["engines/retried"] > 0
-    assert last["sync_gap"] < 1e-4
+    assert last["probe_gap"] < 1e-4
 
 
 @pytest.mark.fault
@@ -53,14 +53,14 @@ def test_of_two_engines_the_other_goes_on_meanwhile(small_recipe: MakeRecipe) ->
     recipe = small_recipe("run.steps=4", "rollout.engines=2", *PLAIN)
     steps = run(recipe, 1, engine_class=faults.EngineThatDies)
     assert steps[-1]["engines/lost"] == 1
-    assert all(step["sync_gap"] < 1e-4 for step in steps)
+    assert all(step["probe_gap"] < 1e-4 for step in steps)
 
 
 def test_an_engine_that_dies_while_weights_are_sent_ends_nothing(small_recipe: MakeRecipe) -> None:
     recipe = small_recipe("run.steps=3", "rollout.engines=2", "sync.timeout_s=60", QUICK_ENGINE, *PLAIN)
     steps = run(recipe, 1, engine_class=faults.EngineThatDiesReceiving)
     assert steps[-1]["engines/lost"] >= 1
-    assert all(step["sync_gap"] < 1e-4 for step in steps)
+    assert all(step["probe_gap"] < 1e-4 for step in steps)
 
 
 def test_a_driver_that_is_killed_learns_again_from_what_it_had_written_as_if_nothing_had_been(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_learner_that_dies_learns_again_what_came_since_the_checkpoint(small_r
     recipe = small_recipe("run.steps=4", f"learner.ranks={ranks}", QUICK_ENGINE, *PLAIN)
     last = run(recipe, 1, learner_class=faults.LearnerThatDies)[-1]
     assert last["learner/restarts"] == 1
-    assert last["sync_gap"] < 1e-4
+    assert last["probe_gap"] < 1e-4
 
 
 @pytest.mark.fault

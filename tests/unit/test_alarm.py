@@ -175,3 +175,28 @@ def test_metrics_without_a_step_are_refused() -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         AlarmSettings(**wrong)
+
+
+def test_a_task_whose_reward_falls_raises_the_alarm_once_and_by_name() -> None:
+    random = Random(1)
+    steps: list[dict[str, float | None]] = [
+        {
+            "step": step,
+            "reward/mean": 50.0 + random.gauss(0, 3),
+            "reward/planning": 50.0 + random.gauss(0, 3),
+            "reward/perception": (45.0 if step < 50 else 8.0) + random.gauss(0, 3),
+        }
+        for step in range(90)
+    ]
+    found = alarms(steps, SETTINGS)
+    assert [alarm.kind for alarm in found] == ["reward_fall"]
+    assert found[0].message.startswith("reward/perception fell from 4")
+    assert found[0].step < 60
+
+
+def test_a_reward_that_wavers_raises_no_alarm() -> None:
+    random = Random(2)
+    steps: list[dict[str, float | None]] = [
+        {"step": step, "reward/mean": 50.0 + random.gauss(0, 12)} for step in range(200)
+    ]
+    assert alarms(steps, SETTINGS) == []

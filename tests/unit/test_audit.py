@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Path:
         for step in (1, 2):
             groups = [credit.assigned(answered(sample, step)) for sample in samples]
             write_rollouts(samples_path(folder, step), step, groups, {"recipe": ""})
-            journal.record(step, groups, {"loss": 0.5, "sync_gap": 1e-6, "grad_norm": 0.1, "lr": 1e-4})
+            journal.record(step, groups, {"loss": 0.5, "probe_gap": 1e-6, "grad_norm": 0.1, "lr": 1e-4})
     used = {name: torch.zeros(2, 2) for name in ("logprobs_R_T", "old_logprobs_R_T", "rollout_logprobs_R_T")}
     seen = PolicyLossInput(**used, reference_logprobs_R_T=torch.full((2, 2), -3.0),
                            advantages_R_T=torch.tensor([[0.5], [-0.5]]), mask_R_T=torch.ones(2, 2))  # fmt: skip

@@ -174,6 +174,18 @@ def test_a_seventh_image_is_refused_with_its_key_or_dropped_and_counted(tiny: Pa
     assert fitted_data(more, loaded(six, seven), lengths).split.train == (six, seven)
 
 
+def test_overlong_prompts_are_filtered_and_counted_whatever_is_said_of_unfit_ones(tiny: Path, tmp_path: Path) -> None:
+    short = sample({"CAM_FRONT": photo(tmp_path)})
+    long = replace(short, id="long", question="What about the car? " * 30)
+    lengths = PromptLengths(str(tiny), PolicySettings(model=str(tiny)))
+    given = recipe(tiny, data={"source": "jsonl", "max_prompt_tokens": lengths(short)})
+    data = fitted_data(given, loaded(short, long), lengths)
+    assert (data.split.train, data.split.held_out) == ((short,), (short,))
+    assert data.faults["longer_than_max_prompt_tokens"] == ["long", "long"]
+    with pytest.raises(DataError, match=r"and data\.max_prompt_tokens=.*no question is left"):
+        fitted_data(given, loaded(long), lengths)
+
+
 def test_supervised_training_asks_no_engine_and_has_none_of_its_limits(tiny: Path, tmp_path: Path) -> None:
     seven = sample({f"view {n}": photo(tmp_path) for n in range(7)}, "What about the car? " * 300)
     lengths = PromptLengths(str(tiny), PolicySettings(model=str(tiny)))

@@ -13,9 +13,12 @@ from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.record.run_folder import JOB_VARIABLE, check_paths
 from data.errors import DataError
+from data.sample import DrivingSample
+from evaluation.held_out import EvaluationResult, Judged, summarize
 from evaluation.suites.registry import suites_of
 from failures import ActorTimeout, RunFolderError
 from recipe import Recipe, load_recipe
+from rewards.score import Score
 from tests.drawn import written
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +72,26 @@ def test_what_a_benchmark_lacks_is_told_in_the_words_of_the_recipe(tmp_path: Pat
     answers = written(tmp_path / "test_eval.json", {})
     with pytest.raises(DataError, match=r"^evaluation\.suites\.drivelm\.image_root is not given: to ask a model"):
         load_benchmarks(recipe(tmp_path, drivelm={"answers": answers}))
+
+
+async def test_the_runs_own_held_out_questions_become_curves_of_the_steps_that_are_due(tmp_path: Path) -> None:
+    recorded: list[tuple[int, str, dict[str, float]]] = []
+
+    class Keeps(Journals):
+        def record_benchmark(self, step: int, suite: str, figures: dict[str, float]) -> None:
+            recorded.append((step, suite, figures))
+
+    async def held_out() -> EvaluationResult:
+        sample = DrivingSample("q", "s", "f", "signs", "open_ended", "Q?", "A.", {})
+        return summarize("on the way", 0, [Judged(sample, "A.", "stop", Score(60.0, {}), 2)])
+
+    given = recipe(tmp_path)
+    given = given.model_copy(update={"evaluation": given.evaluation.model_copy(update={"held_out_every": 3})})
+    in_loop = InLoop(given, [], tmp_path, lambda role, index: {}, cast(Journal, Keeps()), None, held_out)
+    for step in range(1, 8):
+        await in_loop.begin(step, export)
+    assert [(step, suite) for step, suite, _ in recorded] == [(3, "held_out"), (6, "held_out")]
+    assert {name: value for name, value in recorded[0][2].items() if name != "seconds"} == {
+        "signs": 60.0,
+        "reward": 60.0,
+    }

@@ -362,10 +362,10 @@ def test_a_damaged_recipe_or_provenance_is_one_sentence(folder: Path, name: str,
 def test_without_a_terminal_a_step_is_one_plain_line() -> None:
     out = io.StringIO()
     table = LiveTable("first", 40, Console(file=out, width=40))
-    table.update(7, {"reward/mean": 51.25, "logprob_gap_max": 3.1e-6, "clip_share": 0.015, "step_s": 2.0})
+    table.update(7, {"reward/mean": 51.25, "rollout_gap_max": 3.1e-6, "clip_share": 0.015, "step_s": 2.0})
     table.update(8, {"reward/mean": math.nan, "step_s": 2.0})
     first, second = out.getvalue().splitlines()
-    assert first == "step 7/40  reward 51.2  clip 1.5%  gap 3.1e-06  eta 1 min 06 s"
+    assert first == "step 7/40  reward 51.2  clip 1.5%  rollout gap 3.1e-06  eta 1 min 06 s"
     assert second == "step 8/40  reward nan  eta 1 min 04 s"
 
 

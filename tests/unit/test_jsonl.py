@@ -117,7 +117,7 @@ def test_faulty_lines_are_listed_with_their_number_and_the_rest_is_used(folder: 
     records = [
         LINE,
         "{not json",
-        LINE | {"id": "2", "task": "driving"},
+        LINE | {"id": "2", "task": "two words"},
         LINE | {"id": "3", "answr": "x"},
         LINE | {"id": "4", "answer": " "},
         LINE | {"id": "5", "images": {"CAM_FRONT": "images/cut.jpg"}},
@@ -131,13 +131,13 @@ def test_faulty_lines_are_listed_with_their_number_and_the_rest_is_used(folder: 
     loaded = load_as("jsonl", path)
     assert [sample.id for sample in loaded.samples] == ["q1"]
     assert loaded.dropped == {
-        "malformed_entry": ["line 2", "line 3", "line 4", "line 7", "line 10"],
+        "malformed_entry": ["line 2", "2", "line 4", "line 7", "line 10"],
         "empty_answer": ["4"],
         "answer_not_an_option": ["7"],
         "faulty_image": ["5"],
         "duplicate_id": ["q1"],
     }
-    assert any("own.jsonl line 3: task: Input should be 'perception'" in note for note in loaded.notes)
+    assert any("question 2: the task name 'two words' must be a letter and" in note for note in loaded.notes)
     with pytest.raises(DataError, match=r"own\.jsonl line 2"):
         load_as("jsonl", path, strict=True)
 
@@ -198,3 +198,11 @@ def test_memory_does_not_grow_with_the_file(folder: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 1_000_000
+
+
+def test_tasks_have_the_names_that_the_data_gives_them(folder: Path) -> None:
+    named = ("signs", "Perception", "percepton", "mean")
+    loaded = load_as("jsonl", lines(folder, *(LINE | {"id": name, "task": name} for name in named)))
+    assert [sample.task for sample in loaded.samples] == ["signs", "percepton"]
+    assert loaded.dropped == {"malformed_entry": ["Perception", "mean"]}
+    assert any("if perception is meant, write it so" in note for note in loaded.notes)

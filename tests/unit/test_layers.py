@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 LOWER = ("data", "rewards", "evaluation", "policies", "recipe", "extension", "failures")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "extension": (),
+    "hints": (),
+    "extension": ("hints",),
     "failures": (),
     "data": ("data", "extension", "failures"),
     "rewards": ("rewards", "data", "extension"),
@@ -60,9 +61,9 @@ INSIDE: dict[str, tuple[str, ...]] = {
 FOUNDATION = {f"actors.{name}" for name in ("settings", "waiting", "stacks", "supervision", "interruption")}
 """What lies directly in actors and below its rooms; everything else there is the story, which joins the rooms."""
 
-PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("extension", "failures", "recipe", "scripts"))
-NO_RAY = {"extension", "failures", "data", "rewards", "evaluation", "policies", "recipe"}
-NO_TORCH = {"extension", "failures", "data", "rewards", "evaluation", "recipe"}
+PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("hints", "extension", "failures", "recipe", "scripts"))
+NO_RAY = {"hints", "extension", "failures", "data", "rewards", "evaluation", "policies", "recipe"}
+NO_TORCH = {"hints", "extension", "failures", "data", "rewards", "evaluation", "recipe"}
 BRINGS_TORCH = {"torch", "torchvision", "transformers", "peft", "accelerate", "deepspeed", "vllm", "open_clip"}
 SETTINGS_MAY_IMPORT = {"pydantic"}
 

@@ -186,15 +186,15 @@ def test_on_the_first_pass_nothing_is_clipped_and_the_gradient_is_the_policy_gra
     expected = -batch.advantages_R_T * batch.mask_R_T / lengths / len(lengths)
     torch.testing.assert_close(batch.logprobs_R_T.grad, expected)
     assert result.token_sums["clip_share"] == 0.0
-    assert result.maxima["logprob_gap_max"] == 0.0
+    assert result.maxima["rollout_gap_max"] == 0.0
 
 
 def test_the_gap_between_engine_and_learner_is_measured_inside_the_mask() -> None:
     batch = make_input()
     shifted = batch.old_logprobs_R_T + 0.25 + (1 - batch.mask_R_T) * 9
     result = algorithm().loss(replace(batch, rollout_logprobs_R_T=shifted), counts(batch))
-    assert result.maxima["logprob_gap_max"] == pytest.approx(0.25)
-    assert result.token_sums["logprob_gap_mean"] == pytest.approx(0.25 * float(batch.mask_R_T.sum()))
+    assert result.maxima["rollout_gap_max"] == pytest.approx(0.25)
+    assert result.token_sums["rollout_gap_mean"] == pytest.approx(0.25 * float(batch.mask_R_T.sum()))
 
 
 def test_cut_and_masked_weights_are_counted() -> None:

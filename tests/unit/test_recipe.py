@@ -48,7 +48,10 @@ def test_a_missing_file_is_named_with_the_recipes_there_are(monkeypatch: pytest.
         (tmp_path / "recipes" / "strategies" / f"{name}.yaml").write_text("run: {name: x}")
     monkeypatch.chdir(tmp_path)
     message = error_of("recipes/tyni.yaml")
-    assert message.endswith("tyni.yaml does not exist; recipes here: recipes/strategies/*.yaml, recipes/tiny.yaml")
+    assert message.endswith(
+        "tyni.yaml does not exist (did you mean recipes/tiny.yaml?); recipes here: recipes/strategies/*.yaml, "
+        "recipes/tiny.yaml"
+    )
 
 
 @pytest.mark.parametrize(

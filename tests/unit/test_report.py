@@ -114,7 +114,7 @@ def report(folder: Path) -> str:
 
 
 def test_the_page_needs_no_network_and_no_script(tmp_path: Path, images: dict[str, str]) -> None:
-    steps = [metrics(step, logprob_gap_max=1e-6) for step in range(1, 30)]
+    steps = [metrics(step, rollout_gap_max=1e-6) for step in range(1, 30)]
     html = report(write_run(tmp_path / "run", steps, [row(images, 29)], evaluation("after", images, lambda _: 50.0)))
     page = Page(html)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.sample import TASKS, DrivingSample, Task
-from data.split import Split, TaskBalancedOrder, check_disjoint, split_by_scene
+from data.settings import DataSettings
+from data.split import Split, TaskBalancedOrder, check_disjoint, split_by_scene, with_a_share
 
 EQUAL: dict[str, float] = dict.fromkeys(TASKS, 1.0)
 
@@ -146,15 +147,31 @@ def test_a_task_with_share_0_or_without_a_share_is_never_drawn() -> None:
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"behaviour": 1.0}, r"unknown task behaviour \(did you mean behavior\?\)"),
-        ({"xyz": 1.0}, r"unknown task xyz \(tasks: perception, prediction, planning, behavior\)"),
-        ({"planning": 0.0}, "all 0"),
-        ({}, "all 0"),
+        ({"behaviour": 1.0}, r"names behaviour, but no training sample has that task \(did you mean behavior\?\)$"),
+        ({"any": 1.0, "plannign": 0.0}, r"names plannign, .*\(did you mean planning\?\)$"),
+        ({"xyz": 1.0}, r"names xyz, .*\(tasks: planning\); set data.task_shares.xyz=0 to go on without it"),
+        ({"planning": 0.0}, "gives no task of the data a share above 0 .*set data.task_shares.planning=1"),
+        ({}, "gives no task of the data a share above 0"),
         ({"planning": -1.0}, "task_shares.planning must be 0 or a positive number"),
         ({"planning": float("nan")}, "task_shares.planning must be 0 or a positive number"),
-        ({"planning": 1.0, "behavior": 1.0}, "draws behavior, but no training sample.*set data.task_shares.behavior=0"),
+        ({"planning": 1.0, "behavior": 1.0}, r"names behavior, .*set data.task_shares.behavior=0"),
     ],
 )
 def test_shares_that_cannot_be_drawn_are_refused_by_name(shares: dict[str, float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         TaskBalancedOrder(make_pool({"planning": 2}), shares, 0)
+
+
+def test_data_of_one_task_of_its_own_needs_no_shares() -> None:
+    samples = make_pool({"signs": 5})
+    assert {sample.task for sample in TaskBalancedOrder(samples, DataSettings().task_shares, seed=0).take(9)} == {
+        "signs"
+    }
+
+
+def test_any_stands_for_the_tasks_that_are_not_named() -> None:
+    samples = make_pool({"planning": 5, "signs": 5, "lanes": 5})
+    shares = {"any": 1.0, "planning": 0.0, "signs": 3.0}
+    drawn = Counter(sample.task for sample in TaskBalancedOrder(samples, shares, seed=0).take(40))
+    assert drawn == {"signs": 30, "lanes": 10}
+    assert {sample.task for sample in with_a_share(samples, shares)} == {"signs", "lanes"}

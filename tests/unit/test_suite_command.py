@@ -90,7 +90,10 @@ def test_a_predictions_file_gets_the_folder_and_the_report_too(tmp_path: Path) -
     assert [one.sample_id for one in answered] == ["a.jpg", "b.jpg"]
     assert (record.cost.response_tokens, record.cost.seconds_per_question) == (None, None)
     assert record.faults == {"not_asked_confused_label": 1}
-    assert (out / "report.html").is_file()
+    assert record.sampling == {"judge": None}, "nobody here knows how the file's answers were sampled"
+    page = (out / "report.html").read_text()
+    assert "Temperature" not in page
+    assert "Measured on 2 questions, 2 answers" in page
     assert json.loads((out / "asked.json").read_text())["suite"] == "bdd_oia"
 
 
@@ -103,3 +106,19 @@ def test_drivebenchs_own_predictions_get_the_folder_and_the_report_too(tmp_path:
     record, answered = read_record(out)
     assert [(one.sample_id, one.value) for one in answered] == [("s_f_0", 100.0)]
     assert record.faults == {}
+    page = (out / "report.html").read_text()
+    assert "DriveRX 8B" in page
+    assert "do not compare" in page
+
+
+def test_a_page_counts_the_answers_that_a_predictions_file_gives(tmp_path: Path) -> None:
+    six_cameras(tmp_path / "samples", "one")
+    entries = [
+        drivebench.entry(drivebench.STATUS, "B", "perception"),
+        drivebench.entry(drivebench.STATUS, "A", "perception") | {"frame_token": "g"},
+    ]
+    own, out = written(tmp_path / "own.json", [entries[0] | {"pred": "B"}]), tmp_path / "out"
+    files = ["--answers", str(written(tmp_path / "test.json", entries)), "--predictions", str(own)]
+    assert main(["drivebench", *files, "--settings", "clean", "--image-root", str(tmp_path), "--out", str(out)]) == 0
+    assert len(read_record(out)[1]) == 1
+    assert "Measured on 2 questions, 1 answer." in (out / "report.html").read_text()

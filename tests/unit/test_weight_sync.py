@@ -116,7 +116,7 @@ def test_one_flipped_bit_changes_the_checksum() -> None:
 
 def test_a_publish_that_no_engine_took_reports_no_gap_instead_of_a_small_one() -> None:
     metrics = SyncReport(3, 0.1, 1.0, 0, None, 0, 0).metrics
-    assert "sync_gap" not in metrics
+    assert "probe_gap" not in metrics
     assert metrics["sync_engines"] == 0
 
 
