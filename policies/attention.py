@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -37,13 +37,22 @@ class PartsMask(Tensor):
     """
 
     rows: tuple[Ends, ...]
+    endings: dict[tuple[int, int], Tensor]
 
     @classmethod
     def of(cls, rows: Sequence[Ends], device: torch.device) -> PartsMask:
         """The mask of rows."""
         mask = torch.empty(len(rows), 1, 1, 0, device=device).as_subclass(cls)
-        mask.rows = tuple(rows)
+        mask.rows, mask.endings = tuple(rows), {}
         return mask
+
+    def causal_end(self, queries: int, keys: int) -> Tensor:
+        """For SDPA, that the queries are the last of the keys; on GPUs no numbers, flash attention knows the case."""
+        if self.device.type == "cuda":
+            return causal_lower_right(queries, keys)
+        if (queries, keys) not in self.endings:
+            self.endings[queries, keys] = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+        return self.endings[queries, keys]
 
 
 def take_kernel(model: Any, settings: PolicySettings, *, shares_prefix: bool) -> Kernel:
@@ -93,34 +102,27 @@ def attend_by_parts(
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     rows = []
     for b, ends in enumerate(attention_mask.rows):
-        of_row = slice(b, b + 1)
-        row_1_H_L_E = torch.cat([*_seen(query[of_row], key[of_row], value[of_row], ends, scale)], dim=2)
-        rows.append(pad(row_1_H_L_E, (0, 0, 0, query.shape[2] - ends[-1])))
+        lengths = [end - start for start, end in pairwise((0, *ends, query.shape[2]))]  # of prompt, responses, padding
+        parts = [tensor[b : b + 1].split(lengths, dim=2) for tensor in (query, key, value)]
+        seen = [*_seen(*parts, attention_mask, scale), torch.zeros_like(parts[0][-1])]
+        rows.append(torch.cat(seen, dim=2))
     return torch.cat(rows).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(BY_PARTS, attend_by_parts)
 AttentionMaskInterface.register(BY_PARTS, sdpa_mask)  # of rows that share nothing
 
-
-def _seen(query: Tensor, key: Tensor, value: Tensor, ends: Ends, scale: float | None) -> Iterator[Tensor]:
-    """What the prompt and each response of one row see."""
-    prompt = ends[0]
-    shared_key, shared_value = key[:, :, :prompt], value[:, :, :prompt]
-    yield scaled_dot_product_attention(query[:, :, :prompt], shared_key, shared_value, is_causal=True, scale=scale)
-    for start, end in pairwise(ends):
-        own, length = slice(start, end), end - start
-        keys = torch.cat([shared_key, key[:, :, own]], dim=2)
-        values = torch.cat([shared_value, value[:, :, own]], dim=2)
-        mask = _causal_end(length, prompt + length, query.device)
-        yield scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=mask, scale=scale)
+Parts = Sequence[Tensor]
 
 
-def _causal_end(queries: int, keys: int, device: torch.device) -> Tensor:
-    """The mask of queries that are the last of the keys; on GPUs only its name, which flash attention computes by."""
-    if device.type == "cuda":
-        return causal_lower_right(queries, keys)
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+def _seen(queries: Parts, keys: Parts, values: Parts, mask: PartsMask, scale: float | None) -> Iterator[Tensor]:
+    """What the prompt and each response of one row see; the last part is padding."""
+    prompt_key, prompt_value = keys[0], values[0]
+    yield scaled_dot_product_attention(queries[0], prompt_key, prompt_value, is_causal=True, scale=scale)
+    for query, key, value in zip(queries[1:-1], keys[1:-1], values[1:-1], strict=True):
+        seen_key, seen_value = torch.cat([prompt_key, key], dim=2), torch.cat([prompt_value, value], dim=2)
+        ending = mask.causal_end(query.shape[2], seen_key.shape[2])
+        yield scaled_dot_product_attention(query, seen_key, seen_value, attn_mask=ending, scale=scale)
 
 
 def _block_mask(rows: Sequence[Ends], length: int, device: torch.device) -> Any:

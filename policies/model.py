@@ -20,7 +20,7 @@ from policies.errors import PolicyError
 from policies.folder import check_folder
 from policies.lora import add_adapters
 from policies.patches import set_patches
-from policies.processor_fields import check_image_tokens, fill_from_config
+from policies.processor_fields import check_image_tokens, fill_from_config, may_lack_fields
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 from policies.value_head import ValueHead
@@ -215,7 +215,9 @@ def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
     if not getattr(processor, "chat_template", None):
         raise PolicyError(f"policy.model={folder} has no chat template (chat_template.jinja)")
     set_patches(processor, settings.image_patches)
-    fill_from_config(processor, AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False))
+    if may_lack_fields(processor):
+        config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
+        fill_from_config(processor, config)
     return processor
 
 

@@ -14,10 +14,17 @@ CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 """Types of towers to the tokens that they put before those of the patches."""
 
 
-def fill_from_config(processor: Any, config: Any) -> None:
-    """Give a processor of LLaVA's kind what its model's config says of patches and class token; leave others."""
+def may_lack_fields(processor: Any) -> bool:
+    """Whether it is of LLaVA's kind and may not say everything; where it is silent it says that no token comes first."""
     if not hasattr(processor, "vision_feature_select_strategy"):
-        return
+        return False
+    return None in (processor.patch_size, processor.vision_feature_select_strategy) or not getattr(
+        processor, "num_additional_image_tokens", 0
+    )
+
+
+def fill_from_config(processor: Any, config: Any) -> None:
+    """Give a processor of LLaVA's kind what its model's config says of patches and class token."""
     tower = getattr(config, "vision_config", None)
     if processor.patch_size is None:
         processor.patch_size = getattr(tower, "patch_size", None)

@@ -10,8 +10,8 @@ from actors.settings import LearnerSettings
 from policies.model import Policy
 
 BUCKET_NUMBERS = 50_000_000
-"""Numbers of a bucket: of gradients that are reduced together, and of weights that ZeRO-3 gathers ahead. The 500 million
-that DeepSpeed takes for gradients are 2 GB of a GPU in float32."""
+"""Numbers of a bucket: of gradients that are reduced together, and of weights that ZeRO-3 gathers ahead. The 500
+million that DeepSpeed takes for gradients are 2 GB of a GPU in float32."""
 VALUE_HEAD = "value_head"
 """The optimizer's name for a critic's own weights."""
 

@@ -77,7 +77,7 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
 
 def test_a_folder_without_weights_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(PolicyError, match=r"holds no weights: put the model's \*\.safetensors files there"):
+    with pytest.raises(PolicyError, match=r"holds no weights: put the model's safetensors files there"):
         check_checkpoint(str(folder), SETTINGS)
 
 
