@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from policies.attention import PADDING, PROMPT
+from policies.attention import Ends
 from policies.views import Views
 
 
@@ -54,14 +55,16 @@ class Batch:
     model_inputs: dict[str, Tensor]
     """Keyword arguments of the model body: `input_ids` (B, L), image tensors, and `position_ids` of shared rows, or the
     `attention_mask` of plain ones."""
-    segments_B_L: Tensor | None
-    """Where responses share a prompt, to which of them a position belongs (`policies.attention`); None: plain rows."""
+    shared: tuple[Ends, ...] | None
+    """Where responses share a prompt, the ends of each row's parts (`policies.attention`); None: plain rows."""
     source_R_T: Tensor
     """Flat index b * L + l of the position whose output predicts the token."""
     token_ids_R_T: Tensor
     """The response tokens, padded with 0."""
     mask_R_T: Tensor
     """1.0 on real tokens."""
+    real_N: Tensor
+    """Flat index r * T + t of every real token: what is computed of the vocabulary, padding left out."""
     rollout_logprobs_R_T: Tensor
     """The engine's log-probabilities, padded with 0."""
     credits_R_T: Tensor
@@ -69,7 +72,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
@@ -137,12 +140,14 @@ def pack(
         positions = torch.arange(span.start - 1, span.start - 1 + count)
         positions[0] = span.prompt_length - 1  # the prompt's last position predicts every response's first token
         source_R_T[r, :count] = b * length + positions
+    mask_R_T = _padded([(1.0,) * len(response.token_ids) for response in responses], width)
     return Batch(
         model_inputs=inputs,
-        segments_B_L=_segments(rows, length) if shared_prefix else None,
+        shared=tuple(row.ends for row in rows) if shared_prefix else None,
         source_R_T=source_R_T,
         token_ids_R_T=_padded([response.token_ids for response in responses], width),
-        mask_R_T=_padded([(1.0,) * len(response.token_ids) for response in responses], width),
+        mask_R_T=mask_R_T,
+        real_N=mask_R_T.flatten().nonzero()[:, 0],
         rollout_logprobs_R_T=_padded([response.rollout_logprobs for response in responses], width),
         credits_R_T=_padded([response.credits for response in responses], width),
     )
@@ -179,6 +184,10 @@ class _Row:
     prompt_length: int
     spans: list[_Span]
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        return (self.prompt_length, *(span.end for span in self.spans))
+
 
 def _shared_rows(groups: Sequence[TrainingGroup]) -> list[_Row]:
     rows = []
@@ -203,16 +212,6 @@ def _plain_rows(groups: Sequence[TrainingGroup]) -> list[_Row]:
         if not group.responses:
             rows.append(_Row(list(group.prompt_ids), group.images, prompt, []))
     return rows
-
-
-def _segments(rows: Sequence[_Row], length: int) -> Tensor:
-    """Which part of its row a position belongs to; see `policies.attention`."""
-    segments_B_L = torch.full((len(rows), length), PADDING)
-    for b, row in enumerate(rows):
-        segments_B_L[b, : row.prompt_length] = PROMPT
-        for i, span in enumerate(row.spans):
-            segments_B_L[b, span.start : span.end] = i
-    return segments_B_L
 
 
 def _shared_positions(

@@ -35,6 +35,11 @@ def check_folder(model: str) -> None:
                 pass
         except SafetensorError as error:
             raise PolicyError(f"policy.model: {file} is damaged or cut short ({error}): copy it again") from error
+    if not any(folder.glob("*.safetensors")):
+        raise PolicyError(
+            f"policy.model={folder} holds no weights: put the model's safetensors files there (python -m cluster.plan "
+            "alone can do without)"
+        )
     if not any((folder / name).is_file() for name in PROCESSOR_FILES):
         raise PolicyError(
             f"policy.model={folder} has no processor: put {', '.join(PROCESSOR_FILES)} and the tokenizer files of the "

@@ -20,9 +20,13 @@ from policies.errors import PolicyError
 from policies.folder import check_folder
 from policies.lora import add_adapters
 from policies.patches import set_patches
+from policies.processor_fields import check_image_tokens, fill_from_config, may_lack_fields
+from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 from policies.value_head import ValueHead
+from policies.views import BLANK
 from policies.vision import freeze_vision, with_features
+from policies.vocabulary import project_in_chunks
 
 ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
 """Model types that number image tokens by time, row and column (multimodal rotary positions)."""
@@ -66,6 +70,7 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.model, self.kernel = model, kernel
+        project_in_chunks(self.body)
         width, dtype = self.body.config.get_text_config().hidden_size, self.body.lm_head.weight.dtype
         self.value_head = ValueHead(width, dtype) if critic else None
         self.forbidden_ids = list(forbidden_ids)
@@ -102,29 +107,21 @@ class Policy(nn.Module):
         A value is that of the state before the token, and None without a critic.
         """
         hidden_B_L_D = self.body.model(**self._model_inputs(batch), use_cache=False).last_hidden_state
-        real_R_T = batch.mask_R_T.bool()
         # The real tokens alone: a vocabulary is wide, and padding up to the longest response would fill it in vain.
-        hidden_N_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T[real_R_T]]
-        logprobs_N = self._logprobs(hidden_N_D, batch.token_ids_R_T[real_R_T], temperature)
-        values_N = None if self.value_head is None else self.value_head(hidden_N_D)
-        zeros_R_T = torch.zeros_like(batch.mask_R_T)
-        values_R_T = None if values_N is None else zeros_R_T.masked_scatter(real_R_T, values_N)
-        return zeros_R_T.masked_scatter(real_R_T, logprobs_N), values_R_T
-
-    def _logprobs(self, hidden_N_D: Tensor, token_ids_N: Tensor, temperature: float | None) -> Tensor:
-        logits_N_V = self.body.lm_head(hidden_N_D).float()
-        if self.forbidden_ids:
-            logits_N_V[:, self.forbidden_ids] = -torch.inf
-        logits_N_V = logits_N_V / (self.temperature if temperature is None else temperature)
-        chosen_N = logits_N_V.gather(1, token_ids_N[:, None])[:, 0]
-        return chosen_N - logits_N_V.logsumexp(1)
+        hidden_N_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T.flatten()[batch.real_N]]
+        token_ids_N = batch.token_ids_R_T.flatten()[batch.real_N]
+        temperature = self.temperature if temperature is None else temperature
+        logprobs_N = self.body.lm_head(hidden_N_D, token_ids_N, temperature, self.forbidden_ids)
+        values_R_T = None if self.value_head is None else _placed(self.value_head(hidden_N_D), batch)
+        return _placed(logprobs_N, batch), values_R_T
 
     def _model_inputs(self, batch: Batch) -> dict[str, Any]:
         dtype = self.body.lm_head.weight.dtype
         inputs: dict[str, Any] = {n: t.to(dtype) if t.is_floating_point() else t for n, t in batch.model_inputs.items()}
         inputs = with_features(self.model_type, inputs)
-        if batch.segments_B_L is not None:
-            inputs["attention_mask"] = shared_mask(batch.segments_B_L, self.kernel, dtype)
+        if batch.shared is not None:
+            ids_B_L = inputs["input_ids"]
+            inputs["attention_mask"] = shared_mask(batch.shared, ids_B_L.shape[1], self.kernel, ids_B_L.device)
         if self.model_type in ROTARY_GRID_MODELS:  # whose positions, where none are given, derive from the token types
             inputs["mm_token_type_ids"] = self._image_tokens(inputs["input_ids"])
         if "aspect_ratio_mask" in inputs:
@@ -136,6 +133,11 @@ class Policy(nn.Module):
 
     def _image_tokens(self, ids_B_L: Tensor) -> Tensor:
         return (ids_B_L == self.body.config.image_token_id).int()
+
+
+def _placed(values_N: Tensor, batch: Batch) -> Tensor:
+    """Values of the real tokens in their places of (R, T), 0 elsewhere."""
+    return torch.zeros_like(batch.mask_R_T).flatten().scatter(0, batch.real_N, values_N).view_as(batch.mask_R_T)
 
 
 class ReferencePolicy:
@@ -213,13 +215,16 @@ def load_processor(folder: Path | str, settings: PolicySettings) -> Any:
     if not getattr(processor, "chat_template", None):
         raise PolicyError(f"policy.model={folder} has no chat template (chat_template.jinja)")
     set_patches(processor, settings.image_patches)
+    if may_lack_fields(processor):
+        config = AutoConfig.from_pretrained(folder, revision=settings.revision, trust_remote_code=False)
+        fill_from_config(processor, config)
     return processor
 
 
 def check_checkpoint(folder: str, settings: PolicySettings) -> None:
     """Check that a checkpoint has a config of an image-text-to-text model, a processor and whole files of weights.
 
-    The weights themselves are not read, and those of a hub name not looked for.
+    One image goes through the processor. The weights themselves are not read, and those of a hub name not looked for.
 
     Raises:
         PolicyError: says what is missing.
@@ -238,7 +243,15 @@ def check_checkpoint(folder: str, settings: PolicySettings) -> None:
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise PolicyError(f"policy.model={folder} is a {config.model_type} model, which takes no images")
-    load_processor(folder, settings)
+    encoder = PromptEncoder(load_processor(folder, settings), settings)
+    try:
+        prompt_ids, tensors = encoder.blank_prompt(), encoder.image_tensors((BLANK,))
+    except (TypeError, ValueError, ArithmeticError, AttributeError, KeyError, IndexError) as error:
+        raise PolicyError(
+            f"policy.model={folder}: its processor takes no image ({error!r}): put preprocessor_config.json and "
+            "processor_config.json of the original model beside its weights"
+        ) from error
+    check_image_tokens(folder, config, prompt_ids, tensors.get("pixel_values"))
 
 
 def forbidden_ids(folder: Path | str, settings: PolicySettings) -> tuple[int, ...]:

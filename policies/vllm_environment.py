@@ -26,6 +26,15 @@ def vllm_environment(threads: int | None, cpus: float, memory_gib: float) -> dic
     }
 
 
+def spread_over(gpus: int) -> dict[str, Any]:
+    """Arguments of an engine whose model is spread over as many GPUs of its machine.
+
+    Inside a placement group vLLM would take its Ray executor, which wants a bundle for every GPU and refuses the one
+    that the engine's actor has. The processes of this one inherit the actor's `CUDA_VISIBLE_DEVICES` and path.
+    """
+    return {"tensor_parallel_size": gpus} | ({"distributed_executor_backend": "mp"} if gpus > 1 else {})
+
+
 def seedable(gpus: float, max_model_len: int) -> dict[str, Any]:
     """Arguments with which an engine takes seeded requests: on CPU no prompt may be taken in parts.
 

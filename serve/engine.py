@@ -18,7 +18,7 @@ from policies.patches import patch_arguments
 from policies.prompt import begins
 from policies.special_tokens import SpecialTokens
 from policies.views import arrange
-from policies.vllm_environment import seedable
+from policies.vllm_environment import seedable, spread_over
 from recipe import Recipe
 from serve.chat import ApiError, ChatRequest, Piece
 
@@ -131,9 +131,9 @@ def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return {
         "model": str(folder),
         "dtype": recipe.policy.dtype,
-        "tensor_parallel_size": rollout.tensor_parallel,
+        **spread_over(rollout.tensor_parallel),
         "gpu_memory_utilization": options.gpu_memory_share,
-        "enforce_eager": not options.compile,
+        "enforce_eager": options.eager(rollout.gpus),
         "max_model_len": rollout.max_model_len,
         "max_num_seqs": recipe.serve.max_concurrent,
         "limit_mm_per_prompt": {"image": recipe.serve.max_images},

@@ -9,15 +9,18 @@ import torch
 from actors.settings import LearnerSettings
 from policies.model import Policy
 
+BUCKET_NUMBERS = 50_000_000
+"""Numbers of a bucket: of gradients that are reduced together, and of weights that ZeRO-3 gathers ahead. The 500
+million that DeepSpeed takes for gradients are 2 GB of a GPU in float32."""
 VALUE_HEAD = "value_head"
 """The optimizer's name for a critic's own weights."""
 
 
 def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
     """DeepSpeed's configuration; the learner says itself when what was accumulated is whole."""
-    zero: dict[str, Any] = {"stage": settings.zero_stage}
+    zero: dict[str, Any] = {"stage": settings.zero_stage, "reduce_bucket_size": BUCKET_NUMBERS}
     if settings.zero_stage == 3:
-        zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}
+        zero |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": BUCKET_NUMBERS}
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     config: dict[str, Any] = {

@@ -14,6 +14,7 @@ from typing import Any
 
 import deepspeed
 import numpy as np
+import ray
 import torch
 from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
@@ -77,7 +78,8 @@ class DeepSpeedLearner(WeightSender):
 
     def address(self) -> tuple[str, int]:
         """A host and a free port on this actor's node, for a group to meet at."""
-        return free_address(of_machine=self.settings.gpus > 0)
+        # Ray's address of the node: the machine's own name is 127.0.1.1 in the hosts file of a stock Debian or Ubuntu.
+        return free_address(ray.util.get_node_ip_address() if self.settings.gpus else "127.0.0.1")
 
     def start(self, host: str, port: int) -> float:
         """Join the learner group and load the model; returns the seconds it took. All ranks must call it."""

@@ -12,9 +12,8 @@ import torch
 from actors.learning.deepspeed_op import load_shared_memory_op
 
 
-def free_address(*, of_machine: bool) -> tuple[str, int]:
-    """A host and a free port for a group to meet at: the machine's own address, or one that it alone can reach."""
-    host = socket.gethostbyname(socket.gethostname()) if of_machine else "127.0.0.1"
+def free_address(host: str) -> tuple[str, int]:
+    """An address of this machine and a free port of it, for a group to meet at."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return host, probe.getsockname()[1]

@@ -23,7 +23,7 @@ from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from failures import EngineError
 from policies.settings import LoraSettings
 from policies.views import views_of
-from policies.vllm_environment import seedable, vllm_environment
+from policies.vllm_environment import seedable, spread_over, vllm_environment
 from recipe import Recipe
 
 FORBID = -100.0
@@ -41,16 +41,23 @@ class VllmSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    compile: bool = False
-    """Let vLLM compile the model: faster decoding for a slower start."""
+    compile: bool | None = None
+    """Let vLLM compile the model, on GPUs into CUDA graphs: faster decoding for a slower start; None: on GPUs alone."""
     max_concurrent: int = Field(256, ge=1)
     """Sequences an engine decodes at once."""
     memory_gib: float = Field(1.0, gt=0)
     """KV cache of an engine on CPU, in GiB."""
     gpu_memory_share: float = Field(0.85, gt=0, le=1)
     """Share of a GPU's memory that an engine may take."""
+    gpu_cache_gib: float | None = Field(None, gt=0)
+    """KV cache of an engine on a GPU, in GiB; None: what its share leaves. An engine that shares its GPU must have one:
+    vLLM would measure what is left, and take the learner's memory, which comes and goes meanwhile, for its own."""
     sleep_mode: bool = False
     """Let an engine on a GPU give its memory up while it sleeps; vLLM then brings an allocator of its own."""
+
+    def eager(self, gpus: float) -> bool:
+        """Whether the model runs as it is written, neither compiled nor in CUDA graphs."""
+        return gpus == 0 if self.compile is None else not self.compile
 
 
 def vllm_settings(recipe: Recipe) -> VllmSettings:
@@ -119,8 +126,7 @@ class VllmEngine:
             revision=self.policy.revision,
             dtype=self.policy.dtype,
             seed=self.seed,
-            tensor_parallel_size=self.settings.tensor_parallel,
-            enforce_eager=not self.options.compile,
+            enforce_eager=self.options.eager(self.settings.gpus),
             enable_sleep_mode=self._frees_gpu,
             max_model_len=self.settings.max_model_len,
             max_num_seqs=self.options.max_concurrent,
@@ -130,12 +136,19 @@ class VllmEngine:
             logprobs_mode="processed_logprobs",
             worker_extension_cls=self.worker_extension,
             disable_log_stats=True,
+            kv_cache_memory_bytes=self._cache_bytes,
+            **spread_over(self.settings.tensor_parallel),
             **adapter_arguments(self._lora),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
         self.state = "generating"
         return time.time() - began
+
+    @property
+    def _cache_bytes(self) -> int | None:
+        given = self.options.gpu_cache_gib
+        return round(given * 2**30) if given and self.settings.gpus > 0 else None
 
     @property
     def _frees_gpu(self) -> bool:

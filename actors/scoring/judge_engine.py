@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.waiting import as_they_end, one_line
-from policies.vllm_environment import seedable
+from policies.vllm_environment import seedable, spread_over
 from rewards.settings import JudgeSettings
 from rewards.untrusted import shielded
 
@@ -97,7 +97,7 @@ def engine_arguments(folder: str, settings: JudgeSettings) -> dict[str, Any]:
         "model": folder,
         "revision": settings.revision,
         "dtype": settings.dtype,
-        "tensor_parallel_size": settings.tensor_parallel,
+        **spread_over(settings.tensor_parallel),
         "enforce_eager": settings.gpus == 0,  # compiling takes longer on CPU than a small judge saves
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_concurrent,

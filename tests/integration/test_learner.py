@@ -141,6 +141,12 @@ def one_rank(tmp_path_factory: pytest.TempPathFactory, begin: Begin, cache: Path
         ("learner.ranks=2", "learner.zero_stage=2", "learner.micro_batch_groups=2"),
         ("learner.ranks=2", "learner.zero_stage=3", "learner.micro_batch_groups=1"),
         ("learner.ranks=1", "learner.zero_stage=3", "learner.micro_batch_groups=2"),
+        (
+            "learner.ranks=2",
+            "learner.zero_stage=3",
+            "learner.micro_batch_groups=1",
+            "learner.gradient_checkpointing=true",
+        ),
     ],
     ids=lambda overrides: " ".join(overrides).replace("learner.", ""),
 )
@@ -281,14 +287,18 @@ def test_a_checkpoint_goes_on_under_another_number_of_ranks(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize(("stage", "recomputed"), [(2, False), (3, False), (3, True)])
 def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
-    small_recipe: MakeRecipe, begin: Begin, cache: Path, stage: int
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, stage: int, recomputed: bool
 ) -> None:
-    """Each way is off by about 2 % of the gradient, bfloat16's rounding; a micro-batch too few would be 30 %."""
+    """Each way is off by about 2 % of the gradient, bfloat16's rounding; a micro-batch too few would be 30 %.
+
+    Where activations are recomputed in the backward pass, they are so in the second way alone.
+    """
 
     async def update(micro_batch_groups: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}")
+        again = recomputed and micro_batch_groups == 1
+        precision = ("policy.dtype=bfloat16", f"learner.zero_stage={stage}", f"learner.gradient_checkpointing={again}")
         recipe = small_recipe(f"learner.micro_batch_groups={micro_batch_groups}", *precision)
         groups = some_groups(recipe, cache)
         async with begin(recipe) as learners:

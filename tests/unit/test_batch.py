@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import flex_attention
-from torch.nn.functional import scaled_dot_product_attention
 
-from policies.attention import shared_mask
+from policies.attention import attend_by_parts, shared_mask
 from policies.batch import Batch, TrainingGroup, TrainingResponse, pack
 from policies.model import Policy, load_policy
 from policies.settings import PolicySettings
@@ -56,8 +55,7 @@ def test_every_token_is_predicted_from_the_position_before_it(groups: list[Train
 @settings(max_examples=60, deadline=None)
 def test_in_a_shared_row_a_response_sees_the_prompt_and_itself_only(groups: list[TrainingGroup]) -> None:
     batch = packed(groups, shared_prefix=True)
-    assert batch.segments_B_L is not None
-    allowed = shared_mask(batch.segments_B_L, "sdpa", torch.float32)[:, 0] == 0
+    allowed = seen_positions(batch)
     for b, g in enumerate(groups):
         prompt, start = len(g.prompt_ids), len(g.prompt_ids)
         for r in g.responses:
@@ -69,19 +67,31 @@ def test_in_a_shared_row_a_response_sees_the_prompt_and_itself_only(groups: list
             start += len(r.token_ids)
 
 
+def seen_positions(batch: Batch) -> torch.Tensor:
+    """(B, L, L): whether a position (second) is seen by another (first), by what reaches it of a value of its own."""
+    ids_B_L = batch.model_inputs["input_ids"]
+    rows, length = ids_B_L.shape
+    assert batch.shared is not None
+    mask = shared_mask(batch.shared, length, "sdpa", ids_B_L.device)
+    heads_B_1_L_E = torch.zeros(rows, 1, length, length)
+    values_B_1_L_E = torch.eye(length).expand(rows, 1, length, length)
+    found_B_L_1_E, _ = attend_by_parts(torch.nn.Module(), heads_B_1_L_E, heads_B_1_L_E, values_B_1_L_E, mask)
+    return found_B_L_1_E[:, :, 0] > 0
+
+
 @given(GROUPS)
 @settings(max_examples=20, deadline=None)
-def test_the_block_mask_lets_the_same_positions_be_seen(groups: list[TrainingGroup]) -> None:
-    segments_B_L = packed(groups, shared_prefix=True).segments_B_L
-    assert segments_B_L is not None
-    query_B_H_L_D, key_B_H_L_D = (torch.randn(len(groups), 1, segments_B_L.shape[1], 4) for _ in range(2))
-    value_B_H_L_D = torch.randn_like(key_B_H_L_D)
-    blocks = shared_mask(segments_B_L, "flex", torch.float32)
-    dense = shared_mask(segments_B_L, "sdpa", torch.float32)
-    found = flex_attention(query_B_H_L_D, key_B_H_L_D, value_B_H_L_D, block_mask=blocks)
-    expected = scaled_dot_product_attention(query_B_H_L_D, key_B_H_L_D, value_B_H_L_D, attn_mask=dense)
-    real_B_L = segments_B_L >= -1
-    torch.testing.assert_close(found[:, 0][real_B_L], expected[:, 0][real_B_L])
+def test_both_kernels_let_the_same_positions_be_seen(groups: list[TrainingGroup]) -> None:
+    batch = packed(groups, shared_prefix=True)
+    assert batch.shared is not None
+    length = batch.model_inputs["input_ids"].shape[1]
+    zeros = torch.zeros(len(groups), 1, length, 4)
+    values = torch.eye(length).expand(len(groups), 1, length, length).contiguous()
+    blocks = shared_mask(batch.shared, length, "flex", zeros.device)
+    found = flex_attention(zeros, zeros, values, block_mask=blocks)[:, 0] > 0
+    expected = seen_positions(batch)
+    for b, ends in enumerate(batch.shared):
+        assert torch.equal(found[b, : ends[-1]], expected[b, : ends[-1]])
 
 
 def test_images_are_packed_once_per_group_when_the_prefix_is_shared() -> None:

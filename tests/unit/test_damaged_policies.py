@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from commands.to_safetensors import main as to_safetensors
 from policies.errors import PolicyError
 from policies.model import check_checkpoint, load_policy, load_processor
+from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
 from policies.source import judge_source
 from policies.tiny import build_tiny_policy
@@ -71,6 +72,38 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(PolicyError, match=r"model-00002-of-00002\.safetensors"):
+        check_checkpoint(str(folder), SETTINGS)
+
+
+def test_a_folder_without_weights_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(PolicyError, match=r"holds no weights: put the model's safetensors files there"):
+        check_checkpoint(str(folder), SETTINGS)
+
+
+FILLED = ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens")
+"""What processors of LLaVA's kind lack that were saved before transformers asked for it, as Align-DS-V's was."""
+
+
+def with_processor(folder: Path, change: dict[str, int | str | None]) -> None:
+    path = folder / "processor_config.json"
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key not in FILLED}
+    path.write_text(json.dumps(told | change))
+
+
+def test_what_an_older_processor_lacks_is_taken_from_the_model_s_config(whole: Path, folder: Path) -> None:
+    with_processor(folder, {})
+    check_checkpoint(str(folder), SETTINGS)
+    ours, theirs = (PromptEncoder(load_processor(one, SETTINGS), SETTINGS).blank_prompt() for one in (folder, whole))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("change", [{"patch_size": 3}, {"vision_feature_select_strategy": "full"}], ids=str)
+def test_a_processor_of_another_tower_is_refused_before_anything_starts(
+    folder: Path, change: dict[str, int | str]
+) -> None:
+    with_processor(folder, dict(change))
+    with pytest.raises(PolicyError, match="its processor puts [0-9]+ tokens into a prompt for an image"):
         check_checkpoint(str(folder), SETTINGS)
 
 
