@@ -15,7 +15,7 @@ CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 
 
 def may_lack_fields(processor: Any) -> bool:
-    """Whether it is of LLaVA's kind and may not say everything; where it is silent it says that no token comes first."""
+    """Whether it is of LLaVA's kind and may lack fields: where it is silent, it means that no token comes first."""
     if not hasattr(processor, "vision_feature_select_strategy"):
         return False
     return None in (processor.patch_size, processor.vision_feature_select_strategy) or not getattr(
