@@ -124,7 +124,7 @@ def test_an_engine_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> N
     last = run(recipe, 1, engine_class=faults.EngineThatHangs)[-1]
     assert (last["engines/lost"], last["engines/restarted"]) == (1, 1)
     (kept,) = (recipe.run.folder / "stacks").iterdir()
-    assert "generate (tests/integration/faults.py" in kept.read_text()
+    assert "EngineThatHangs.die (faults.py:" in kept.read_text()
 
 
 def test_a_learner_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> None:
@@ -132,7 +132,7 @@ def test_a_learner_that_hangs_is_found_by_a_probe(small_recipe: MakeRecipe) -> N
     last = run(recipe, 1, learner_class=faults.LearnerThatHangs)[-1]
     assert last["learner/restarts"] == 1
     (kept,) = (recipe.run.folder / "stacks").iterdir()
-    assert "step (" in kept.read_text()
+    assert "LearnerThatHangs.step (faults.py:" in kept.read_text()
 
 
 @pytest.mark.fault
