@@ -55,6 +55,11 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(("reward_funcs", "reward_fn", "reward_function", "custom_reward_function"),
                     "reward.routes, each with its scorers"),
     **dict.fromkeys(("reward_weights",), "the weights beside the scorers of reward.routes"),
+    **dict.fromkeys(("lr_scheduler", "lr_scheduler_type", "scheduler"), "learner.schedule"),
+    "max_prompt_length": "data.max_prompt_tokens",
+    "filter_overlong_prompts": "data.max_prompt_tokens",
+    **dict.fromkeys(("report_to", "logger", "use_wandb"), "run.trackers"),
+    **dict.fromkeys(("eval_steps", "test_freq", "eval_interval"), "evaluation.held_out_every"),
 }  # fmt: skip
 """A name elsewhere, and what says the same here."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actors.measuring.benchmark import Benchmark, load_benchmarks
 from actors.record.run_folder import check_new, check_paths
+from actors.record.tracker import check_trackers
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.reasoning.demonstrated import demonstrated, of_drawn_scenes
 from data.split import TaskBalancedOrder, with_a_share
@@ -34,6 +35,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """
     check_paths(recipe)
     check_new(recipe)
+    check_trackers(recipe)
     check_folder(recipe.policy.model)
     data = load_data(recipe.data, Path(recipe.run.root).expanduser())
     data = with_checked_sweeps(data) if recipe.policy.lidar else data

@@ -61,6 +61,15 @@ class RunSettings(BaseModel):
     keep_last: int = Field(2, ge=0)
     """How many checkpoints are kept, the newest; 0 keeps all. The first stays too where something is read from it: a
     KL's reference after a warm start, or the start of `evaluation.control`."""
+    tags: tuple[str, ...] = ()
+    """Words to find the run by, in `python -m commands.runs` and in trackers."""
+    trackers: dict[str, dict[str, Any]] = {}
+    """Where curves and sample tables also go, beside TensorBoard: `wandb`, `mlflow`, or `module:Class` of your own
+    (`actors/record/tracker.py`), each with its options: `{wandb: {project: driving}}`."""
+    samples_every: int = Field(10, ge=0)
+    """Steps between two tables of samples for the trackers; 0: none."""
+    samples_shown: int = Field(8, ge=1)
+    """Responses in such a table: the best and the worst of some groups, with their images."""
     live_report_s: float = Field(20.0, ge=0)
     """Least seconds between two writings of `report.html` while the run goes, which a browser then shows by itself; it
     waits at least fifty times as long as the last one took. 0: it is written at the end alone."""

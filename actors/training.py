@@ -15,7 +15,8 @@ from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
-from actors.record.provenance import OTHER_DATA, known_data, model_card, record_provenance
+from actors.record.model_card import CARD_FILE, model_card
+from actors.record.provenance import OTHER_DATA, Provenance, known_data, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
 from actors.rollout.pool import EnginePool
 from actors.updates import Updates
@@ -50,6 +51,8 @@ class Run:
     warm_start: WarmStart
     encoder: PromptEncoder
     """Makes prompts and answers into tokens."""
+    provenance: Provenance
+    """Where the run comes from."""
 
     @property
     def data(self) -> LoadedData:
@@ -115,8 +118,7 @@ def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = Tru
     provenance = record_provenance(recipe, samples, folder)
     if earlier is not None and earlier.ground_truth_sha256 != provenance.data.ground_truth_sha256:
         print(OTHER_DATA.format(then=earlier.samples, now=provenance.data.samples), flush=True)
-    (folder / "model_card.md").write_text(model_card(recipe, provenance))
-    return Run(recipe, folder, Inputs(data, benchmarks), source, warm_start, lengths.encoder)
+    return Run(recipe, folder, Inputs(data, benchmarks), source, warm_start, lengths.encoder, provenance)
 
 
 async def run_reinforcement(
@@ -259,4 +261,4 @@ async def export_policy(run: Run, export: Callable[[Path], Awaitable[None]]) -> 
     """Write `policy/` in Hugging Face layout, with its model card."""
     folder = run.folder / POLICY_FOLDER
     await export(folder)
-    (run.folder / "model_card.md").replace(folder / "README.md")
+    (folder / CARD_FILE).write_text(model_card(run.recipe, run.provenance, read_run(run.folder).evaluations))

@@ -29,7 +29,8 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str = "rendered"
-    """`rendered`: six-camera scenes drawn here with exact ground truth; `jsonl`: your own samples; `drivelm`,
+    """`rendered`: six-camera scenes drawn here with exact ground truth; `jsonl`: your own samples; `chat`:
+    conversations (OpenAI's messages, ShareGPT); `hf`: a Hugging Face dataset on disk; `drivelm`,
     `drivebench`, `drivelmm_o1`, `bdd_oia`, `driveaction`, `drivelm_carla`, `nuscenes` (ego trajectories): the files of
     that dataset; `module:Class`: a dataset of your own (docs/data.md)."""
     options: dict[str, Any] = {}

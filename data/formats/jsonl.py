@@ -20,6 +20,23 @@ _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 _UNSAID = "unknown: say it in data.options.licence"
 
 
+def licence_of(given: str | None, forbidden: bool | None, attribution: str) -> Licence:
+    """The licence that a user states: an SPDX identifier, words, or nothing.
+
+    Args:
+        given: the licence; None: unknown.
+        forbidden: whether commercial use is; None: as its SPDX identifier says.
+        attribution: the makers of the data.
+    """
+    name = given or _UNSAID
+    spdx = UNKNOWN if given is None else "LicenseRef-in-words"
+    if _SPDX.fullmatch(given or ""):
+        spdx = name
+        if forbidden is None and not name.startswith("LicenseRef-"):
+            forbidden = "NC" in name.upper().split("-")
+    return Licence(name=name, spdx=spdx, non_commercial=forbidden, attribution=attribution)
+
+
 class Jsonl(Format):
     """Samples of your own, or of another dataset that was converted."""
 
@@ -43,14 +60,7 @@ class Jsonl(Format):
     @property
     def licence(self) -> Licence:
         """As the options say."""
-        given = self.settings
-        name = given.licence or _UNSAID
-        forbidden, spdx = given.non_commercial, UNKNOWN if given.licence is None else "LicenseRef-in-words"
-        if _SPDX.fullmatch(given.licence or ""):
-            spdx = name
-            if forbidden is None and not name.startswith("LicenseRef-"):
-                forbidden = "NC" in name.upper().split("-")
-        return Licence(name=name, spdx=spdx, non_commercial=forbidden, attribution=given.attribution)
+        return licence_of(self.settings.licence, self.settings.non_commercial, self.settings.attribution)
 
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_jsonl`."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -27,7 +29,7 @@ from tests.drawn import draw
 from tests.loaded import load_as, read_as
 from tests.unit.test_formats import DRAWN
 
-FILE_ONLY = {"jsonl", "driveaction"}
+FILE_ONLY = {"jsonl", "driveaction", "chat", "hf"}
 """Those whose images lie beside, or in, their annotations."""
 
 
@@ -45,9 +47,33 @@ def notes(root: Path) -> dict[str, Any]:
     return {"annotations": root / "notes.txt", "image_root": root, "polite": True}
 
 
+def chat(root: Path) -> dict[str, Any]:
+    lines = []
+    for name in ("a", "b", "c"):
+        draw(root / f"{name}.jpg")
+        turns = [{"from": "human", "value": "<image>\nWhat is ahead?"}, {"from": "gpt", "value": "A car."}]
+        lines.append(json.dumps({"id": name, "conversations": turns, "images": [f"{name}.jpg"] * 6}))
+    (root / "chat.jsonl").write_text("\n".join(lines))
+    return {"annotations": root / "chat.jsonl", "licence": "CC-BY-4.0", "attribution": "Me"}
+
+
+def hf(root: Path) -> dict[str, Any]:
+    for name in ("a", "b", "c"):
+        draw(root / f"{name}.jpg")
+    rows = [
+        {"prompt": f"What is {name} ahead?", "answer": "A car.", "image": [f"{name}.jpg"] * 6}
+        for name in ("a", "b", "c")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "train.parquet")
+    own = {"annotations": root / "train.parquet", "columns": {"question": "prompt"}}
+    return {**own, "licence": "CC-BY-4.0", "attribution": "Me"}
+
+
 SAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     **DRAWN,
     "jsonl": jsonl,
+    "chat": chat,
+    "hf": hf,
     "rendered": lambda root: {"scenes": 2, "questions": "describe"},
     NAME: notes,
 }
@@ -56,7 +82,7 @@ SAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
 NUSCENES_TERMS = ("CC-BY-NC-SA-4.0", True)
 LICENCES = {
     "rendered": ("Apache-2.0", False),
-    "jsonl": ("CC-BY-4.0", False),
+    **dict.fromkeys(("jsonl", "chat", "hf"), ("CC-BY-4.0", False)),
     NAME: ("CC-BY-4.0", False),
     "bdd_oia": ("LicenseRef-BDD100K", True),
     "driveaction": ("CC-BY-4.0", False),

