@@ -95,6 +95,8 @@ install_packages() {
     fi
     "$uv" pip install --constraint constraints.txt --overrides overrides.txt "${torch_source[@]}" \
         "$cpu_torch" --editable '.[cpu,dev]'
+    # Its schemas check cluster/launch/skypilot.yaml. What it pins beside them contradicts Ray and vLLM.
+    "$uv" pip install --no-deps skypilot==0.14.1
 }
 
 # Python writes the compiled form of what it imports into .venv; without it every engine and learner starts 13 s later.

@@ -1,7 +1,8 @@
 """Placement: reserves a plan's bundles on the cluster, or says which bundle could not be placed and why.
 
 Ray never fails an infeasible placement group, it waits for ever; so what cannot fit is refused before asking, and what
-is not granted within the timeout is named and given back.
+is not granted within the timeout is named and given back. A bundle is one process, and never split: an engine that
+spreads its model over several GPUs has them all on one node. Knows nodes and bundles; may not start an actor.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import ray
@@ -17,13 +18,25 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.errors import PlacementError
+from cluster.labels import matches
 from cluster.plan import Bundle, Plan, Role
-
-Resources = dict[str, float]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 TOLERANCE = 1e-4
 """Ray counts resources in units of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a node offers: amounts of resources, and labels."""
+
+    resources: dict[str, float]
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def offers(self, bundle: Bundle) -> str:
+        """What it has of the resources that a bundle needs, and whether it may run there."""
+        amounts = ", ".join(f"{self.resources.get(name, 0.0):g} {name}" for name in bundle.resources)
+        return amounts if matches(bundle.selector, self.labels) else f"{amounts}, not labelled {bundle.label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +78,41 @@ def place(plan: Plan, timeout_s: float) -> Placement:
         PlacementError: a bundle fits no node, or was not granted in time; nothing stays reserved.
     """
     deadline = time.monotonic() + timeout_s
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     unplaced = first_unplaced(plan.bundles, nodes)
     if unplaced is not None and not plan.wait_for_nodes:
-        raise PlacementError(f"{unplaced} cannot be placed: {_shortfall(plan, unplaced, nodes, 'the cluster has')}")
-    roles = [role for role in ROLES if plan.of(role)]
-    groups = {role: _ask(plan.of(role), nodes) for role in roles}
+        raise PlacementError(f"{unplaced} cannot be placed: {_why(plan, unplaced, nodes, 'the cluster has')}")
+    roles = sorted(filter(plan.of, ROLES), key=lambda role: _size(plan.of(role)[0]), reverse=True)
+    groups = {role: _ask(plan.of(role), nodes) for role in roles}  # Ray grants them in this order: see `_size`
     placement = Placement(plan, groups)
     waiting = [role for role in roles if not groups[role].wait(math.ceil(max(0.0, deadline - time.monotonic())))]
     if not waiting:
         return placement
-    free = list(ray._private.state.available_resources_per_node().values())
+    available = ray._private.state.available_resources_per_node()
+    free = [Node(available.get(name, {}), node.labels) for name, node in _alive().items()]
     placement.release()
     bundles = [bundle for role in waiting for bundle in plan.of(role)]
     late = first_unplaced(bundles, free) or bundles[0]
     raise PlacementError(
         f"{late} was not placed within {timeout_s:g} s (cluster.placement_timeout_s): "
-        f"{_shortfall(plan, late, free, 'still free on the cluster is')}"
+        f"{_why(plan, late, free, 'still free on the cluster is')}"
     )
 
 
-def first_unplaced(bundles: Iterable[Bundle], nodes: Sequence[Resources]) -> Bundle | None:
-    """The first bundle for which no node has room after the ones before it (each goes to the fullest node it fits)."""
-    free = [dict(node) for node in nodes]
-    for bundle in bundles:
-        fitting = [node for node in free if _fits(bundle.resources, node)]
+def alive_nodes() -> list[Node]:
+    """The nodes of the connected cluster."""
+    return list(_alive().values())
+
+
+def first_unplaced(bundles: Iterable[Bundle], nodes: Sequence[Node]) -> Bundle | None:
+    """The first bundle for which no node has room after those before it.
+
+    Large bundles go first, each to the fullest node that it fits: many small ones must not take apart the node that
+    one large one needs whole.
+    """
+    free = [Node(dict(node.resources), node.labels) for node in nodes]
+    for bundle in sorted(bundles, key=_size, reverse=True):
+        fitting = [node.resources for node in free if _fits(bundle, node)]
         if not fitting:
             return bundle
         tightest = min(fitting, key=lambda node: (node.get("GPU", 0.0), node.get("CPU", 0.0)))
@@ -98,20 +121,48 @@ def first_unplaced(bundles: Iterable[Bundle], nodes: Sequence[Resources]) -> Bun
     return None
 
 
-def _ask(bundles: tuple[Bundle, ...], nodes: Sequence[Resources]) -> PlacementGroup:
+def _alive() -> dict[str, Node]:
+    """Every node that is up, by its id."""
+    up = (node for node in ray.nodes() if node["Alive"])
+    return {node["NodeID"]: Node(node["Resources"], node.get("Labels") or {}) for node in up}
+
+
+def _size(bundle: Bundle) -> tuple[float, float]:
+    return bundle.gpus, bundle.cpus
+
+
+def _ask(bundles: tuple[Bundle, ...], nodes: Sequence[Node]) -> PlacementGroup:
     """Learners share one node where one can hold them all, and few nodes otherwise; engines are packed on few."""
     strategy = "PACK"
     if bundles[0].role == "learner" and any(first_unplaced(bundles, [node]) is None for node in nodes):
         strategy = "STRICT_PACK"
-    return placement_group([bundle.resources for bundle in bundles], strategy=strategy)
+    selectors = [bundle.selector for bundle in bundles]
+    return placement_group(
+        [bundle.resources for bundle in bundles],
+        strategy=strategy,
+        bundle_label_selector=selectors if any(selectors) else None,
+    )
 
 
-def _fits(wanted: Resources, node: Resources) -> bool:
-    return all(node.get(name, 0.0) >= amount - TOLERANCE for name, amount in wanted.items())
+def _fits(bundle: Bundle, node: Node) -> bool:
+    enough = all(node.resources.get(name, 0.0) >= amount - TOLERANCE for name, amount in bundle.resources.items())
+    return enough and matches(bundle.selector, node.labels)
 
 
-def _shortfall(plan: Plan, bundle: Bundle, nodes: Sequence[Resources], has: str) -> str:
-    """What the whole plan asks for, against what each node has of the resources that the bundle needs."""
-    offers = [", ".join(f"{node.get(name, 0.0):g} {name}" for name in bundle.resources) for node in nodes]
-    listed = "; ".join(f"node {index}: {offer}" for index, offer in enumerate(offers))
-    return f"the plan asks for {plan.cpus:g} CPU and {plan.gpus:g} GPU in all, {has} {listed}"
+def _why(plan: Plan, bundle: Bundle, nodes: Sequence[Node], has: str) -> str:
+    """What stands in the way, and what the whole plan asks for, against what each node has of what the bundle needs."""
+    listed = "; ".join(f"node {index}: {node.offers(bundle)}" for index, node in enumerate(nodes))
+    return f"{_cause(bundle, nodes)}; the plan asks for {plan.cpus:g} CPU and {plan.gpus:g} GPU in all, {has} {listed}"
+
+
+def _cause(bundle: Bundle, nodes: Sequence[Node]) -> str:
+    key = f"cluster.{ {'learner': 'learner', 'judge': 'judge'}.get(bundle.role, 'rollout') }_label"
+    allowed = [node for node in nodes if matches(bundle.selector, node.labels)]
+    if not allowed:
+        ((name, value),) = bundle.selector.items()
+        return (
+            f"no node has the label {name}={value}: start nodes with `ray start --labels={name}=...`, or set {key}=null"
+        )
+    if not any(_fits(bundle, node) for node in allowed):
+        return "no node is as large, and one process is never split over nodes: ask for less, or add a node"
+    return "the bundles before it take what there is: ask for fewer processes, or add a node"

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from actors.rollout.engine import engine_of
 from actors.sync.transport import transport_of
 from cluster.errors import PlanError
+from cluster.labels import selector
 from cluster.memory import estimate_memory
 from data.formats.format import images_per_prompt
 from recipe import Recipe
@@ -19,13 +20,10 @@ from rewards.settings import ClipSettings, JudgeSettings
 
 Role = Literal["learner", "rollout", "judge", "clip", "benchmark"]
 
-LABEL_SHARE = 0.001
-"""How much of a node's label resource one bundle takes: little, so that the label never limits how many fit."""
-
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What one process reserves; `label` is the custom Ray resource of the nodes it may run on (None: any node)."""
+    """What one process reserves; `label` names the nodes it may run on, as `cluster.labels` reads it (None: any)."""
 
     role: Role
     index: int
@@ -36,12 +34,16 @@ class Bundle:
     @property
     def resources(self) -> dict[str, float]:
         """The bundle as Ray's `placement_group` takes it; zero amounts are left out."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus} | ({self.label: LABEL_SHARE} if self.label else {})
-        return {name: amount for name, amount in wanted.items() if amount}
+        return {name: amount for name, amount in {"CPU": self.cpus, "GPU": self.gpus}.items() if amount}
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The nodes it may run on, as Ray's `bundle_label_selector` takes them; empty for any node."""
+        return selector(self.label) if self.label else {}
 
     def __str__(self) -> str:
         """The bundle as messages name it."""
-        where = f" on a node marked {self.label}" if self.label else ""
+        where = f" on a node labelled {self.label}" if self.label else ""
         return f"{self.role} {self.index} ({self.cpus:g} CPU, {self.gpus:g} GPU{where})"
 
 
@@ -88,7 +90,7 @@ class Plan:
             if not (bundles := self.of(role)):
                 continue
             first = bundles[0]
-            nodes = f"marked {first.label}" if first.label else "any"
+            nodes = f"labelled {first.label}" if first.label else "any"
             rows.append(f"  {role:<9}{len(bundles):>6}{first.cpus:>11g}{first.gpus:>11g}  {nodes:<24}{packing}")
         return [*rows, f"  {'total':<9}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
 
@@ -109,13 +111,16 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
 
     Raises:
         PlanError: an engine reserves fewer GPUs than it spreads its model over, a judge more than that, or a process a
-            GPU share that is no whole number above one.
+            GPU share that is no whole number above one; or a label is malformed.
         ExtensionError: as `check_named`.
     """
     check_named(recipe, roles)
-    rollout, learner, label = recipe.rollout, recipe.learner, recipe.cluster.learner_label
-    learners = [Bundle("learner", i, learner.cpus, learner.gpus, label) for i in range(learner.ranks)]
-    engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, label) for i in range(rollout.engines)]
+    rollout, learner, of_learners = recipe.rollout, recipe.learner, recipe.cluster.learner_label
+    of_engines = recipe.cluster.rollout_label or of_learners
+    for label in filter(None, (of_learners, of_engines, recipe.cluster.judge_label)):
+        selector(label)
+    learners = [Bundle("learner", i, learner.cpus, learner.gpus, of_learners) for i in range(learner.ranks)]
+    engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, of_engines) for i in range(rollout.engines)]
     _check_gpus("learner", learner.gpus, 1)
     if learner.optimizer == "adamw_8bit" and not learner.gpus:
         raise PlanError("learner.optimizer=adamw_8bit runs on GPUs only: set learner.gpus, or learner.optimizer=adamw")

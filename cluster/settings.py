@@ -21,6 +21,9 @@ class ClusterSettings(BaseModel):
     wait_for_nodes: bool = False
     """Nodes may still join (autoscaler): what the present ones cannot hold is waited for, not refused at once."""
     learner_label: str | None = None
-    """Custom Ray resource that marks the nodes for learners and rollout engines; None takes any node."""
+    """Ray label of the nodes for learners: a word, which stands for `autodriverl/role=word`, or `key=value`
+    (`autodriverl/gpu=in(A100-80GB,H100-80GB)`); None takes any node."""
+    rollout_label: str | None = None
+    """Ray label of the nodes for rollout engines; None takes those of `learner_label`."""
     judge_label: str | None = None
-    """Custom Ray resource that marks the nodes for judge engines; None takes any node."""
+    """Ray label of the nodes for judge engines; None takes any node."""

@@ -1,9 +1,10 @@
-"""Placement on three simulated nodes: bundles land where they should, and what cannot be placed is named."""
+"""Placement on four simulated nodes: bundles land where they should, and what cannot be placed is named."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,32 +20,36 @@ from recipe import Recipe
 pytestmark = pytest.mark.slow
 
 CPUS_PER_NODE = 4
+STORE = {"object_store_memory": 100 * 2**20}
 
 
 def recipe(**parts: Any) -> Recipe:
     return Recipe(**({"run": {"name": "r"}} | parts))
 
 
+def labelled(role: str) -> dict[str, str]:
+    return {"autodriverl/role": role}
+
+
 @pytest.fixture(scope="module")
-def three_nodes() -> Iterator[None]:
-    """A head for anyone and two nodes marked `train`, all on this machine; CPUs are numbers here."""
-    store = {"object_store_memory": 100 * 2**20}
-    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
-    for _ in range(2):
-        simulated.add_node(num_cpus=CPUS_PER_NODE, resources={"train": 1}, **store)
-    ray.init(address=simulated.address, log_to_driver=False, logging_level="ERROR")
-    yield
+def simulated() -> Iterator[Cluster]:
+    """A head for anyone, two trainers and one node for judges, all on this machine; CPUs and GPUs are numbers here."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **STORE})
+    for role, gpus in (("trainer", 4), ("trainer", 4), ("judge", 2)):
+        cluster.add_node(num_cpus=CPUS_PER_NODE, num_gpus=gpus, labels=labelled(role), **STORE)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
     ray.shutdown()
-    simulated.shutdown()
+    cluster.shutdown()
 
 
 @pytest.fixture
-def placed(three_nodes: None) -> Iterator[Callable[..., Placement]]:
+def placed(simulated: Cluster) -> Iterator[Callable[..., Placement]]:
     """Places a recipe's plan and gives the bundles back after the test."""
     placements: list[Placement] = []
 
     def now(**parts: Any) -> Placement:
-        placements.append(place(resource_plan(recipe(**parts)), timeout_s=300.0))
+        placements.append(place(resource_plan(recipe(**parts)), timeout_s=120.0))
         return placements[-1]
 
     yield now
@@ -60,8 +65,8 @@ def wait_until_free() -> None:
         time.sleep(0.1)
 
 
-def marked_nodes() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if "train" in node["Resources"]}
+def nodes_labelled(role: str) -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Labels"].get("autodriverl/role") == role}
 
 
 class Witness:
@@ -87,53 +92,113 @@ def test_an_actor_runs_in_its_bundle_with_what_was_reserved(placed: Callable[...
     assert ray.get(actor.node.remote(), timeout=600) == nodes_of(placement, "learner")[1]
 
 
-def test_learners_share_one_node_and_everything_stays_on_marked_nodes(placed: Callable[..., Placement]) -> None:
-    placement = placed(learner={"ranks": 3}, rollout={"engines": 4}, cluster={"learner_label": "train"})
+def test_learners_share_one_node_and_everything_stays_on_nodes_with_its_label(
+    placed: Callable[..., Placement],
+) -> None:
+    placement = placed(learner={"ranks": 3}, rollout={"engines": 4}, cluster={"learner_label": "trainer"})
     assert len(set(nodes_of(placement, "learner"))) == 1
-    assert set(nodes_of(placement, "learner") + nodes_of(placement, "rollout")) <= marked_nodes()
+    assert set(nodes_of(placement, "learner") + nodes_of(placement, "rollout")) <= nodes_labelled("trainer")
 
 
 def test_learners_that_no_node_can_hold_together_are_packed_on_several(placed: Callable[..., Placement]) -> None:
-    placement = placed(learner={"ranks": 6}, cluster={"learner_label": "train"})
-    assert set(nodes_of(placement, "learner")) == marked_nodes()
+    placement = placed(learner={"ranks": 6}, cluster={"learner_label": "trainer"})
+    assert set(nodes_of(placement, "learner")) == nodes_labelled("trainer")
 
 
-def test_a_bundle_larger_than_every_node_is_named_at_once(three_nodes: None) -> None:
-    plan = resource_plan(recipe(rollout={"engines": 2, "cpus": CPUS_PER_NODE + 1}))
-    with pytest.raises(
-        PlacementError, match=r"rollout 0 \(5 CPU, 0 GPU\) cannot be placed: .* asks for 11 CPU and 0 GPU"
-    ):
-        place(plan, timeout_s=60.0)  # had it waited, it would say within how many seconds
+def test_a_judge_over_two_gpus_lies_whole_on_a_judge_node(placed: Callable[..., Placement]) -> None:
+    judge = {"model": "tiny", "tensor_parallel": 2, "gpus": 2}
+    placement = placed(reward={"judge": judge}, cluster={"learner_label": "trainer", "judge_label": "judge"})
+    assert set(nodes_of(placement, "judge")) == nodes_labelled("judge")
 
 
-def test_gpus_and_marks_that_no_node_has_are_named(three_nodes: None) -> None:
-    with pytest.raises(PlacementError, match=r"learner 0 \(1 CPU, 1 GPU\) cannot be placed: .* node 0: . CPU, 0 GPU"):
-        place(resource_plan(recipe(learner={"gpus": 1})), timeout_s=5.0)
-    with pytest.raises(PlacementError, match=r"learner 0 .* on a node marked a100\) cannot be placed"):
-        place(resource_plan(recipe(cluster={"learner_label": "a100"})), timeout_s=5.0)
+def test_small_processes_leave_the_node_alone_that_a_large_engine_needs_whole(placed: Callable[..., Placement]) -> None:
+    learners, engines = {"ranks": 4, "gpus": 1, "cpus": 0.5}, {"engines": 1, "gpus": 4, "tensor_parallel": 4}
+    placement = placed(learner=learners, rollout=engines, cluster={"learner_label": "trainer"})
+    assert set(nodes_of(placement, "learner")) | set(nodes_of(placement, "rollout")) == nodes_labelled("trainer")
+    assert len(set(nodes_of(placement, "learner"))) == 1
 
 
-def test_one_engine_too_many_is_the_one_that_is_named(three_nodes: None) -> None:
+def test_learner_and_engine_share_a_gpu_where_each_asks_for_half(placed: Callable[..., Placement]) -> None:
+    placement = placed(learner={"gpus": 0.5}, rollout={"gpus": 0.5}, cluster={"learner_label": "judge"})
+    assert set(nodes_of(placement, "learner") + nodes_of(placement, "rollout")) == nodes_labelled("judge")
+
+
+def refusal(timeout_s: float = 60.0, **parts: Any) -> str:
+    """What is said of a recipe that cannot be placed; within how many seconds, where it was waited for."""
+    with pytest.raises(PlacementError) as refused:
+        place(resource_plan(recipe(**parts)), timeout_s)
+    return str(refused.value)
+
+
+def test_a_bundle_larger_than_every_node_is_named_at_once(simulated: Cluster) -> None:
+    said = refusal(rollout={"engines": 2, "cpus": CPUS_PER_NODE + 1})
+    assert said.startswith("rollout 0 (5 CPU, 0 GPU) cannot be placed: no node is as large, and one process")
+    assert "the plan asks for 11 CPU and 0 GPU in all, the cluster has node 0: " in said
+
+
+def test_an_engine_over_more_gpus_than_a_node_has_is_named_though_the_cluster_has_enough(simulated: Cluster) -> None:
+    said = refusal(rollout={"gpus": 8, "tensor_parallel": 8})
+    assert said.startswith("rollout 0 (1 CPU, 8 GPU) cannot be placed: no node is as large")
+
+
+def test_a_label_that_no_node_has_is_named_with_what_to_change(simulated: Cluster) -> None:
+    said = refusal(reward={"judge": {"model": "tiny"}}, cluster={"judge_label": "autodriverl/gpu=H100-80GB"})
+    assert "judge 0 (1 CPU, 0 GPU on a node labelled autodriverl/gpu=H100-80GB) cannot be placed" in said
+    assert "no node has the label autodriverl/gpu=H100-80GB: start nodes with `ray start --labels=" in said
+    assert "set cluster.judge_label=null" in said
+
+
+def test_a_node_with_the_label_but_too_small_is_told_from_one_without_it(simulated: Cluster) -> None:
+    said = refusal(learner={"gpus": 4}, cluster={"learner_label": "judge"})
+    assert "no node is as large" in said
+    assert said.count("not labelled judge") == 3
+
+
+def test_one_engine_too_many_is_the_one_that_is_named(simulated: Cluster) -> None:
     engines = int(ray.cluster_resources()["CPU"])
-    with pytest.raises(PlacementError, match=rf"rollout {engines - 1} "):
-        place(resource_plan(recipe(rollout={"engines": engines})), timeout_s=5.0)
+    assert f"rollout {engines - 1} " in (said := refusal(rollout={"engines": engines}))
+    assert "the bundles before it take what there is: ask for fewer processes, or add a node" in said
 
 
 def test_what_others_hold_is_waited_for_and_then_named_and_nothing_stays_reserved(
     placed: Callable[..., Placement],
 ) -> None:
-    others = placed(rollout={"engines": 9})
-    with pytest.raises(PlacementError, match=r"learner 0 .* was not placed within 1 s .* still free .* node 0: 0 CPU"):
-        place(resource_plan(recipe()), timeout_s=1.0)
+    others = placed(rollout={"engines": 13})
+    said = refusal(1.0)
+    assert said.startswith("learner 0 (1 CPU, 0 GPU) was not placed within 1 s (cluster.placement_timeout_s)")
+    assert "still free on the cluster is node 0: 0 CPU" in said
     others.release()
     wait_until_free()
 
 
-def test_nodes_that_may_still_join_are_waited_for(three_nodes: None) -> None:
-    plan = resource_plan(recipe(learner={"gpus": 1}, cluster={"wait_for_nodes": True}))
-    with pytest.raises(PlacementError, match=r"learner 0 .* was not placed within 1 s"):
-        place(plan, timeout_s=1.0)
+def test_nodes_that_may_still_join_are_waited_for(simulated: Cluster) -> None:
+    said = refusal(1.0, learner={"gpus": 16}, cluster={"wait_for_nodes": True})
+    assert said.startswith("learner 0 (1 CPU, 16 GPU) was not placed within 1 s")
     wait_until_free()
+
+
+def test_a_node_that_joins_late_is_used_and_what_lay_on_it_moves_when_it_leaves(
+    placed: Callable[..., Placement], simulated: Cluster
+) -> None:
+    def join() -> Any:
+        return simulated.add_node(num_cpus=1, labels=labelled("late"), **STORE)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(placed, rollout={"cpus": 1}, cluster={"rollout_label": "late", "wait_for_nodes": True})
+        time.sleep(1.0)
+        assert not waiting.done()
+        first = join()
+        placement = waiting.result(timeout=300)
+    options = placement.options("rollout", 0) | {"max_restarts": -1, "max_task_retries": -1}
+    actor = ray.remote(Witness).options(**options).remote()
+    left = ray.get(actor.node.remote(), timeout=300)
+    assert {left} == nodes_labelled("late")
+    simulated.remove_node(first)
+    second = join()
+    assert ray.get(actor.node.remote(), timeout=300) != left
+    ray.kill(actor)
+    placement.release()
+    simulated.remove_node(second)
 
 
 def test_a_bundle_that_the_plan_lacks_is_no_option(placed: Callable[..., Placement]) -> None:

@@ -30,6 +30,7 @@ COUNTS = (
     "rollout.options.max_concurrent=16",
     "evaluation.before_and_after=false",
     "cluster.learner_label=null",
+    "cluster.rollout_label=null",
 )
 TINY_JUDGE = (
     "reward.judge.model=tiny",

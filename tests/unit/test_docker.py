@@ -32,8 +32,8 @@ def arguments(path: Path, name: str) -> list[str]:
     return [rest for instruction, rest in instructions(path) if instruction == name]
 
 
-def test_there_is_one_image_for_cpu_and_one_for_gpu() -> None:
-    assert [path.suffix for path in DOCKERFILES] == [".cpu", ".gpu"]
+def test_there_is_one_image_for_cpu_and_one_for_training() -> None:
+    assert [path.suffix for path in DOCKERFILES] == [".cpu", ".train"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cluster.errors import PlanError
 from cluster.memory import checkpoint_folder, read_shape
-from cluster.placement import first_unplaced
+from cluster.placement import Node, first_unplaced
 from cluster.plan import Bundle, resource_plan
 from policies.tiny import build_tiny_policy
 from recipe import Recipe, load_recipe
@@ -71,10 +71,19 @@ def test_a_judge_that_reserves_more_gpus_than_it_spreads_over_is_refused() -> No
         assert resource_plan(recipe(reward={"judge": judge | fits})).of("judge")[0].gpus == fits["gpus"]
 
 
-def test_the_label_becomes_a_small_share_of_a_custom_resource() -> None:
-    labelled = resource_plan(recipe(cluster={"learner_label": "a100"})).bundles[0]
-    assert labelled.resources == {"CPU": 1.0, "a100": 0.001}
-    assert "GPU" not in resource_plan(recipe()).bundles[0].resources
+def test_a_label_becomes_a_selector_and_engines_take_that_of_the_learners_without_one_of_their_own() -> None:
+    learner, engine = resource_plan(recipe(cluster={"learner_label": "trainer"})).bundles
+    assert learner.selector == engine.selector == {"autodriverl/role": "trainer"}
+    assert learner.resources == {"CPU": 1.0}
+    own = {"learner_label": "trainer", "rollout_label": "autodriverl/gpu=in(A100-80GB,H100-80GB)"}
+    assert resource_plan(recipe(cluster=own)).bundles[1].selector == {"autodriverl/gpu": "in(A100-80GB,H100-80GB)"}
+    assert resource_plan(recipe()).bundles[0].selector == {}
+
+
+@pytest.mark.parametrize("label", ["a b", "=judge", "key=", "in(", "-judge", "a=b=c", "!", "in()"])
+def test_a_label_that_ray_would_not_take_is_refused(label: str) -> None:
+    with pytest.raises(PlanError, match=r"label .* is no word such as judge"):
+        resource_plan(recipe(cluster={"judge_label": label}))
 
 
 def test_an_engine_spread_over_more_gpus_than_it_reserves_is_refused() -> None:
@@ -96,7 +105,7 @@ def test_the_description_shows_counts_amounts_marks_and_work() -> None:
         )
     ).describe()
     rows = {row.split()[0]: row.split() for row in text.splitlines() if row.strip()}
-    assert rows["learner"][1:6] == ["8", "4", "1", "marked", "a100"]
+    assert rows["learner"][1:6] == ["8", "4", "1", "labelled", "a100"]
     assert rows["total"][1:] == ["10", "34", "16"]
     assert "3 steps x 5 prompts x 4 responses = 60 responses of at most 64 tokens" in text
 
@@ -177,25 +186,35 @@ def bundle(index: int, cpus: float = 1.0, gpus: float = 0.0) -> Bundle:
 
 
 def test_the_first_bundle_without_room_is_named() -> None:
-    nodes = [{"CPU": 2.0}, {"CPU": 1.0}]
+    nodes = [Node({"CPU": 2.0}), Node({"CPU": 1.0})]
     assert first_unplaced([bundle(0), bundle(1), bundle(2)], nodes) is None
     assert first_unplaced([bundle(0), bundle(1), bundle(2), bundle(3)], nodes) == bundle(3)
 
 
 def test_a_bundle_is_never_split_over_nodes() -> None:
-    assert first_unplaced([bundle(0, gpus=8.0)], [{"CPU": 9.0, "GPU": 4.0}, {"CPU": 9.0, "GPU": 4.0}]) == bundle(
-        0, gpus=8.0
-    )
+    halves = [Node({"CPU": 9.0, "GPU": 4.0}), Node({"CPU": 9.0, "GPU": 4.0})]
+    assert first_unplaced([bundle(0, gpus=8.0)], halves) == bundle(0, gpus=8.0)
 
 
 def test_small_bundles_fill_the_fullest_node_so_that_large_ones_still_fit() -> None:
-    nodes = [{"CPU": 9.0, "GPU": 8.0}, {"CPU": 9.0, "GPU": 2.0}]
+    nodes = [Node({"CPU": 9.0, "GPU": 8.0}), Node({"CPU": 9.0, "GPU": 2.0})]
     assert first_unplaced([bundle(0, gpus=1.0), bundle(1, gpus=1.0), bundle(2, gpus=8.0)], nodes) is None
+
+
+def test_many_small_bundles_do_not_take_the_node_that_a_large_one_needs_whole() -> None:
+    nodes = [Node({"CPU": 16.0, "GPU": 8.0}), Node({"CPU": 16.0, "GPU": 8.0})]
+    assert first_unplaced([*(bundle(i, gpus=1.0) for i in range(8)), bundle(8, gpus=8.0)], nodes) is None
+
+
+def test_a_bundle_goes_only_to_nodes_with_its_label() -> None:
+    judge = Bundle("judge", 0, 1.0, 0.0, "judge")
+    assert first_unplaced([judge], [Node({"CPU": 1.0})]) == judge
+    assert first_unplaced([judge], [Node({"CPU": 1.0}, {"autodriverl/role": "judge"})]) is None
 
 
 def test_shares_that_are_whole_only_on_paper_still_fit() -> None:
     tenths = [bundle(index, cpus=0.1) for index in range(10)]
-    assert first_unplaced(tenths, [{"CPU": 1.0}]) is None
+    assert first_unplaced(tenths, [Node({"CPU": 1.0})]) is None
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_judge"])
