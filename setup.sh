@@ -94,7 +94,7 @@ install_packages() {
         torch_source+=(--torch-backend cpu)
     fi
     "$uv" pip install --constraint constraints.txt --overrides overrides.txt "${torch_source[@]}" \
-        "$cpu_torch" --editable '.[cpu,dev]'
+        "$cpu_torch" --editable '.[cpu,client,dev]'
 }
 
 # Python writes the compiled form of what it imports into .venv; without it every engine and learner starts 13 s later.
