@@ -94,7 +94,7 @@ install_packages() {
         torch_source+=(--torch-backend cpu)
     fi
     "$uv" pip install --constraint constraints.txt --overrides overrides.txt "${torch_source[@]}" \
-        "$cpu_torch" --editable '.[cpu,dev]'
+        "$cpu_torch" --editable '.[cpu,client,dev]'
     # Its schemas check cluster/launch/skypilot.yaml. What it pins beside them contradicts Ray and vLLM.
     "$uv" pip install --no-deps skypilot==0.14.1
 }

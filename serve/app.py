@@ -1,6 +1,7 @@
-"""Serve a run's policy: `python -m serve.app runs/<name> [serve.port=8001 ...]`, until Ctrl-C.
+"""Serve: `python -m serve.app` the training service, `python -m serve.app runs/<name>` a run's policy; until Ctrl-C.
 
-The key that every request must carry is taken from the environment variable that `serve.key_variable` names.
+The training service reads `recipes/service.yaml`, or the recipe that is named. The key that every request to a policy
+must carry is taken from the environment variable that `serve.key_variable` names.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from commands.script import command
 from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
 from serve.endpoint import PolicyEndpoint, key_digest
+from serve.operations.parent import keep_running
+from serve.training.assembly import check_service_recipe, database_of
 
+SERVICE_RECIPE = "recipes/service.yaml"
 SHORTEST_KEY = 16
 ONGOING = 1024
 """Requests Ray Serve lets through; the endpoint refuses beyond `serve.max_concurrent` itself, with an error in JSON."""
@@ -96,12 +100,16 @@ def read_key(recipe: Recipe, environment: Mapping[str, str]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; returns the exit status."""
-    purpose = "Serve the policy of a finished run at an OpenAI-compatible address, until Ctrl-C."
+    purpose = (
+        "Serve the training service, or the policy of a finished run at an OpenAI-compatible address, until Ctrl-C."
+    )
     parser = argparse.ArgumentParser(prog="python -m serve.app", description=purpose)
-    parser.add_argument("run_folder", type=Path, help="folder of the run, such as runs/tiny")
+    parser.add_argument("what", nargs="?", help=f"a run's folder, or a service's recipe ({SERVICE_RECIPE} by default)")
     parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as serve.port=8001")
     options = parser.parse_intermixed_args(arguments)
-    run_folder = options.run_folder
+    if options.what is None or "=" in options.what or options.what.endswith((".yaml", ".yml")):
+        return _serve_training([one for one in (options.what, *options.overrides) if one is not None])
+    run_folder = Path(options.what)
     if not (run_folder / "recipe.yaml").is_file():
         print(f"error: {run_folder} is not the folder of a run: it has no recipe.yaml", file=sys.stderr)
         return 2
@@ -119,6 +127,20 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _serve_training(given: list[str]) -> int:
+    """Run the training service in a process of its own, which is started again when it dies; the exit status."""
+    named = given and given[0].endswith((".yaml", ".yml"))
+    arguments = given if named else [SERVICE_RECIPE, *given]
+    recipe = load_recipe(arguments)
+    check_service_recipe(recipe)
+    database_of(recipe, os.environ).upgrade()
+    if not recipe.cluster.address and not os.environ.get("RAY_ADDRESS"):
+        _refuse_taken_port(recipe.serve.host, recipe.serve.port)
+    overrides = "".join(f" --set {one}" for one in arguments[1:])
+    print(f"make a key: python -m serve.manage --recipe {arguments[0]}{overrides} key --tenant NAME", flush=True)
+    return keep_running([sys.executable, "-m", "serve.training.server", *arguments])
 
 
 def _wait_until_running(timeout_s: float) -> None:

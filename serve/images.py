@@ -1,4 +1,4 @@
-"""Images out of data URIs, within bounds. Never fetches anything: a request names bytes, not places."""
+"""Images out of bytes and data URIs, within bounds. Never fetches anything: a request names bytes, not places."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decode_data_uri(uri: str, name: str, max_pixels: int) -> Image.Image:
         max_pixels: largest width x height; checked on the header, before pixels are decoded.
 
     Raises:
-        ImageRefused: another kind of URI or media type, bad base64, no such image, too many pixels, or truncated.
+        ImageRefused: another kind of URI or media type, bad base64, or as `decode_image`.
     """
     head = DATA_URI.match(uri)
     if head is None:
@@ -47,7 +47,22 @@ def decode_data_uri(uri: str, name: str, max_pixels: int) -> Image.Image:
         data = base64.b64decode(uri[head.end() :], validate=True)
     except binascii.Error as error:
         raise ImageRefused(f"{name} is not valid base64: {error}") from None
-    image = _open(data, name, FORMATS[head["type"]])
+    return decode_image(data, name, FORMATS[head["type"]], max_pixels)
+
+
+def decode_image(data: bytes, name: str, pillow_format: str, max_pixels: int) -> Image.Image:
+    """The image in some bytes as RGB, fully decoded.
+
+    Args:
+        data: a whole file.
+        name: what the message calls the image.
+        pillow_format: Pillow's name of the only decoder that is tried.
+        max_pixels: as `decode_data_uri`.
+
+    Raises:
+        ImageRefused: no such image, too many pixels, or truncated.
+    """
+    image = _open(data, name, pillow_format)
     if image.width * image.height > max_pixels:
         raise ImageRefused(f"{name} has {image.width}x{image.height} pixels, more than the {max_pixels:,} allowed")
     try:

@@ -1,12 +1,53 @@
-"""Settings of `serve/`: the policy endpoint."""
+"""Settings of `serve/`: the policy endpoint and the training service."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class TrainingServiceSettings(BaseModel):
+    """The training service, which speaks Tinker's protocol. Its files lie in the folder of the run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model_name: str | None = None
+    """What clients call the base model; None: the folder or hub name that it is loaded from."""
+    database_variable: str = "AUTODRIVERL_DATABASE"
+    """Environment variable that holds the database's URL, such as `postgresql://user:secret@host/name`; where it is not
+    set, SQLite in the folder of the run. An address with a password has no place in a recipe."""
+    max_rank: int = Field(64, ge=1, le=512)
+    """Largest rank of a client's adapter."""
+    resident_models: int = Field(32, ge=1)
+    """Models that the learner holds at once; the one that was idle longest makes room, and comes back when needed."""
+    engine_adapters: int = Field(16, ge=1)
+    """Adapters that an engine holds at once."""
+    snapshot_steps: int = Field(8, ge=1)
+    """Optimizer steps of a model between two snapshots. What lies between is learnt again after a loss, from the stored
+    requests."""
+    gap_s: float = Field(20.0, gt=0)
+    """How long a forward_backward waits for one with a lower number that has not arrived."""
+    hold_s: float = Field(30.0, gt=0, lt=45)
+    """How long a call for a result is held while there is none; clients give up after 45 s."""
+    attempts: int = Field(3, ge=1)
+    """How often a request is tried at most while learners or engines are lost over it."""
+    max_queued: int = Field(4096, ge=1)
+    """Requests of one tenant that may wait; one more is refused with 429."""
+    max_datums: int = Field(4096, ge=1)
+    """Most datums in one forward_backward."""
+    max_samples: int = Field(256, ge=1)
+    """Most sequences that one sampling request may ask for."""
+    idle_hours: float = Field(24.0, gt=0)
+    """A session that gave no sign of life for so long is ended; its models leave the learner, and their files stay."""
+    answer_days: float = Field(7.0, gt=0)
+    """How long the body and the result of a request are kept after it ended."""
+    collect_minutes: float = Field(10.0, gt=0)
+    """Minutes between two collections of what need not be kept."""
+    lease_s: float = Field(15.0, gt=1)
+    """How long a server that stopped answering keeps the right to serve this database."""
+
+
 class ServeSettings(BaseModel):
-    """The OpenAI-compatible endpoint of a run's policy."""
+    """The OpenAI-compatible endpoint of a run's policy, and the training service."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -28,3 +69,5 @@ class ServeSettings(BaseModel):
     """Requests answered at once; a further one is refused with 429."""
     timeout_s: float = Field(120.0, gt=0)
     """Longest time one answer may take."""
+    training: TrainingServiceSettings = TrainingServiceSettings()
+    """What `python -m serve.app` starts where it is given no run folder."""

@@ -161,16 +161,25 @@ class LearnerGroup:
         metrics, *_ = await self.each("assess", [(list(shares), kl_beta) for shares in of_ranks])
         return [replace(portion, held=Held(index)) for index, portion in enumerate(portions)], metrics
 
+    @property
+    def limits(self) -> MicroBatchLimits:
+        """What one forward and backward pass may hold."""
+        return self._limits
+
+    def next_sequence(self) -> int:
+        """The number of the next call that changes an adapter."""
+        self.sequence += 1
+        return self.sequence
+
     async def accumulate(self, portion: Portion, loss: Loss, adapter: str = OWN) -> list[Gathered]:
         """Add a portion's gradient to what the adapter's next step applies; each rank's sums."""
-        self.sequence += 1
+        sequence = self.next_sequence()
         batches = [portion.held or share for share in portion.shares]
-        return await self.each("accumulate", [(adapter, batch, loss, self.sequence) for batch in batches])
+        return await self.each("accumulate", [(adapter, batch, loss, sequence) for batch in batches])
 
     async def step(self, optimizer: OptimizerSettings, adapter: str = OWN) -> Stepped:
         """Apply what was accumulated."""
-        self.sequence += 1
-        stepped: Stepped = (await self.all("step", adapter, optimizer, self.sequence))[0]
+        stepped: Stepped = (await self.all("step", adapter, optimizer, self.next_sequence()))[0]
         return stepped
 
     async def update(self, portion: Portion, loss: Loss, lr: float) -> dict[str, float]:

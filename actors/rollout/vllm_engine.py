@@ -138,12 +138,15 @@ class VllmEngine:
             disable_log_stats=True,
             kv_cache_memory_bytes=self._cache_bytes,
             **spread_over(self.settings.tensor_parallel),
-            **adapter_arguments(self._lora),
+            **self._adapter_arguments(),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
         self.state = "generating"
         return time.time() - began
+
+    def _adapter_arguments(self) -> dict[str, Any]:
+        return adapter_arguments(self._lora)
 
     @property
     def _cache_bytes(self) -> int | None:

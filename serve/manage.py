@@ -1,0 +1,145 @@
+"""Keep house of a training service: `python -m serve.manage key|revoke|audit|collect|backup|restore ...`.
+
+    python -m serve.manage key --tenant perception --name laptop [--scopes train,sample,read] [--quota models=4]
+
+Works on the database directly, whether a server runs or not, except for `restore`, which needs an empty one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from commands.script import command
+from recipe import Recipe, RecipeError, load_recipe
+from serve.database.connection import Database, DatabaseError
+from serve.database.tables import AuditEntry
+from serve.operations.backup import BackupError, back_up, restore
+from serve.operations.metrics import ServiceMetrics
+from serve.tenants.audit import record
+from serve.tenants.keys import SCOPES, make_key, revoke_keys
+from serve.tenants.quotas import Quotas
+from serve.training.assembly import database_of
+from serve.training.collection import Collector
+from serve.training.places import Places
+
+DEFAULT_RECIPE = "recipes/service.yaml"
+
+
+def main(arguments: list[str]) -> int:
+    """Do what a command line asks for; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        recipe = load_recipe([options.recipe, *options.set])
+        database = database_of(recipe, os.environ)
+        database.upgrade()
+        done: int = options.do(options, recipe, database)
+    except (RecipeError, DatabaseError, BackupError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return done
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serve.manage", description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", default=DEFAULT_RECIPE, help=f"the service's recipe ({DEFAULT_RECIPE})")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="part.key=value", help="an override, as often as needed"
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    key = commands.add_parser("key", help="make a key; it is printed once and kept nowhere")
+    key.add_argument("--tenant", required=True, help="who it belongs to; a new name makes a new tenant")
+    key.add_argument("--name", default="key", help="what the audit log calls it")
+    key.add_argument("--scopes", default=",".join(SCOPES), help=f"of {', '.join(SCOPES)}")
+    key.add_argument("--days", type=float, help="until it expires; left out: never")
+    key.add_argument(
+        "--quota", action="append", default=[], metavar="name=number", help=f"of {', '.join(Quotas.model_fields)}"
+    )
+    key.set_defaults(do=_key)
+    gone = commands.add_parser("revoke", help="end a tenant's keys of one name")
+    gone.add_argument("--tenant", required=True)
+    gone.add_argument("--name", required=True)
+    gone.set_defaults(do=_revoke)
+    audit = commands.add_parser("audit", help="print the audit log, newest last")
+    audit.add_argument("--last", type=int, default=50)
+    audit.set_defaults(do=_audit)
+    commands.add_parser("collect", help="remove what need not be kept").set_defaults(do=_collect)
+    for name, do, about in (
+        ("backup", _backup, "write database and checkpoints to a new folder"),
+        ("restore", _restore, "read a backup into an empty database and folder"),
+    ):
+        sub = commands.add_parser(name, help=about)
+        sub.add_argument("folder", type=Path)
+        sub.set_defaults(do=do)
+    return parser
+
+
+def _key(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    quotas = None
+    if options.quota:
+        given = dict(one.partition("=")[::2] for one in options.quota)
+        try:
+            quotas = Quotas.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"--quota {first['loc'][0]}: {first['msg']}") from None
+    key = make_key(database, options.tenant, options.name, options.scopes.split(","), options.days, quotas)
+    with database.writing() as session:
+        record(session, "make_key", f"{options.tenant}/{options.name}", outcome=options.scopes)
+    print(key)
+    return 0
+
+
+def _revoke(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    count = revoke_keys(database, options.tenant, options.name)
+    if not count:
+        raise ValueError(f"tenant {options.tenant!r} has no key named {options.name!r} that still works")
+    with database.writing() as session:
+        record(session, "revoke_key", f"{options.tenant}/{options.name}")
+    print(f"{count} key(s) revoked; a running server refuses them within seconds")
+    return 0
+
+
+def _audit(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    with database.reading() as session:
+        rows = session.scalars(select(AuditEntry).order_by(AuditEntry.number.desc()).limit(options.last)).all()
+        for row in reversed(rows):
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.at))
+            print(
+                at,
+                row.tenant_id or "-",
+                row.key_name or "-",
+                row.action,
+                row.subject,
+                row.outcome,
+                row.request_id or "-",
+            )
+    return 0
+
+
+def _collect(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    collector = Collector(database, Places(recipe.run.folder), recipe.serve.training, ServiceMetrics())
+    print(", ".join(f"{name}: {count}" for name, count in collector.collect().items()))
+    return 0
+
+
+def _backup(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    rows, files = back_up(database, recipe.run.folder, options.folder)
+    print(f"{rows} rows and {files} files are in {options.folder}")
+    return 0
+
+
+def _restore(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    rows, files = restore(options.folder, database, recipe.run.folder)
+    print(f"{rows} rows and {files} files were read from {options.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,1 @@
+"""The training service: Tinker's protocol in front of learners and engines."""

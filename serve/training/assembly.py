@@ -1,0 +1,70 @@
+"""From a recipe to a service with real learners and engines, placed by the plan, on the connected Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.placement import place
+from cluster.plan import resource_plan
+from data.rendered.questions import driving_text
+from policies.settings import TINY
+from policies.source import policy_source
+from recipe import Recipe, RecipeError
+from serve.database.connection import Database
+from serve.training.places import Places
+from serve.training.service import TrainingService
+from serve.training.workers import EngineSamplePool, LearnerTrainer
+
+
+def check_service_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe whose learners or engines could not serve several adapters.
+
+    Raises:
+        RecipeError: one sentence.
+    """
+    wrong = None
+    if recipe.policy.lora is None or "vision" in recipe.policy.lora.targets:
+        wrong = "policy.lora must be set, with attention and mlp alone: clients train adapters of the language model"
+    elif recipe.learner.zero_stage > 0:
+        wrong = f"learner.zero_stage={recipe.learner.zero_stage} has room for one adapter alone: set it to 0"
+    elif recipe.rollout.backend != "vllm":
+        wrong = f"rollout.backend={recipe.rollout.backend} loads no adapters: set it to vllm"
+    elif recipe.policy.views != "six":
+        wrong = (
+            f"policy.views={recipe.policy.views}: clients say themselves which images a prompt shows; leave it at six"
+        )
+    if wrong is not None:
+        raise RecipeError(f"the training service: {wrong}")
+
+
+def database_of(recipe: Recipe, environment: Mapping[str, str]) -> Database:
+    """The database of a service: what the environment variable names, else SQLite in its folder.
+
+    Raises:
+        DatabaseError: the address is none.
+    """
+    given = environment.get(recipe.serve.training.database_variable)
+    return Database(given or f"sqlite:///{Places(recipe.run.folder).database}")
+
+
+def base_of(recipe: Recipe) -> str:
+    """Folder or hub name of the base model; the tiny one is built on the spot."""
+    corpus = sorted(set(driving_text())) if recipe.policy.model == TINY else []
+    return policy_source(recipe.policy, Path(recipe.run.root).expanduser(), recipe.run.seed, corpus)
+
+
+def assembled(recipe: Recipe) -> TrainingService:
+    """A service whose learners and engines are being launched; `open` and `start` do the rest.
+
+    Raises:
+        PlacementError: the cluster has no room for them.
+        DatabaseError: the database's address is none.
+    """
+    check_service_recipe(recipe)
+    plan = resource_plan(recipe, ("learner", "rollout"))
+    database, base = database_of(recipe, os.environ), base_of(recipe)
+    options = place(plan, recipe.cluster.placement_timeout_s).options
+    pool = EngineSamplePool(recipe, base, options)
+    return TrainingService(recipe, base, database, LearnerTrainer(recipe, base, options), pool)

@@ -1,0 +1,230 @@
+"""`SamplingQueue`: hands sampling requests to the engines, all that wait at once, and asks again what was lost.
+
+A request draws by a seed of its own, so that what is asked again gives the same tokens where the engine computes alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from actors.rollout.adapter_engine import AdapterFolder, TokenAnswer, TokenRequest
+from serve.database.connection import Database
+from serve.database.tables import Sampler, Weights
+from serve.errors import UserError
+from serve.operations.lease import LeaseLost
+from serve.operations.logs import tell
+from serve.operations.metrics import ServiceMetrics
+from serve.settings import TrainingServiceSettings
+from serve.tenants.quotas import charge
+from serve.training.futures import Answer, Futures, Taken, failed
+from serve.training.keeper import ModelKeeper
+from serve.training.prompts import Chunk, ImageChunk, PromptReader
+from serve.training.wire import MEDIA_TYPE, sample_response
+from serve.training.workers import WORKER_LOSSES, SamplePool
+
+KINDS = ("asample",)
+OPEN_CALLS = 12
+"""Calls to the engines at once; each takes all that waited when it was made."""
+
+
+class SamplingQueue:
+    """All that waits for the engines."""
+
+    def __init__(
+        self,
+        database: Database,
+        futures: Futures,
+        pool: SamplePool,
+        keeper: ModelKeeper,
+        reader: PromptReader,
+        settings: TrainingServiceSettings,
+        metrics: ServiceMetrics,
+    ) -> None:
+        """Empty; `restore` finds what an earlier server left."""
+        self._database, self._futures, self._pool, self._keeper = database, futures, pool, keeper
+        self._reader, self._settings, self._metrics = reader, settings, metrics
+        self._waiting: list[tuple[Taken, float]] = []
+        self._changed = asyncio.Event()
+        self._calls = asyncio.Semaphore(OPEN_CALLS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.open, self.draining = 0, False
+
+    async def restore(self) -> None:
+        """Take up every request that is on disk without a result."""
+        for taken in await asyncio.to_thread(self._futures.queued, KINDS):
+            self.arrived(taken)
+
+    def arrived(self, taken: Taken) -> None:
+        """A request is on disk."""
+        if taken.new and taken.state == "queued":
+            self._waiting.append((taken, time.monotonic()))
+            self.open += 1
+            self._metrics.queued.labels("sampling").set(self.open)
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Hand on what waits until `draining` is set, and wait for what was handed on."""
+        while not self.draining:
+            await self._changed.wait()
+            await self._calls.acquire()
+            self._changed.clear()
+            batch, self._waiting = self._waiting, []
+            task = asyncio.create_task(self._serve(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._calls.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            tell("sampling requests were left without a result", level=40, error=repr(error))
+
+    def drain(self) -> None:
+        """End `run` once what was handed on has ended."""
+        self.draining = True
+        self._changed.set()
+
+    async def _serve(self, batch: list[tuple[Taken, float]]) -> None:
+        arrived = {taken.id: at for taken, at in batch}
+        asked: dict[str, TokenRequest] = {}
+        refused: dict[str, str] = {}
+        await asyncio.to_thread(self._prepare, [taken for taken, _ in batch], asked, refused)
+        for request_id, sentence in refused.items():
+            await self._end(TokenAnswer(request_id, refused=sentence), arrived[request_id])
+        for attempt in range(1, self._settings.attempts + 1):
+            if not asked:
+                return
+            try:
+                async for answer in self._pool.sample(list(asked.values())):
+                    request = asked.pop(answer.request_id)
+                    await self._end(answer, arrived[answer.request_id], request)
+            except WORKER_LOSSES as loss:
+                self._metrics.lost.labels("engine").inc()
+                tell("an engine was lost", level=30, requests=len(asked), attempt=attempt, why=str(loss))
+        for request_id in asked:
+            sentence = f"an engine was lost {self._settings.attempts} times over this request: ask again later"
+            await self._end(TokenAnswer(request_id), arrived[request_id], None, sentence)
+
+    async def _end(
+        self, answer: TokenAnswer, arrived: float, request: TokenRequest | None = None, broken: str | None = None
+    ) -> None:
+        if broken is not None or answer.refused is not None:
+            outcome = "server" if broken is not None else "user"
+            result, tokens = failed(broken or answer.refused or "", outcome), 0
+        else:
+            outcome, tokens = "done", sum(len(one.token_ids) for one in answer.sequences)
+            sequences = [(one.token_ids, one.logprobs, one.stopped) for one in answer.sequences]
+            scored = _last(answer.prompt_logprobs, None if request is None else request.scored_last)
+            result = Answer(MEDIA_TYPE, sample_response(sequences, scored, answer.cached))
+            self._metrics.tokens.labels("sampled").inc(tokens)
+            if request is not None:
+                self._metrics.tokens.labels("prompted").inc(len(request.token_ids))
+                self._metrics.images.inc(len(request.images))
+        await asyncio.to_thread(self._write, answer.request_id, result, outcome, tokens)
+        self.open -= 1
+        self._metrics.queued.labels("sampling").set(self.open)
+        self._metrics.requests.labels("asample", outcome).inc()
+        self._metrics.request_seconds.labels("asample").observe(time.monotonic() - arrived)
+
+    def _write(self, request_id: str, result: Answer, outcome: str, tokens: int) -> None:
+        tenant = self._futures.owner(request_id)
+
+        def charged(session: Session) -> None:
+            if tokens and tenant is not None:
+                charge(session, tenant, tokens, 0)
+
+        self._futures.end(request_id, result, failed=outcome != "done", also=charged)
+
+    def _prepare(self, batch: list[Taken], asked: dict[str, TokenRequest], refused: dict[str, str]) -> None:
+        """Make every request of a batch ready for the engines, or say why it cannot be asked."""
+        for taken in batch:
+            try:
+                asked[taken.id] = self._request(taken)
+            except UserError as error:
+                refused[taken.id] = str(error)
+            except LeaseLost:
+                raise
+            except Exception as error:  # it is this request's result: no other may suffer for it
+                tell("a request failed", level=40, request=taken.id, kind=taken.kind, error=repr(error))
+                refused[taken.id] = f"the server could not read this request ({type(error).__name__})"
+
+    def _request(self, taken: Taken) -> TokenRequest:
+        body = json.loads(self._futures.body(taken.id))
+        chunks = [_chunk(one) for one in body["prompt"]["chunks"]]
+        digests = [chunk.digest for chunk in chunks if isinstance(chunk, ImageChunk)]
+        images = self._keeper.images(set(digests))
+        prompt = self._reader.expanded(chunks, images, "prompt")
+        params, room = body["sampling_params"], self._reader.max_length - len(prompt.token_ids)
+        wanted = params.get("max_tokens")
+        if room < 1 or (wanted or 1) > room:
+            raise UserError(
+                f"sampling_params.max_tokens={wanted} does not fit: the prompt has {len(prompt.token_ids)} positions, "
+                f"and this model takes {self._reader.max_length} in all"
+            )
+        last = body.get("prompt_logprobs_last_n")
+        if last is not None and not 1 <= last < len(prompt.token_ids):
+            raise UserError(f"prompt_logprobs_last_n={last} must lie between 1 and {len(prompt.token_ids) - 1}")
+        stop = params.get("stop")
+        texts, ids = _stops(stop)
+        seed = params.get("seed")
+        if seed is None:
+            seed = int.from_bytes(hashlib.sha256(taken.id.encode()).digest()[:7], "big")
+        return TokenRequest(
+            request_id=taken.id,
+            token_ids=prompt.folded_ids,
+            images=tuple((digest, str(self._keeper.image_path(digest))) for digest in prompt.images),
+            adapter=self._adapter(taken.subject),
+            count=body["num_samples"],
+            max_tokens=wanted or room,
+            temperature=params["temperature"],
+            top_p=params["top_p"],
+            top_k=params["top_k"],
+            seed=seed,
+            stop_texts=texts,
+            stop_ids=ids,
+            ignore_end=stop == [],
+            prompt_logprobs=bool(body.get("prompt_logprobs")),
+            scored_last=last,
+        )
+
+    def _adapter(self, sampler_id: str) -> AdapterFolder | None:
+        with self._database.reading() as session:
+            sampler = session.get_one(Sampler, sampler_id)
+            if sampler.weights_number is None:
+                return None
+            folder = session.scalar(select(Weights.folder).where(Weights.number == sampler.weights_number))
+        if folder is None:
+            raise UserError(f"the weights of sampler {sampler_id} were deleted or have expired: make another sampler")
+        return AdapterFolder(sampler.weights_number, folder)
+
+
+def _chunk(given: dict[str, Any]) -> Chunk:
+    if given["type"] == "encoded_text":
+        return tuple(given["tokens"])
+    return ImageChunk(given["digest"], given.get("expected_tokens"))
+
+
+def _last(scored: Sequence[float] | None, wanted: int | None) -> Sequence[float] | None:
+    """Log-probabilities of a prompt of which only the last are wanted."""
+    if scored is None or wanted is None:
+        return scored
+    return [math.nan] * (len(scored) - wanted) + list(scored[len(scored) - wanted :])
+
+
+def _stops(stop: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Texts and tokens that end a sequence."""
+    if stop is None:
+        return (), ()
+    if isinstance(stop, str):
+        return (stop,), ()
+    return tuple(one for one in stop if isinstance(one, str)), tuple(one for one in stop if isinstance(one, int))

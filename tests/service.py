@@ -1,0 +1,107 @@
+"""A training service around a stub learner and a stub engine, on loopback, for the unmodified Tinker client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from benchmarks.stub_workers import StubPool, StubTrainer
+from policies.tiny import build_tiny_policy
+from recipe import Recipe
+from serve.database.connection import Database
+from serve.tenants.keys import make_key
+from serve.tenants.quotas import Quotas
+from serve.training.application import make_application
+from serve.training.assembly import database_of
+from serve.training.service import TrainingService
+
+os.environ["TINKER_TELEMETRY"] = "0"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Running:
+    """A service that answers at an address."""
+
+    service: TrainingService
+    url: str
+    recipe: Recipe
+    trainer: StubTrainer
+    pool: StubPool
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def database(self) -> Database:
+        return self.service.database
+
+    def key(self, tenant: str = "lab", scopes: str = "train,sample,read,metrics", quotas: Quotas | None = None) -> str:
+        return make_key(self.database, tenant, "test", scopes.split(","), quotas=quotas)
+
+    def call(self, method: str, path: str, key: str | None = None, **more: Any) -> httpx.Response:
+        headers = {"X-API-Key": key} if key else {}
+        headers |= more.pop("headers", {})
+        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60.0, **more)
+
+
+def service_recipe(folder: Path, base: Path, **training: Any) -> Recipe:
+    return Recipe(
+        run={"name": "service", "root": str(folder)},
+        policy={"model": str(base), "image_size": (32, 32), "lora": {"rank": 8}},
+        serve={"port": free_port(), "training": {"gap_s": 1.0, "hold_s": 2.0, **training}},
+    )
+
+
+@contextmanager
+def running(
+    recipe: Recipe, trainer: StubTrainer | None = None, pool: StubPool | None = None, reader: Any = None
+) -> Iterator[Running]:
+    """Serve a recipe inside the block, and drain at its end."""
+    trainer, pool = trainer or StubTrainer(), pool or StubPool()
+    base = recipe.policy.model
+    service = TrainingService(recipe, base, database_of(recipe, os.environ), trainer, pool, reader)
+    port = recipe.serve.port
+    config = uvicorn.Config(make_application(service), port=port, log_level="error", lifespan="off", access_log=False)
+    server = uvicorn.Server(config)
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        await service.open()
+        await service.start()
+        await server.serve()
+        await service.drain()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    thread.start()
+    url = f"http://127.0.0.1:{port}"
+    while thread.is_alive():
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5.0).status_code == 200:
+                break
+        except httpx.TransportError:
+            continue
+    try:
+        yield Running(service, url, recipe, trainer, pool, loop)
+    finally:
+        server.should_exit = True
+        thread.join(30.0)
+        loop.close()
+
+
+def tiny_base(folder: Path) -> Path:
+    return build_tiny_policy(folder / "base", seed=3)
