@@ -26,7 +26,7 @@ from actors.settings import (
     with_transport,
 )
 from cluster.settings import ClusterSettings
-from data.settings import OLD_OPTIONS, DataSettings, with_moved_options
+from data.settings import OLD_OPTIONS, DataSettings, EnvironmentSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
 from extension import at_home, explain, made, nearest_file, redacted
 from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
@@ -63,6 +63,8 @@ class Recipe(BaseModel):
     """Length of the run and what it leaves behind."""
     data: DataSettings = DataSettings()
     """The driving questions."""
+    environment: EnvironmentSettings | None = None
+    """Where the policy acts turn by turn, and is trained on whole episodes; None: it answers the questions."""
     policy: PolicySettings = PolicySettings()
     """The model that learns."""
     algorithm: AlgorithmSettings = Field(AlgorithmSettings(), validate_default=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.driving.episodes import EpisodeDriver
+from actors.driving.measured import measured, start_driver
 from actors.experience import collect_groups
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool, refuse
@@ -16,6 +18,7 @@ from data.cascade import earlier_answers, first_answers, in_context
 from data.quarantine import Quarantine
 from data.rollout import Refusal, SamplingSettings
 from data.sample import DrivingSample, in_order
+from evaluation.driving import DrivingResult
 from evaluation.held_out import EvaluationResult, Judged, choose, summarize
 from policies.prompt import PromptEncoder
 from policies.special_tokens import SpecialTokens
@@ -35,6 +38,8 @@ class Crew:
     scorers: Scorers
     encoder: PromptEncoder
     quarantine: Quarantine
+    driver: EpisodeDriver | None = None
+    """Drives the episodes, where the recipe has an environment."""
 
     @classmethod
     async def start(
@@ -64,14 +69,15 @@ class Crew:
             ActorTimeout, ActorLost: an actor did not come up.
         """
         engines = engines or EnginePool.launch(recipe, folder, options, engine_class)
-        learners, scorers, _ = await asyncio.gather(
+        learners, scorers, _, driver = await asyncio.gather(
             LearnerGroup.start(recipe, folder, options, learner_class),
             Scorers.start(recipe, options),
             engines.started(),
+            start_driver(recipe, engines, options),
         )
         sync = WeightSync(learners, engines, recipe, probes)
         await sync.connect()
-        return cls(recipe, learners, engines, sync, scorers, encoder, quarantine)
+        return cls(recipe, learners, engines, sync, scorers, encoder, quarantine, driver)
 
     async def evaluate(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
         """Ask the engines every sample once and sum up the scores."""
@@ -80,10 +86,38 @@ class Crew:
             name, asked, self.engines, self.scorers, self.recipe, special, self.sync.version, self.quarantine.take
         )
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What became of the requests to each pool so far, for the journal."""
+        environments = self.driver.environments.counts.metrics("environment") if self.driver else {}
+        return self.scorers.metrics | self.engines.counts.metrics("engines") | environments
+
+    async def drive(self, name: str) -> DrivingResult:
+        """Measure the published policy by its episodes; only where there is an environment."""
+        assert self.driver is not None
+        return await measured(self.driver, self.recipe, name, self.sync.version)
+
     async def stop(self) -> None:
         """Shut the engines' own processes down; the actors themselves end with their placement."""
         await self.scorers.stop()
+        if self.driver is not None:
+            await self.driver.environments.close()
         await self.engines.end()
+
+
+async def drive_alone(recipe: Recipe, folder: str, options: ActorOptions) -> DrivingResult:
+    """Measure the checkpoint in `folder` by its episodes, with engines and environments alone.
+
+    Raises:
+        ActorLost, ActorTimeout: an engine, or every worker, stopped answering.
+    """
+    engines = await EnginePool.launch(recipe, folder, options).started()
+    driver = await start_driver(recipe, engines, options)
+    assert driver is not None
+    result = await measured(driver, recipe, "evaluate", version=0)
+    await driver.environments.close()
+    await engines.end()
+    return result
 
 
 async def evaluate_alone(

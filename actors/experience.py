@@ -11,15 +11,18 @@ import itertools
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from actors.driving.credit import EpisodeCredit
+from actors.driving.episodes import EpisodeDriver, frames_of
 from actors.rollout.pool import EnginePool, refuse
 from actors.scoring.scorers import Scorers
+from data.episode import Start
 from data.quarantine import Quarantine
 from data.rollout import Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
-from data.split import TaskBalancedOrder
+from data.split import Order
 from evaluation.held_out import failure_name
 from failures import TooManyMasked
 from policies.algorithms.algorithm import Algorithm, Scored
@@ -42,6 +45,8 @@ class ExperienceBatch:
     """Seconds from the first request to the last score."""
     replaced: int = 0
     """Groups that gave way to those of fresh questions, because their rewards were all equal."""
+    driven: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of the episodes, where the policy acts in an environment."""
 
     @property
     def oldest_version(self) -> int:
@@ -56,7 +61,7 @@ class ExperienceBatch:
     @property
     def metrics(self) -> dict[str, float]:
         """For the journal."""
-        return {"generate_s": self.generate_s, "groups/replaced": float(self.replaced)}
+        return {"generate_s": self.generate_s, "groups/replaced": float(self.replaced), **self.driven}
 
     def training_groups(self, algorithm: Algorithm, without: Collection[str] = ()) -> list[TrainingGroup]:
         """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing.
@@ -88,6 +93,10 @@ class Credit:
     encoder: PromptEncoder
     """Says at which token a sentence ends, where a score came sentence by sentence."""
 
+    def of_batch(self, groups: Iterable[Group]) -> tuple[Group, ...]:
+        """The groups of a batch with what their responses are worth."""
+        return tuple(map(self.assigned, groups))
+
     def assigned(self, group: Group) -> Group:
         """The group with what its responses are worth."""
         scored = [self._scored(one) for one in group.rollouts]
@@ -110,16 +119,17 @@ class Credit:
 
 
 async def experience(
-    order: TaskBalancedOrder,
+    order: Order,
     engines: EnginePool,
     scorers: Scorers,
-    credit: Credit,
+    credit: Credit | EpisodeCredit,
     recipe: Recipe,
     quarantine: Quarantine,
     *,
     steps: Sequence[int],
+    driver: EpisodeDriver | None = None,
 ) -> AsyncIterator[ExperienceBatch]:
-    """Yield one batch per step, in order.
+    """Yield one batch per step, in order: of answers to the questions drawn, or of episodes from the starts drawn.
 
     Raises:
         TooManyRefused: as `Quarantine.take`.
@@ -132,7 +142,10 @@ async def experience(
         while waiting or ahead:
             while waiting and len(ahead) <= recipe.rollout.max_staleness:
                 step, samples = waiting.popleft(), quarantine.draw(order, recipe.rollout.prompts_per_step)
-                work = _batch(step, samples, order.position, order, engines, scorers, credit, recipe, quarantine)
+                if driver is not None:
+                    work = _driven(step, samples, order.position, driver, credit, recipe)
+                else:
+                    work = _batch(step, samples, order.position, order, engines, scorers, credit, recipe, quarantine)
                 ahead.append(asyncio.create_task(work))
             batch = await ahead.popleft()
             _check_masked(batch, recipe.reward.max_masked_share)
@@ -191,10 +204,10 @@ async def _batch(
     step: int,
     samples: list[DrivingSample],
     position: int,
-    order: TaskBalancedOrder,
+    order: Order,
     engines: EnginePool,
     scorers: Scorers,
-    credit: Credit,
+    credit: Credit | EpisodeCredit,
     recipe: Recipe,
     quarantine: Quarantine,
 ) -> ExperienceBatch:
@@ -210,7 +223,7 @@ async def _batch(
         draw = f"step {step}, turn {turn}"
         scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers, draw, quarantine.take)
         answered = zip(samples, scored, strict=True)
-        fresh = [credit.assigned(Group(sample, tuple(group))) for sample, group in answered if group]
+        fresh = credit.of_batch(Group(sample, tuple(group)) for sample, group in answered if group)
         useful = [group for group in fresh if not (refills and algorithm.wants_refill(group.shaped_rewards))]
         kept, replaced = kept + useful, replaced + len(fresh) - len(useful)
         if (lacking := len(samples) - len(useful)) == 0:
@@ -220,6 +233,26 @@ async def _batch(
         samples = quarantine.draw(order, lacking)
         position = order.position if nobody_drew else position
     return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
+
+
+async def _driven(
+    step: int,
+    samples: Sequence[DrivingSample],
+    position: int,
+    driver: EpisodeDriver,
+    credit: Credit | EpisodeCredit,
+    recipe: Recipe,
+) -> ExperienceBatch:
+    """The turns of `rollout.group_size` episodes from each start, each turn a group of its own."""
+    began, rollout = time.time(), recipe.rollout
+    sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
+    starts = [Start.of(sample) for sample in samples]
+    episodes, driven = await driver.drive(starts, rollout.group_size, sampling, frames_of(step))
+    groups = credit.of_batch(group for episode in episodes for group in episode.groups)
+    if not groups:
+        why = next((episode.failure for episode in episodes if episode.failure), "none")
+        raise TooManyMasked(f"step {step}: not one episode had a turn ({why}); mend the environment and resume the run")
+    return ExperienceBatch(step, groups, position, time.time() - began, driven=driven)
 
 
 def _check_masked(batch: ExperienceBatch, limit: float) -> None:

@@ -10,13 +10,13 @@ from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.updates import Updates
 from data.sample import DrivingSample
-from data.split import TaskBalancedOrder
+from data.split import Order
 
 
 async def reinforce(
     updates: Updates,
     samples: Sequence[DrivingSample],
-    order: Callable[[int], TaskBalancedOrder],
+    order: Callable[[int], Order],
     journal: Journal,
     stopping: Callable[[], bool],
     in_loop: InLoop,
@@ -32,7 +32,7 @@ async def reinforce(
             staleness, learning = crew.sync.version - batch.oldest_version, time.time()
             metrics = await updates.take(batch)
             step_s, learn_s = time.time() - began, time.time() - learning - metrics["sync_s"]
-            metrics |= batch.metrics | crew.scorers.metrics | crew.engines.counts.metrics("engines")
+            metrics |= batch.metrics | crew.metrics
             metrics |= {"learn_s": learn_s, "step_s": step_s, "staleness": float(staleness)}
             metrics["tokens_per_s"] = batch.tokens / max(step_s, 1e-9)
             journal.record(batch.step, batch.groups, metrics)

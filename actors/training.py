@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.crew import Crew, evaluate_alone
+from actors.crew import Crew, drive_alone, evaluate_alone
 from actors.fitted import fitted_data, fitting_of
 from actors.inputs import Inputs, check_samples, read_inputs
 from actors.interruption import Interruption
@@ -21,11 +22,16 @@ from actors.record.run_folder import check_paths, create_run_folder
 from actors.rollout.pool import EnginePool
 from actors.updates import Updates
 from actors.warm_start import Kept, WarmStart
+from data.environment import environment_of
+from data.episode import RUNS_APART, TRAINING, StartOrder
+from data.faults import Faults
+from data.formats.format import format_of
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.quarantine import Quarantine, list_faults
 from data.sample import DrivingSample
-from data.split import TaskBalancedOrder, with_a_share
+from data.split import Order, TaskBalancedOrder, with_a_share
 from evaluation.checkpoint_key import checkpoint_key
+from evaluation.driving import DrivingResult
 from evaluation.held_out import EvaluationResult, choose, with_swapped_images
 from evaluation.pages.run_report import write_report
 from evaluation.phases import Phases
@@ -33,6 +39,7 @@ from evaluation.run_record import POLICY_FOLDER, read_run
 from failures import LearnerLost
 from policies.prompt import PromptEncoder
 from policies.prompt_lengths import PromptLengths
+from policies.settings import TINY
 from policies.source import check_source, policy_source
 from policies.views import missing_views
 from recipe import ActorOptions, Recipe
@@ -59,8 +66,11 @@ class Run:
         """The samples."""
         return self.inputs.data
 
-    def order(self, position: int) -> TaskBalancedOrder:
-        """The training order from `position` on."""
+    def order(self, position: int) -> Order:
+        """The training order from `position` on: of questions, or of starts in the environment."""
+        if self.recipe.environment is not None:
+            scenarios = environment_of(self.recipe.environment).scenarios(held_out=False)
+            return StartOrder(scenarios, self.recipe.data.seed, position)
         return TaskBalancedOrder(self.data.split.train, self.recipe.data.task_shares, self.recipe.data.seed, position)
 
     @property
@@ -76,6 +86,21 @@ class Run:
             journal.warn(journal.step, "quarantine", sentence)
 
         return Quarantine(self.folder, questions, self.recipe.data.max_refused_share, warn)
+
+    def demonstrated_more(self) -> WarmStart:
+        """What more imitation learns from: in an environment the demonstrations of as many fresh scenarios as the
+        training drove, beside those of the warm start; else the warm start's own.
+        """
+        recipe = self.recipe
+        if recipe.environment is None:
+            return self.warm_start
+        count = recipe.environment.demonstrated or recipe.run.steps * recipe.rollout.prompts_per_step
+        first = TRAINING + recipe.data.seed * RUNS_APART
+        options = recipe.data.options | {"scenarios": count, "first": first}
+        fresh = recipe.data.model_copy(update={"options": options})
+        source = format_of(fresh)
+        samples = list(source.read(Faults(), Path(recipe.run.root).expanduser(), recipe.data.seed))
+        return WarmStart([*self.warm_start.samples, *samples], self.data.split.held_out, recipe)
 
     @property
     def held_out(self) -> list[DrivingSample]:
@@ -226,6 +251,22 @@ async def evaluate_policy(recipe: Recipe, options: ActorOptions) -> EvaluationRe
         return await evaluate_alone(recipe, source, options, asked, lengths.encoder.special)
 
 
+async def drive_policy(recipe: Recipe, options: ActorOptions) -> DrivingResult:
+    """Measure `policy.model` as it is by its episodes, with engines and environments alone.
+
+    Raises:
+        ExtensionError, DataError, PolicyError: one sentence on what to mend.
+        ActorLost, ActorTimeout: an engine, or every worker, stopped answering.
+    """
+    check_paths(recipe)
+    check_source(recipe.policy)
+    root = Path(recipe.run.root).expanduser()
+    corpus = format_of(recipe.data).corpus(()) if recipe.policy.model == TINY else ()
+    source = policy_source(recipe.policy, root, recipe.run.seed, corpus)
+    with Interruption().listen():
+        return await drive_alone(recipe, source, options)
+
+
 async def warm_up(run: Run, learners: LearnerGroup, interruption: Interruption) -> bool:
     """Take the supervised steps that are left; whether all were taken."""
     kept = Kept.of(run.recipe.run, lambda: interruption.requested)
@@ -235,6 +276,9 @@ async def warm_up(run: Run, learners: LearnerGroup, interruption: Interruption) 
 async def record_evaluation(run: Run, crew: Crew, journal: Journal, name: str) -> None:
     """Measure the published policy on the held-out questions, and on swapped images when the recipe asks for it."""
     if not run.recipe.evaluation.before_and_after:
+        return
+    if crew.driver is not None:
+        (await crew.drive(name)).write(run.folder)
         return
     journal.record_evaluation(await crew.evaluate(name, run.held_out))
     if run.recipe.evaluation.swapped_images and name == "after":
@@ -249,8 +293,9 @@ async def control(run: Run, updates: Updates, journal: Journal) -> None:
     seconds = sum(took for _, took in read_run(run.folder).series("step_s"))
     crew = updates.crew
     try:
+        shown = await asyncio.to_thread(run.demonstrated_more)
         await updates.back_to_start()
-        await run.warm_start.for_seconds(crew.learners, run.encoder, seconds)
+        await shown.for_seconds(crew.learners, run.encoder, seconds)
         await crew.sync.publish(run.recipe.run.steps + 1)
         await record_evaluation(run, crew, journal, "continued_warm_start")
     except LearnerLost as loss:  # the policy is written already

@@ -27,12 +27,14 @@ from actors.checkpoint import (
     save_checkpoint,
 )
 from actors.crew import Crew
+from actors.driving.credit import EpisodeCredit
+from actors.driving.episodes import frames_of
 from actors.experience import Credit, ExperienceBatch, experience
 from data.errors import DataError
 from data.images import faulty_images
 from data.rollout import Refusal
 from data.sample import DrivingSample
-from data.split import TaskBalancedOrder
+from data.split import Order
 from evaluation.rollout_rows import read_rollouts, write_rollouts
 from evaluation.run_record import SYNCS_FILE, samples_path
 from failures import CheckpointError, DiskFull, LearnerLost
@@ -48,12 +50,16 @@ class Updates:
         """Use `begin` instead; `start` is what the newest checkpoint in the run's `folder` holds."""
         self.crew, self.state, self.replayed, self.unsaved = crew, start, 0, 0
         self.algorithm = make_algorithm(crew.recipe.algorithm)
-        self._folder, self._credit = folder, Credit(self.algorithm, crew.recipe.rollout.max_tokens, crew.encoder)
+        self._folder, cap, environment = folder, crew.recipe.rollout.max_tokens, crew.recipe.environment
+        self._credit: Credit | EpisodeCredit = Credit(self.algorithm, cap, crew.encoder)
+        if environment is not None:
+            self._credit = EpisodeCredit(self.algorithm, environment, cap)
         self._kl_beta = self._weight_of_kl(start)
         self._questions: Mapping[str, DrivingSample] = {}
         self._restarts, self._in_a_row, self._saved = 0, 0, time.time()
         self._recording: asyncio.Task[None] | None = None
         self._sealing: asyncio.Task[Any] | None = None
+        self._sealed_step = start.step
 
     @classmethod
     async def begin(cls, crew: Crew, folder: Path, warm_up: Callable[[], Awaitable[bool]]) -> Updates | None:
@@ -79,7 +85,7 @@ class Updates:
         return cls(crew, folder, state)
 
     async def batches(
-        self, samples: Sequence[DrivingSample], order: Callable[[int], TaskBalancedOrder]
+        self, samples: Sequence[DrivingSample], order: Callable[[int], Order]
     ) -> AsyncGenerator[ExperienceBatch]:
         """The batches to learn from: those that were written and not learnt from before a stop, then new ones.
 
@@ -98,10 +104,12 @@ class Updates:
             samples_path(self._folder, later).unlink(missing_ok=True)
         steps = range(step, recipe.run.steps + 1)
         drawn = order(position)
-        fresh = experience(drawn, crew.engines, crew.scorers, self._credit, recipe, crew.quarantine, steps=steps)
+        fresh = experience(
+            drawn, crew.engines, crew.scorers, self._credit, recipe, crew.quarantine, steps=steps, driver=crew.driver
+        )
         async for batch in fresh:
             path = samples_path(self._folder, batch.step)
-            about: dict[str, Any] = {"recipe": _decisive(recipe)}
+            about: dict[str, Any] = {"recipe": _decisive(recipe), "driven": dict(batch.driven)}
             about |= {"position": batch.position, "generate_s": batch.generate_s, "replaced": batch.replaced}
             await asyncio.to_thread(write_rollouts, path, batch.step, batch.groups, about)
             yield batch
@@ -169,14 +177,17 @@ class Updates:
                     await self._come_back(LearnerLost("the ranks could not save together"))
                 break
             else:
-                self._sealing = asyncio.create_task(self._seal(draft))
+                self._sealing = asyncio.create_task(self._seal(draft, self.state.step))
                 break
         self._saved = time.time()
         if last:
             await self._sealed(needed=True)
 
-    async def _seal(self, draft: Draft) -> None:
+    async def _seal(self, draft: Draft, step: int) -> None:
         await asyncio.to_thread(draft.seal)
+        if self.crew.driver is not None:  # those since the checkpoint before stay, should this one be damaged
+            self.crew.driver.forget_steps(self._sealed_step)
+        self._sealed_step = step
         run, first = self.crew.recipe.run, self._first_is_needed
         also = best_checkpoints(self._folder, run.keep_best) if run.keep_best else set[int]()
         forget_checkpoints(self._folder, keep=run.keep_last, also=also | ({0} if first else set()))
@@ -250,14 +261,17 @@ class Updates:
         if not path.is_file():
             return None
         try:
-            groups, about = read_rollouts(path, self._questions)
+            driver = self.crew.driver  # where there is one, the questions are in the file alone
+            groups, about = read_rollouts(path, self._questions if driver is None else None)
             if about["recipe"] != _decisive(self.crew.recipe):
                 raise DataError(f"{path} is of another recipe")
+            if driver is not None and not driver.folder_of(frames_of(step)).is_dir():
+                raise DataError(f"the images of {path} are gone")
         except DataError as error:
             print(f"what was generated before the run stopped is not learnt from: {error}", flush=True)
             return None
-        assigned = tuple(map(self._credit.assigned, groups))
-        return ExperienceBatch(step, assigned, about["position"], about["generate_s"], about["replaced"])
+        assigned, driven = self._credit.of_batch(groups), about.get("driven", {})
+        return ExperienceBatch(step, assigned, about["position"], about["generate_s"], about["replaced"], driven)
 
     def _weight_of_kl(self, state: RunState) -> float:
         return self.algorithm.kl_beta if state.kl_beta is None else state.kl_beta
@@ -322,5 +336,5 @@ class Updates:
 
 def _decisive(recipe: Recipe) -> str:
     """What decides, beside the weights, which batch comes and what it teaches."""
-    parts = recipe.model_dump_json(include={"data", "policy", "algorithm", "reward", "learner"})
+    parts = recipe.model_dump_json(include={"data", "environment", "policy", "algorithm", "reward", "learner"})
     return hashlib.sha256(f"{recipe.run.seed} {parts}".encode()).hexdigest()

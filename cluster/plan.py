@@ -15,10 +15,11 @@ from cluster.errors import PlanError
 from cluster.labels import selector
 from cluster.memory import estimate_memory
 from data.formats.format import images_per_prompt
+from data.settings import EnvironmentSettings
 from recipe import Recipe
 from rewards.settings import ClipSettings, JudgeSettings
 
-Role = Literal["learner", "rollout", "judge", "clip", "benchmark"]
+Role = Literal["learner", "rollout", "environment", "judge", "clip", "benchmark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,12 @@ class Plan:
                           "work", self.work])  # fmt: skip
 
     def _rows(self) -> list[str]:
-        rows = [f"  {'role':<9}{'count':>6}{'CPUs each':>11}{'GPUs each':>11}  {'nodes':<24}how"]
+        rows = [f"  {'role':<12}{'count':>6}{'CPUs each':>11}{'GPUs each':>11}  {'nodes':<24}how"]
         few = "packed on few nodes"
         how: dict[Role, str] = {
             "learner": "on one node where they fit",
             "rollout": few,
+            "environment": few,
             "judge": few,
             "clip": few,
             "benchmark": few,
@@ -91,8 +93,8 @@ class Plan:
                 continue
             first = bundles[0]
             nodes = f"labelled {first.label}" if first.label else "any"
-            rows.append(f"  {role:<9}{len(bundles):>6}{first.cpus:>11g}{first.gpus:>11g}  {nodes:<24}{packing}")
-        return [*rows, f"  {'total':<9}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
+            rows.append(f"  {role:<12}{len(bundles):>6}{first.cpus:>11g}{first.gpus:>11g}  {nodes:<24}{packing}")
+        return [*rows, f"  {'total':<12}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
 
 
 def check_named(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> None:
@@ -127,8 +129,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
     clips = _clips(recipe.reward.clip)
-    benchmarks = _benchmarks(recipe)
-    bundles = tuple(b for b in (*learners, *engines, *judges, *clips, *benchmarks) if b.role in roles)
+    benchmarks, environments = _benchmarks(recipe), _environments(recipe.environment)
+    bundles = tuple(b for b in (*learners, *engines, *environments, *judges, *clips, *benchmarks) if b.role in roles)
     return Plan(bundles, estimate_memory(recipe), _work(recipe, roles), recipe.cluster.wait_for_nodes)
 
 
@@ -143,6 +145,12 @@ def _judges(judge: JudgeSettings | None, label: str | None) -> list[Bundle]:
             f"reward.judge.tensor_parallel={judge.gpus:g}, or reward.judge.gpus={judge.tensor_parallel}"
         )
     return [Bundle("judge", i, judge.cpus, judge.gpus, label) for i in range(judge.engines)]
+
+
+def _environments(environment: EnvironmentSettings | None) -> list[Bundle]:
+    if environment is None:
+        return []
+    return [Bundle("environment", i, environment.cpus, 0.0) for i in range(environment.workers)]
 
 
 def _clips(clip: ClipSettings | None) -> list[Bundle]:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from actors.driving.credit import EpisodeCredit
 from actors.experience import Credit
 from actors.scoring.scorers import Scorers
 from commands.scoring import places_of_scorers
@@ -75,7 +76,7 @@ def derived_again(folder: Path, recipe: Recipe) -> list[str]:
             f"{'off by':>9}{'learner by':>12}{'probe gap':>11}{'grad norm':>11}"]  # fmt: skip
     compared, largest = 0, 0.0
     for update in updates(folder):
-        again = [credit.assigned(group) for group in update.groups]
+        again = credit.of_batch(update.groups)
         found, used = changes(update.step, update.groups, again), largest_gap(again, learnt(folder, update.step))
         compared, largest = compared + found.compared, max(largest, found.largest)
         rollouts, (oldest, newest) = update.rollouts, update.versions
@@ -97,8 +98,7 @@ def responses(folder: Path, recipe: Recipe, step: int) -> list[str]:
     """Each response of an update: its id, reward and advantage, and whose it is."""
     credit, lines = credit_of(folder, recipe), list[str]()
     for update in updates(folder, step):
-        for group in update.groups:
-            again = credit.assigned(group)
+        for group, again in zip(update.groups, credit.of_batch(update.groups), strict=True):
             lines.append(f"{group.sample.id}  {group.sample.task}: {textwrap.shorten(group.sample.question, WIDTH)}")
             recorded = group.advantages or (None,) * len(group.rollouts)
             for scored, then, now in zip(group.rollouts, recorded, again.advantages or recorded, strict=True):
@@ -115,7 +115,7 @@ def life(folder: Path, recipe: Recipe, name: str) -> list[str]:
     update, group, scored = find_rollout(folder, name)
     rollout, sample = scored.rollout, group.sample
     place = [one.rollout.request_id for one in group.rollouts].index(rollout.request_id)
-    again = credit_of(folder, recipe).assigned(group)
+    again = credit_of(folder, recipe).of_batch(update.groups)[update.groups.index(group)]
     recorded = group.advantages[place] if group.advantages else None
     metrics = next((one for one in read_run(folder).steps if one["step"] == update.step), {})
     sync = published(folder, rollout.weight_version)
@@ -153,6 +153,8 @@ def life(folder: Path, recipe: Recipe, name: str) -> list[str]:
 
 def scored_anew(folder: Path, recipe: Recipe, step: int | None) -> list[str]:
     """What the recipe's reward makes of responses that were scored by another."""
+    if recipe.environment is not None:
+        raise DataError("episodes are scored by their environment while they are driven: nothing scores them anew")
     split = load_data(recipe.data, Path(recipe.run.root).expanduser()).split
     samples = {sample.id: sample for sample in (*split.train, *split.held_out)}
     recorded = [(one.step, one.groups) for one in updates(folder, step)]
@@ -176,7 +178,7 @@ Anew = tuple[int, Sequence[Group], Sequence[Group]]
 
 
 def _with_scorers(
-    credit: Credit,
+    credit: Credit | EpisodeCredit,
     recipe: Recipe,
     recorded: Sequence[tuple[int, Sequence[Group]]],
     samples: Mapping[str, DrivingSample],
@@ -186,7 +188,7 @@ def _with_scorers(
 
 
 async def _score(
-    credit: Credit,
+    credit: Credit | EpisodeCredit,
     recipe: Recipe,
     recorded: Sequence[tuple[int, Sequence[Group]]],
     samples: Mapping[str, DrivingSample],
@@ -200,20 +202,22 @@ async def _score(
         sample = samples[group.sample.id]
         scored = await asyncio.gather(*(scorers.score(sample, one.rollout) for one in group.rollouts))
         complete = await scorers.complete(sample, scored)
-        return credit.assigned(replace(group, rollouts=tuple(complete), advantages=()))
+        return replace(group, rollouts=tuple(complete), advantages=())
 
     try:
-        return [(step, groups, await asyncio.gather(*map(anew, groups))) for step, groups in recorded]
+        return [(step, groups, credit.of_batch(await asyncio.gather(*map(anew, groups)))) for step, groups in recorded]
     finally:
         await scorers.stop()
 
 
-def credit_of(folder: Path, recipe: Recipe) -> Credit:
+def credit_of(folder: Path, recipe: Recipe) -> Credit | EpisodeCredit:
     """What the recipe's algorithm credits responses with.
 
     Raises:
         DataError: scores came sentence by sentence, and the run has no policy whose tokenizer says where one ends.
     """
+    if recipe.environment is not None:
+        return EpisodeCredit(make_algorithm(recipe.algorithm), recipe.environment, recipe.rollout.max_tokens)
     policy, encoder = folder / POLICY_FOLDER, cast(PromptEncoder, None)
     if recipe.reward.clip is not None and recipe.reward.clip.increments is not None:
         if not policy.is_dir():

@@ -135,16 +135,21 @@ def measure_policy(arguments: list[str]) -> int:
         "side by side."
     )
     recipe, only_shown = parse_recipe("evaluate.py", description, _of_run_folder(arguments))
-    roles: list[Role] = ["rollout", "judge", "clip"]
+    roles: list[Role] = ["rollout", "judge", "clip", "environment"]
     if only_shown:
         print(dry_run(recipe, roles))
         return 0
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
-    from actors.training import evaluate_policy  # imported here, because torch takes seconds and --help needs none
+    from actors.training import drive_policy, evaluate_policy  # imported here: torch takes seconds, --help needs none
 
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
+        if recipe.environment is not None:
+            driven = asyncio.run(drive_policy(recipe, placement.options))
+            placement.release()
+            print(json.dumps({part: of_part.model_dump() for part, of_part in driven.parts.items()}))
+            return 0
         result = asyncio.run(evaluate_policy(recipe, placement.options))
         placement.release()
     print(_table(result))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.rollout import Refusal
 from data.sample import DrivingSample
-from data.split import TaskBalancedOrder
+from data.split import Order
 from failures import TooManyRefused
 
 FAULTS_FILE = "data_faults.json"
@@ -64,7 +64,7 @@ class Quarantine:
         """The samples that may be asked."""
         return [sample for sample in samples if sample.id not in self.ids]
 
-    def draw(self, order: TaskBalancedOrder, count: int) -> list[DrivingSample]:
+    def draw(self, order: Order, count: int) -> list[DrivingSample]:
         """The next `count` samples of an order that may be asked."""
         drawn: list[DrivingSample] = []
         while len(drawn) < count:

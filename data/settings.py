@@ -32,7 +32,8 @@ class DataSettings(BaseModel):
     """`rendered`: six-camera scenes drawn here with exact ground truth; `jsonl`: your own samples; `chat`:
     conversations (OpenAI's messages, ShareGPT); `hf`: a Hugging Face dataset on disk; `drivelm`,
     `drivebench`, `drivelmm_o1`, `bdd_oia`, `driveaction`, `drivelm_carla`, `nuscenes` (ego trajectories): the files of
-    that dataset; `module:Class`: a dataset of your own (docs/data.md)."""
+    that dataset; `driving`: the expert's drives in the closed-loop world (docs/driving.md); `module:Class`: a dataset
+    of your own (docs/data.md)."""
     options: dict[str, Any] = {}
     """What the source takes, such as `annotations` and `image_root`: the fields of its class's `Settings`
     (docs/data.md)."""
@@ -70,6 +71,52 @@ class DataSettings(BaseModel):
     @classmethod
     def _move_options(cls, given: Any) -> Any:
         return with_moved_options({"source": "rendered", **given}) if isinstance(given, dict) else given
+
+
+class EnvironmentSettings(BaseModel):
+    """What the policy acts in, turn by turn, in place of answering single questions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "driving"
+    """`driving`: the closed-loop world of `data/driving/`; or `module:Class` of your own (`data/environment.py`)."""
+    options: dict[str, Any] = {}
+    """What the environment takes: the fields of its class's `Settings`."""
+    weights: dict[str, float] = {
+        "progress": 100.0,
+        "collision": -50.0,
+        "off_road": -30.0,
+        "red_light": -30.0,
+        "outside_lane": -100.0,
+        "discomfort": -1.0,
+    }
+    """Points for one unit of each thing that the environment measures; their sum over an episode, kept within 0 and
+    100, is its score. What has no weight counts nothing."""
+    discount: float = Field(0.95, gt=0, le=1)
+    """What a point is worth one turn later: each turn is credited with the discounted points from there on."""
+    credit: Literal["turn", "episode"] = "turn"
+    """`turn`: the points from that turn on, compared with those of the siblings that are still driving in that turn;
+    `episode`: the whole episode's score, the same for all its turns."""
+    max_turns: int = Field(60, ge=1)
+    """An episode that is not over after this many turns is ended."""
+    workers: int = Field(1, ge=1)
+    """Processes that hold environments."""
+    cpus: float = Field(0.5, gt=0)
+    """CPUs reserved for one worker."""
+    waves: int = Field(2, ge=1)
+    """The episodes of a step move in this many waves: while one waits for the engines, another moves in its worlds."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Longest wait for a worker to move its share of a wave; one that takes longer is ended and started again."""
+    restarts: int = Field(5, ge=0)
+    """How often each worker is started again."""
+    seconds_per_token: float = Field(0.0, ge=0)
+    """What a token of an answer costs of the episode's time; until an answer has arrived, the one before goes on."""
+    measured_each: int = Field(10, ge=1)
+    """Episodes of every scenario that are measured before and after, of those that are trained on and of those held
+    out."""
+    demonstrated: int = Field(0, ge=0)
+    """For the control (`evaluation.control`): how many fresh scenarios the demonstrations of more imitation come from;
+    0: as many as the training drove."""
 
 
 def with_moved_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from data.errors import DataError
 from data.sample import ANY, TASKS, DrivingSample, in_order
@@ -73,6 +74,15 @@ def _refuse_shared(what: str, train: set[str], held_out: set[str]) -> None:
             f"{len(shared)} {what}(s) are in the training and in the held-out part, first {shared[0]}: "
             f"ids and images must belong to one scene only"
         )
+
+
+class Order(Protocol):
+    """An endless draw that training takes its prompts from; its whole state is its position."""
+
+    position: int
+
+    def take(self, count: int) -> list[DrivingSample]:
+        """The next `count` samples."""
 
 
 class TaskBalancedOrder:

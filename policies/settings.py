@@ -23,6 +23,27 @@ class LoraSettings(BaseModel):
     """Which matrices carry adapters: the language model's attention or MLP, the vision tower's, the projector's."""
 
 
+class TinySettings(BaseModel):
+    """The shape of the policy that is built on the spot."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    image_size: int = Field(32, ge=16)
+    """Every image is resized whole to a square of this many pixels."""
+    patch_size: int = Field(16, ge=4)
+    """The tower makes one token of each square of this many pixels; must divide `image_size`."""
+    width: int = Field(192, ge=32, multiple_of=32)
+    """Numbers in a token of the language model; an attention head has 32 of them."""
+    layers: int = Field(2, ge=1)
+    """Of the language model."""
+
+    @model_validator(mode="after")
+    def _check_patches(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"patch_size={self.patch_size} must divide image_size={self.image_size}")
+        return self
+
+
 class PolicySettings(BaseModel):
     """The vision-language model that learns."""
 
@@ -30,6 +51,8 @@ class PolicySettings(BaseModel):
 
     model: str = TINY
     """A checkpoint folder, a Hugging Face hub name, or `tiny`: a small LLaVA-shaped model built locally."""
+    tiny: TinySettings = TinySettings()
+    """The shape of `tiny`."""
     revision: str | None = None
     """Hub revision (commit hash, tag or branch) to pin; None takes the newest."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from policies.folder import refuse_pickled
-from policies.settings import TINY, PolicySettings
+from policies.settings import TINY, PolicySettings, TinySettings
 
 BUILD_TIMEOUT_S = 600.0
 """Longest wait for another run that builds the same tiny model, which takes seconds."""
@@ -31,21 +31,22 @@ def check_source(settings: PolicySettings) -> None:
 def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
     """A folder or hub name that `load_policy` and the engines take.
 
-    The tiny policy is built under `cache`, once per seed and corpus: the driving text its tokenizer is trained on.
+    The tiny policy is built under `cache`, once per seed, shape and corpus: the text its tokenizer is trained on.
     """
     source = policy_folder(settings, cache, seed, corpus)
     if settings.model != TINY:
         return source
     from policies.tiny import build_tiny_policy
 
-    return _built(Path(source), lambda beside: build_tiny_policy(beside, seed, corpus))
+    return _built(Path(source), lambda beside: build_tiny_policy(beside, seed, corpus, settings.tiny))
 
 
 def policy_folder(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
     """What `policy_source` returns, without building it: known before torch is imported."""
     if settings.model != TINY:
         return _location(settings)
-    return str(cache.resolve() / f"tiny-policy-{seed}-{_hash(corpus)}")
+    shape = () if settings.tiny == TinySettings() else (settings.tiny.model_dump_json(),)
+    return str(cache.resolve() / f"tiny-policy-{seed}-{_hash((*corpus, *shape))}")
 
 
 def judge_source(model: str, cache: Path, corpus: Sequence[str]) -> str:

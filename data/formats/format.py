@@ -33,6 +33,7 @@ FORMATS: dict[str, str] = {
     "driveaction": "data.formats.driveaction:DriveAction",
     "drivelm_carla": "data.formats.drivelm_carla:DriveLMCarla",
     "nuscenes": "data.formats.nuscenes:NuScenes",
+    "driving": "data.formats.driving:Driving",
 }
 """The datasets that have a name of their own; a module is imported when its name is asked for."""
 PLACE = "data.options"

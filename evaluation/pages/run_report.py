@@ -19,6 +19,7 @@ from evaluation import run_record as names
 from evaluation.comparison.before_after import AFTER, BEFORE, Comparison, compare
 from evaluation.held_out import FULL_SCORE
 from evaluation.numbers import counted_noun, duration, fixed, percent, short
+from evaluation.pages.driving import driving_part
 from evaluation.pages.findings import findings, tone_of, tone_of_change
 from evaluation.pages.gallery import Card, best_and_worst, gains_and_losses
 from evaluation.pages.opening import next_commands, opening
@@ -90,6 +91,7 @@ def _context(run: RunRecord, renewed_s: float) -> dict[str, Any]:
         "tone_of_change": tone_of_change,
         "renewed_s": math.ceil(renewed_s),
         "progress": parts.make("the progress", "", lambda: _progress(run)) if renewed_s else "",
+        "driving": parts.make("the driving", None, lambda: driving_part(run.folder)),
         "next_commands": parts.make("what to do next", [], lambda: next_commands(run) if run.steps else []),
         "measured": parts.make("what was measured", "", lambda: _measured(run)),
         "overlap": parts.make(

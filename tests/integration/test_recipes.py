@@ -16,7 +16,8 @@ from tests.integration.conftest import QUICK_ENGINE, ROOT, MakeRecipe
 from tests.integration.test_run import run
 
 STEPPED = ("drivelm", "driverx_grpo", "ppo", "qwen2_5_vl_3b", "tiny_judge")
-"""The recipes whose step is run here; `tiny` and `tiny_a2c` have tests of their own, the staged one data of its own."""
+"""The recipes whose step is run here; `tiny`, `tiny_a2c` and `tiny_closed_loop` have tests of their own, the
+staged one data of its own."""
 WITHOUT_VLLM = ("drivelm", "ppo")
 """Those whose policy another one here has with vLLM."""
 COUNTS = (

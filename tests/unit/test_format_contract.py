@@ -29,6 +29,8 @@ from tests.drawn import draw
 from tests.loaded import load_as, read_as
 from tests.unit.test_formats import DRAWN
 
+MADE_HERE = {"rendered", "driving"}
+"""Those that are drawn by the project itself, and need no file."""
 FILE_ONLY = {"jsonl", "driveaction", "chat", "hf"}
 """Those whose images lie beside, or in, their annotations."""
 
@@ -75,6 +77,7 @@ SAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "chat": chat,
     "hf": hf,
     "rendered": lambda root: {"scenes": 2, "questions": "describe"},
+    "driving": lambda root: {"scenarios": 2},
     NAME: notes,
 }
 
@@ -82,6 +85,7 @@ SAMPLES: dict[str, Callable[[Path], dict[str, Any]]] = {
 NUSCENES_TERMS = ("CC-BY-NC-SA-4.0", True)
 LICENCES = {
     "rendered": ("Apache-2.0", False),
+    "driving": ("Apache-2.0", False),
     **dict.fromkeys(("jsonl", "chat", "hf"), ("CC-BY-4.0", False)),
     NAME: ("CC-BY-4.0", False),
     "bdd_oia": ("LicenseRef-BDD100K", True),
@@ -111,7 +115,7 @@ def test_samples_have_ids_of_their_own_and_come_the_same_each_time(tmp_path: Pat
     assert read(name, tmp_path, given)[0] == first
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"rendered"}))
+@pytest.mark.parametrize("name", sorted(set(SAMPLES) - MADE_HERE))
 def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path, name: str) -> None:
     given = SAMPLES[name](tmp_path)
     whole, _ = read(name, tmp_path, given)
@@ -127,8 +131,8 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path, name: str) 
 def test_what_is_absent_is_named_in_words(name: str) -> None:
     fields = format_class(name).Settings.model_fields
     needed = [option for option, field in fields.items() if field.is_required()]
-    assert needed == ([] if name == "rendered" else ["annotations", *needed[1:]])
-    assert ("image_root" in needed) == (name not in FILE_ONLY | {"rendered"})
+    assert needed == ([] if name in MADE_HERE else ["annotations", *needed[1:]])
+    assert ("image_root" in needed) == (name not in FILE_ONLY | MADE_HERE)
     told = absent_options(DataSettings(source=name))
     assert [item.partition(" (")[0] for item in told] == [f"data.options.{option}" for option in needed]
     assert all(len(item.partition(" (")[2]) > len("file)") for item in told)

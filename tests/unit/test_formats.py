@@ -80,7 +80,7 @@ DRAWN: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_every_format_but_our_own_is_drawn_here() -> None:
-    assert set(DRAWN) == set(FORMATS) - {"jsonl", "rendered"}
+    assert set(DRAWN) == set(FORMATS) - {"jsonl", "rendered", "driving"}
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -99,7 +99,7 @@ def test_what_is_converted_and_loaded_equals_the_loaders_own_samples(
     assert load_as("jsonl", target, strict=True).samples == own
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"rendered"}))
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"rendered", "driving"}))
 def test_a_source_without_its_paths_is_one_sentence_that_names_them(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=rf"^data.source={name} needs data.options.annotations \(.* as well$") as caught:
         load_data(DataSettings(source=name), tmp_path)

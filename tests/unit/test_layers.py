@@ -39,11 +39,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 INSIDE: dict[str, tuple[str, ...]] = {
     "data.rendered": (),
+    "data.driving": ("data.rendered",),
     "data.reading": (),
     "data.reasoning": ("data.reading",),
     "data.corruptions": (),
-    "data.formats": ("data.reading", "data.reasoning", "data.rendered"),
     "cluster.launch": (),
+    "data.formats": ("data.reading", "data.reasoning", "data.rendered", "data.driving"),
     "evaluation.metrics": (),
     "evaluation.suites": ("evaluation.metrics",),
     "evaluation.comparison": ("evaluation.suites",),
@@ -59,6 +60,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "actors.record": ("actors.rollout",),
     "actors.learning": ("actors.sync", "actors.record"),
     "actors.scoring": ("actors.rollout",),
+    "actors.driving": ("actors.rollout",),
     "actors.measuring": tuple(f"actors.{part}" for part in ("rollout", "record", "learning", "scoring")),
 }
 """Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""

@@ -1,0 +1,157 @@
+"""Episodes on real workers and engines: what crashes or hangs costs its own episodes; a run drives, learns, goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.driving.environments import Environments
+from actors.driving.episodes import EpisodeDriver
+from actors.training import prepare, run_reinforcement
+from data.environment import Observation, Outcome, Step
+from data.episode import Start
+from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
+from data.sample import DrivingSample
+from data.settings import EnvironmentSettings
+from evaluation.driving import read_driving
+from extension import NoOptions
+from recipe import load_recipe
+from rewards.episode import Episode
+from tests.integration.conftest import QUICK_ENGINE, ROOT, any_node
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Deadly:
+    """Ends after three turns; in its second turn it kills its worker, or hangs, where the scenario says so."""
+
+    Settings = NoOptions
+    measures = ("progress",)
+
+    def __init__(self, settings: NoOptions) -> None:
+        """Nothing to take."""
+
+    def scenarios(self, *, held_out: bool) -> tuple[str, ...]:
+        """What can go wrong."""
+        return ("well", "dies", "hangs")
+
+    def reset(self, scenario: str, seed: int) -> Observation:
+        """Begin."""
+        self.scenario, self.turn = scenario, 0
+        return Observation("?")
+
+    def step(self, response: str, seconds: float) -> Step:
+        """Count, or go wrong."""
+        self.turn += 1
+        if self.turn == 2 and self.scenario == "dies":
+            os._exit(1)
+        if self.turn == 2 and self.scenario == "hangs":
+            time.sleep(600)
+        return Step(None if self.turn == 3 else Observation("?"), {"progress": 0.25})
+
+    def outcome(self) -> Outcome:
+        """Nothing is kept."""
+        return Outcome()
+
+
+class Parrots:
+    """Stands for the engines, which are not the point here: answers every request at once."""
+
+    def requests(
+        self, samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings, draw: str
+    ) -> list[GenerationRequest]:
+        return [GenerationRequest(f"{draw} {sample.id}", sample, sampling) for sample in samples]
+
+    async def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        finished: Callable[[Rollout], None],
+        refused: Callable[[Refusal], None],
+    ) -> None:
+        for one in requests:
+            finished(Rollout(one.request_id, one.sample.id, (1,), (2,), (0.0,), "x", "stop", 0, "parrot", 0.0, 1.0))
+
+
+def drive(folder: Path, settings: EnvironmentSettings, scenarios: list[str]) -> tuple[list[Episode], Environments]:
+    async def go() -> tuple[list[Episode], Environments]:
+        environments = await Environments.start(settings, any_node)
+        engines: Any = Parrots()
+        driver = EpisodeDriver(environments, engines, settings, folder)
+        starts = [Start(scenario, seed) for seed, scenario in enumerate(scenarios)]
+        episodes, _ = await driver.drive(starts, 1, SamplingSettings(1.0, 4), "test")
+        more, _ = await driver.drive([Start("well", 9), Start("well", 10)], 1, SamplingSettings(1.0, 4), "again")
+        await environments.close()
+        return [*episodes, *more], environments
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize(("scenario", "timeout_s"), [("dies", 60.0), ("hangs", 3.0)])
+def test_a_worker_that_dies_or_hangs_is_started_again_and_its_episodes_are_counted_not_scored(
+    tmp_path: Path, scenario: str, timeout_s: float
+) -> None:
+    settings = EnvironmentSettings(
+        name="tests.integration.test_driving:Deadly",
+        weights={"progress": 100.0},
+        workers=2,
+        waves=1,
+        timeout_s=timeout_s,
+    )
+    episodes, environments = drive(tmp_path, settings, ["well", scenario, "well", "well"])
+    lost = [one for one in episodes if one.failure is not None]
+    # Episodes are dealt out in turn: those with odd numbers shared the worker that was lost.
+    assert [one.start.seed for one in lost] == [1, 3]
+    assert all((one.failure or "").startswith("environment_lost: ") for one in lost)
+    assert [one.score for one in episodes if one.failure is None] == [75.0] * 4
+    assert environments.counts.lost == 1
+    assert environments.counts.failed["lost"] == 2
+
+
+SMALL = (
+    "run.steps=2",
+    "run.checkpoint_every=1",
+    "data.options.scenarios=11",
+    "rollout.prompts_per_step=2",
+    "rollout.group_size=2",
+    "rollout.threads=1",
+    "learner.threads=1",
+    "warm_start.steps=2",
+    "warm_start.batch_size=8",
+    "warm_start.evaluate_every=0",
+    "environment.measured_each=1",
+    "environment.max_turns=6",
+    "environment.options.families=[bend, van_child]",
+    "environment.options.held_out_families=[bus_stop]",
+    "environment.demonstrated=4",
+    QUICK_ENGINE,
+)
+
+
+def test_a_run_drives_learns_is_stopped_between_batch_and_update_and_goes_on(tmp_path: Path) -> None:
+    given = [str(ROOT / "recipes/tiny_closed_loop.yaml"), f"run.root={tmp_path}", *SMALL]
+    folder = tmp_path / "tiny_closed_loop"
+    prepared = prepare(load_recipe(given))
+    assert asyncio.run(run_reinforcement(prepared, any_node))
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2]
+    for step in steps:
+        assert step["episodes"] == 4
+        assert step["rollouts"] == step["episodes/turns"]
+        assert step["sync_gap"] < 1e-4
+        assert step["episodes/failed"] == 0
+    assert [one.name for one in (folder / "frames").iterdir()] == ["step-2"], (
+        "images before the last checkpoint are gone"
+    )
+    for name in ("before", "after", "continued_warm_start"):
+        result = read_driving(folder, name)
+        assert result is not None
+        assert result.parts["scenarios"].episodes == 2
+        assert result.parts["families"].episodes == 1
+    assert "animateTransform" in (folder / "report.html").read_text()
