@@ -103,8 +103,8 @@ def attend_by_parts(
     rows = []
     for b, ends in enumerate(attention_mask.rows):
         lengths = [end - start for start, end in pairwise((0, *ends, query.shape[2]))]  # of prompt, responses, padding
-        parts = [tensor[b : b + 1].split(lengths, dim=2) for tensor in (query, key, value)]
-        seen = [*_seen(*parts, attention_mask, scale), torch.zeros_like(parts[0][-1])]
+        queries, keys, values = (tensor[b : b + 1].split(lengths, dim=2) for tensor in (query, key, value))
+        seen = [*_seen(queries, keys, values, attention_mask, scale), torch.zeros_like(queries[-1])]
         rows.append(torch.cat(seen, dim=2))
     return torch.cat(rows).transpose(1, 2).contiguous(), None
 
