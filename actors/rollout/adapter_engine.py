@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.rollout.vllm_engine import ADAPTER_RANKS, VllmEngine
+from actors.rollout.vllm_engine import ADAPTER_RANKS, VllmEngine, VllmSettings
 from actors.waiting import as_they_end
 from data.errors import DataError
 from policies.views import load_frame
+from recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class TokenAnswer:
 class AdapterEngine(VllmEngine):
     """See `RolloutEngine` for how it starts, says how it is, and stops."""
 
-    def __init__(self, name: str, folder: str, recipe: Any, options: Any, seed: int) -> None:
+    def __init__(self, name: str, folder: str, recipe: Recipe, options: VllmSettings, seed: int) -> None:
         """As `VllmEngine`; `serve.training` of the recipe says how many adapters it holds."""
         super().__init__(name, folder, recipe, options, seed)
         self._service = recipe.serve.training

@@ -80,7 +80,7 @@ DRAWN: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_every_format_but_our_own_is_drawn_here() -> None:
-    assert set(DRAWN) == set(FORMATS) - {"jsonl", "rendered", "driving"}
+    assert set(DRAWN) == set(FORMATS) - {"jsonl", "chat", "hf", "rendered", "driving"}
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -164,7 +164,7 @@ def test_check_counts_tasks_kinds_and_faults_and_ends_with_one_json_line(
         "kept_with_fault": {},
     }
     assert any("malformed_entry" in line for line in said)
-    assert any("own.jsonl line 4: id: Field required" in line for line in said)
+    assert any("own.jsonl line 4: id is missing" in line for line in said)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
