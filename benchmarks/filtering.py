@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from benchmarks.recipe_set import interval, run_once
+from commands.sweep import run_once
 from data.difficulty import K
 from data.jsonl import write_jsonl
 from data.rendered.samples import rendered_samples
 from data.sample import TASKS
 from evaluation.numbers import fixed
+from evaluation.seeds import interval
 from evaluation.suites.record import read_results
 
 RECIPES = Path("recipes/filtering")
@@ -50,28 +52,34 @@ def main() -> None:
     print(json.dumps({"seeds": options.seeds, "frames": options.frames, "band": list(options.band), "models": figures}))
 
 
+def finish(leaves: Path, *arguments: str) -> None:
+    """Run a script to its end, unless what it leaves is there already."""
+    if code := run_once(leaves, *arguments):
+        sys.exit(code)
+
+
 def experiment(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """The score of each task, and their mean, of the base and of what was trained on either set."""
     common = [f"run.root={folder}", f"run.seed={seed}", f"data.seed={seed}", "run.resume=true"]
     samples = folder / f"samples-{options.scenes}.jsonl"
     if not samples.is_file():
         write_jsonl(samples, rendered_samples(folder / "scenes", options.scenes, seed + 10_000))
-    run_once(folder / "base" / "policy", "train_grpo.py", f"{RECIPES}/base.yaml", *common)
+    finish(folder / "base" / "policy", "train_grpo.py", f"{RECIPES}/base.yaml", *common)
     scores = folder / "scores"
     asking = ["--model", f"{folder}/base", "--answers", str(samples), "--repeats", str(K), "--temperature", "0.7"]
-    run_once(scores / "results.json", "evaluate.py", "drivelm_hard", *asking, "--out", str(scores))
+    finish(scores / "results.json", "evaluate.py", "drivelm_hard", *asking, "--out", str(scores))
     band = [str(end) for end in options.band]
     choose = ["--frames", str(options.frames), "--seed", str(seed)]
     training = ["--scores", f"base={scores}", "--band", *band, *choose]
     for which, arguments in (("training", training), ("unfiltered", choose)):
         out = folder / f"{which}-set"
-        run_once(out / "samples.jsonl", "prepare_data.py", "build", which, str(samples), "--out", str(out), *arguments)
+        finish(out / "samples.jsonl", "prepare_data.py", "build", which, str(samples), "--out", str(out), *arguments)
     for model, which in (("filtered", "training"), ("unfiltered", "unfiltered")):
         overrides = [
             f"data.options.annotations={folder}/{which}-set/samples.jsonl",
             f"policy.model={folder}/base/policy",
         ]
-        run_once(folder / model / "policy", "train_grpo.py", f"{RECIPES}/{model}.yaml", *common, *overrides)
+        finish(folder / model / "policy", "train_grpo.py", f"{RECIPES}/{model}.yaml", *common, *overrides)
     return {model: measured(folder, model, options.questions) for model in MODELS}
 
 
@@ -79,7 +87,7 @@ def measured(folder: Path, model: str, scenes: int) -> dict[str, float]:
     """What a model scores on scenes that no set holds."""
     out = folder / f"measured-{model}"
     asking = ["--model", str(folder / model), "--repeats", "1", "--temperature", "0", "--scenes", str(scenes)]
-    run_once(out / "results.json", "evaluate.py", "rendered", *asking, "--cache", str(folder), "--out", str(out))
+    finish(out / "results.json", "evaluate.py", "rendered", *asking, "--cache", str(folder), "--out", str(out))
     figures = read_results(out).figures
     return {task: spread.mean for task in (*TASKS, "mean") if (spread := figures[task]) is not None}
 

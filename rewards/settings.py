@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SECRET_PARAMETER = re.compile(r"key|token|secret|passw|auth|credential|signature|^sig$|^code$", re.IGNORECASE)
 """Names of a URL's parameters that hold what nobody else may read."""
@@ -130,6 +130,9 @@ class JudgeSettings(BaseModel):
     """Compute threads of an engine on CPU; None takes `cpus`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the judge's weights."""
+    four_bit: bool = False
+    """Load our own engines' weights in 4 bits (bitsandbytes, of the GPU extra), a quarter of the memory; GPUs only, and
+    only architectures that vLLM loads so. Judgements of such a judge are cached apart. Not run by us."""
     max_model_len: int = Field(4096, ge=1)
     """Longest prompt plus reply in tokens that an engine accepts."""
     memory_gib: float = Field(1.0, gt=0)
@@ -145,6 +148,13 @@ class JudgeSettings(BaseModel):
         """How long so many answers take at least at the limits per minute, of which the first minute's come at once."""
         limits = ((self.requests_per_minute, 1), (self.tokens_per_minute, self.max_tokens))
         return max(60.0 * max(0.0, answers * each / rate - 1.0) if rate else 0.0 for rate, each in limits)
+
+    @model_validator(mode="after")
+    def _check_four_bit(self) -> Self:
+        if self.four_bit and (self.url is not None or not self.gpus):
+            why = "an endpoint loads its own weights: leave it out" if self.url else "runs on GPUs only: set gpus"
+            raise ValueError(f"four_bit: {why}")
+        return self
 
     @field_validator("url")
     @classmethod

@@ -22,9 +22,11 @@ from transformers.integrations import HfDeepSpeedConfig
 from actors.learning.adapters import AddedAdapter
 from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
+from actors.learning.own_adapter import write_adapter
 from actors.learning.process_group import free_address, join_ranks
 from actors.settings import LearnerSettings
 from actors.sync.source import WeightSender, WeightSource
+from evaluation.run_record import ADAPTER_FOLDER
 from extension import nearest
 from failures import LearnerError, writing
 from policies.algorithms.algorithm import Algorithm, Loss, Rows
@@ -342,6 +344,9 @@ class DeepSpeedLearner(WeightSender):
         if self.rank == 0:
             with writing(Path(folder)):
                 save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
+        if self.policy_settings.lora is not None:
+            with writing(Path(folder)):
+                write_adapter(self.policy, Path(folder, ADAPTER_FOLDER), writes=self.rank == 0)
 
     def save(self, folder: str) -> None:
         """See `Learner.save`; every rank writes its part, rank 0 the added adapters."""

@@ -114,6 +114,21 @@ def create_run_folder(recipe: Recipe) -> Path:
     return folder
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a process, perhaps this one, owns a run folder at this moment; a folder that cannot be written is not."""
+    if folder.resolve() in _owned:
+        return True
+    if not (folder / LOCK_FILE).is_file() or not os.access(folder / LOCK_FILE, os.W_OK):
+        return False
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def claim(folder: Path) -> None:
     """Make this process the one owner of a run folder until it ends, however it ends; a second time does nothing.
 

@@ -106,6 +106,7 @@ def engine_arguments(folder: str, settings: JudgeSettings) -> dict[str, Any]:
         # A model that may write white space between the fields can write nothing else until its cap.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": True,
+        **({"quantization": "bitsandbytes"} if settings.four_bit else {}),
         **(seedable(settings.gpus, settings.max_model_len) if settings.temperature else {}),
     }
 

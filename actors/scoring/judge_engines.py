@@ -33,6 +33,7 @@ class JudgeEngines:
     def __init__(self, settings: JudgeSettings, folder: str, options: ActorOptions, counts: Counts) -> None:
         """Use `start` instead."""
         decisive = settings.model_dump(include={"model", "revision", "temperature", "seed", "max_tokens", "dtype"})
+        decisive |= {"four_bit": True} if settings.four_bit else {}
         self.identity, self.timeout_s = json.dumps({"vllm": folder} | decisive), settings.timeout_s
         self.slots = math.ceil(settings.max_concurrent * settings.engines * (1.0 + QUEUED))
         self.prompt_tokens = self.cached_tokens = 0

@@ -1,0 +1,37 @@
+"""The learner's own adapter in PEFT's layout, beside the merged policy: small to keep and to pass on.
+
+All ranks gather, rank 0 writes; other adapters that a learner holds (`adapters.py`) are not its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from actors.learning.learner import OWN
+from actors.sync.source import whole
+from policies.lora import adapter_name
+from policies.model import Policy
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def write_adapter(policy: Policy, folder: Path, *, writes: bool) -> None:
+    """Write `adapter_config.json` and the weights into a folder; `writes` on rank 0 alone."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in policy.model.named_parameters():
+        if ".lora_" not in name or f".{OWN}." not in name:
+            continue
+        with whole([parameter]):
+            if writes:
+                tensors[adapter_name(name)] = parameter.detach().cpu().clone().contiguous()
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        model: Any = policy.model
+        config = model.peft_config[OWN]
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
