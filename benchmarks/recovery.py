@@ -6,11 +6,13 @@ Trains the tiny recipe with two engines and two learner ranks, and kills (SIGKIL
 process, a learner rank and at last the driver, which is then started again with `run.resume=true`. Then two runs of one
 seed take one step of 1,024 responses, with one engine and with two, whose responses are compared token by token.
 Prints, last, one JSON object. A fault's seconds are those from the kill to the end of the next step, less what a step
-takes undisturbed.
+takes undisturbed. `supervision_share` is the processor time of the probes, in the driver and in two engines, over the
+time between two rounds of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
 import subprocess
@@ -24,14 +26,22 @@ import psutil
 import pyarrow.parquet as pq
 
 from actors.checkpoint import LEARNER_FOLDER
+from actors.inputs import read_inputs
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG
+from actors.rollout.pool import EnginePool
+from actors.stacks import place_of
+from actors.supervision import anywhere
+from cluster.session import session
 from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, RunRecord, checkpoint_folder, read_run, samples_path
+from policies.source import policy_source
 from recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = {5: ("engine_actor", "ray::VllmEngine"), 10: ("engine_core", "EngineCore"), 15: ("learner_rank", "DeepSpeed")}
 """Step after which a process dies, with what it is called and the name by which it is found."""
 DRIVER_AFTER, STEPS, WARM_STEPS = 20, 24, 20
+ROUNDS = 500
+"""Of probes."""
 SETTINGS = (
     "run.name=recovery",
     f"run.steps={STEPS}",
@@ -83,7 +93,8 @@ def main() -> None:
         if again.wait():
             sys.exit(again.returncode)
         found = figures(Path(root) / "recovery", took, statistics.median(between))
-        print(json.dumps(found | same_seed(Path(root))))
+        found |= same_seed(Path(root)) | {"supervision_share": asyncio.run(supervision_share(Path(root)))}
+        print(json.dumps(found))
 
 
 def steps_of(process: subprocess.Popen[str]) -> Iterator[int]:
@@ -133,6 +144,32 @@ def same_seed(root: Path) -> dict[str, object]:
         raise SystemExit("the two runs did not ask for the same responses")
     equal = sum(two[name] == token_ids for name, token_ids in one.items())
     return {"same_seed_responses": len(one), "same_seed_equal_share": round(equal / len(one), 4)}
+
+
+async def supervision_share(root: Path) -> float:
+    """Processor seconds of one round of probes over the seconds between two rounds."""
+    recipe = load_recipe(["recipes/tiny.yaml", f"run.root={root}", "rollout.engines=2"])
+    folder = policy_source(recipe.policy, root, recipe.run.seed, read_inputs(recipe).data.corpus)
+    with session(recipe, logs=root):
+        pool = await EnginePool.launch(recipe, folder, anywhere(0.5, 0.0)).started()
+        probe, members = pool.engines.care.probe, pool.engines.members
+        assert probe is not None
+        places = [await place_of(member.actor) for member in members]
+        processes = [psutil.Process(), *(psutil.Process(place.pid) for place in places)]
+        began, before = time.monotonic(), processor_s(processes)
+        for _ in range(ROUNDS):
+            await asyncio.gather(*(member.probe(probe) for member in members))
+        probing, took = processor_s(processes) - before, time.monotonic() - began
+        before = processor_s(processes)
+        await asyncio.sleep(took)  # what they do anyway
+        probing -= processor_s(processes) - before
+        await pool.end()
+    return round(probing / ROUNDS / probe.interval_s, 5)
+
+
+def processor_s(processes: list[psutil.Process]) -> float:
+    """Processor seconds that these processes have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def applied(folder: Path) -> int:
