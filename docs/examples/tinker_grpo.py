@@ -11,6 +11,7 @@ import json
 import os
 import random
 import statistics
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ def rollout_datum(asked: Asked, sequence: Any, advantage: float) -> types.Datum:
     chunks = list(asked.prompt.chunks)
     if len(tokens) > 1:
         chunks.append(types.EncodedTextChunk(tokens=tokens[:-1]))
-    inputs = {
+    inputs: dict[str, Any] = {
         "target_tokens": np.array([0] * before + tokens, np.int64),
         "logprobs": np.array([0.0] * before + list(sequence.logprobs), np.float32),
         "advantages": np.array([0.0] * before + [advantage] * len(tokens), np.float32),
@@ -68,6 +69,7 @@ def grpo(service: tinker.ServiceClient, given: Options, start: str | None = None
     adam = types.AdamParams(learning_rate=given.lr, beta2=0.999, eps=1e-8, grad_clip_norm=1.0)
     history = []
     for step in range(given.steps):
+        began = time.monotonic()
         sampler = policy.save_weights_and_get_sampling_client().result()
         chosen = draw.sample(questions, given.prompts)
         answers = [sampler.sample(asked.prompt, given.group, sampling) for asked in chosen]
@@ -90,6 +92,7 @@ def grpo(service: tinker.ServiceClient, given: Options, start: str | None = None
             )
             policy.optim_step(adam).result()
             figures["sampler_gap"] = looked.result().metrics["sampler_gap:max"]
+        figures["seconds"] = time.monotonic() - began
         history.append(figures)
         print(f"step {step + 1}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
     return history

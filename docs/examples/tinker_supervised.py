@@ -25,7 +25,8 @@ def demonstration(asked: Asked, tokenizer: Any) -> types.Datum:
     whole = types.ModelInput(chunks=[*asked.prompt.chunks, types.EncodedTextChunk(tokens=answer[:-1])])
     targets = np.array([0] * (prompt - 1) + answer, np.int64)
     weights = np.array([0.0] * (prompt - 1) + [1.0] * len(answer), np.float32)
-    return types.Datum(model_input=whole, loss_fn_inputs={"target_tokens": targets, "weights": weights})
+    inputs: dict[str, Any] = {"target_tokens": targets, "weights": weights}
+    return types.Datum(model_input=whole, loss_fn_inputs=inputs)
 
 
 def train(

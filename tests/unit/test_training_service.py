@@ -17,9 +17,9 @@ import tinker
 from PIL import Image
 from tinker import types
 
+from benchmarks.stub_service import Running, running, service_recipe, tiny_base
 from benchmarks.stub_workers import StubPool, StubTrainer
 from serve.tenants.quotas import Quotas
-from tests.service import Running, running, service_recipe, tiny_base
 
 PNG = io.BytesIO()
 Image.new("RGB", (40, 24), (90, 120, 60)).save(PNG, "PNG")
@@ -47,7 +47,7 @@ def datum(weight: float = 1.0, images: int = 1, expected: int | None = 4) -> typ
     length = 5 + 4 * images
     weights = np.zeros(length, np.float32)
     weights[-1] = weight
-    inputs = {"target_tokens": np.arange(length) + 40, "weights": weights}
+    inputs: dict[str, Any] = {"target_tokens": np.arange(length) + 40, "weights": weights}
     return types.Datum(model_input=types.ModelInput(chunks=chunks), loss_fn_inputs=inputs)
 
 
@@ -118,7 +118,7 @@ def test_what_is_wrong_fails_through_its_future_and_the_next_call_goes_on(
 def test_an_image_that_is_none_is_named(served: Running, image: bytes, said: str) -> None:
     policy = client(served).create_lora_training_client(base_model=served.service.base, rank=4).result()
     chunks = [types.ImageChunk(data=image, format="png", expected_tokens=4)]
-    inputs = {"target_tokens": np.zeros(4, np.int64)}
+    inputs: dict[str, Any] = {"target_tokens": np.zeros(4, np.int64)}
     bad = types.Datum(model_input=types.ModelInput(chunks=chunks), loss_fn_inputs=inputs)
     with pytest.raises(tinker.RequestFailedError, match=said):
         policy.forward_backward([bad], "cross_entropy").result()
@@ -204,7 +204,8 @@ def loss_of_raw(served: Running, key: str, model: str, request_id: str) -> float
 
 
 def test_a_session_asked_for_again_after_a_lost_answer_is_the_same_session(served: Running) -> None:
-    key, body = served.key(), {"tags": [], "user_metadata": None, "sdk_version": "0.38.0"}
+    key = served.key()
+    body: dict[str, Any] = {"tags": [], "user_metadata": None, "sdk_version": "0.38.0"}
     ids = {
         served.call("POST", "/api/v1/create_session", key, json=body, headers={"X-Idempotency-Key": "one"}).json()[
             "session_id"
@@ -262,7 +263,8 @@ def test_a_model_that_made_room_for_others_comes_back_as_it_was(base: Path, tmp_
         for _ in range(3):
             steps(first, 1)
             steps(second, 2)
-        assert (loss_of(first), loss_of(second)) == (pytest.approx(0.7), pytest.approx(0.4))
+        assert loss_of(first) == pytest.approx(0.7)
+        assert loss_of(second) == pytest.approx(0.4)
 
 
 def test_a_server_that_takes_over_goes_on_with_what_is_on_disk(base: Path, tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def test_a_server_that_takes_over_goes_on_with_what_is_on_disk(base: Path, tmp_p
         policy = service.create_lora_training_client(base_model=served.service.base, rank=4).result()
         steps(policy, 3)
         served.service.training.drain()  # what comes now is put on disk and not applied
-        waiting = [policy.forward_backward([datum()], "cross_entropy"), policy.optim_step(ADAM)]
+        waiting: list[Any] = [policy.forward_backward([datum()], "cross_entropy"), policy.optim_step(ADAM)]
         while len(served.service.training) < 2:
             asyncio.run(asyncio.sleep(0.05))
     with running(recipe) as again:
