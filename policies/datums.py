@@ -198,6 +198,7 @@ def _rows(sources: list[Tensor], readings: list[Reading], datums: dict[int, Datu
         "source_R_T": source_R_T,
         "token_ids_R_T": token_ids_R_T,
         "mask_R_T": mask_R_T,
+        "real_N": mask_R_T.flatten().nonzero()[:, 0],
         "rollout_logprobs_R_T": rollout_R_T,
         "credits_R_T": credits_R_T,
     }

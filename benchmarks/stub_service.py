@@ -1,4 +1,7 @@
-"""A training service around a stub learner and a stub engine, on loopback, for the unmodified Tinker client."""
+"""A training service around a stub learner and a stub engine, on loopback, in a thread of this process.
+
+For measuring and testing what lies between Tinker's client and the models.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ os.environ["TINKER_TELEMETRY"] = "0"
 
 
 def free_port() -> int:
+    """A port of loopback that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -47,18 +51,22 @@ class Running:
 
     @property
     def database(self) -> Database:
+        """Its database."""
         return self.service.database
 
     def key(self, tenant: str = "lab", scopes: str = "train,sample,read,metrics", quotas: Quotas | None = None) -> str:
+        """A new key of a tenant."""
         return make_key(self.database, tenant, "test", scopes.split(","), quotas=quotas)
 
     def call(self, method: str, path: str, key: str | None = None, **more: Any) -> httpx.Response:
+        """The answer to one call."""
         headers = {"X-API-Key": key} if key else {}
         headers |= more.pop("headers", {})
         return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60.0, **more)
 
 
 def service_recipe(folder: Path, base: Path, **training: Any) -> Recipe:
+    """A recipe with short waits; `training` sets keys of `serve.training`."""
     return Recipe(
         run={"name": "service", "root": str(folder)},
         policy={"model": str(base), "image_size": (32, 32), "lora": {"rank": 8}},
@@ -104,4 +112,5 @@ def running(
 
 
 def tiny_base(folder: Path) -> Path:
+    """A fresh tiny policy."""
     return build_tiny_policy(folder / "base", seed=3)
