@@ -28,7 +28,7 @@ from actors.settings import (
 from cluster.settings import ClusterSettings
 from data.settings import OLD_OPTIONS, DataSettings, EnvironmentSettings, with_moved_options
 from evaluation.settings import EvaluationSettings
-from extension import at_home, explain, made, nearest_file, redacted
+from extension import ROOT, at_home, explain, made, nearest_file, redacted
 from policies.settings import ALGORITHM, ALGORITHMS, AlgorithmSettings, PolicySettings
 from rewards.settings import RewardSettings
 from serve.settings import ServeSettings
@@ -140,7 +140,8 @@ def load_recipe(arguments: list[str]) -> Recipe:
 def load_stages(arguments: list[str]) -> list[Recipe]:
     """The recipes of a file's stages, in order; one recipe where the file has none.
 
-    With `base: other.yaml` a file sets apart what differs from another one, named from its own folder. A stage under
+    With `base: other.yaml` a file sets apart what differs from another one, named from its own folder or from
+    the project's. A stage under
     `stages` has a `name` and dotted keys that it sets apart: `{name: decide, run.steps: 40}`. It becomes
     a run of its own, named `<run.name>-<number>-<name>`, and begins with the policy that the stage before it left.
     Overrides hold for every stage.
@@ -255,7 +256,7 @@ def _with_base(path: Path, tree: dict[str, Any], seen: tuple[Path, ...] = ()) ->
         return tree
     if not isinstance(name, str):
         raise RecipeError(f"{path}: base must be the name of a recipe file, got {reprlib.repr(name)}")
-    base = (path.parent / name).resolve()
+    base = next((one for one in ((path.parent / name).resolve(), ROOT / name) if one.is_file()), path.parent / name)
     if base in seen or base == path.resolve():
         raise RecipeError(f"{path}: base {name} leads back to itself")
     if not base.is_file():

@@ -101,8 +101,9 @@ class RolloutSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     backend: str = "vllm"
-    """`vllm`: AsyncLLM, streaming; `transformers`: plain generate, slow and simple, for debugging; or `module:Class` of
-    your own (`actors/rollout/engine.py`)."""
+    """`vllm`: AsyncLLM, streaming; `sglang`: SGLang's Engine on one GPU, in an environment of its own (not run by us);
+    `transformers`: plain generate, slow and simple, for debugging; or `module:Class` of your own
+    (`actors/rollout/engine.py`)."""
     options: dict[str, Any] = {}
     """What the engine of that name takes of its own: for vLLM `compile`, `max_concurrent`, `memory_gib`,
     `gpu_memory_share` and `sleep_mode` (`actors/rollout/vllm_engine.py`)."""

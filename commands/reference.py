@@ -30,9 +30,9 @@ HEAD = """# Every key of a recipe
 Made from the settings by `python -m commands.reference`; a test holds it current. Defaults are those of the settings:
 a recipe of `recipes/` sets others, and `--dry-run` prints what a run would have.
 
-A recipe is a YAML file. With `base: other.yaml` it sets apart what differs from another one, named from its own folder:
-mappings are joined key by key, lists and values replace. `stages:` is a list of runs, each with a `name` and dotted
-keys, that begin with the policy the one before left
+A recipe is a YAML file. With `base: other.yaml` it sets apart what differs from another one, named from its own folder
+or from the project's: mappings are joined key by key, lists and values replace. `stages:` is a list of runs, each with
+a `name` and dotted keys, that begin with the policy the one before left
 ([../recipes/ablations/cascade.yaml](../recipes/ablations/cascade.yaml)). On a command line `part.key=value` sets one
 key, the value read as YAML; it joins a mapping that is there, also one that is there by default.
 """

@@ -20,6 +20,7 @@ from recipe import Recipe
 ENGINES: Mapping[str, str] = {
     "vllm": "actors.rollout.vllm_engine:VllmEngine",
     "transformers": "actors.rollout.transformers_engine:TransformersEngine",
+    "sglang": "actors.rollout.sglang_engine:SglangEngine",
 }
 """What `rollout.backend` may name beside `module:Class`."""
 

@@ -89,7 +89,11 @@ def _control(comparison: Comparison) -> Iterator[Finding]:
     control, after = comparison.overall.reward.get(CONTROL), comparison.overall.reward.get(AFTER)
     if control is None or after is None:
         return
-    if control > after:
+    if comparison.overall.samples < FEWEST_QUESTIONS or control == after:
+        yield Finding(
+            "plain", f"For as long as RL took, more supervised steps reach {fixed(control)}, and RL {fixed(after)}."
+        )
+    elif control > after:
         yield Finding(
             "bad",
             f"For as long as RL took, more supervised steps reach {fixed(control)}, and RL {fixed(after)}: where the "

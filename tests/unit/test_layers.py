@@ -91,7 +91,6 @@ NEVER_IMPORTED = {
     "pytest-xdist",
     "ruff",
     "s3fs",
-    "sglang",
     "sqlalchemy",
     "tensorboard",
     "tinker-cookbook",
