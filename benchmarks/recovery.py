@@ -125,7 +125,7 @@ def figures(folder: Path, took: dict[str, float], step_s: float) -> dict[str, ob
         **recovery,
         "worst_recovery_s": max(recovery.values()),
         "rollouts_lost": lost + wanted * (STEPS - len(run.steps)),
-        "steps_applied_twice": applied(folder) - WARM_STEPS - updates(run),
+        "steps_applied_twice": applied(folder, STEPS) - WARM_STEPS - updates(run),
         "step_s": round(step_s, 2),
     }
 
@@ -172,11 +172,11 @@ def processor_s(processes: list[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
-def applied(folder: Path) -> int:
-    """The updates that the last weights have gone through: each carries two numbers, one to gather and one to step."""
+def applied(folder: Path, step: int) -> int:
+    """The updates that a step's weights have gone through: each carries two numbers, one to gather and one to step."""
     import torch
 
-    state = checkpoint_folder(folder, STEPS) / LEARNER_FOLDER / CHECKPOINT_TAG / "mp_rank_00_model_states.pt"
+    state = checkpoint_folder(folder, step) / LEARNER_FOLDER / CHECKPOINT_TAG / "mp_rank_00_model_states.pt"
     return int(torch.load(state, weights_only=False)["applied"]) // 2  # written by this very run
 
 
