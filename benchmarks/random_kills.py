@@ -84,14 +84,13 @@ def figures(folder: Path) -> dict[str, object]:
     """Whether any step, response or update is missing or there twice."""
     run, recipe = read_run(folder), load_recipe([str(folder / "recipe.yaml")])
     wanted = recipe.rollout.prompts_per_step * recipe.rollout.group_size
-    numbers = [int(step["step"]) for step in run.steps]
+    counted = Counter(int(step["step"]) for step in run.steps)
+    last = max(counted)
     return {
-        "steps": len(numbers),
-        "steps_missing_or_twice": len(set(numbers) ^ set(range(1, len(numbers) + 1)))
-        + len(numbers)
-        - len(set(numbers)),
+        "steps": last,
+        "steps_missing_or_twice": sum(counted[step] != 1 for step in range(1, last + 1)),
         "rollouts_lost": sum(wanted - int(step[ROLLOUTS]) + int(step[MASKED_ROLLOUTS]) for step in run.steps),
-        "steps_applied_twice": applied(folder, numbers[-1]) - recipe.warm_start.steps - updates(run),
+        "steps_applied_twice": applied(folder, last) - recipe.warm_start.steps - updates(run),
     }
 
 
