@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,27 +23,19 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve.schema import ApplicationStatus
 
-from actors.rollout.vllm_engine import vllm_settings
 from cluster.session import session
 from commands.script import command
-from policies.vllm_environment import vllm_environment
 from recipe import Recipe, load_recipe
-from serve.endpoint import PolicyEndpoint, key_digest
+from serve.errors import ServeError
 from serve.operations.parent import keep_running
+from serve.policy import application, read_key
 from serve.training.assembly import check_service_recipe, database_of
 
 SERVICE_RECIPE = "recipes/service.yaml"
-SHORTEST_KEY = 16
-ONGOING = 1024
-"""Requests Ray Serve lets through; the endpoint refuses beyond `serve.max_concurrent` itself, with an error in JSON."""
 POLL_S = 0.2
 CONTROLLER = "SERVE_CONTROLLER_ACTOR"
 HEAD_MARK = "node:__internal_head__"
 """Names that Ray gives to Serve's controller and to a resource of the head node."""
-
-
-class ServeError(RuntimeError):
-    """A policy that cannot be served as asked; the message names the folder, field or variable and what to do."""
 
 
 @contextmanager
@@ -58,44 +50,19 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
     policy = (run_folder / "policy").resolve()
     if not (policy / "config.json").is_file():
         raise ServeError(f"{policy} holds no policy (no config.json): name the folder of a run that has ended")
-    settings, rollout = recipe.serve, recipe.rollout
+    settings = recipe.serve
     _refuse_second_endpoint()
     if _on_head_node():
         _refuse_taken_port(settings.host, settings.port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     try:
-        environment = vllm_environment(rollout.threads, rollout.cpus, vllm_settings(recipe).memory_gib)
-        options = {
-            "num_cpus": rollout.cpus,
-            "num_gpus": rollout.gpus,
-            "runtime_env": {"env_vars": environment},
-        }
-        deployment = serve.deployment(
-            PolicyEndpoint, name="policy", max_ongoing_requests=ONGOING, ray_actor_options=options
-        )
-        application = deployment.bind(str(policy), recipe.model_dump_json(), key_digest(key))
-        serve.run_many([RunTarget(application)], wait_for_applications_running=False)
-        _wait_until_running(rollout.start_timeout_s)
+        target = RunTarget(application(policy, recipe, key))
+        serve.run_many([target], wait_for_applications_running=False)
+        _wait_until_running(recipe.rollout.start_timeout_s)
         yield f"http://{settings.host}:{settings.port}/v1"
     finally:
         serve.shutdown()
-
-
-def read_key(recipe: Recipe, environment: Mapping[str, str]) -> str:
-    """The key that requests must carry.
-
-    Raises:
-        ServeError: the variable is unset, or the key is short enough to be guessed.
-    """
-    name = recipe.serve.key_variable
-    key = environment.get(name, "")
-    if len(key) < SHORTEST_KEY:
-        raise ServeError(
-            f"environment variable {name} must hold the endpoint's key, {SHORTEST_KEY} characters or more: "
-            f"export {name}=$(python -c 'import secrets; print(secrets.token_urlsafe(32))')"
-        )
-    return key
 
 
 def main(arguments: list[str]) -> int:

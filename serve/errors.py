@@ -1,8 +1,12 @@
-"""`ServiceError`: what the training service refuses, with the HTTP status that its clients act on."""
+"""What cannot be served, and what the training service refuses, with the HTTP status that its clients act on."""
 
 from __future__ import annotations
 
 from typing import Any
+
+
+class ServeError(RuntimeError):
+    """A policy that cannot be served as asked; the message names the folder, field or variable and what to do."""
 
 
 class ServiceError(Exception):

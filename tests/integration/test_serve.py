@@ -23,7 +23,8 @@ from policies.prompt import chat_messages
 from policies.tiny import build_tiny_policy
 from policies.views import load_frame
 from recipe import Recipe
-from serve.app import ServeError, policy_endpoint
+from serve.app import policy_endpoint
+from serve.errors import ServeError
 
 pytestmark = pytest.mark.slow
 

@@ -95,7 +95,7 @@ def test_a_typo_in_any_key_is_found(name: str, tmp_path: Path) -> None:
         ("kuberay/cluster.yaml", '"2.60.0"', '"2.59.0"', "the images hold Ray"),
         ("kuberay/job.yaml", "driverx_grpo.yaml", "driverx_gpro.yaml", "does not exist in this repository"),
         ("kuberay/job.yaml", "wait_for_nodes", "wait_for_node", "wait_for_node"),
-        ("kuberay/service.yaml", "serve.application:policy", "serve.application:polcy", "polcy"),
+        ("kuberay/service.yaml", "serve.policy:policy", "serve.policy:polcy", "polcy"),
         ("skypilot.yaml", "disk_tier: best", "disk_tier: bestest", "must be one of high, ultra, best"),
         ("skypilot.yaml", "num_nodes: 3", "num_nodes: 2", "names 3 roles for 2 nodes"),
         ("skypilot.yaml", "A100-80GB: 8", "A100-80G: 8", "is none of A100-80GB"),
