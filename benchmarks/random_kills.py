@@ -77,7 +77,8 @@ def under_fire(root: str, seconds: float, draw: random.Random) -> tuple[Counter[
 def kind_of(process: psutil.Process) -> str:
     """What a process is, in a word or two."""
     words = process.cmdline() or [process.name()]
-    return next((Path(word).name for word in words if not word.startswith("-") and "python" not in word), words[0])
+    named = [word for word in words if not word.startswith("-") and not Path(word).name.startswith("python")]
+    return Path((named or words)[0]).name
 
 
 def figures(folder: Path) -> dict[str, object]:
