@@ -58,6 +58,8 @@ class Sweep:
     overrides: tuple[str, ...]
     found: dict[str, dict[int, EvaluationResult]] = field(default_factory=dict)
     unfinished: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    """Setting to the name of its runs' folders."""
 
     def arguments(self, setting: Setting, seed: int) -> list[str]:
         """The command line of one run, after the script's name."""
@@ -85,7 +87,7 @@ class Sweep:
         return figures, page
 
     def _link(self, name: str, seed: int) -> str:
-        return f"seed-{seed}/{name}/{REPORT_FILE}"
+        return f"seed-{seed}/{self.folders.get(name, name)}/{REPORT_FILE}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -122,6 +124,7 @@ def run_sweep(options: argparse.Namespace) -> int:
     sweep = Sweep(name, (options.root / name).resolve(), settings, options.seeds, tuple(options.overrides))
     runs = [(setting, seed) for seed in sweep.seeds for setting in settings]
     recipes = {(setting.name, seed): load_stages(sweep.arguments(setting, seed))[-1] for setting, seed in runs}
+    sweep.folders |= {name: recipe.run.name for (name, _), recipe in recipes.items()}
     if options.dry_run:
         for setting, seed in runs:
             print(f"{setting.name}, seed {seed}: {_shown(recipes[setting.name, seed], sweep.arguments(setting, seed))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ class WandbTracker:
 
     def start(self) -> str:
         """See `Tracker`."""
+        os.environ.setdefault("WANDB_SILENT", "true")  # else it talks into the live table
         import wandb
 
         options, run = self._options, self._run

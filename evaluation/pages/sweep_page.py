@@ -46,8 +46,11 @@ def write_sweep_page(
         unfinished: a run, and how it stands.
         goes_on: more runs will follow, so that the page is loaded again.
     """
-    known = [(point.figures["mean"]["mean"], point.name) for point in points if "mean" in point.figures]
-    best = max(((mean, name) for mean, name in known if mean is not None), default=None)
+    means = [(point.figures["mean"], point.name) for point in points if "mean" in point.figures]
+    known = sorted(
+        ((one["mean"], one["half_width"], name) for one, name in means if one["mean"] is not None), key=_first
+    )
+    best = known[-1] if known else None
     context = {
         "name": name,
         "points": points,
@@ -55,8 +58,20 @@ def write_sweep_page(
         "seeds": seeds,
         "done": sum(len(point.reports) for point in points),
         "planned": len(points) * len(seeds),
-        "best": best[1] if best and len(points) > 1 else "",
+        "best": best[2] if best and len(known) > 1 else "",
+        "undecided": len(known) > 1 and _overlap(known[-1][:2], known[-2][:2]),
         "counted": unfinished,
         "renewed_s": RENEWED_S if goes_on else 0,
     }
     return write_page(folder, TEMPLATE, context, PAGE_FILE)
+
+
+def _first(one: tuple[float | None, float | None, str]) -> float:
+    return one[0] or 0.0
+
+
+def _overlap(high: tuple[float | None, float | None], low: tuple[float | None, float | None]) -> bool:
+    """Whether two intervals have a value in common; of a single seed nobody knows, so that they may."""
+    if high[1] is None or low[1] is None:
+        return True
+    return (high[0] or 0.0) - high[1] <= (low[0] or 0.0) + low[1]
