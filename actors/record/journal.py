@@ -18,6 +18,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from actors.record.exporter import Exporter
+from actors.record.job_page import JobPage
 from actors.record.live_page import LivePage
 from actors.record.terminal import LiveTable
 from actors.record.tracker import Trackers
@@ -49,6 +50,7 @@ class Journal:
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
         self._page = LivePage(folder, recipe.run.live_report_s)
         self._trackers = Trackers(recipe, folder)
+        self._job_page = JobPage(folder, recipe.run.steps)
         self.exporter = Exporter(recipe)
         """Shows the same figures to Prometheus."""
         self._curves: SummaryWriter | None = None
@@ -75,6 +77,7 @@ class Journal:
         self._trackers.samples(step, groups)
         self._table.update(step, merged)
         self.exporter.observe(step, merged)
+        self._job_page.show(step, merged)
         self.step = step
         self._renew_page()
         for alarm in self._watch.observe({"step": step, **merged}):
