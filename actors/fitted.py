@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from data.faults import Faults, refuse_unfit
 from data.load import LoadedData
+from data.sample_store import stored
 from data.split import Split
 from policies.errors import PolicyError
 from policies.fitting import OVERLONG, Fitting, Limits, most_images
@@ -46,8 +47,8 @@ def fitted_data(recipe: Recipe, data: LoadedData, lengths: PromptLengths, *, eng
         DataError: there are others, and `data.unfit` does not leave them out; the first is named.
     """
     faults, fitting = Faults(), fitting_of(recipe, lengths, answers=True, engines=engines)
-    train = tuple(fitting.admitted(data.split.train, faults))
-    held_out = tuple(fitting.admitted(data.split.held_out, faults))
+    train = stored(fitting.admitted(data.split.train, faults))
+    held_out = stored(fitting.admitted(data.split.held_out, faults))
     left = min(len(train), len(held_out))
     refuse_unfit(faults, left, drop=recipe.data.unfit == "drop", wanted=[OVERLONG] if left else [])
     return replace(data, split=Split(train, held_out), faults=data.faults | faults.as_dict())

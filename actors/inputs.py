@@ -10,6 +10,7 @@ from actors.record.run_folder import check_new, check_paths
 from actors.record.tracker import check_trackers
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.reasoning.demonstrated import demonstrated, of_drawn_scenes
+from data.sample_store import Joined
 from data.split import TaskBalancedOrder, with_a_share
 from evaluation.held_out import choose, with_swapped_images
 from policies.folder import check_folder
@@ -54,7 +55,7 @@ def check_samples(recipe: Recipe, data: LoadedData) -> None:
     Raises:
         DataError, RewardError: one sentence on what to mend.
     """
-    Router(recipe.reward).check_routes([*data.split.train, *data.split.held_out])
+    Router(recipe.reward).check_routes(Joined(data.split.train, data.split.held_out))
     TaskBalancedOrder(data.split.train, recipe.data.task_shares, recipe.data.seed)
     if recipe.evaluation.before_and_after and recipe.evaluation.swapped_images:
         with_swapped_images(choose(data.split.held_out, recipe.evaluation.samples_per_task, recipe.data.seed))

@@ -15,6 +15,7 @@ from actors.interruption import Interruption
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.in_loop import InLoop
+from actors.pool_states import pool_states
 from actors.record.journal import Journal
 from actors.record.model_card import CARD_FILE, model_card
 from actors.record.provenance import OTHER_DATA, Provenance, known_data, record_provenance
@@ -29,6 +30,7 @@ from data.formats.format import format_of
 from data.load import LoadedData, load_data, with_checked_sweeps
 from data.quarantine import Quarantine, list_faults
 from data.sample import DrivingSample
+from data.sample_store import Joined
 from data.split import Order, TaskBalancedOrder, with_a_share
 from evaluation.checkpoint_key import checkpoint_key
 from evaluation.driving import DrivingResult
@@ -132,7 +134,7 @@ def prepare(recipe: Recipe, inputs: Inputs | None = None, *, engines: bool = Tru
     check_samples(recipe, data)
     asked, drop = fitting_of(recipe, lengths, answers=False, engines=engines), recipe.data.unfit == "drop"
     benchmarks = tuple(one.fitted(asked, drop=drop) for one in inputs.benchmarks if engines)
-    samples = [*data.split.train, *data.split.held_out]
+    samples = Joined(data.split.train, data.split.held_out)
     train, held_out = (with_a_share(part, recipe.data.task_shares) for part in (data.split.train, data.split.held_out))
     warm_start = WarmStart(train, held_out, recipe)
     checkpoint_key(recipe.run.folder)
@@ -175,6 +177,7 @@ async def run_reinforcement(
                 engine_class=engine_class,
                 engines=engines,
             )
+            journal.exporter.watch(pool_states(crew))
         with phases.phase("warm_start"), interruption.deferred():
             updates = await Updates.begin(crew, run.folder, lambda: warm_up(run, crew.learners, interruption))
             if updates is None or interruption.requested:

@@ -34,6 +34,7 @@ from data.errors import DataError
 from data.images import faulty_images
 from data.rollout import Refusal
 from data.sample import DrivingSample
+from data.sample_store import ById
 from data.split import Order
 from evaluation.rollout_rows import read_rollouts, write_rollouts
 from evaluation.run_record import SYNCS_FILE, samples_path
@@ -95,7 +96,7 @@ class Updates:
         """
         crew, recipe = self.crew, self.crew.recipe
         step, position = self.state.step + 1, self.state.position
-        self._questions = {sample.id: sample for sample in samples}
+        self._questions = ById(samples)
         while step <= recipe.run.steps and (batch := await asyncio.to_thread(self._written, step)) is not None:
             self.replayed += 1
             step, position = step + 1, batch.position

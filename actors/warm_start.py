@@ -97,8 +97,9 @@ class WarmStart:
         self.samples = demonstrated(asked, recipe.warm_start.variant)
         if len(self.samples) < len(asked):
             print(f"warm start: {len(asked) - len(self.samples)} of {len(asked)} samples lack reasoning", flush=True)
-        shown = [sample for sample in held_out if demonstration(sample, settings.variant) is not None]
-        self._held_out = random.Random(seed).sample(shown, min(len(shown), settings.evaluate_samples))
+        shown = [i for i, sample in enumerate(held_out) if demonstration(sample, settings.variant) is not None]
+        drawn = random.Random(seed).sample(shown, min(len(shown), settings.evaluate_samples))
+        self._held_out = [held_out[index] for index in drawn]
         self._recipe, self._settings, self._folder = recipe, settings, recipe.run.folder
         self._made: LRUCache[str, TrainingGroup] = LRUCache(DEMONSTRATIONS_KEPT)
         self._tests: list[TrainingGroup] = []
@@ -106,7 +107,7 @@ class WarmStart:
 
     def _rewind(self) -> None:
         self._shuffle, self._steps = random.Random(self._recipe.run.seed), 0
-        self._queue: list[DrivingSample] = []
+        self._queue: list[int] = []
 
     async def steps(
         self,
@@ -260,9 +261,9 @@ class WarmStart:
         """The samples of the next step, from endless shuffled passes."""
         size = self._settings.batch_size
         while len(self._queue) < size:
-            self._queue += self._shuffle.sample(self.samples, len(self.samples))
+            self._queue += self._shuffle.sample(range(len(self.samples)), len(self.samples))
         drawn, self._queue = self._queue[:size], self._queue[size:]
-        return drawn
+        return [self.samples[index] for index in drawn]
 
     def _write(self, entry: dict[str, float]) -> None:
         with (self._folder / LOG).open("a") as file:

@@ -17,6 +17,7 @@ import ray
 from actors.record.run_folder import in_submitted_job
 from cluster.errors import SessionError
 from cluster.janitor import Janitor
+from data.uris import VARIABLE, allow
 from recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,7 @@ LONGEST_TEMP_DIR = 40
 
 CONNECT_S = 10.0
 
-PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", VARIABLE)
 """Environment variables that actors on every node take over from the driver, where they are set."""
 
 
@@ -44,6 +45,7 @@ def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
     Raises:
         SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named cluster does not answer.
     """
+    allow(recipe.data)  # travels to the actors
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
     with _joined(address) if address else _started(recipe, logs or recipe.run.folder):
         yield

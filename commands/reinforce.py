@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from actors.inputs import launch_folder, read_inputs
 from cluster.plan import check_named, resource_plan
@@ -80,11 +81,13 @@ def _run(recipe: Recipe) -> bool:
     from actors.rollout.pool import EnginePool
     from cluster.placement import place
     from cluster.session import session
+    from cluster.shared_storage import check_shared
 
     with ExitStack() as stack:
         with timed("ray"):
             stack.enter_context(session(recipe))
             placement = place(plan, recipe.cluster.placement_timeout_s)
+            check_shared(placement, Path(recipe.run.root).expanduser())
             engines = EnginePool.launch(recipe, launch_folder(recipe, inputs), placement.options)
         with timed("policy"):  # the engines import vLLM meanwhile, and this torch and DeepSpeed
             from actors.training import prepare, run_reinforcement

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from actors.inputs import read_inputs
 from cluster.placement import place
 from cluster.plan import resource_plan
 from cluster.session import session
+from cluster.shared_storage import check_shared
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, parse_recipe
 from commands.stopped import stopped
@@ -38,6 +40,7 @@ def supervise(arguments: list[str]) -> int:
         run = prepare(recipe, inputs, engines=False)
         with session(recipe):
             placement = place(plan, recipe.cluster.placement_timeout_s)
+            check_shared(placement, Path(recipe.run.root).expanduser())
             complete = asyncio.run(train_sft(run, placement.options))
             placement.release()
     except (KeyboardInterrupt, asyncio.CancelledError):

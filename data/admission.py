@@ -31,6 +31,7 @@ from data.faults import (
 )
 from data.images import faulty_images
 from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH, LIDAR, TASKS, DrivingSample, Kind, Task, task_fault
+from data.uris import is_uri, refusal
 
 _CHUNK = 256
 """Samples whose images are checked together."""
@@ -161,7 +162,9 @@ def _with_readable_images(samples: Iterable[DrivingSample], faults: Faults) -> I
         paths = {path for sample in chunk for path in _image_paths(sample)}
         checked = {path: known[path] for path in paths if path in known}
         unread = paths - checked.keys()
-        faulty = faulty_images(unread) if unread else {}
+        uris = {path for path in unread if is_uri(path)}  # their content is looked at where it is used
+        faulty = faulty_images(unread - uris) if unread - uris else {}
+        faulty |= {uri: why for uri in uris if (why := refusal(uri)) is not None}
         checked |= {path: faulty.get(path) for path in unread}
         known.update(checked)
         for sample in chunk:

@@ -7,7 +7,7 @@ first one is an error.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class LoadedSamples:
     a fault, each by its reason; `notes` has one sentence per fault, naming the frame, file or object.
     """
 
-    samples: tuple[DrivingSample, ...]
+    samples: Sequence[DrivingSample]
     dropped: dict[str, list[str]]
     kept_with_fault: dict[str, list[str]]
     notes: tuple[str, ...]
@@ -106,13 +106,18 @@ class LoadedSamples:
         return "; ".join([f"{len(self.samples)} questions of {scenes} scenes ({counted})", *faults])
 
 
-def collected(file: Path, samples: Iterable[DrivingSample], faults: Faults) -> LoadedSamples:
-    """All samples of a file.
+def collected(
+    file: Path,
+    samples: Iterable[DrivingSample],
+    faults: Faults,
+    keep: Callable[[Iterable[DrivingSample]], Sequence[DrivingSample]] = tuple,
+) -> LoadedSamples:
+    """All samples of a file, in memory or where `keep` puts them.
 
     Raises:
         DataError: none is left; the sentence has the counts and the first fault.
     """
-    kept = tuple(samples)
+    kept = keep(samples)
     loaded = LoadedSamples(kept, dict(faults.dropped), dict(faults.kept), tuple(faults.notes))
     if not kept:
         raise DataError(f"{file} holds no usable question: {loaded.summary}{first_note(faults)}")

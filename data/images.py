@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from data.errors import DataError
+from data.uris import UriError, is_uri, read_uri
 
 MAX_PIXELS = 40_000_000
 """Largest image that is decoded: 28 times a nuScenes frame. A small file may unpack to gigabytes of pixels."""
@@ -151,10 +152,9 @@ def _fault(path: str) -> str | None:
 
 
 def _open(path: str | Path, max_pixels: int) -> Image.Image:
-    if not os.path.isfile(path):
-        raise ImageError(f"image {path} does not exist or is not a file")
+    source = _source(path)
     try:
-        image = Image.open(path)
+        image = Image.open(source)
     except Image.DecompressionBombError:
         raise ImageError(f"image {path} has more than the {max_pixels} pixels that are allowed") from None
     except _DECODE_ERRORS as error:
@@ -165,3 +165,15 @@ def _open(path: str | Path, max_pixels: int) -> Image.Image:
             f"image {path} has {image.width}x{image.height} pixels, more than the {max_pixels} that are allowed"
         )
     return image
+
+
+def _source(path: str | Path) -> str | Path | io.BytesIO:
+    """What Pillow reads: the file itself, or what a URI holds."""
+    if is_uri(str(path)):
+        try:
+            return io.BytesIO(read_uri(str(path)))
+        except UriError as error:
+            raise ImageError(str(error)) from None
+    if not os.path.isfile(path):
+        raise ImageError(f"image {path} does not exist or is not a file")
+    return path

@@ -26,6 +26,7 @@ from data.faults import (
 )
 from data.sample import Command, CoordinateUnit, DrivingSample, KeyObject, Kind, Trajectory
 from data.text_file import open_bytes, read_lines
+from data.uris import is_uri
 from extension import at_home, explain
 
 _Point = tuple[float, float, float]
@@ -137,7 +138,7 @@ def record_of(sample: DrivingSample, folder: Path) -> dict[str, Any]:
         "kind": sample.kind,
         "question": sample.question,
         "answer": sample.answer,
-        "images": {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sample.images.items()},
+        "images": {name: _written(path, folder) for name, path in sample.images.items()},
         "choices": sample.choices,
         "objects": [_object_record(item) for item in sample.objects],
         "reasoning": sample.reasoning,
@@ -146,6 +147,10 @@ def record_of(sample: DrivingSample, folder: Path) -> dict[str, Any]:
         "coordinate_unit": sample.coordinate_unit if sample.coordinate_unit != "pixels" else "",
     }
     return {name: value for name, value in record.items() if value or name in ("frame_id", "images")}
+
+
+def _written(path: str, folder: Path) -> str:
+    return path if is_uri(path) else Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _object_record(item: KeyObject) -> dict[str, Any]:
@@ -220,7 +225,10 @@ def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSa
             faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {answer!r}, not an option")
             return None
         answer = letter
-    images = {name: os.path.normpath(root / at_home(written)) for name, written in line.images.items()}
+    images = {
+        name: written if is_uri(written) else os.path.normpath(root / at_home(written))
+        for name, written in line.images.items()
+    }
     if any("\x00" in written or not written for written in line.images.values()):
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")
         return None

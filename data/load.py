@@ -12,8 +12,10 @@ from data.formats.format import format_of
 from data.lidar import without_faulty_sweeps
 from data.reasoning.reasoning import read_reasoning, with_reasoning
 from data.sample import LIDAR
+from data.sample_store import stored
 from data.settings import DataSettings
 from data.split import Split, split_by_scene
+from data.uris import allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ def load_data(settings: DataSettings, cache: Path) -> LoadedData:
         DataError: an option is absent, a file or folder is missing or broken, or too little is left to split; with
             `data.strict` also the first faulty entry.
     """
+    allow(settings)
     loaded = _load(settings, cache)
     loaded = loaded if settings.reasoning is None else _reasoned(loaded, settings.reasoning)
     return _cascaded(loaded) if settings.cascade else loaded
@@ -58,18 +61,18 @@ def with_checked_sweeps(loaded: LoadedData) -> LoadedData:
             "set policy.lidar=false, or use data that bring sweeps"
         )
     faulty = {reason: of_train.get(reason, []) + of_held_out.get(reason, []) for reason in of_train | of_held_out}
-    return replace(loaded, split=Split(tuple(train), tuple(held_out)), faults=loaded.faults | faulty)
+    return replace(loaded, split=Split(stored(train), stored(held_out)), faults=loaded.faults | faulty)
 
 
 def _reasoned(loaded: LoadedData, path: Path) -> LoadedData:
     """Reasoning for what is trained on; what is held out stays as it is."""
     train, faults = with_reasoning(loaded.split.train, read_reasoning(path))
-    return replace(loaded, split=replace(loaded.split, train=train), faults=loaded.faults | faults)
+    return replace(loaded, split=replace(loaded.split, train=stored(train)), faults=loaded.faults | faults)
 
 
 def _cascaded(loaded: LoadedData) -> LoadedData:
     """Training questions in the context of earlier tasks' true answers; a measurement brings its own."""
-    train = cascaded(loaded.split.train)
+    train = stored(cascaded(loaded.split.train))
     corpus = (*loaded.corpus, HEADING)
     return replace(loaded, split=replace(loaded.split, train=train), corpus=corpus)
 
@@ -77,6 +80,6 @@ def _cascaded(loaded: LoadedData) -> LoadedData:
 def _load(settings: DataSettings, cache: Path) -> LoadedData:
     source, faults = format_of(settings), Faults(settings.strict)
     file = next(iter(source.files().values()), Path(settings.source))
-    loaded = collected(file, source.read(faults, cache, settings.seed), faults)
+    loaded = collected(file, source.read(faults, cache, settings.seed), faults, stored)
     split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
     return LoadedData(split, faults.as_dict(), source.corpus(split.train))

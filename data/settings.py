@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _PATHS = ("annotations", "image_root")
 _ONCE: dict[str, tuple[str, ...]] = {
@@ -23,6 +24,27 @@ _ONCE: dict[str, tuple[str, ...]] = {
 OLD_OPTIONS = tuple(dict.fromkeys(key for keys in _ONCE.values() for key in keys))
 
 
+class UriSettings(BaseModel):
+    """Images that are no files of the machine: `s3://`, `gs://`, `az://`, `hf://`, `http(s)://` in a JSONL file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    allowed: tuple[str, ...] = Field(min_length=1)
+    """What such a path must begin with, such as `s3://my-bucket/nuscenes/`: no other place is ever asked."""
+    cache: Path | None = None
+    """Folder of each machine that keeps what was read; None: `~/.cache/autodriverl/images`."""
+    cache_gib: float = Field(20.0, gt=0)
+    """Most that it keeps; what was not used for longest falls out."""
+
+    @field_validator("allowed")
+    @classmethod
+    def _end_at_a_folder(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for one in given:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]+://[^/@?#%\s]+/\S*", one if one.endswith("/") else f"{one}/"):
+                raise ValueError(f"{one} does not begin like s3://bucket/ or https://host/folder/")
+        return tuple(one if one.endswith("/") else f"{one}/" for one in given)
+
+
 class DataSettings(BaseModel):
     """Where the samples come from."""
 
@@ -37,6 +59,8 @@ class DataSettings(BaseModel):
     options: dict[str, Any] = {}
     """What the source takes, such as `annotations` and `image_root`: the fields of its class's `Settings`
     (docs/data.md)."""
+    uris: UriSettings | None = None
+    """Where images may come from that are no files; None: from nowhere."""
     reasoning: Path | None = None
     """Reasoning for the training questions, as `prepare_data.py distil` writes it (JSONL, by sample id); None: what the
     annotations themselves hold."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import random
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,18 @@ from typing import Protocol
 
 from data.errors import DataError
 from data.sample import ANY, TASKS, DrivingSample, in_order
+from data.sample_store import chosen, scenes_of, tasks_of
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Training and held-out samples; no scene, frame or image is on both sides."""
 
-    train: tuple[DrivingSample, ...]
-    held_out: tuple[DrivingSample, ...]
+    train: Sequence[DrivingSample]
+    held_out: Sequence[DrivingSample]
 
 
-def split_by_scene(samples: Iterable[DrivingSample], held_out: float, seed: int) -> Split:
+def split_by_scene(samples: Sequence[DrivingSample], held_out: float, seed: int) -> Split:
     """Split by scene, never by question: questions of one scene share its images and answers.
 
     Args:
@@ -34,8 +36,7 @@ def split_by_scene(samples: Iterable[DrivingSample], held_out: float, seed: int)
         DataError: `held_out` is not between 0 and 1, there are fewer than two scenes, or a frame or an image belongs
             to scenes on both sides.
     """
-    samples = tuple(samples)
-    scenes = sorted({sample.scene_id for sample in samples})
+    scenes = sorted(set(scenes_of(samples)))
     if not 0 < held_out < 1:
         raise DataError(f"data.held_out must lie between 0 and 1 (both excluded), got {held_out}")
     if len(scenes) < 2:
@@ -45,10 +46,10 @@ def split_by_scene(samples: Iterable[DrivingSample], held_out: float, seed: int)
         )
     random.Random(f"split/{seed}").shuffle(scenes)
     count = min(max(round(held_out * len(scenes)), 1), len(scenes) - 1)
-    chosen = set(scenes[:count])
+    apart = set(scenes[:count])
     split = Split(
-        train=tuple(sample for sample in samples if sample.scene_id not in chosen),
-        held_out=tuple(sample for sample in samples if sample.scene_id in chosen),
+        train=chosen(samples, (index for index, scene in enumerate(scenes_of(samples)) if scene not in apart)),
+        held_out=chosen(samples, (index for index, scene in enumerate(scenes_of(samples)) if scene in apart)),
     )
     check_disjoint(split)
     return split
@@ -60,20 +61,24 @@ def check_disjoint(split: Split) -> None:
     Raises:
         DataError: names a scene, frame or image that is on both sides.
     """
-    for what in ("scene_id", "frame_id"):
-        _refuse_shared(what, *({getattr(s, what) for s in side} for side in (split.train, split.held_out)))
-    _refuse_shared(
-        "image", *({path for s in side for path in s.images.values()} for side in (split.train, split.held_out))
-    )
+    held_out, shared = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for sample in split.held_out:
+        for what, names in _apart(sample):
+            held_out[what].update(names)
+    for sample in split.train:
+        for what, names in _apart(sample):
+            shared[what].update(held_out[what].intersection(names))
+    for what, names in shared.items():
+        if names:
+            raise DataError(
+                f"{len(names)} {what}(s) are in the training and in the held-out part, first {min(names)}: "
+                f"ids and images must belong to one scene only"
+            )
 
 
-def _refuse_shared(what: str, train: set[str], held_out: set[str]) -> None:
-    shared = sorted(train & held_out)
-    if shared:
-        raise DataError(
-            f"{len(shared)} {what}(s) are in the training and in the held-out part, first {shared[0]}: "
-            f"ids and images must belong to one scene only"
-        )
+def _apart(sample: DrivingSample) -> tuple[tuple[str, Iterable[str]], ...]:
+    """What of a sample may be on one side alone, by its name in messages."""
+    return ("scene_id", [sample.scene_id]), ("frame_id", [sample.frame_id]), ("image", sample.images.values())
 
 
 class Order(Protocol):
@@ -102,13 +107,14 @@ class TaskBalancedOrder:
         Raises:
             DataError: a share is negative or not finite, all are zero, or a task that is named has no sample.
         """
-        self._pools: dict[str, list[DrivingSample]] = defaultdict(list)
-        for sample in samples:
-            self._pools[sample.task].append(sample)
+        self._samples = samples
+        self._pools: dict[str, array[int]] = defaultdict(lambda: array("I"))
+        for index, task in enumerate(tasks_of(samples)):
+            self._pools[task].append(index)
         self._shares = _normalised(task_shares, in_order(self._pools))
         self._seed = seed
         self._drawn = dict.fromkeys(self._shares, 0)
-        self._passes: dict[str, tuple[int, list[DrivingSample]]] = {}
+        self._passes: dict[str, tuple[int, array[int]]] = {}
         self.position = 0
         for _ in range(position):
             self._advance()
@@ -123,11 +129,11 @@ class TaskBalancedOrder:
         task, number = self._advance()
         pool = self._pools[task]
         current, place = divmod(number, len(pool))
-        if self._passes.get(task, (-1, []))[0] != current:
-            shuffled = list(pool)
+        if task not in self._passes or self._passes[task][0] != current:
+            shuffled = pool[:]
             random.Random(f"order/{self._seed}/{task}/{current}").shuffle(shuffled)
             self._passes[task] = (current, shuffled)
-        return self._passes[task][1][place]
+        return self._samples[self._passes[task][1][place]]
 
     def take(self, count: int) -> list[DrivingSample]:
         """The next `count` samples."""
@@ -142,10 +148,10 @@ class TaskBalancedOrder:
         return task, number
 
 
-def with_a_share(samples: Sequence[DrivingSample], task_shares: Mapping[str, float]) -> list[DrivingSample]:
+def with_a_share(samples: Sequence[DrivingSample], task_shares: Mapping[str, float]) -> Sequence[DrivingSample]:
     """The samples of tasks that are trained on."""
     others = task_shares.get(ANY, 0.0)
-    return [sample for sample in samples if task_shares.get(sample.task, others) > 0]
+    return chosen(samples, (i for i, task in enumerate(tasks_of(samples)) if task_shares.get(task, others) > 0))
 
 
 def _normalised(task_shares: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from actors.record.exporter import Exporter
+from actors.record.job_page import JobPage
 from actors.record.live_page import LivePage
 from actors.record.terminal import LiveTable
 from actors.record.tracker import Trackers
@@ -48,6 +50,9 @@ class Journal:
         self._table = LiveTable(recipe.run.name, recipe.run.steps)
         self._page = LivePage(folder, recipe.run.live_report_s)
         self._trackers = Trackers(recipe, folder)
+        self._job_page = JobPage(folder, recipe.run.steps)
+        self.exporter = Exporter(recipe)
+        """Shows the same figures to Prometheus."""
         self._curves: SummaryWriter | None = None
         self._without_curves = False
         (folder / names.SAMPLES_FOLDER).mkdir(exist_ok=True)
@@ -71,6 +76,8 @@ class Journal:
         self._draw_curves(step, merged)
         self._trackers.samples(step, groups)
         self._table.update(step, merged)
+        self.exporter.observe(step, merged)
+        self._job_page.show(step, merged)
         self.step = step
         self._renew_page()
         for alarm in self._watch.observe({"step": step, **merged}):
@@ -110,6 +117,7 @@ class Journal:
         self._trackers.close()
         self._tell_trackers_failures()
         self._table.close()
+        self.exporter.close()
         if self._curves is not None:
             self._curves.close()
             self._curves = None

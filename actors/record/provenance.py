@@ -199,8 +199,9 @@ def _git(repository: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
-def _by_id(samples: Sequence[DrivingSample]) -> list[DrivingSample]:
-    return sorted(samples, key=lambda sample: sample.id)
+def _by_id(samples: Sequence[DrivingSample]) -> Iterator[DrivingSample]:
+    ids = [sample.id for sample in samples]
+    return (samples[index] for index in sorted(range(len(ids)), key=ids.__getitem__))
 
 
 def _ground_truth(sample: DrivingSample) -> list[object]:

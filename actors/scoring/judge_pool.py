@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +69,8 @@ class JudgeCounts(Counts):
     joined: int = 0
     """Requests that waited for an identical one in flight."""
     judged: int = 0
+    seconds: float = 0.0
+    """How long the judged requests were with the judge, all together; waiting for a place there is not counted."""
     asked_again: int = 0
     """Replies that were no valid sheet, and for which the judge was asked a second time."""
     unkept: int = 0
@@ -138,6 +141,11 @@ class JudgePool:
             task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(self._flying[key])
 
+    @property
+    def waiting(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._flying)
+
     async def stop(self) -> None:
         """Give up what is in flight, and let go of the judge and the cache."""
         flying = list(self._flying.values())
@@ -165,7 +173,9 @@ class JudgePool:
     async def _judge(self, key: str, request: JudgeRequest) -> Judgement:
         try:
             async with self._slots:
+                began = time.monotonic()
                 judgement = await self._valid(request)
+                self.counts.seconds += time.monotonic() - began
         except JudgeFailed as error:
             self.counts.failed[error.reason] += 1
             raise

@@ -138,6 +138,9 @@ def test_a_submitted_run_trains_and_leaves_its_report(head: Head, tmp_path: Path
     assert status == "SUCCEEDED", log
     assert (tmp_path / "tiny" / "report.html").stat().st_size > 0
     assert (tmp_path / "tiny" / "policy" / "config.json").is_file()
+    shown = head.get(f"/api/jobs/{job}", head.token).json()["metadata"]
+    assert (shown["step"], shown["report"]) == ("1 of 1", str(tmp_path / "tiny" / "report.html"))
+    assert 0.0 <= float(shown["reward"]) <= 100.0
 
 
 def test_a_relative_run_root_is_refused_for_it_would_be_thrown_away(head: Head) -> None:

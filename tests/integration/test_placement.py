@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ray.util import placement_group_table
 from cluster.errors import PlacementError
 from cluster.placement import Placement, place
 from cluster.plan import Role, resource_plan
+from cluster.shared_storage import check_shared, visit
 from recipe import Recipe
 
 pytestmark = pytest.mark.slow
@@ -199,6 +201,29 @@ def test_a_node_that_joins_late_is_used_and_what_lay_on_it_moves_when_it_leaves(
     ray.kill(actor)
     placement.release()
     simulated.remove_node(second)
+
+
+def test_storage_that_every_node_sees_is_shared_and_nothing_stays_there(
+    placed: Callable[..., Placement], tmp_path: Path
+) -> None:
+    check_shared(placed(cluster={"learner_label": "trainer"}), tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_storage_that_a_node_has_for_itself_is_named_before_anything_is_trained(
+    placed: Callable[..., Placement], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = tmp_path / "of-the-other-node"
+    apart.mkdir()
+
+    def elsewhere(folder: str, token: str, node: str) -> str:
+        return visit(str(apart), token, node)
+
+    monkeypatch.setattr("cluster.shared_storage.visit", elsewhere)
+    with pytest.raises(
+        PlacementError, match=r"run\.root=.* is not shared: node .* mount the same storage on every node"
+    ):
+        check_shared(placed(cluster={"learner_label": "trainer"}), tmp_path)
 
 
 def test_a_bundle_that_the_plan_lacks_is_no_option(placed: Callable[..., Placement]) -> None:

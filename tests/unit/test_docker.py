@@ -8,9 +8,15 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from cluster.launch.commands import check_shell
+from cluster.launch.finding import Findings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
@@ -32,8 +38,8 @@ def arguments(path: Path, name: str) -> list[str]:
     return [rest for instruction, rest in instructions(path) if instruction == name]
 
 
-def test_there_is_one_image_for_cpu_and_one_for_training() -> None:
-    assert [path.suffix for path in DOCKERFILES] == [".cpu", ".train"]
+def test_there_is_an_image_for_each_role_that_needs_packages_of_its_own() -> None:
+    assert [path.suffix for path in DOCKERFILES] == [".cpu", ".sglang", ".train"]
 
 
 @pytest.mark.slow
@@ -46,7 +52,7 @@ def test_hadolint_finds_nothing(dockerfile: Path) -> None:
 
 def test_the_base_is_pinned_to_a_full_version(dockerfile: Path) -> None:
     (base,) = arguments(dockerfile, "FROM")
-    assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[\w.-]+", base)
+    assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[\w.-]+(@sha256:[0-9a-f]{64})?", base)
 
 
 def test_it_does_not_run_as_root(dockerfile: Path) -> None:
@@ -58,12 +64,14 @@ def test_packages_come_from_the_constraints_and_no_registry_is_named(dockerfile:
     text = " ".join(arguments(dockerfile, "RUN"))
     installs = re.findall(r"pip install [^&]*", text)
     assert installs
-    assert all("--constraint constraints.txt" in install for install in installs)
+    named = [install for install in installs if "--constraint constraints.txt" not in install]
+    assert all(re.search(r"==\d", install) for install in named), named
     assert not re.search(r"https?://|--index-url|--extra-index-url|--find-links|--trusted-host", text)
 
 
 def test_what_is_copied_exists_and_is_not_ignored(dockerfile: Path) -> None:
     ignored = (ROOT / ".dockerignore").read_text().split("\n")
+    assert arguments(dockerfile, "COPY") or dockerfile.suffix == ".sglang"
     for copied in arguments(dockerfile, "COPY"):
         *sources, _ = [word for word in copied.split() if not word.startswith("--")]
         for source in sources:
@@ -76,9 +84,86 @@ def test_what_no_image_needs_stays_out_of_the_build(heavy: str) -> None:
     assert heavy in (ROOT / ".dockerignore").read_text().split("\n")
 
 
+def test_a_container_says_whether_it_is_well(dockerfile: Path) -> None:
+    (check,) = arguments(dockerfile, "HEALTHCHECK")
+    (command,) = re.findall(r"CMD (\[.*\])", check)
+    assert json.loads(command)[0] in ("python", "curl")
+
+
+@pytest.mark.parametrize("command", ["cluster.health", "cluster.doctor", "cluster.torchvision_cpu"])
+def test_the_modules_that_images_run_exist(command: str) -> None:
+    assert any(command in path.read_text() for path in DOCKERFILES)
+    assert (ROOT / f"{command.replace('.', '/')}.py").is_file()
+
+
+def test_sglang_has_the_version_that_its_extra_names() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["sglang"][0] in (ROOT / "docker/Dockerfile.sglang").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("-c", "constraints.txt", "--extra", "gpu", "--extra", "cloud", "pyproject.toml"),
+        ("-",),
+    ],
+    ids=["train", "sglang"],  # the CPU image installs what setup.sh does
+)
+def test_what_an_image_installs_can_be_resolved(wanted: tuple[str, ...]) -> None:
+    """As uv would on the image's Python; asks the package index that uv is set up with."""
+    uv = Path(sys.executable).parent / "uv"
+    command = [str(uv), "pip", "compile", "--quiet", "--python-version", "3.12"]
+    command += ["--python-platform", "x86_64-manylinux_2_35", *wanted]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    done = subprocess.run(command, cwd=ROOT, input=extras["sglang"][0], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
+
+
+def test_the_services_listen_on_loopback_alone_and_are_pinned_and_checked() -> None:
+    for name, service in compose()["services"].items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert re.search(r":(cpu|v?\d+\.\d+\.\d+)$", service["image"]), name
+        assert name in ("head", "worker") or "healthcheck" in service
+
+
+@pytest.mark.slow
+def test_what_the_services_mount_exists_and_their_ray_commands_are_known() -> None:
+    for service in compose()["services"].values():
+        local = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith("..")]
+        assert all((ROOT / "docker" / path).exists() for path in local)
+        if isinstance(service.get("command"), str):
+            findings = Findings("compose.yaml")
+            check_shell(findings, "command", service["command"])
+            assert findings.faults == []
+
+
+@pytest.mark.slow
+def test_the_script_that_writes_digests_replaces_every_tag_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "docker"
+    shutil.copytree(ROOT / "docker", folder)
+    stand_in = tmp_path / "docker-command"
+    stand_in.mkdir()
+    (stand_in / "docker").write_text(f"#!/bin/sh\necho sha256:{'0' * 64}\n")
+    (stand_in / "docker").chmod(0o755)
+    environment = {"PATH": f"{stand_in}:/usr/bin:/bin"}
+    subprocess.run([str(folder / "write_digests.sh")], env=environment, check=True, capture_output=True, timeout=60)
+    bases = [base for path in folder.glob("Dockerfile.*") for base in arguments(path, "FROM")]
+    images = [
+        service["image"] for service in yaml.safe_load((folder / "compose.yaml").read_text())["services"].values()
+    ]
+    assert all("@sha256:" in image for image in (*bases, *images) if not image.startswith("autodriverl"))
+
+
 @pytest.mark.slow
 def test_what_is_written_in_a_container_is_its_owners_alone(dockerfile: Path, tmp_path: Path) -> None:
     (entrypoint,) = arguments(dockerfile, "ENTRYPOINT")
     written = tmp_path / "auth_token"
-    subprocess.run([*json.loads(entrypoint), "touch", str(written)], check=True, timeout=60)
+    command = json.loads(entrypoint)
+    command[2] = command[2].partition("&& exec")[0] + '&& exec "$@"'  # in place of a server: what it would write
+    subprocess.run([*command, "touch", str(written)], check=True, timeout=60)
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
