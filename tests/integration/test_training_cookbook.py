@@ -48,7 +48,7 @@ def test_the_cookbooks_own_loop_runs(
     questions = DrivingQuestions(base=base, **SMALL)
     asyncio.run(train.main(config(served.url, base, str(tmp_path), dataset_builder=questions, max_steps=2, **more)))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 2
-    service = tinker.ServiceClient(base_url=served.url, api_key=served.key())
-    runs = service.create_rest_client().list_training_runs().result().training_runs
+    assert {row["step"] for row in rows} >= {0, 1}
+    rest = tinker.RestClient(base_url=served.url, api_key=served.key())
+    runs = rest.list_training_runs().result().training_runs
     assert runs[0].last_checkpoint is not None
