@@ -114,7 +114,8 @@ class Service:
 @contextmanager
 def service(root: Path, *overrides: str) -> Iterator[Service]:
     """A service on loopback inside the block."""
-    settings = ["recipes/service.yaml", f"run.root={root}", f"serve.port={free_port()}", *overrides]
+    own = (f"run.root={root}", f"serve.port={free_port()}", "serve.training.max_rank=8")  # as large as the loops' own
+    settings = ["recipes/service.yaml", *own, *overrides]
     process = subprocess.Popen([sys.executable, "-m", "serve.app", *settings], cwd=ROOT, stdout=sys.stderr)
     port = next(one for one in settings if one.startswith("serve.port="))
     made = Service(process, f"http://127.0.0.1:{port.partition('=')[2]}", settings)
@@ -182,7 +183,7 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
     with service(root) as running:
         base = running.base
         unbroken = supervised_loop(running.client("unbroken"), base, steps)
-        runs = [rl_loop(running.client(f"run {seed}"), base, 6, prompts=8, group=4, seed=seed) for seed in range(3)]
+        runs = [rl_loop(running.client(f"run {seed}"), base, 3, prompts=4, group=4, seed=seed) for seed in range(3)]
         means = [statistics.fmean(one["reward"] for one in run) for run in runs]
         ended, failures, losses, rewards = threading.Event(), list[str](), list[float](), list[float]()
 
@@ -198,7 +199,7 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
 
         def reinforced() -> None:
             while not ended.is_set():
-                steps_of = rl_loop(running.client("broken rl"), base, 6, prompts=8, group=4)
+                steps_of = rl_loop(running.client("broken rl"), base, 3, prompts=4, group=4)
                 rewards.append(statistics.fmean(one["reward"] for one in steps_of))
 
         threads = [threading.Thread(target=guarded, args=(work,)) for work in (supervised, reinforced)]

@@ -39,7 +39,7 @@ class Served:
 
     def __init__(self, root: Path) -> None:
         port = free_port()
-        threads = ("rollout.threads=1", "learner.threads=1")
+        threads = ("rollout.threads=1", "learner.threads=1", "serve.training.max_rank=8")
         settings = ["recipes/service.yaml", f"run.root={root}", f"serve.port={port}", *threads]
         self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen([sys.executable, "-m", "serve.app", *settings], cwd=ROOT)
