@@ -21,7 +21,6 @@ from policies.datums import Datum
 from policies.settings import LoraSettings
 from policies.summed_losses import SummedLoss
 
-
 TINY_IMAGE = 4
 """Positions that the tiny policy makes of an image."""
 
