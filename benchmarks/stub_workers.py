@@ -21,6 +21,9 @@ from policies.datums import Datum
 from policies.settings import LoraSettings
 from policies.summed_losses import SummedLoss
 
+TINY_IMAGE = 4
+"""Positions that the tiny policy makes of an image."""
+
 
 @dataclass
 class OneNumber:
@@ -135,5 +138,6 @@ def answered(request: TokenRequest) -> TokenAnswer:
         draw = np.random.default_rng([request.seed or 0, number])
         tokens = tuple(int(token) for token in draw.integers(10, 200, min(request.max_tokens, 8)))
         sequences.append(TokenSequence(tokens, (-1.0,) * len(tokens), stopped=False))
-    scored = (float("nan"), *(-2.0,) * (len(request.token_ids) - 1)) if request.prompt_logprobs else None
+    length = len(request.token_ids) + (TINY_IMAGE - 1) * len(request.images)
+    scored = (float("nan"), *(-2.0,) * (length - 1)) if request.prompt_logprobs else None
     return TokenAnswer(request.request_id, tuple(sequences), scored)

@@ -42,6 +42,7 @@ from sqlalchemy import func, select
 from benchmarks.service_loops import fixed_service, overlapping_loop, rl_loop, supervised_loop
 from benchmarks.soak import growth, memory_of
 from benchmarks.stub_service import free_port
+from docs.examples.tinker_driving import base_of
 from recipe import load_recipe
 from serve.database.tables import Model, Request
 from serve.tenants.keys import make_key
@@ -85,6 +86,11 @@ class Service:
         """A client of a tenant."""
         return tinker.ServiceClient(base_url=self.url, api_key=self.key(tenant))
 
+    @property
+    def base(self) -> str:
+        """What clients call its model."""
+        return base_of(self.url, self.key("base"))
+
     def kill(self, what: str) -> None:
         """Kill one of its processes outright."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
@@ -108,7 +114,8 @@ class Service:
 @contextmanager
 def service(root: Path, *overrides: str) -> Iterator[Service]:
     """A service on loopback inside the block."""
-    settings = ["recipes/service.yaml", f"run.root={root}", f"serve.port={free_port()}", *overrides]
+    own = (f"run.root={root}", f"serve.port={free_port()}", "serve.training.max_rank=8")  # as large as the loops' own
+    settings = ["recipes/service.yaml", *own, *overrides]
     process = subprocess.Popen([sys.executable, "-m", "serve.app", *settings], cwd=ROOT, stdout=sys.stderr)
     port = next(one for one in settings if one.startswith("serve.port="))
     made = Service(process, f"http://127.0.0.1:{port.partition('=')[2]}", settings)
@@ -140,7 +147,7 @@ def measure_step(root: Path) -> dict[str, Any]:
     lines = (root / "native" / "metrics.jsonl").read_text().splitlines()
     native = [row["step_s"] for row in map(json.loads, lines) if "step_s" in row][WARM : WARM + MEASURED]
     with service(root, f"policy.model={base}") as running:
-        steps = rl_loop(running.client("step"), WARM + MEASURED, prompts=32, group=8)
+        steps = rl_loop(running.client("step"), running.base, WARM + MEASURED, prompts=32, group=8)
     wire = [one["seconds"] for one in steps[WARM:]]
     return {
         "tinker_step_over_native": round(statistics.median(wire) / statistics.median(native), 3),
@@ -161,21 +168,22 @@ def two_at_once(loop: Callable[[str], float]) -> tuple[float, float]:
 
 def measure_tenants(root: Path) -> dict[str, Any]:
     """Two tenants with stubs of fixed time, then with the real learner and engine."""
-    with fixed_service(root / "stubs", seconds=0.25) as (url, key):
+    with fixed_service(root / "stubs", seconds=0.25) as (url, base, key):
         apart, together = two_at_once(
-            lambda tenant: overlapping_loop(tinker.ServiceClient(base_url=url, api_key=key(tenant)))
+            lambda tenant: overlapping_loop(tinker.ServiceClient(base_url=url, api_key=key(tenant)), base)
         )
     figures = {"two_tenants_over_sequential": round(apart / together, 3)}
     with service(root) as running:
-        apart, together = two_at_once(lambda tenant: overlapping_loop(running.client(tenant)))
+        apart, together = two_at_once(lambda tenant: overlapping_loop(running.client(tenant), running.base))
     return {**figures, "two_tenants_over_sequential_real": round(apart / together, 3)}
 
 
 def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
     """Loops that are never told of a kill, and what they have to show for it."""
     with service(root) as running:
-        unbroken = supervised_loop(running.client("unbroken"), steps)
-        runs = [rl_loop(running.client(f"run {seed}"), 6, prompts=8, group=4, seed=seed) for seed in range(3)]
+        base = running.base
+        unbroken = supervised_loop(running.client("unbroken"), base, steps)
+        runs = [rl_loop(running.client(f"run {seed}"), base, 3, prompts=4, group=4, seed=seed) for seed in range(3)]
         means = [statistics.fmean(one["reward"] for one in run) for run in runs]
         ended, failures, losses, rewards = threading.Event(), list[str](), list[float](), list[float]()
 
@@ -187,11 +195,11 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
 
         def supervised() -> None:
             while not ended.is_set():
-                losses[:] = supervised_loop(running.client("broken"), steps)
+                losses[:] = supervised_loop(running.client("broken"), base, steps)
 
         def reinforced() -> None:
             while not ended.is_set():
-                steps_of = rl_loop(running.client("broken rl"), 6, prompts=8, group=4)
+                steps_of = rl_loop(running.client("broken rl"), base, 3, prompts=4, group=4)
                 rewards.append(statistics.fmean(one["reward"] for one in steps_of))
 
         threads = [threading.Thread(target=guarded, args=(work,)) for work in (supervised, reinforced)]
@@ -270,7 +278,7 @@ def measure_soak(root: Path, minutes: float) -> dict[str, Any]:
     with service(root) as running:
         until, memory, steps = time.monotonic() + 60 * minutes, list[float](), 0
         while time.monotonic() < until:
-            steps += len(supervised_loop(running.client("soak"), 20))
+            steps += len(supervised_loop(running.client("soak"), running.base, 20))
             memory.append(memory_of(running.process.pid)[1])
     return {"soak_memory_growth": growth(memory[1:]), "soak_steps": steps, "soak_minutes": minutes}
 

@@ -36,10 +36,10 @@ def tokenizer_of(base: str) -> Any:
     return AutoTokenizer.from_pretrained(base)
 
 
-def base_of(service: tinker.ServiceClient) -> str:
-    """The model that a server serves."""
-    models = service.create_rest_client().get_server_capabilities().result().supported_models
-    return str(models[0].model_name)
+def base_of(url: str, key: str | None = None) -> str:
+    """The model that a server serves; the key is taken from TINKER_API_KEY where none is given."""
+    rest = tinker.RestClient(base_url=url, api_key=key)
+    return str(rest.get_server_capabilities().result().supported_models[0].model_name)
 
 
 def png(image: Image.Image) -> bytes:

@@ -56,9 +56,8 @@ def rollout_datum(asked: Asked, sequence: Any, advantage: float) -> types.Datum:
     return types.Datum(model_input=types.ModelInput(chunks=chunks), loss_fn_inputs=inputs)
 
 
-def grpo(service: tinker.ServiceClient, given: Options, start: str | None = None) -> list[dict[str, float]]:
+def grpo(service: tinker.ServiceClient, base: str, given: Options, start: str | None = None) -> list[dict[str, float]]:
     """Train; the figures of each step."""
-    base = base_of(service)
     if start is None:
         policy = service.create_lora_training_client(base_model=base, rank=given.rank, seed=given.seed).result()
     else:
@@ -116,7 +115,7 @@ def main() -> None:
     url, start = given.pop("url"), given.pop("start")
     os.environ.setdefault("TINKER_TELEMETRY", "0")
     with tinker.ServiceClient(base_url=url) as service:
-        history = grpo(service, Options(**given), start)
+        history = grpo(service, base_of(url), Options(**given), start)
     rewards = [figures["reward"] for figures in history]
     edge = max(1, len(rewards) // 5)
     print(json.dumps({

@@ -30,10 +30,9 @@ def demonstration(asked: Asked, tokenizer: Any) -> types.Datum:
 
 
 def train(
-    service: tinker.ServiceClient, steps: int, batch: int, scenes: int, rank: int, lr: float, seed: int = 0
+    service: tinker.ServiceClient, base: str, steps: int, batch: int, scenes: int, rank: int, lr: float, seed: int = 0
 ) -> tuple[list[float], str]:
     """The mean loss of a target at each step, and where the checkpoint is."""
-    base = base_of(service)
     policy = service.create_lora_training_client(base_model=base, rank=rank, seed=seed).result()
     tokenizer = tokenizer_of(base)
     data = [demonstration(asked, tokenizer) for asked in driving_questions(tokenizer, 0, scenes)]
@@ -61,7 +60,7 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("TINKER_TELEMETRY", "0")
     with tinker.ServiceClient(base_url=given.url) as service:
-        losses, path = train(service, given.steps, given.batch, given.scenes, given.rank, given.lr)
+        losses, path = train(service, base_of(given.url), given.steps, given.batch, given.scenes, given.rank, given.lr)
     print(json.dumps({"first_loss": losses[0], "last_loss": losses[-1], "checkpoint": path}))
 
 

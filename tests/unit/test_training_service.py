@@ -160,7 +160,7 @@ def test_training_runs_and_checkpoints_are_listed(served: Running) -> None:
     service = client(served, "lister")
     policy = service.create_lora_training_client(base_model=served.service.base, rank=4).result()
     path = policy.save_state("kept").result().path
-    rest = service.create_rest_client()
+    rest = tinker.RestClient(base_url=served.url, api_key=served.key("lister"))
     assert [run.training_run_id for run in rest.list_training_runs().result().training_runs] == [policy.model_id]
     assert [one.tinker_path for one in rest.list_user_checkpoints().result().checkpoints] == [path]
     assert rest.get_weights_info_by_tinker_path(path).result().lora_rank == 4
