@@ -29,7 +29,7 @@ from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, read_run
 from recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-BETWEEN_S = (20.0, 60.0)
+BETWEEN_S = (30.0, 90.0)
 """Shortest and longest time between two kills."""
 LONGEST_S = 600.0
 """For the run to stop in good order."""
@@ -86,12 +86,12 @@ def figures(folder: Path) -> dict[str, object]:
     run, recipe = read_run(folder), load_recipe([str(folder / "recipe.yaml")])
     wanted = recipe.rollout.prompts_per_step * recipe.rollout.group_size
     counted = Counter(int(step["step"]) for step in run.steps)
-    last = max(counted)
+    last = max(counted, default=0)
     return {
         "steps": last,
         "steps_missing_or_twice": sum(counted[step] != 1 for step in range(1, last + 1)),
         "rollouts_lost": sum(wanted - int(step[ROLLOUTS]) + int(step[MASKED_ROLLOUTS]) for step in run.steps),
-        "steps_applied_twice": applied(folder, last) - recipe.warm_start.steps - updates(run),
+        "steps_applied_twice": applied(folder, last) - recipe.warm_start.steps - updates(run) if last else 0,
     }
 
 
