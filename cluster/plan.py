@@ -5,6 +5,7 @@ Knows the recipe and arithmetic; may not touch Ray, so that a dry run needs no c
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -206,3 +207,18 @@ def _work(recipe: Recipe, roles: Collection[Role]) -> str:
                 f"  judge: at its limits per minute {answers:,} answers, those of a step, take {paced:,.0f} s at least"
             )
     return "\n".join(lines)
+
+
+def main() -> int:
+    """`python -m cluster.plan RECIPE [part.key=value ...] [--nodes TYPE:COUNT ...] [--json]`; see `cluster.planned`."""
+    from cluster.planned import plan
+
+    try:
+        return plan(sys.argv[1:])
+    except (ValueError, OSError) as error:  # a recipe, a model or a table that cannot be used: one sentence
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
