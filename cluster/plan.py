@@ -114,7 +114,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
 
     Raises:
         PlanError: an engine reserves fewer GPUs than it spreads its model over, a judge more than that, or a process a
-            GPU share that is no whole number above one; or a label is malformed.
+            GPU share that is no whole number above one; an engine shares a GPU and has no size of its cache; or a
+            label is malformed.
         ExtensionError: as `check_named`.
     """
     check_named(recipe, roles)
@@ -128,6 +129,7 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     if learner.optimizer == "adamw_8bit" and not learner.gpus:
         raise PlanError("learner.optimizer=adamw_8bit runs on GPUs only: set learner.gpus, or learner.optimizer=adamw")
     _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
+    _check_cache(recipe)
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
     clips = _clips(recipe.reward.clip)
     benchmarks, environments = _benchmarks(recipe), _environments(recipe.environment)
@@ -177,6 +179,16 @@ def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
         )
     if gpus > 1 and gpus != int(gpus):
         raise PlanError(f"{part}.gpus={gpus:g}: above one GPU only whole numbers can be reserved")
+
+
+def _check_cache(recipe: Recipe) -> None:
+    """An engine on a part of a GPU must say how large its cache is."""
+    options = engine_of(recipe).options
+    if 0 < recipe.rollout.gpus < 1 and getattr(options, "gpu_cache_gib", 0.0) is None:
+        raise PlanError(
+            f"rollout.gpus={recipe.rollout.gpus:g} shares a GPU, and vLLM would take what others hold there for its "
+            "own: set rollout.options.gpu_cache_gib, the GiB of its KV cache"
+        )
 
 
 def _images(recipe: Recipe) -> str:

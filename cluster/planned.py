@@ -13,7 +13,8 @@ from cluster.errors import PlanError
 from cluster.facts import FACTS_FILE, load_facts
 from cluster.forecast import Assumptions, Forecast
 from cluster.memory import GIB
-from recipe import load_recipe
+from cluster.plan import Plan
+from recipe import Recipe, load_recipe
 
 
 def arguments_of(given: Sequence[str]) -> argparse.Namespace:
@@ -75,6 +76,32 @@ def as_dict(forecast: Forecast) -> dict[str, Any]:
         "mean_tokens": round(forecast.work.mean),
         "facts": str(forecast.given.facts.date),
     }
+
+
+def outline(recipe: Recipe, placed: Plan) -> list[str]:
+    """The useful lines of a dry run: how long and how dear; nothing for CPUs. Memory is what `plan` adds.
+
+    Raises:
+        PlanError: what a learner holds between passes exceeds its GPU.
+    """
+    if not placed.of("learner") or not placed.of("rollout") or not recipe.learner.gpus:
+        return []
+    try:
+        forecast = Forecast(recipe, Assumptions(load_facts(), {}))
+        hours, step_s = forecast.hours, forecast.times().step_s
+    except PlanError as error:
+        return [f"not planned: {error}"]
+    held = sum(forecast.learner_states().values())
+    if held > forecast.node.gib:
+        raise PlanError(
+            f"a learner rank holds {held:.0f} GiB of weights, gradients and optimizer; {forecast.node.gpu} has "
+            f"{forecast.node.gib:g}: set learner.zero_stage=3 or more learner.ranks, or policy.lora"
+        )
+    nodes = ", ".join(f"{count} x {name}" for name, count in forecast.nodes.items())
+    return [
+        f"about {hours:.1f} hours in steps of {step_s:.0f} s, {forecast.cost:,.0f} USD on {nodes}; what it needs of each "
+        "GPU's memory says: python -m cluster.plan RECIPE\n"
+    ]
 
 
 def described(forecast: Forecast) -> str:
