@@ -14,6 +14,7 @@ from cluster.facts import FACTS_FILE, load_facts
 from cluster.forecast import Assumptions, Forecast
 from cluster.memory import GIB
 from cluster.plan import Plan
+from evaluation.predicted import PLAN_FILE
 from recipe import Recipe, load_recipe
 
 
@@ -78,6 +79,19 @@ def as_dict(forecast: Forecast) -> dict[str, Any]:
     }
 
 
+def keep_prediction(recipe: Recipe, folder: Path) -> None:
+    """Write what is predicted of a step into a run's folder, for its report; nothing for CPUs or an unknown model."""
+    if not recipe.learner.gpus or not recipe.rollout.gpus:
+        return
+    try:
+        times = Forecast(recipe, Assumptions(load_facts(), {})).times()
+    except PlanError:
+        return
+    generating = times.stages["generation"] + times.stages["judging not hidden"]
+    predicted = {"generate_s": generating, "learn_s": times.stages["learning"], "sync_s": times.stages["sync"]}
+    (folder / PLAN_FILE).write_text(json.dumps(predicted | {"step_s": times.step_s}))
+
+
 def outline(recipe: Recipe, placed: Plan) -> list[str]:
     """The useful lines of a dry run: how long and how dear; nothing for CPUs. Memory is what `plan` adds.
 
@@ -94,13 +108,13 @@ def outline(recipe: Recipe, placed: Plan) -> list[str]:
     held = sum(forecast.learner_states().values())
     if held > forecast.node.gib:
         raise PlanError(
-            f"a learner rank holds {held:.0f} GiB of weights, gradients and optimizer; {forecast.node.gpu} has "
+            f"a learner rank holds {held:.0f} GiB of weights, gradients, optimizer; {forecast.node.gpu} has "
             f"{forecast.node.gib:g}: set learner.zero_stage=3 or more learner.ranks, or policy.lora"
         )
     nodes = ", ".join(f"{count} x {name}" for name, count in forecast.nodes.items())
     return [
-        f"about {hours:.1f} hours in steps of {step_s:.0f} s, {forecast.cost:,.0f} USD on {nodes}; what it needs of each "
-        "GPU's memory says: python -m cluster.plan RECIPE\n"
+        f"about {hours:.1f} hours in steps of {step_s:.0f} s, {forecast.cost:,.0f} USD on {nodes}; what it needs "
+        "of each GPU's memory says: python -m cluster.plan RECIPE\n"
     ]
 
 

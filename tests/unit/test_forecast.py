@@ -18,7 +18,8 @@ from cluster.architecture import config_of, text_model, vision_language
 from cluster.errors import PlanError
 from cluster.facts import Facts, load_facts
 from cluster.forecast import Assumptions, Forecast, image_tokens
-from cluster.planned import arguments_of, as_dict, described, forecast_of
+from cluster.plan import resource_plan
+from cluster.planned import arguments_of, as_dict, described, forecast_of, keep_prediction, outline
 from cluster.stage_times import Chips, attention_pairs, learner_efficiency, lengths_of
 from cluster.traced import LiveBytes, PassShape, _batch, _traced, trace
 from policies.attention import take_kernel
@@ -195,3 +196,24 @@ def test_slower_gpus_and_fewer_of_them_have_less_of_everything(facts: Facts) -> 
     one, eight = (Chips(facts.node("p4de.24xlarge"), count) for count in (1, 8))
     assert eight.peak == 8 * one.peak
     assert Chips(facts.node("p4de.24xlarge"), 16).link(facts) < eight.link(facts)
+
+
+def test_a_run_on_gpus_keeps_what_is_predicted_of_its_steps(tmp_path: Path) -> None:
+    keep_prediction(load_recipe([DRIVERX]), tmp_path)
+    kept = json.loads((tmp_path / "plan.json").read_text())
+    assert set(kept) == {"generate_s", "learn_s", "sync_s", "step_s"}
+    assert kept["step_s"] > kept["learn_s"] > kept["sync_s"] > 0
+    (tmp_path / "plan.json").unlink()
+    keep_prediction(load_recipe([str(ROOT / "recipes/tiny.yaml")]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_begins_with_hours_and_cost_and_refuses_states_that_no_gpu_holds() -> None:
+    (line,) = outline(recipe := load_recipe([DRIVERX]), resource_plan(recipe))
+    assert "about 8." in line
+    assert "3 x p4de.24xlarge" in line
+    whole = load_recipe([DRIVERX, "learner.zero_stage=0", "learner.ranks=1"])
+    with pytest.raises(PlanError, match="set learner.zero_stage=3 or more learner.ranks"):
+        outline(whole, resource_plan(whole))
+    tiny = load_recipe([str(ROOT / "recipes/tiny.yaml")])
+    assert outline(tiny, resource_plan(tiny)) == []
