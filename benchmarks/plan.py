@@ -196,7 +196,7 @@ def step_flop(case: Case, model: Architecture) -> float:
 def easyr1_s() -> float:
     """Seconds of a step of EasyR1's setting: colocated, four updates a batch, plain rows, four to a micro-batch."""
     recipe = Recipe(
-        **{  # type: ignore[arg-type]
+        **{
             "run": {"name": "easyr1", "steps": 1},
             "policy": {"model": "Qwen/Qwen2.5-VL-7B-Instruct", "dtype": "bfloat16", "image_size": (448, 448)},
             "algorithm": {"name": "grpo", "options": {"kl_beta": 0.01, "updates_per_batch": 4}},

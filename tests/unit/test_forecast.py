@@ -182,7 +182,7 @@ def test_bad_machines_are_refused(facts: Facts) -> None:
 
 def test_images_have_the_tokens_that_each_family_gives_them(facts: Facts) -> None:
     def recipe(size: tuple[int, int]) -> Recipe:
-        return Recipe(run={"name": "r"}, policy={"image_size": size})  # type: ignore[arg-type]
+        return Recipe(run={"name": "r"}, policy={"image_size": size})
 
     llava, qwen = (
         config_of(name, None, facts, "policy.model")
