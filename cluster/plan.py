@@ -5,6 +5,7 @@ Knows the recipe and arithmetic; may not touch Ray, so that a dry run needs no c
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -113,7 +114,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
 
     Raises:
         PlanError: an engine reserves fewer GPUs than it spreads its model over, a judge more than that, or a process a
-            GPU share that is no whole number above one; or a label is malformed.
+            GPU share that is no whole number above one; an engine shares a GPU and has no size of its cache; or a
+            label is malformed.
         ExtensionError: as `check_named`.
     """
     check_named(recipe, roles)
@@ -127,6 +129,7 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     if learner.optimizer == "adamw_8bit" and not learner.gpus:
         raise PlanError("learner.optimizer=adamw_8bit runs on GPUs only: set learner.gpus, or learner.optimizer=adamw")
     _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
+    _check_cache(recipe)
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
     clips = _clips(recipe.reward.clip)
     benchmarks, environments = _benchmarks(recipe), _environments(recipe.environment)
@@ -178,6 +181,16 @@ def _check_gpus(part: str, gpus: float, spread_over: int) -> None:
         raise PlanError(f"{part}.gpus={gpus:g}: above one GPU only whole numbers can be reserved")
 
 
+def _check_cache(recipe: Recipe) -> None:
+    """An engine on a part of a GPU must say how large its cache is."""
+    options = engine_of(recipe).options
+    if 0 < recipe.rollout.gpus < 1 and getattr(options, "gpu_cache_gib", 0.0) is None:
+        raise PlanError(
+            f"rollout.gpus={recipe.rollout.gpus:g} shares a GPU, and vLLM would take what others hold there for its "
+            "own: set rollout.options.gpu_cache_gib, the GiB of its KV cache"
+        )
+
+
 def _images(recipe: Recipe) -> str:
     policy, own = recipe.policy, images_per_prompt(recipe.data)
     count = policy.images_per_prompt if own is None else own
@@ -206,3 +219,18 @@ def _work(recipe: Recipe, roles: Collection[Role]) -> str:
                 f"  judge: at its limits per minute {answers:,} answers, those of a step, take {paced:,.0f} s at least"
             )
     return "\n".join(lines)
+
+
+def main() -> int:
+    """`python -m cluster.plan RECIPE [part.key=value ...] [--nodes TYPE:COUNT ...] [--json]`; see `cluster.planned`."""
+    from cluster.planned import plan
+
+    try:
+        return plan(sys.argv[1:])
+    except (ValueError, OSError) as error:  # a recipe, a model or a table that cannot be used: one sentence
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -6,15 +6,18 @@ from collections.abc import Collection
 from typing import get_args
 
 from actors.record.run_folder import check_paths
+from cluster.here import check_here
 from cluster.plan import Role, resource_plan
+from cluster.planned import outline
 from data.formats.format import absent_options
 from evaluation.suites.registry import suites_of
+from policies.folder import check_folder
 from recipe import Recipe, dump_recipe
 from rewards.route import Router
 
 
 def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Recipe | None = None) -> str:
-    """The resolved recipe, the placement of its processes, an estimate of their memory, and what is still to be given.
+    """What it needs on GPUs, the resolved recipe, the placement, an estimate of memory, and what is still to be given.
 
     Args:
         recipe: what would be run.
@@ -30,7 +33,10 @@ def dry_run(recipe: Recipe, roles: Collection[Role] = get_args(Role), first: Rec
     Router(recipe.reward)
     suites_of(recipe.evaluation.suites)
     sized = recipe if first is None else _with_model(recipe, first.policy.model)
-    shown = [dump_recipe(recipe), resource_plan(sized, roles).describe()]
+    check_folder(sized.policy.model)
+    placed = resource_plan(sized, roles)
+    check_here(placed, recipe)
+    shown = [*outline(sized, placed), dump_recipe(recipe), placed.describe()]
     if absent := absent_options(recipe.data):
         shown.append(f"to be given before it runs: {', '.join(absent)}")
     elif (file := recipe.data.options.get("annotations")) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from actors.inputs import launch_folder, read_inputs
 from cluster.plan import check_named, resource_plan
+from cluster.planned import keep_prediction
 from commands.dry_run import dry_run
 from commands.script import INTERRUPTED, PASSING, RETRY_WAIT_S, parse_arguments, start_again
 from commands.stopped import stopped
@@ -93,6 +94,7 @@ def _run(recipe: Recipe) -> bool:
             from actors.training import prepare, run_reinforcement
 
             run = prepare(recipe, inputs)
+            keep_prediction(recipe, run.folder)
         complete = asyncio.run(run_reinforcement(run, placement.options, engines=engines))
         placement.release()
     return complete

@@ -26,33 +26,35 @@ Kernel = Literal["sdpa", "flex"]
 Ends = Sequence[int]
 """Of one row: where its prompt ends, then where each of its responses ends. What follows is padding."""
 
+PARTS = "parts"
 BY_PARTS = "shared_prefix_by_parts"
 """The name of `sdpa` among transformers' attention functions."""
 
 
-class PartsMask(Tensor):
-    """What stands where transformers expects a mask of four dimensions: the ends of each row's parts, and no numbers.
+class Parts:
+    """The parts of each row of a batch, and the masks of their endings that were needed so far."""
 
-    It travels with the arguments of each layer, so that a layer that is computed again in the backward pass has it too.
-    """
+    def __init__(self, rows: Sequence[Ends]) -> None:
+        """Of rows."""
+        self.rows, self._endings = tuple(rows), dict[tuple[int, int], Tensor]()
 
-    rows: tuple[Ends, ...]
-    endings: dict[tuple[int, int], Tensor]
-
-    @classmethod
-    def of(cls, rows: Sequence[Ends], device: torch.device) -> PartsMask:
-        """The mask of rows."""
-        mask = torch.empty(len(rows), 1, 1, 0, device=device).as_subclass(cls)
-        mask.rows, mask.endings = tuple(rows), {}
-        return mask
-
-    def causal_end(self, queries: int, keys: int) -> Tensor:
+    def causal_end(self, queries: int, keys: int, device: torch.device) -> Tensor:
         """For SDPA, that the queries are the last of the keys; on GPUs no numbers, flash attention knows the case."""
-        if self.device.type == "cuda":
+        if device.type == "cuda":
             return causal_lower_right(queries, keys)
-        if (queries, keys) not in self.endings:
-            self.endings[queries, keys] = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
-        return self.endings[queries, keys]
+        if (queries, keys) not in self._endings:
+            self._endings[queries, keys] = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+        return self._endings[queries, keys]
+
+
+def _parts_mask(rows: Sequence[Ends], device: torch.device) -> Tensor:
+    """What stands where transformers expects a mask of four dimensions: no numbers, and the parts as an attribute.
+
+    So they travel with the arguments of each layer, also of one that is computed again in the backward pass.
+    """
+    mask = torch.empty(len(rows), 1, 1, 0, device=device)
+    setattr(mask, PARTS, Parts(rows))
+    return mask
 
 
 def take_kernel(model: Any, settings: PolicySettings, *, shares_prefix: bool) -> Kernel:
@@ -88,23 +90,24 @@ def shared_mask(rows: Sequence[Ends], length: int, kernel: Kernel, device: torch
         kernel: what reads it.
         device: of the rows.
     """
-    return _block_mask(rows, length, device) if kernel == "flex" else PartsMask.of(rows, device)
+    return _block_mask(rows, length, device) if kernel == "flex" else _parts_mask(rows, device)
 
 
 def attend_by_parts(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """As transformers' attention functions: (B, H, L, E) with fewer heads of keys, to (B, L, H, E)."""
-    if not isinstance(attention_mask, PartsMask):
+    parts: Parts | None = getattr(attention_mask, PARTS, None)
+    if parts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     groups, scale = query.shape[1] // key.shape[1], options.get("scaling")
     # All heads of keys are written out: the kernels for a causal end take no grouped heads.
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     rows = []
-    for b, ends in enumerate(attention_mask.rows):
+    for b, ends in enumerate(parts.rows):
         lengths = [end - start for start, end in pairwise((0, *ends, query.shape[2]))]  # of prompt, responses, padding
         queries, keys, values = (tensor[b : b + 1].split(lengths, dim=2) for tensor in (query, key, value))
-        seen = [*_seen(queries, keys, values, attention_mask, scale), torch.zeros_like(queries[-1])]
+        seen = [*_seen(queries, keys, values, parts, scale), torch.zeros_like(queries[-1])]
         rows.append(torch.cat(seen, dim=2))
     return torch.cat(rows).transpose(1, 2).contiguous(), None
 
@@ -112,16 +115,16 @@ def attend_by_parts(
 AttentionInterface.register(BY_PARTS, attend_by_parts)
 AttentionMaskInterface.register(BY_PARTS, sdpa_mask)  # of rows that share nothing
 
-Parts = Sequence[Tensor]
+Split = Sequence[Tensor]
 
 
-def _seen(queries: Parts, keys: Parts, values: Parts, mask: PartsMask, scale: float | None) -> Iterator[Tensor]:
+def _seen(queries: Split, keys: Split, values: Split, parts: Parts, scale: float | None) -> Iterator[Tensor]:
     """What the prompt and each response of one row see; the last part is padding."""
     prompt_key, prompt_value = keys[0], values[0]
     yield scaled_dot_product_attention(queries[0], prompt_key, prompt_value, is_causal=True, scale=scale)
     for query, key, value in zip(queries[1:-1], keys[1:-1], values[1:-1], strict=True):
         seen_key, seen_value = torch.cat([prompt_key, key], dim=2), torch.cat([prompt_value, value], dim=2)
-        ending = mask.causal_end(query.shape[2], seen_key.shape[2])
+        ending = parts.causal_end(query.shape[2], seen_key.shape[2], query.device)
         yield scaled_dot_product_attention(query, seen_key, seen_value, attn_mask=ending, scale=scale)
 
 

@@ -118,6 +118,24 @@ def fitted(group: TrainingGroup, limits: MicroBatchLimits) -> list[TrainingGroup
     return parts
 
 
+def sharing(groups: Sequence[TrainingGroup], limits: MicroBatchLimits) -> dict[str, float]:
+    """How many groups go through the model whole, in parts, or response by response.
+
+    A part has its prompt once. Attention computes the pairs that are seen and no others (`policies.attention`), so
+    larger parts never cost more, and the limit of positions alone decides.
+    """
+    parts = [len(fitted(group, limits)) if limits.shared_prefix else len(group.responses) for group in groups]
+    of_groups = list(zip(parts, groups, strict=True))
+    whole = sum(limits.shared_prefix and count == 1 for count, _ in of_groups)
+    single = sum(count == len(group.responses) and count > 1 for count, group in of_groups)
+    single += 0 if limits.shared_prefix else sum(count == 1 for count in parts)
+    return {
+        "groups/whole": float(whole),
+        "groups/in_parts": float(len(parts) - whole - single),
+        "groups/single": float(single),
+    }
+
+
 def _fits(groups: Sequence[TrainingGroup], limits: MicroBatchLimits) -> bool:
     return limits.tokens is None or _positions(groups, limits) <= limits.tokens
 

@@ -58,9 +58,9 @@ class PolicySettings(BaseModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the learner's forward pass and of the engine."""
     attention: Literal["auto", "sdpa", "flex"] = "auto"
-    """How the learner computes attention where responses share a prompt: `sdpa`, with a mask of L x L numbers, or
-    `flex`, FlexAttention, which skips the blocks between two responses. `auto`: `flex` on GPUs where the model can
-    (Qwen's text cannot), else `sdpa`."""
+    """How the learner computes attention where responses share a prompt; neither makes a mask of L x L numbers. `sdpa`:
+    the prompt, then each response over the prompt and itself. `flex`: FlexAttention, which skips the blocks between two
+    responses, where the model can (Qwen's text cannot). `auto`: `sdpa`."""
     lora: LoraSettings | None = None
     """Train adapters only; None trains all weights."""
     freeze_vision: bool = False

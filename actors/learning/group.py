@@ -25,7 +25,7 @@ from policies.algorithms.algorithm import Loss
 from policies.algorithms.registry import make_algorithm
 from policies.batch import TrainingGroup
 from policies.losses import GlobalCounts
-from policies.micro_batches import MicroBatchLimits, Share, share_out
+from policies.micro_batches import MicroBatchLimits, Share, share_out, sharing
 from recipe import ActorOptions, Recipe
 
 CONVERSION_TIMEOUT_S = 3600.0
@@ -192,7 +192,7 @@ class LearnerGroup:
         stepped = await self.step(OptimizerSettings(lr))
         metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm}
         self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
-        return metrics | {"skipped": float(not stepped.applied)}
+        return metrics | {"skipped": float(not stepped.applied)} | sharing(portion.groups, self._limits)
 
     async def record(self, folder: Path, step: int) -> None:
         """Let every rank write what a step's updates saw of its responses, for the ledger."""

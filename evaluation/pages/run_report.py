@@ -25,6 +25,7 @@ from evaluation.pages.gallery import Card, best_and_worst, gains_and_losses
 from evaluation.pages.opening import next_commands, opening
 from evaluation.pages.page import Tile, write_page
 from evaluation.pages.panels import benchmark_panels, health_panels, training_panels
+from evaluation.predicted import predicted_and_measured
 from evaluation.run_record import RunRecord, read_run
 from evaluation.settings import EvaluationSettings
 
@@ -97,7 +98,10 @@ def _context(run: RunRecord, renewed_s: float) -> dict[str, Any]:
         "overlap": parts.make(
             "scenes that were trained on", 0, lambda: len(run.trained_scenes() & _held_out_scenes(run))
         ),
-        "facts": parts.make("the facts", [], lambda: _facts(run)),
+        "facts": [
+            *parts.make("the facts", [], lambda: _facts(run)),
+            *parts.make("what was predicted", [], lambda: predicted_and_measured(run)),
+        ],
         "tiles": parts.make("the figures", [], lambda: _tiles(run, comparison)),
         "panels": parts.make("curves of the training", [], lambda: training_panels(run)),
         "small_panels": small,

@@ -13,6 +13,7 @@ import pytest
 
 from cluster import doctor, torchvision_cpu
 from cluster.doctor import GIB, Finding
+from cluster.nodes_checked import check_recipe, compared
 from tests.processors import ROOT, TESTS, paths
 
 
@@ -224,3 +225,49 @@ def test_the_hook_leaves_a_fitting_torchvision_alone(tmp_path: Path) -> None:
 def test_torchvision_imports_here() -> None:
     state, error = torchvision_cpu.torchvision_state()
     assert state in ("works", "shimmed"), error
+
+
+def test_a_driver_that_fails_is_missing_and_none_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", nowhere)
+    assert doctor.check_driver().state == "ok"
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+
+    def failed(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 9, "", "couldn't communicate with the NVIDIA driver")
+
+    finding = doctor.check_driver(failed)
+    assert (finding.state, finding.found) == ("missing", "couldn't communicate with the NVIDIA driver")
+
+
+def test_the_fabric_is_named(tmp_path: Path) -> None:
+    (tmp_path / "efa_0").touch()
+    assert doctor.check_fabric(tmp_path).found == "efa_0"
+    assert doctor.check_fabric(tmp_path / "none").found.startswith("Ethernet alone")
+
+
+def test_how_fast_a_disk_writes_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
+    assert doctor.check_disk_speed(tmp_path).found.endswith("MB/s written")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nodes_that_differ_are_named() -> None:
+    fine, wrong = Finding("ray", "ok", "2.60"), Finding("g++", "missing", "no g++", "install it")
+    seen = {
+        "10.0.0.1": ([fine], {"torch": "2.13", "ray": "2.60"}, 100.5),
+        "10.0.0.2": ([wrong], {"torch": "2.12", "ray": "2.60"}, 160.0),
+    }
+    found = compared(seen, began=100.0, ended=101.0)
+    assert [(one.name, one.state) for one in found] == [
+        ("nodes", "ok"),
+        ("10.0.0.2 g++", "missing"),
+        ("10.0.0.2 clock", "missing"),
+        ("10.0.0.2 wheels", "missing"),
+    ]
+    assert "torch 2.12, on 10.0.0.1 2.13" in found[3].found
+
+
+def test_a_recipe_s_models_and_room_are_looked_for() -> None:
+    found = {one.name: one for one in check_recipe(str(ROOT / "recipes/driverx_grpo.yaml"))}
+    assert found["policy.model"].state == found["reward.judge.model"].state == "note"
+    assert "hf download PKU-Alignment/Align-DS-V" in found["policy.model"].advice
+    assert found["checkpoints"].state == "ok"

@@ -92,6 +92,26 @@ def test_a_shared_prefix_changes_neither_log_probabilities_nor_gradients(
     assert_same_gradient(shared_gradient, plain_gradient)
 
 
+def test_layers_that_are_computed_again_in_the_backward_pass_give_the_same_gradient(
+    policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup]
+) -> None:
+    """What tells a layer which parts of its row share a prompt must reach the second time too."""
+    _, expected = learnt(policy, encoder, groups, shared=True)
+    layer = next(part for name, part in policy.named_modules() if name.endswith("layers.0") and "vision" not in name)
+    runs = list[None]()
+    handle = layer.register_forward_pre_hook(lambda *_: runs.append(None))
+    policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.train()
+    try:
+        _, found = learnt(policy, encoder, groups, shared=True)
+    finally:
+        handle.remove()
+        policy.model.gradient_checkpointing_disable()
+        policy.eval()
+    assert len(runs) == 2
+    assert_same_gradient(found, expected)
+
+
 def test_the_gpu_s_attention_is_that_of_the_mask(
     folder: Path, policy: Policy, encoder: PromptEncoder, groups: list[TrainingGroup]
 ) -> None:

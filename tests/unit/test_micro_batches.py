@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from policies.batch import TrainingGroup, TrainingResponse
 from policies.errors import BudgetError
 from policies.losses import GlobalCounts
-from policies.micro_batches import MicroBatchLimits, cut, fitted, share_out
+from policies.micro_batches import MicroBatchLimits, cut, fitted, share_out, sharing
 
 
 def group(number: int, prompt: int, lengths: list[int]) -> TrainingGroup:
@@ -82,3 +82,15 @@ def test_a_group_that_is_too_large_keeps_its_responses_in_order() -> None:
 def test_a_response_that_no_micro_batch_holds_is_named_with_the_setting() -> None:
     with pytest.raises(BudgetError, match=r"10 tokens .*11 .*learner\.micro_batch_tokens=20"):
         fitted(group(0, 10, [11]), MicroBatchLimits(groups=1, tokens=20))
+
+
+def test_it_is_counted_how_groups_share_their_prompts() -> None:
+    def group(prompt: int, lengths: list[int]) -> TrainingGroup:
+        responses = tuple(TrainingResponse((1,) * n, (0.0,) * n, (1.0,) * n) for n in lengths)
+        return TrainingGroup((), (0,) * prompt, responses)
+
+    groups = [group(10, [5, 5]), group(10, [20, 5, 5]), group(10, [20, 20])]
+    assert sharing(groups, MicroBatchLimits(1, 32)) == {"groups/whole": 1, "groups/in_parts": 1, "groups/single": 1}
+    assert sharing(groups, MicroBatchLimits(1, None)) == {"groups/whole": 3, "groups/in_parts": 0, "groups/single": 0}
+    plain = MicroBatchLimits(1, None, shared_prefix=False)
+    assert sharing(groups, plain) == {"groups/whole": 0, "groups/in_parts": 0, "groups/single": 3}

@@ -384,3 +384,12 @@ def test_numbers_are_written_for_people() -> None:
     ]
     assert [signed(value) for value in (1.26, -1.26, -0.01, None)] == ["+1.3", "−1.3", "+0.0", "–"]
     assert [duration(seconds) for seconds in (41.2, 372.0, 7500.0)] == ["41 s", "6 min", "2 h 05 min"]
+
+
+def test_what_was_predicted_of_a_step_stands_beside_what_was_measured(tmp_path: Path, images: dict[str, str]) -> None:
+    folder = write_run(tmp_path / "run", [metrics(1, learn_s=90.0), metrics(2, learn_s=110.0)], [])
+    (folder / "plan.json").write_text(json.dumps({"learn_s": 95.2, "sync_s": 0.6}))
+    text = Page(report(folder)).text
+    assert "95.2 s predicted, 100 s measured" in text
+    (folder / "plan.json").write_text("{")
+    assert "what was predicted could not be shown" in Page(report(folder)).text

@@ -1,0 +1,155 @@
+"""What a model is made of, from its config alone: a folder, a hub name in the cache, or one that the facts know.
+
+Loads no weights and asks no network. Imports torch only to build the model without memory.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import PlanError
+from cluster.facts import Facts
+from cluster.memory import checkpoint_folder
+from policies.parts import PROJECTORS, TOWERS
+from policies.settings import TINY, PolicySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Numbers of a vision-language model that time and memory follow from."""
+
+    config: Any
+    """transformers' config."""
+    parameters: int
+    vision: int
+    """Parameters of the tower."""
+    projector: int
+    embeddings: int
+    """Parameters that are looked up, and multiply nothing."""
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    largest_layer: int
+    """Parameters of a layer of the text: gathered together under ZeRO-3."""
+
+    @property
+    def head(self) -> int:
+        """Parameters of the vocabulary projection."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def body(self) -> int:
+        """Parameters that every token of the text is multiplied by, the vocabulary projection apart."""
+        return self.largest_layer * self.layers
+
+    @property
+    def cache_per_token(self) -> int:
+        """Numbers of the KV cache per token."""
+        return 2 * self.layers * self.kv_heads * self.head_size
+
+
+def config_of(model: str, revision: str | None, facts: Facts, field: str) -> Any:
+    """The config of a model.
+
+    Args:
+        model: folder or hub name.
+        revision: of the hub.
+        facts: what is known of models beside.
+        field: of the recipe, for messages.
+
+    Raises:
+        PlanError: nothing is known of it.
+    """
+    from transformers import AutoConfig
+
+    folder = checkpoint_folder(model, revision)
+    if folder is not None and (folder / "config.json").is_file():
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if model in facts.models:
+        with tempfile.TemporaryDirectory() as made:
+            Path(made, "config.json").write_text(json.dumps(facts.models[model]))
+            return AutoConfig.from_pretrained(made, trust_remote_code=False)
+    raise PlanError(
+        f"{field}={model}: its config is not on this machine: put its config.json, alone, into a folder and name that, "
+        f"or download it once (hf download {model} config.json)"
+    )
+
+
+def policy_config(policy: PolicySettings, facts: Facts) -> Any:
+    """The config of a recipe's policy; that of the tiny one is made on the spot."""
+    if policy.model != TINY:
+        return config_of(policy.model, policy.revision, facts, "policy.model")
+    from transformers import AutoConfig
+
+    from data.rendered.questions import driving_text
+    from policies.tiny import build_tiny_policy
+
+    with tempfile.TemporaryDirectory() as made:
+        return AutoConfig.from_pretrained(build_tiny_policy(Path(made) / TINY, 0, list(driving_text())))
+
+
+def vision_language(config: Any) -> Architecture:
+    """The numbers of a vision-language model, counted on the model built without memory."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    text = config.get_text_config()
+
+    def of(parts: tuple[str, ...]) -> int:
+        return sum(size for name, size in sizes.items() if any(f"{part}." in name for part in parts))
+
+    return Architecture(
+        config=config,
+        parameters=sum(sizes.values()),
+        vision=of(TOWERS),
+        projector=of(PROJECTORS),
+        embeddings=text.vocab_size * text.hidden_size,
+        largest_layer=sum(size for name, size in sizes.items() if _first_layer(name)),
+        **_text(text),
+    )
+
+
+def _first_layer(name: str) -> bool:
+    return ("language_model.layers.0." in name or "text_model.layers.0." in name) and "vision" not in name
+
+
+def _text(text: Any) -> dict[str, int]:
+    heads = text.num_attention_heads
+    return {
+        "layers": text.num_hidden_layers,
+        "hidden": text.hidden_size,
+        "heads": heads,
+        "kv_heads": getattr(text, "num_key_value_heads", None) or heads,
+        "head_size": getattr(text, "head_dim", None) or text.hidden_size // heads,
+        "vocabulary": text.vocab_size,
+    }
+
+
+def text_model(config: Any) -> Architecture:
+    """The numbers of a chat model of Llama's shape, by arithmetic."""
+    own = _text(config)
+    hidden, width = own["hidden"], own["head_size"]
+    attention = hidden * width * (2 * own["heads"] + 2 * own["kv_heads"])
+    layer = attention + 3 * hidden * config.intermediate_size
+    tied = bool(getattr(config, "tie_word_embeddings", False))
+    embeddings = own["vocabulary"] * hidden
+    total = layer * own["layers"] + embeddings * (1 if tied else 2)
+    return Architecture(
+        config=config,
+        parameters=total,
+        vision=0,
+        projector=0,
+        embeddings=embeddings,
+        largest_layer=layer,
+        **own,
+    )

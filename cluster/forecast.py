@@ -1,0 +1,403 @@
+"""What a recipe needs and how long it takes: memory of each role's GPU, stages of a step, hours, cost. Starts nothing.
+
+The learner's activations come of its own code at the recipe's shapes (`cluster.traced`), everything else of arithmetic
+over the model's config (`cluster.architecture`, `cluster.stage_times`) and of `facts.yaml`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from actors.rollout.engine import engine_of
+from cluster.architecture import Architecture, config_of, policy_config, text_model, vision_language
+from cluster.errors import PlanError
+from cluster.facts import Facts, NodeType
+from cluster.memory import GIB
+from cluster.plan import Plan, resource_plan
+from cluster.stage_times import (
+    Chips,
+    Work,
+    generation_s,
+    judging_s,
+    learning_s,
+    lengths_of,
+    sync_s,
+)
+from policies.algorithms.registry import make_algorithm
+from policies.settings import TINY
+from recipe import Recipe
+
+BYTES = {"float32": 4, "bfloat16": 2}
+TYPICAL_TOKENS = 700
+"""Tokens of a response where nobody says: what DriveRX's reasoning answers have, and never more than half the cap."""
+TEXT_TOKENS = 200
+RUBRIC_TOKENS, REPLY_TOKENS = 900, 60
+BUCKET_NUMBERS = 50_000_000
+"""As in `actors.learning.deepspeed_config`."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the recipe does not say."""
+
+    facts: Facts
+    nodes: dict[str, int]
+    """Machines that are rented, by type; empty: as many of the first type as are needed."""
+    mean_tokens: float | None = None
+    """Of a response."""
+    text_tokens: int = TEXT_TOKENS
+    """Of a prompt, beside its images."""
+    colocated: bool = False
+    """Engines and learners take turns on the same GPUs."""
+    plain_rows: int | None = None
+    """Responses of a micro-batch where each is a row with a prompt of its own; None: as this project packs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleMemory:
+    """What one GPU of a role holds, in GiB."""
+
+    parts: dict[str, float]
+    gib: float
+    """Of the GPU."""
+
+    @property
+    def total(self) -> float:
+        """All parts together."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a step."""
+
+    stages: dict[str, float]
+    """Generation (with what of judging it does not hide), learning, sync, framework."""
+    step_s: float
+    """As the recipe has it."""
+
+    @property
+    def longest(self) -> str:
+        """The stage that takes longest."""
+        return max(self.stages, key=lambda name: self.stages[name])
+
+
+class Forecast:
+    """Everything that is predicted of one recipe."""
+
+    def __init__(self, recipe: Recipe, given: Assumptions, policy: Architecture | None = None) -> None:
+        """Of a recipe; `policy` where its architecture is known already.
+
+        Raises:
+            PlanError: processes contradict each other, or the config of a model is unknown.
+        """
+        self.recipe, self.given = recipe, given
+        self.plan: Plan = resource_plan(recipe)
+        self.policy = policy or vision_language(policy_config(recipe.policy, given.facts))
+
+    @cached_property
+    def judge(self) -> Architecture | None:
+        """The judge's, where engines of our own run it."""
+        judge = self.recipe.reward.judge
+        if judge is None or judge.url is not None or judge.model == TINY:
+            return None
+        return text_model(config_of(judge.model, judge.revision, self.given.facts, "reward.judge.model"))
+
+    @cached_property
+    def node(self) -> NodeType:
+        """The machines' type; of several, that with the least memory, since no role says where it goes."""
+        named = self.given.nodes or {next(iter(self.given.facts.nodes)): 0}
+        return min((self.given.facts.node(name) for name in named), key=lambda node: node.gib)
+
+    @cached_property
+    def nodes(self) -> dict[str, int]:
+        """How many of each type: those given, or as many as hold the GPUs (judges on their own where they are marked).
+
+        Raises:
+            PlanError: those given have too few GPUs.
+        """
+        held = self.plan.gpus
+        if not self.given.nodes:
+            judges = sum(bundle.gpus for bundle in self.plan.of("judge"))
+            apart = judges if self.recipe.cluster.judge_label else 0.0
+            name = next(iter(self.given.facts.nodes))
+            return {name: math.ceil((held - apart) / self.node.gpus) + math.ceil(apart / self.node.gpus)}
+        there = sum(self.given.facts.node(name).gpus * count for name, count in self.given.nodes.items())
+        if there < held:
+            raise PlanError(
+                f"--nodes have {there} GPUs, and the recipe's processes hold {held:g}: add nodes, or lower "
+                "learner.ranks, rollout.engines or reward.judge.engines"
+            )
+        return self.given.nodes
+
+    @cached_property
+    def work(self) -> Work:
+        """One step."""
+        recipe, rollout = self.recipe, self.recipe.rollout
+        most = rollout.max_tokens
+        mean = self.given.mean_tokens or min(TYPICAL_TOKENS, most / 2)
+        return Work(
+            rollout.prompts_per_step,
+            rollout.group_size,
+            rollout.max_images or recipe.policy.images_per_prompt,
+            image_tokens(self.policy.config, recipe),
+            self.given.text_tokens,
+            lengths_of(min(mean, most), most),
+        )
+
+    @cached_property
+    def reference(self) -> bool:
+        """Whether a reference policy is asked."""
+        return make_algorithm(self.recipe.algorithm).reference != "none"
+
+    @cached_property
+    def learning(self) -> int:
+        """Parameters that learn."""
+        settings, model = self.recipe.policy, self.policy
+        if settings.lora is not None:
+            widths = lora_widths(model)
+            return settings.lora.rank * sum(widths.get(target, 0) for target in settings.lora.targets)
+        frozen = model.vision + model.projector * settings.freeze_projector if settings.freeze_vision else 0
+        return model.parameters - frozen
+
+    @cached_property
+    def row_positions(self) -> int:
+        """Positions of the largest micro-batch that is allowed."""
+        learner, rollout = self.recipe.learner, self.recipe.rollout
+        whole = learner.micro_batch_groups * (self.work.prompt + rollout.group_size * rollout.max_tokens)
+        return min(whole, learner.micro_batch_tokens or whole)
+
+    @cached_property
+    def activations(self) -> int:
+        """Bytes that the largest pass adds to a learner rank, by its own code."""
+        from cluster.traced import PassShape, trace  # brings torch, and takes seconds
+
+        recipe, work, most = self.recipe, self.work, self.recipe.rollout.max_tokens
+        room = max(1, self.row_positions - work.prompt)
+        responses = [most] * (room // most) + ([room % most] if room % most else [])
+        shape = PassShape(work.images, work.image_tokens, work.text_tokens, tuple(responses))
+        again = recipe.learner.gradient_checkpointing
+        critic = make_algorithm(recipe.algorithm).has_critic
+        return trace(
+            self.policy.config, recipe.policy, shape, recompute=again, reference=self.reference, critic=critic
+        ).peak
+
+    def learner_states(self) -> dict[str, float]:
+        """GiB of what a learner rank holds between passes."""
+        recipe, learner, model = self.recipe, self.recipe.learner, self.policy
+        size, ranks = BYTES[recipe.policy.dtype], learner.ranks
+        over = {stage: ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
+        moments = 2 if learner.optimizer == "adamw_8bit" else 8
+        own = moments + (0 if recipe.policy.dtype == "float32" else 4)
+        kept = 4 if learner.zero_stage >= 2 else size
+        parts = {
+            "weights": size * model.parameters / over[3],
+            "gradients": kept * self.learning / over[2],
+            "optimizer": 0.0 if learner.offload_optimizer else own * self.learning / over[1],
+        }
+        if self.reference and recipe.policy.lora is None:
+            parts["reference"] = size * model.parameters / over[3]
+        return {name: amount / GIB for name, amount in parts.items()}
+
+    def learner_memory(self) -> RoleMemory:
+        """A learner rank's GPU."""
+        learner, facts = self.recipe.learner, self.given.facts
+        size = BYTES[self.recipe.policy.dtype]
+        gathered = size * (max(self.policy.head, self.policy.largest_layer) + BUCKET_NUMBERS)
+        parts = self.learner_states() | {
+            "activations": self.activations / GIB,
+            "fragments": facts.overhead("fragments_share") * self.activations / GIB,
+            "gathered layers": (gathered if learner.zero_stage == 3 and learner.ranks > 1 else 0) / GIB,
+            "buckets": 4 * BUCKET_NUMBERS / GIB if learner.ranks > 1 else 0.0,
+            "CUDA and NCCL": facts.overhead("cuda_context") + facts.overhead("nccl") * (learner.ranks > 1),
+        }
+        return RoleMemory(parts, self.node.gib)
+
+    def engine_memory(self) -> RoleMemory:
+        """A rollout engine's GPU: weights, what a step adds, and the cache that the settings leave."""
+        recipe, facts, options = self.recipe, self.given.facts, engine_of(self.recipe).options
+        size, spread = BYTES[recipe.policy.dtype], recipe.rollout.tensor_parallel
+        held = {
+            "weights": size * self.policy.parameters / spread / GIB,
+            "activations": facts.overhead("engine_activations"),
+            "CUDA and NCCL": facts.overhead("cuda_context") + facts.overhead("nccl"),
+        }
+        share = getattr(options, "gpu_memory_share", 0.9) * self.node.gib
+        cache = getattr(options, "gpu_cache_gib", None)
+        return RoleMemory(
+            held | {"KV cache": max(0.0, share - sum(held.values())) if cache is None else cache}, self.node.gib
+        )
+
+    def judge_memory(self) -> RoleMemory | None:
+        """A GPU of a judge engine."""
+        judge, model = self.recipe.reward.judge, self.judge
+        if judge is None or model is None:
+            return None
+        facts = self.given.facts
+        held = {
+            "weights": 2 * model.parameters / judge.tensor_parallel / GIB,
+            "activations": facts.overhead("engine_activations"),
+            "CUDA and NCCL": facts.overhead("cuda_context") + facts.overhead("nccl"),
+        }
+        share = judge.gpu_memory_share * self.node.gib
+        return RoleMemory(held | {"KV cache": max(0.0, share - sum(held.values()))}, self.node.gib)
+
+    def memory(self) -> dict[str, RoleMemory]:
+        """Of each role that has GPUs; roles that share one are one entry."""
+        rollout, learner = self.recipe.rollout, self.recipe.learner
+        found: dict[str, RoleMemory] = {}
+        if learner.gpus:
+            found["learner"] = self.learner_memory()
+        if rollout.gpus:
+            found["rollout"] = self.engine_memory()
+        if (judge := self.judge_memory()) is not None:
+            found["judge"] = judge
+        if 0 < learner.gpus < 1 and 0 < rollout.gpus < 1:
+            parts = {
+                f"{role}: {name}": gib for role in ("learner", "rollout") for name, gib in found.pop(role).parts.items()
+            }
+            found = {"learner and rollout": RoleMemory(parts, self.node.gib)} | found
+        return found
+
+    def misfits(self) -> list[str]:
+        """What does not fit, a sentence each."""
+        wrong = [
+            f"{role}: {memory.total:.1f} GiB on a GPU of {memory.gib:g} GiB"
+            for role, memory in self.memory().items()
+            if memory.total > memory.gib
+        ]
+        for role, memory in self.memory().items():
+            caches = [gib for name, gib in memory.parts.items() if name.endswith("KV cache")]
+            model = self.judge if role == "judge" else self.policy
+            judge, rollout = self.recipe.reward.judge, self.recipe.rollout
+            if not caches or model is None:
+                continue
+            spread = judge.tensor_parallel if role == "judge" and judge else rollout.tensor_parallel
+            longest = judge.max_model_len if role == "judge" and judge else rollout.max_model_len
+            tokens = caches[0] * GIB * spread / (2 * model.cache_per_token)
+            if tokens < longest:
+                wrong.append(f"{role}: its KV cache holds {tokens:,.0f} tokens, and one sequence may have {longest:,}")
+        return wrong
+
+    def times(self) -> Times:
+        """Seconds of a step by stage."""
+        recipe, facts, work = self.recipe, self.given.facts, self.work
+        rollout, learner, settings = recipe.rollout, recipe.learner, recipe.policy
+        options: Any = engine_of(recipe).options
+        eager = bool(getattr(options, "eager", lambda gpus: True)(rollout.gpus))
+        engine = Chips(self.node, max(1, rollout.tensor_parallel))
+        at_once = getattr(options, "max_concurrent", 1)
+        generation = generation_s(self.policy, work, engine, rollout.engines, at_once, facts, eager=eager)
+        judging, last = self._judging()
+        first = generation * work.lengths[0] / work.lengths[-1]
+        experience = max(generation + last, first + judging)
+        frozen = settings.freeze_vision and settings.freeze_projector
+        chips, algorithm = Chips(self.node, learner.ranks), make_algorithm(recipe.algorithm)
+        assessed = getattr(algorithm.settings, "updates_per_batch", 1) > 1 or algorithm.has_critic
+        learning = learning_s(
+            self.policy,
+            work,
+            chips,
+            facts,
+            passes=1 + (1 if settings.lora else 2) + learner.gradient_checkpointing + self.reference + assessed,
+            forwards=2 + self.reference,
+            zero_stage=learner.zero_stage,
+            shared=self.given.plain_rows is None,
+            at_once=self.given.plain_rows or 1,
+            tower=not (frozen and learner.zero_stage < 3),
+        )
+        apart = self.learning if rollout.adapters == "apart" else None
+        sync = sync_s(self.policy, chips, facts, numbers=apart)
+        stages = {
+            "generation": generation,
+            "judging not hidden": max(0.0, experience - generation),
+            "learning": learning,
+            "sync": sync,
+            "framework": facts.efficiency("framework_s"),
+        }
+        if self.given.colocated:
+            stages["swapping"] = facts.efficiency("colocated_swap_s")
+        shares = self.given.colocated or 0 < learner.gpus < 1
+        behind = learning + stages["framework"]
+        if rollout.max_staleness == 0 or shares:
+            return Times(stages, sum(stages.values()))
+        return Times(stages, max(experience, behind) + sync)
+
+    def _judging(self) -> tuple[float, float]:
+        """Seconds of a step's judging, and of its last answer."""
+        judge, model = self.recipe.reward.judge, self.judge
+        if judge is None:
+            return 0.0, 0.0
+        if model is None:
+            return judge.least_seconds(self.work.responses), 0.0
+        chips = Chips(self.node, judge.tensor_parallel)
+        return judging_s(
+            model,
+            self.work,
+            chips,
+            judge.engines,
+            judge.max_concurrent,
+            self.given.facts,
+            rubric=RUBRIC_TOKENS,
+            reply=min(REPLY_TOKENS, judge.max_tokens),
+        )
+
+    @property
+    def hours(self) -> float:
+        """Of all steps."""
+        return self.recipe.run.steps * self.times().step_s / 3600
+
+    @property
+    def cost(self) -> float:
+        """USD of the machines for so long."""
+        return self.hours * sum(self.given.facts.node(name).usd_per_hour * count for name, count in self.nodes.items())
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What one checkpoint takes on disk: weights, optimizer, and the policy that is exported at the end."""
+        size = BYTES[self.recipe.policy.dtype]
+        return size * self.policy.parameters + 12 * self.learning
+
+    @property
+    def judge_load_s(self) -> float:
+        """Seconds that reading the judge's weights from disk takes at least."""
+        return 0.0 if self.judge is None else 2 * self.judge.parameters / (self.node.disk_mbps * 1e6)
+
+    def with_settings(self, *changes: tuple[str, str, Any]) -> Forecast:
+        """The forecast of the same recipe with (part, field, value) changed."""
+        recipe = self.recipe
+        for part, field, value in changes:
+            held = getattr(recipe, part)
+            inner = {"options": held.options | value} if field == "options" else {field: value}
+            recipe = recipe.model_copy(update={part: held.model_copy(update=inner)})
+        other = Forecast(recipe, replace(self.given, nodes={}), self.policy)
+        passes = ("gradient_checkpointing", "micro_batch_tokens", "micro_batch_groups")
+        if "activations" in self.__dict__ and not any(field in passes for _, field, _ in changes):
+            other.__dict__["activations"] = self.activations
+        return other
+
+
+def image_tokens(config: Any, recipe: Recipe) -> int:
+    """Tokens that one image has in a prompt."""
+    policy, tower = recipe.policy, config.vision_config
+    if config.model_type in ("qwen2_5_vl", "qwen3_vl"):
+        width, height = policy.image_size or (1600, 900)
+        patch = tower.patch_size * tower.spatial_merge_size
+        return max(1, round(width / patch)) * max(1, round(height / patch))
+    side = tower.image_size[0] if isinstance(tower.image_size, (list, tuple)) else tower.image_size
+    patch = tower.patch_size[0] if isinstance(tower.patch_size, (list, tuple)) else tower.patch_size
+    scale = getattr(config, "scale_factor", None) or (1 / math.sqrt(getattr(config, "downsample_ratio", 1.0)))
+    one = round((side // patch) ** 2 / (scale**2 if hasattr(config, "scale_factor") else scale**4))
+    return one * ((policy.image_patches or 1) + (1 if (policy.image_patches or 1) > 1 else 0))
+
+
+def lora_widths(model: Architecture) -> dict[str, int]:
+    """Inputs + outputs of the matrices that adapters of each target lie on, over all layers of the text."""
+    text = model.config.get_text_config()
+    queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
+    attention = 2 * (model.hidden + queries) + 2 * (model.hidden + keys)
+    mlp = 3 * (model.hidden + text.intermediate_size)
+    return {"attention": model.layers * attention, "mlp": model.layers * mlp}
