@@ -41,6 +41,8 @@ HIDDEN_UNITS, DEMONSTRATED, EACH = 128, 132, 10
 STEPS, GROUP, LR, CLIP = 15, 8, 1e-3, 0.2
 """Of RL: steps of one start from each family, episodes from each start, learning rate, clip of the ratio."""
 PATIENCE = 4
+LATE = (0.2, 0.4)
+"""Seconds that an answer takes in further measurements of what RL left; the world goes on meanwhile."""
 
 Turn = tuple[Tensor, int, float, float]
 """Features, action, log-probability and points."""
@@ -119,8 +121,10 @@ def imitate(policy: nn.Module, shown: tuple[Tensor, Tensor], held_out: tuple[Ten
 
 
 @torch.no_grad()
-def drive(policy: nn.Module, starts: Sequence[Start], *, greedy: bool) -> tuple[list[Driving], list[list[Turn]]]:
-    """Episodes side by side; of every turn its features, action, log-probability and points."""
+def drive(
+    policy: nn.Module, starts: Sequence[Start], *, greedy: bool, seconds: float = 0.0
+) -> tuple[list[Driving], list[list[Turn]]]:
+    """Episodes side by side, an answer taking so many `seconds`; what there is to know of every turn."""
     weights = EnvironmentSettings().weights
     episodes = [Driving(DrivingSettings()) for _ in starts]
     for episode, start in zip(episodes, starts, strict=True):
@@ -131,7 +135,7 @@ def drive(policy: nn.Module, starts: Sequence[Start], *, greedy: bool) -> tuple[
         logprobs = policy(rows).log_softmax(-1)
         chosen = logprobs.argmax(-1) if greedy else torch.distributions.Categorical(logits=logprobs).sample()
         for row, number, action in zip(range(len(running)), running, chosen.tolist(), strict=True):
-            measures = episodes[number].act(ACTIONS[action])
+            measures = episodes[number].act(ACTIONS[action], seconds)
             points = sum(weights[name] * value for name, value in measures.items())
             turns[number].append((rows[row], action, float(logprobs[row, action]), points))
     return episodes, turns
@@ -170,11 +174,11 @@ Scores = dict[str, list[tuple[str, float]]]
 """By part, `scenarios` or `families`: family and driving score of each measured start."""
 
 
-def scores(policy: nn.Module, seed: int) -> Scores:
-    """Driving scores of the measured starts, greedily driven."""
+def scores(policy: nn.Module, seed: int, seconds: float = 0.0) -> Scores:
+    """Driving scores of the measured starts, greedily driven, an answer taking so many `seconds`."""
     found = {}
     for part, families in (("scenarios", FAMILIES), ("families", HELD_OUT)):
-        episodes, _ = drive(policy, measured_starts(list(families), EACH, seed), greedy=True)
+        episodes, _ = drive(policy, measured_starts(list(families), EACH, seed), greedy=True, seconds=seconds)
         worlds = [episode.world for episode in episodes]
         found[part] = [(world.scenario.family, composed_score(bench2drive_record(world))) for world in worlds]
     return found
@@ -209,6 +213,8 @@ def one_seed(seed: int) -> dict[str, Scores]:
     found = {"expert": expert_scores(seed), "before": scores(policy, seed)}
     reinforce(policy, StartOrder(families, seed))
     found["after"] = scores(policy, seed)
+    for seconds in LATE:
+        found[f"after_{seconds:g}s_late"] = scores(policy, seed, seconds)
     fresh = [Start.of(sample) for sample in StartOrder(families, seed).take(STEPS * len(families))]
     more = demonstrated(fresh)
     imitate(control, (torch.cat((shown[0], more[0])), torch.cat((shown[1], more[1]))), held_out)
