@@ -15,7 +15,7 @@ import pytest
 
 from actors.driving.environments import Environments
 from actors.driving.episodes import EpisodeDriver
-from actors.training import prepare, run_reinforcement
+from actors.training import drive_policy, prepare, run_reinforcement
 from data.environment import Observation, Outcome, Step
 from data.episode import Start
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
@@ -157,6 +157,11 @@ def test_a_run_drives_learns_is_stopped_between_batch_and_update_and_goes_on(tmp
         assert result.parts["scenarios"].episodes == 2
         assert result.parts["families"].episodes == 1
     assert "animateTransform" in (folder / "report.html").read_text()
+
+    alone = asyncio.run(drive_policy(load_recipe([*given, f"policy.model={folder / 'policy'}"]), any_node))
+    after = read_driving(folder, "after")
+    assert after is not None
+    assert [one.trace for one in alone.episodes] == [one.trace for one in after.episodes]
 
     shutil.rmtree(checkpoint_folder(folder, 2))  # as if it had been stopped after step 2 was on disk
     again = prepare(load_recipe([*given, "run.resume=true", "evaluation.control=false"]))
