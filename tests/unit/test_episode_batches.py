@@ -1,4 +1,4 @@
-"""A batch of episodes on disk: it is learnt from again as it was, as long as its images are there."""
+"""A batch of episodes on disk is learnt from again as it was, while its images are there; an action is one token."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import pytest
 from actors.checkpoint import RunState
 from actors.driving.episodes import EpisodeDriver, frames_of
 from actors.updates import Updates, _decisive
+from data.driving.actions import ACTIONS
+from data.driving.demonstrations import spoken_text
+from data.driving.environment import DrivingSettings
 from evaluation.rollout_rows import write_rollouts
 from evaluation.run_record import samples_path
+from policies.tiny import VOCABULARY
+from policies.tokenizer import train_tokenizer
 from recipe import load_recipe
 from tests.unit.test_episode_credit import episode, turns_of
 
@@ -57,3 +62,11 @@ def test_images_are_kept_for_the_steps_after_a_checkpoint(updates: Updates) -> N
         folder.mkdir(parents=True)
     driver.forget_steps(2)
     assert [folder.is_dir() for folder in folders] == [False, False, True]
+
+
+def test_an_action_is_one_token_of_the_tiny_policy_and_a_thought_before_it_four() -> None:
+    for answer, thought in (("act", ""), ("think", "I see a car. It is in my way. I slow down. So I do this: ")):
+        settings = DrivingSettings.model_validate({"answer": answer})
+        tokenizer = train_tokenizer(spoken_text(settings), VOCABULARY)
+        for action in ACTIONS:
+            assert len(tokenizer(thought + action.text)["input_ids"]) == (5 if thought else 1), action.text
