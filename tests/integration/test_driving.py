@@ -145,7 +145,7 @@ def test_a_run_drives_learns_is_stopped_between_batch_and_update_and_goes_on(tmp
     assert [step["step"] for step in steps] == [1, 2]
     for step in steps:
         assert step["episodes"] == 4
-        assert step["rollouts"] == step["episodes/turns"]
+        assert step["rollouts/count"] == step["episodes/turns"]
         assert step["sync_gap"] < 1e-4
         assert step["episodes/failed"] == 0
     assert [one.name for one in (folder / "frames").iterdir()] == ["step-2"], (
@@ -169,5 +169,5 @@ def test_a_run_drives_learns_is_stopped_between_batch_and_update_and_goes_on(tmp
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 2
     assert last["learner/replayed"] == 1
-    for same in ("reward/mean", "episodes", "episodes/turns", "rollouts", "grad_norm"):
+    for same in ("reward/mean", "episodes", "episodes/turns", "rollouts/count", "grad_norm"):
         assert last[same] == pytest.approx(steps[-1][same], rel=1e-4)
