@@ -3,9 +3,9 @@
     python -m benchmarks.environment [--seconds 10] [--without-training] [part.key=value ...]
 
 Prints, last, one JSON object: `frames_per_s` (cameras of 64 x 36 pixels, rendered by as many processes as there are
-cores), `env_steps_per_s` (turns of half a second, physics and rendering), `expert_turns_per_s`, and of a few real steps
-of `recipes/tiny_closed_loop.yaml` the `engine_wait_share`: of a training step, the time in which no engine had a
-request while episodes were driven.
+cores), `env_steps_per_s` (turns of half a second, physics and rendering), `expert_turns_per_s`, the same per second of
+CPU time of one process (`..._per_cpu_s`), and of a few real steps of `recipes/tiny_closed_loop.yaml` the
+`engine_wait_share`: of a training step, the time in which no engine had a request while episodes were driven.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -45,22 +46,28 @@ def main() -> None:
     found: dict[str, object] = {"cores": cores}
     with ProcessPoolExecutor(cores) as pool:
         for name, work in (("frames", frames), ("env_steps", env_steps), ("expert_turns", expert_turns)):
-            done = pool.map(work, [options.seconds] * cores)
-            found[f"{name}_per_s"] = round(sum(done))
+            done = list(pool.map(work, [options.seconds] * cores))
+            found[f"{name}_per_s"] = round(sum(rate for rate, _ in done))
+            found[f"{name}_per_cpu_s"] = round(sum(rate for _, rate in done) / cores)
             print(name, found[f"{name}_per_s"], flush=True)
     if not options.without_training:
         found |= engine_wait(options.overrides)
     print(json.dumps(found))
 
 
-def frames(seconds: float) -> float:
-    """Frames a second that one process renders, over scenarios of every family."""
+Rates = tuple[float, float]
+"""Of one process: per second, and per second of its CPU time, which other work on the machine does not change."""
+
+
+def frames(seconds: float) -> Rates:
+    """Frames that one process renders, over scenarios of every family."""
     worlds = [World.begin(build_scenario(family, 0)) for family in FAMILIES]
-    return len(CAMERAS) * _per_second(seconds, lambda number: look(worlds[number % len(worlds)]))
+    wall, cpu = _rates(seconds, lambda number: look(worlds[number % len(worlds)]))
+    return len(CAMERAS) * wall, len(CAMERAS) * cpu
 
 
-def env_steps(seconds: float) -> float:
-    """Turns a second of one process, with the pictures of each."""
+def env_steps(seconds: float) -> Rates:
+    """Turns of one process, with the pictures of each."""
     environment, families = Driving(DrivingSettings()), list(FAMILIES)
     environment.reset(families[0], 0)
 
@@ -68,11 +75,11 @@ def env_steps(seconds: float) -> float:
         if environment.step(ACTIONS[0 if number % 3 else 6].text, 0.0).observation is None:
             environment.reset(families[number % len(families)], number)
 
-    return _per_second(seconds, step)
+    return _rates(seconds, step)
 
 
-def expert_turns(seconds: float) -> float:
-    """Decisions a second of one expert, its driving included."""
+def expert_turns(seconds: float) -> Rates:
+    """Decisions of one expert, its driving included."""
     families, world = list(FAMILIES), World.begin(build_scenario("bend", 0))
 
     def turn(number: int) -> None:
@@ -81,16 +88,15 @@ def expert_turns(seconds: float) -> float:
         if world.over:
             world = World.begin(build_scenario(families[number % len(families)], number))
 
-    return _per_second(seconds, turn)
+    return _rates(seconds, turn)
 
 
-def _per_second(seconds: float, work: object) -> float:
-    assert callable(work)
-    began, number = time.perf_counter(), 0
+def _rates(seconds: float, work: Callable[[int], object]) -> Rates:
+    began, spent, number = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - began < seconds:
         work(number)
         number += 1
-    return number / (time.perf_counter() - began)
+    return number / (time.perf_counter() - began), number / (time.process_time() - spent)
 
 
 def engine_wait(overrides: list[str]) -> dict[str, object]:

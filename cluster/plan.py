@@ -15,6 +15,7 @@ from actors.sync.transport import transport_of
 from cluster.errors import PlanError
 from cluster.labels import selector
 from cluster.memory import estimate_memory
+from data.environment import environment_of
 from data.formats.format import images_per_prompt
 from data.settings import EnvironmentSettings
 from recipe import Recipe
@@ -99,12 +100,15 @@ class Plan:
 
 
 def check_named(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> None:
-    """Refuse engines, and a transport between them and the learners, that these processes could not have.
+    """Refuse engines, a transport between them and the learners, and an environment that could not be had.
 
     Raises:
         ExtensionError: a class or an option is unknown, or cannot do what the recipe asks of it.
+        DataError: the environment knows no such scenario, or does not measure what has a weight.
     """
     engine_of(recipe)
+    if recipe.environment is not None:
+        environment_of(recipe.environment)
     if {"learner", "rollout"} <= set(roles):
         transport_of(recipe)
 
@@ -209,6 +213,12 @@ def _work(recipe: Recipe, roles: Collection[Role]) -> str:
         lines.append(f"  warm start: {warm.steps:,} steps of {warm.batch_size} answers")
     if {"learner", "rollout"} <= set(roles):
         responses = run.steps * rollout.prompts_per_step * rollout.group_size
+        if recipe.environment is not None:
+            lines.append(
+                f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} starts x {rollout.group_size} episodes of at "
+                f"most {recipe.environment.max_turns} turns, each a response of at most {rollout.max_tokens:,} tokens"
+            )
+            return "\n".join(lines)
         lines.append(
             f"  RL: {run.steps:,} steps x {rollout.prompts_per_step} prompts x {rollout.group_size} responses = "
             f"{responses:,} responses of at most {rollout.max_tokens:,} tokens"

@@ -17,7 +17,7 @@ from data.driving.road import LANE, LEFT_EDGE, PAVEMENT, RIGHT_EDGE
 from data.driving.road_users import RoadUser
 from data.driving.world import World
 from data.rendered.drawing import ASPHALT, DARK, GLASS, GRASS, KERB, MARK, PAINT, SKY_COLOURS
-from data.sample import CAMERAS
+from data.sample import CAMERAS, GRID
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -226,9 +226,8 @@ class Brush:
     def veil(self) -> None:
         """Hide what lies behind, as fog has the thing itself."""
         if self.strength < 0.95:
-            strength, behind = self.strength, Brush(self.image, self.area, 1.0)
-            behind.fill(tuple(FOG_COLOUR.astype(int).tolist()))
-            del strength
+            red, green, blue = FOG_COLOUR.astype(int).tolist()
+            Brush(self.image, self.area, 1.0).fill((red, green, blue))
 
 
 def _paint_user(brush: Brush, user: RoadUser, *, away: bool) -> None:
@@ -265,6 +264,4 @@ def _paint_light(brush: Brush, red: bool) -> None:
 
 def grid(images: dict[str, Pixels]) -> Pixels:
     """Six images as one, in the places of `data.sample.GRID`."""
-    from data.sample import GRID
-
     return np.concatenate([np.concatenate([images[camera] for camera in row], axis=1) for row in GRID], axis=0)

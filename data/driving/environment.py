@@ -73,6 +73,13 @@ class Driving:
         world, said = self.world, read_action(response)
         events = [] if said else [f"unknown_action: {response[:60]!r} names no action"]
         self._actions.append((said or self._before).text)
+        seen, measures = len(world.events), self.act(said, seconds)
+        events += [f"{event.kind}: {event.with_what}".rstrip(": ") for event in world.events[seen:]]
+        return Step(None if world.over else observe(world, self.settings), measures, tuple(events))
+
+    def act(self, said: Action | None, seconds: float = 0.0) -> dict[str, float]:
+        """One turn, with nothing drawn: what was said goes on until `seconds` have passed; what came of it."""
+        world = self.world
         progress, outside, seen, first = world.progress, world.outside, len(world.events), len(world.trace)
         if said:
             self._queued.append((round(seconds / STEP), said))
@@ -84,10 +91,9 @@ class Driving:
                 self._applied.append(self._before.text)
             world.act(self._before, 1)
         kinds = [event.kind for event in world.events[seen:]]
-        events += [f"{event.kind}: {event.with_what}".rstrip(": ") for event in world.events[seen:]]
         length = world.scenario.length
         hard = [one[4] for one in world.trace[first:] if one[4] < -HARD]
-        measures = {
+        return {
             "progress": (min(world.progress, length) - min(progress, length)) / length,
             "collision": float(sum(kind.startswith("collision") for kind in kinds)),
             "off_road": float(kinds.count("off_road")),
@@ -95,7 +101,6 @@ class Driving:
             "outside_lane": (world.outside - outside) / length,
             "discomfort": len(hard) / STEPS,
         }
-        return Step(None if world.over else observe(world, self.settings), measures, tuple(events))
 
     def outcome(self) -> Outcome:
         """The record of the route, and what an animation of it needs."""

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from data.driving.road import Road
-from data.driving.road_users import RoadUser
+from data.driving.road_users import Kind, RoadUser
 from data.driving.scenario import Light, Scenario
 from data.errors import DataError
 from data.rendered.scene import SKIES
@@ -32,7 +32,7 @@ def lead_brakes(scenario: Scenario, rng: random.Random) -> None:
     begin = rng.uniform(1.5, 4.0)
     gap = rng.uniform(13, 18)
     stops = ((begin, begin + rng.uniform(2.5, 4.0), rng.choice((0.0, 2.0))),)
-    scenario.users.append(_driving("car", gap, scenario.speed, rng, stops=stops))
+    scenario.users.append(_driving(gap, scenario.speed, rng, stops))
 
 
 def cut_in(scenario: Scenario, rng: random.Random) -> None:
@@ -97,7 +97,7 @@ def fog_car(scenario: Scenario, rng: random.Random) -> None:
     """Fog; a car may stand in the lane."""
     scenario.fog, scenario.sky = rng.uniform(4.0, 5.5), "overcast"
     if rng.random() < 0.7:
-        car = _driving("car", rng.uniform(26, 50), 0.0, rng)
+        car = _driving(rng.uniform(26, 50), 0.0, rng)
         car.leaves = True
         scenario.users.append(car)
 
@@ -123,7 +123,8 @@ def bus_stop(scenario: Scenario, rng: random.Random) -> None:
     where = rng.uniform(26, 40)
     scenario.users.append(RoadUser("bus", where, -3.0, colour="yellow"))
     if rng.random() < 1.5 * PRESENT:
-        kind = rng.choice(("child", "pedestrian"))
+        kinds: tuple[Kind, ...] = ("child", "pedestrian")
+        kind = rng.choice(kinds)
         scenario.users.append(_crossing(kind, where + 5.2, -3.4, 2.5, rng.uniform(9.5, 11.5)))
 
 
@@ -219,21 +220,21 @@ def _colour(rng: random.Random) -> str:
 
 
 def _driving(
-    kind: str, s: float, speed: float, rng: random.Random, stops: tuple[tuple[float, float, float], ...] = ()
+    s: float, speed: float, rng: random.Random, stops: tuple[tuple[float, float, float], ...] = ()
 ) -> RoadUser:
-    car = RoadUser("car", s, 0.0, speed=speed, colour=_colour(rng), script="follow", cruise=9.0, stops=stops)
-    return car
+    """A car that drives ahead in the lane."""
+    return RoadUser("car", s, 0.0, speed=speed, colour=_colour(rng), script="follow", cruise=9.0, stops=stops)
 
 
 def _crossing(
-    kind: str, s: float, d: float, speed: float, trigger: float, rng: random.Random | None = None
+    kind: Kind, s: float, d: float, speed: float, trigger: float, rng: random.Random | None = None
 ) -> RoadUser:
     """Somebody who crosses the road from d to the other side once the ego vehicle is `trigger` metres away."""
     until = math.copysign(7.0 if kind in ("child", "pedestrian") else 14.0, -d)
     colour = _colour(rng) if rng else "orange"
     heading = math.copysign(math.pi / 2, until)
     return RoadUser(
-        kind,  # type: ignore[arg-type]
+        kind,
         s,
         d,
         heading,

@@ -10,7 +10,8 @@ from data.driving.road_users import Kind
 from data.driving.sensing import is_dark, sight, visible
 from data.driving.world import World
 
-IN_WAY = 2.2
+IN_WAY = 1.6
+"""Metres from the lane's middle within which something is in the way."""
 SEEN: dict[Kind, str] = {
     "car": "I see a car.",
     "van": "I see a van.",

@@ -71,6 +71,7 @@ def driving_part(folder: Path, shown: int = 2) -> dict[str, Any] | None:
     before, after = found.get("before"), found.get("after")
     mended, broken = _changed(before, after) if before and after else ([], [])
     return {
+        "headline": _headline(before, after),
         "columns": [NAMES[name] for name in found],
         "parts": [
             (title, [result.parts.get(part) for result in found.values()])
@@ -82,6 +83,17 @@ def driving_part(folder: Path, shown: int = 2) -> dict[str, Any] | None:
         "measured": len(after.episodes) if after else 0,
         "shown": [_shown(*pair) for pair in (*mended[:shown], *broken[: max(1, shown // 2)])],
     }
+
+
+def _headline(before: DrivingResult | None, after: DrivingResult | None) -> str | None:
+    """The driving score on held-out scenarios before and after, in a sentence; None until both are measured."""
+    if before is None or after is None or not {"scenarios"} <= before.parts.keys() & after.parts.keys():
+        return None
+    first, last = before.parts["scenarios"], after.parts["scenarios"]
+    return (
+        f"Driving score on {last.episodes} held-out scenarios: {first.driving_score:.1f} before RL, "
+        f"{last.driving_score:.1f} after; collisions per episode {first.collisions:.2f} and {last.collisions:.2f}."
+    )
 
 
 def _families(results: Sequence[DrivingResult]) -> list[tuple[str, list[PartResult | None]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +15,14 @@ import pytest
 
 from actors.driving.environments import Environments
 from actors.driving.episodes import EpisodeDriver
-from actors.training import prepare, run_reinforcement
+from actors.training import drive_policy, prepare, run_reinforcement
 from data.environment import Observation, Outcome, Step
 from data.episode import Start
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from data.settings import EnvironmentSettings
 from evaluation.driving import read_driving
+from evaluation.run_record import checkpoint_folder
 from extension import NoOptions
 from recipe import load_recipe
 from rewards.episode import Episode
@@ -143,7 +145,7 @@ def test_a_run_drives_learns_is_stopped_between_batch_and_update_and_goes_on(tmp
     assert [step["step"] for step in steps] == [1, 2]
     for step in steps:
         assert step["episodes"] == 4
-        assert step["rollouts"] == step["episodes/turns"]
+        assert step["rollouts/count"] == step["episodes/turns"]
         assert step["sync_gap"] < 1e-4
         assert step["episodes/failed"] == 0
     assert [one.name for one in (folder / "frames").iterdir()] == ["step-2"], (
@@ -155,3 +157,17 @@ def test_a_run_drives_learns_is_stopped_between_batch_and_update_and_goes_on(tmp
         assert result.parts["scenarios"].episodes == 2
         assert result.parts["families"].episodes == 1
     assert "animateTransform" in (folder / "report.html").read_text()
+
+    alone = asyncio.run(drive_policy(load_recipe([*given, f"policy.model={folder / 'policy'}"]), any_node))
+    after = read_driving(folder, "after")
+    assert after is not None
+    assert [one.trace for one in alone.episodes] == [one.trace for one in after.episodes]
+
+    shutil.rmtree(checkpoint_folder(folder, 2))  # as if it had been stopped after step 2 was on disk
+    again = prepare(load_recipe([*given, "run.resume=true", "evaluation.control=false"]))
+    assert asyncio.run(run_reinforcement(again, any_node))
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 2
+    assert last["learner/replayed"] == 1
+    for same in ("reward/mean", "episodes", "episodes/turns", "rollouts/count", "grad_norm"):
+        assert last[same] == pytest.approx(steps[-1][same], rel=1e-4)

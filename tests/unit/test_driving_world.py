@@ -17,6 +17,8 @@ from data.driving.families import FAMILIES, HELD_OUT, HIDDEN, build_scenario
 from data.driving.record import bench2drive_record
 from data.driving.road import Road
 from data.driving.road_users import RoadUser
+from data.driving.sensing import dashboard
+from data.driving.thoughts import thoughts
 from data.driving.world import MAX_STEER, World, overlap
 from data.errors import DataError
 from data.sample import CAMERAS
@@ -209,3 +211,24 @@ def test_lagging_brakes_act_late() -> None:
         return world.speed
 
     assert after(0.0) < after(0.3) < after(0.8)
+
+
+def test_thoughts_name_only_what_can_be_seen_and_end_in_the_action() -> None:
+    world = World.begin(build_scenario("van_child", 0))
+    world.scenario.users = [RoadUser("van", 14.0, -3.0), RoadUser("child", 17.2, -3.4)]
+    said = thoughts(world, Action("hold"))
+    assert said == "I see a van. It stays out of my way. I keep my speed. So I do this:"
+    assert read_action(f"{said} {Action('hold').text}") == Action("hold")
+    world.scenario.users[1].d = -0.5
+    assert thoughts(world, Action("brake hard")).startswith("I see a child. It is in my way. I stop.")
+
+
+def test_the_dashboard_does_not_know_what_fog_and_a_dark_camera_hide() -> None:
+    world = World.begin(build_scenario("fog_car", 0))
+    world.scenario.users = [RoadUser("car", 16.0, 0.0)]
+    world.scenario.fog = 4.0
+    assert dashboard(world) == "nothing"
+    world.scenario.fog = None
+    assert dashboard(world) == "near"
+    world.scenario.dark = ((-1.0, 50.0),)
+    assert dashboard(world) == "nothing"

@@ -14,6 +14,8 @@ from cluster.errors import PlanError
 from cluster.memory import checkpoint_folder, read_shape
 from cluster.placement import Node, first_unplaced
 from cluster.plan import Bundle, resource_plan
+from data.errors import DataError
+from extension import ExtensionError
 from policies.tiny import build_tiny_policy
 from recipe import Recipe, load_recipe
 
@@ -254,3 +256,14 @@ def test_a_judge_with_limits_per_minute_says_how_long_a_step_takes_at_least() ->
     assert "take 708 s at least" in work(tokens_per_minute=5120, max_tokens=256)
     assert "judge" not in work(requests_per_minute=300)
     assert "judge" not in work()
+
+
+def test_an_environment_takes_a_bundle_a_worker_and_is_checked_before_anything_starts() -> None:
+    closed_loop = str(ROOT / "recipes/tiny_closed_loop.yaml")
+    plan = resource_plan(load_recipe([closed_loop, "environment.workers=2", "environment.cpus=0.1"]))
+    assert [bundle.cpus for bundle in plan.of("environment")] == [0.1, 0.1]
+    assert "episodes of at most 60 turns" in plan.work
+    with pytest.raises(ExtensionError, match=r"environment\.name=drivin is unknown"):
+        resource_plan(load_recipe([closed_loop, "environment.name=drivin"]))
+    with pytest.raises(DataError, match="no scenario family 'moon'"):
+        resource_plan(load_recipe([closed_loop, "environment.options.families=[moon]"]))
