@@ -31,7 +31,7 @@ class TrainingServiceSettings(BaseModel):
     attempts: int = Field(3, ge=1)
     """How often a request is tried at most while learners or engines are lost over it."""
     max_queued: int = Field(4096, ge=1)
-    """Requests of one tenant that may wait; one more is refused with 429."""
+    """Requests that may wait for the learner, and as many for the engines; one more is refused with 429."""
     max_datums: int = Field(4096, ge=1)
     """Most datums in one forward_backward."""
     max_samples: int = Field(256, ge=1)

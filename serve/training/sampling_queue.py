@@ -57,6 +57,8 @@ class SamplingQueue:
         self._calls = asyncio.Semaphore(OPEN_CALLS)
         self._tasks: set[asyncio.Task[None]] = set()
         self.open, self.draining = 0, False
+        self._failure: BaseException | None = None
+        """What left requests without a result: the next server asks them again."""
 
     async def restore(self) -> None:
         """Take up every request that is on disk without a result."""
@@ -72,9 +74,15 @@ class SamplingQueue:
             self._changed.set()
 
     async def run(self) -> None:
-        """Hand on what waits until `draining` is set, and wait for what was handed on."""
+        """Hand on what waits until `draining` is set, and wait for what was handed on.
+
+        Raises:
+            Exception: results could not be written.
+        """
         while not self.draining:
             await self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
             await self._calls.acquire()
             self._changed.clear()
             batch, self._waiting = self._waiting, []
@@ -87,7 +95,8 @@ class SamplingQueue:
         self._tasks.discard(task)
         self._calls.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            tell("sampling requests were left without a result", level=40, error=repr(error))
+            self._failure = error
+            self._changed.set()
 
     def drain(self) -> None:
         """End `run` once what was handed on has ended."""

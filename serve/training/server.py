@@ -21,6 +21,7 @@ from serve.operations.logs import tell, write_logs
 from serve.operations.parent import die_with_parent
 from serve.training.application import make_application
 from serve.training.assembly import assembled
+from serve.training.service import TrainingService
 
 LOG_FILE = "service.log"
 
@@ -44,10 +45,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-async def _serve(service: object, server: uvicorn.Server) -> None:
-    from serve.training.service import TrainingService
-
-    assert isinstance(service, TrainingService)
+async def _serve(service: TrainingService, server: uvicorn.Server) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     await service.open()

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.exc import OperationalError
 
 from recipe import Recipe
 from serve.database.connection import Database
@@ -134,7 +137,18 @@ class TrainingService:
     async def _hold_lease(self) -> None:
         while True:
             await asyncio.sleep(self.lease.seconds / RENEWALS)
-            await self._vital(asyncio.to_thread(self.lease.renew))
+            await self._vital(self._renewed())
+
+    async def _renewed(self) -> None:
+        """Renew the lease; a database that is away may come back before it ends."""
+        until = time.monotonic() + self.lease.seconds
+        while True:
+            try:
+                return await asyncio.to_thread(self.lease.renew)
+            except OperationalError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.5)
 
     async def _vital(self, work: Any) -> None:
         """Do what the service cannot do without; where that fails, end the process, so that another takes over."""

@@ -6,6 +6,7 @@ so that the client's package may be imported beside them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,17 +131,13 @@ def array(tensor: Any, name: str) -> np.ndarray:
 def forward_backward_output(logprobs: Sequence[np.ndarray], metrics: Mapping[str, float]) -> bytes:
     """The result of a forward_backward: for each datum its log-probabilities, (N) or (N, K)."""
     answer = CLASSES["ForwardBackwardOutput"](loss_fn_output_type="ArrayRecord")
-    for row in logprobs:
-        last = answer.loss_fn_outputs[-1] if answer.loss_fn_outputs else None
-        if last is None or list(last.fields["logprobs"].trailing_shape) != list(row.shape[1:]):
-            last = answer.loss_fn_outputs.add()
-            last.fields["logprobs"].dtype = FLOAT32
-            last.fields["logprobs"].trailing_shape.extend(row.shape[1:])
-            last.fields["logprobs"].offsets = np.zeros(1, "<i8").tobytes()
-        last.num_datums += 1
-        field = last.fields["logprobs"]
-        field.data += row.astype("<f4").tobytes()
-        field.offsets += np.array([len(field.data)], "<i8").tobytes()  # in bytes
+    for trailing, alike in itertools.groupby(logprobs, key=lambda row: row.shape[1:]):
+        pieces = [row.astype("<f4").tobytes() for row in alike]
+        record = answer.loss_fn_outputs.add(num_datums=len(pieces))
+        field = record.fields["logprobs"]
+        field.dtype, field.data = FLOAT32, b"".join(pieces)
+        field.offsets = np.cumsum([0, *map(len, pieces)], dtype="<i8").tobytes()  # in bytes, one more than datums
+        field.trailing_shape.extend(trailing)
     for name, value in metrics.items():
         answer.metrics[name] = value
     return bytes(answer.SerializeToString())
