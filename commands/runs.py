@@ -104,9 +104,17 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(line.as_dict()))
         return 0
-    for name, value in line.as_dict().items():
-        print(f"{name:<12}{', '.join(map(str, value)) if isinstance(value, list) else value}")
-    print(f"{'tasks':<12}" + ", ".join(f"{task} {fixed(value)}" for task, value in line.tasks.items()))
+    tasks = ", ".join(f"{task} {fixed(value)}" for task, value in line.tasks.items())
+    shown = {
+        "folder": line.folder,
+        "state": f"{line.state}, step {line.step} of {line.planned}",
+        "started": line.started,
+    }
+    shown |= {"reward": f"{fixed(line.before)} before, {fixed(line.after)} after", "tasks": tasks}
+    shown |= {"size": f"{line.bytes / 2**20:,.0f} MiB", "tags": ", ".join(line.tags), "unread": "; ".join(line.unread)}
+    for name, value in shown.items():
+        if value:
+            print(f"{name:<10}{value}")
     return 0
 
 

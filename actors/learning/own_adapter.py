@@ -5,6 +5,7 @@ All ranks gather, rank 0 writes; other adapters that a learner holds (`adapters.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def write_adapter(policy: Policy, folder: Path, *, writes: bool) -> None:
     if writes:
         folder.mkdir(parents=True, exist_ok=True)
         model: Any = policy.model
-        config = model.peft_config[OWN]
+        config = copy.deepcopy(model.peft_config[OWN])  # the policy's own goes on learning
         config.inference_mode = True
         config.save_pretrained(str(folder))
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

@@ -17,6 +17,8 @@ PARAMETERS_AT_ONCE = 100
 METRICS_AT_ONCE = 1000
 LONGEST_PARAMETER = 6000
 """MLflow's own limits."""
+KEPT_S = 10.0
+"""Points of curves are handed over together about this often."""
 
 
 class MlflowTracker:
@@ -37,6 +39,8 @@ class MlflowTracker:
         self._options, self._run = options, run
         self._client: Any = None
         self._id = ""
+        self._points: list[Any] = []
+        self._handed = 0.0
 
     @staticmethod
     def lacking() -> str | None:
@@ -68,11 +72,19 @@ class MlflowTracker:
         return self._id
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """See `Tracker`; values that are not finite are left out, which SQLite does not take."""
+        """See `Tracker`; values that are not finite are left out, which SQLite does not take.
+
+        Many points at once cost MLflow little more than one: they are kept for some seconds.
+        """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        points = [Metric(name, value, now, step) for name, value in values.items() if math.isfinite(value)]
+        self._points += [Metric(name, value, now, step) for name, value in values.items() if math.isfinite(value)]
+        if len(self._points) >= METRICS_AT_ONCE or time.monotonic() - self._handed >= KEPT_S:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        points, self._points, self._handed = self._points, [], time.monotonic()
         for at in range(0, len(points), METRICS_AT_ONCE):
             self._client.log_batch(self._id, metrics=points[at : at + METRICS_AT_ONCE])
 
@@ -89,6 +101,7 @@ class MlflowTracker:
     def close(self) -> None:
         """See `Tracker`."""
         if self._client is not None:
+            self._hand_over()
             self._client.set_terminated(self._id)
 
     def _log_recipe(self) -> None:
