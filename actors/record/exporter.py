@@ -38,7 +38,7 @@ EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "part": ("Mean of a part of the score, 0-100; kind is judge, clip or rule", ("part", "kind")),
     "masked_share": ("Share of the last step's rollouts that could not be scored", ()),
     "masked_share_limit": ("reward.max_masked_share", ()),
-    "masked": ("Rollouts of the last step that could not be scored, by reason", ("reason",)),
+    "masked": ("Rollouts of the last step that could not be scored: by reason, or any", ("reason",)),
     "response_tokens": ("Mean length of the last step's responses", ()),
     "groups_without_signal": ("Groups of the last step whose rewards are all equal", ()),
     "restarts": ("How often something was started again since the run began", ("pool",)),
@@ -105,7 +105,9 @@ def step_points(step: int, metrics: Mapping[str, float]) -> Iterator[Point]:
         elif name.startswith(f"{names.MASKED_ROLLOUTS}/"):
             yield Point("masked", value, {"reason": name.removeprefix(f"{names.MASKED_ROLLOUTS}/")})
     if rollouts := metrics.get(names.ROLLOUTS):
-        yield Point("masked_share", metrics.get(names.MASKED_ROLLOUTS, 0.0) / rollouts, {})
+        masked = metrics.get(names.MASKED_ROLLOUTS, 0.0)
+        yield Point("masked", masked, {"reason": "any"})
+        yield Point("masked_share", masked / rollouts, {})
 
 
 def pool_points(pool: str, state: PoolState) -> Iterator[Point]:
