@@ -132,6 +132,7 @@ class Exporter:
             if ray.is_initialized()
             else {}
         )
+        self._latest: dict[tuple[str, ...], Point] = {}
         self._pools: dict[str, Callable[[], PoolState]] = {}
         self._ended = threading.Event()
         self._sampling = threading.Thread(target=self._sample, name="exporter", daemon=True)
@@ -140,6 +141,8 @@ class Exporter:
         limits["masked_share_limit"] = recipe.reward.max_masked_share
         for name, value in (began | limits).items():
             self._set(Point(name, value, {}))
+        if self._gauges:
+            self._sampling.start()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> None:
         """Set the figures of a step that was recorded."""
@@ -152,23 +155,27 @@ class Exporter:
 
     def watch(self, pools: Mapping[str, Callable[[], PoolState]]) -> None:
         """Look at pools from now on, until the run ends."""
-        self._pools.update(pools)
-        if self._gauges and not self._sampling.is_alive():
-            self._sampling.start()
+        self._pools = {**self._pools, **pools}
 
     def close(self) -> None:
         """Say that the run has ended; safe to call twice."""
         self._ended.set()
+        if self._sampling.is_alive():
+            self._sampling.join()
         self._set(Point("running", 0.0, {}))
 
     def _sample(self) -> None:
+        """Look at the pools, and say everything again: Ray forgets a figure that nobody repeats, and steps are long."""
         while not self._ended.wait(SAMPLE_S):
             for pool, state in self._pools.items():
                 for point in pool_points(pool, state()):
                     self._set(point)
+            for point in list(self._latest.values()):
+                self._set(point)
 
     def _set(self, point: Point) -> None:
         if self._gauges:
+            self._latest[(point.name, *point.labels.values())] = point
             self._gauges[point.name].set(float(point.value), {"run": self._run, **point.labels})
 
 
