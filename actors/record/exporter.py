@@ -38,7 +38,7 @@ EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "part": ("Mean of a part of the score, 0-100; kind is judge, clip or rule", ("part", "kind")),
     "masked_share": ("Share of the last step's rollouts that could not be scored", ()),
     "masked_share_limit": ("reward.max_masked_share", ()),
-    "masked": ("Rollouts of the last step that could not be scored, by reason", ("reason",)),
+    "masked": ("Rollouts of the last step that could not be scored: by reason, or any", ("reason",)),
     "response_tokens": ("Mean length of the last step's responses", ()),
     "groups_without_signal": ("Groups of the last step whose rewards are all equal", ()),
     "restarts": ("How often something was started again since the run began", ("pool",)),
@@ -105,7 +105,9 @@ def step_points(step: int, metrics: Mapping[str, float]) -> Iterator[Point]:
         elif name.startswith(f"{names.MASKED_ROLLOUTS}/"):
             yield Point("masked", value, {"reason": name.removeprefix(f"{names.MASKED_ROLLOUTS}/")})
     if rollouts := metrics.get(names.ROLLOUTS):
-        yield Point("masked_share", metrics.get(names.MASKED_ROLLOUTS, 0.0) / rollouts, {})
+        masked = metrics.get(names.MASKED_ROLLOUTS, 0.0)
+        yield Point("masked", masked, {"reason": "any"})
+        yield Point("masked_share", masked / rollouts, {})
 
 
 def pool_points(pool: str, state: PoolState) -> Iterator[Point]:
@@ -130,6 +132,7 @@ class Exporter:
             if ray.is_initialized()
             else {}
         )
+        self._latest: dict[tuple[str, ...], Point] = {}
         self._pools: dict[str, Callable[[], PoolState]] = {}
         self._ended = threading.Event()
         self._sampling = threading.Thread(target=self._sample, name="exporter", daemon=True)
@@ -138,6 +141,8 @@ class Exporter:
         limits["masked_share_limit"] = recipe.reward.max_masked_share
         for name, value in (began | limits).items():
             self._set(Point(name, value, {}))
+        if self._gauges:
+            self._sampling.start()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> None:
         """Set the figures of a step that was recorded."""
@@ -150,23 +155,27 @@ class Exporter:
 
     def watch(self, pools: Mapping[str, Callable[[], PoolState]]) -> None:
         """Look at pools from now on, until the run ends."""
-        self._pools.update(pools)
-        if self._gauges and not self._sampling.is_alive():
-            self._sampling.start()
+        self._pools = {**self._pools, **pools}
 
     def close(self) -> None:
         """Say that the run has ended; safe to call twice."""
         self._ended.set()
+        if self._sampling.is_alive():
+            self._sampling.join()
         self._set(Point("running", 0.0, {}))
 
     def _sample(self) -> None:
+        """Look at the pools, and say everything again: Ray forgets a figure that nobody repeats, and steps are long."""
         while not self._ended.wait(SAMPLE_S):
             for pool, state in self._pools.items():
                 for point in pool_points(pool, state()):
                     self._set(point)
+            for point in list(self._latest.values()):
+                self._set(point)
 
     def _set(self, point: Point) -> None:
         if self._gauges:
+            self._latest[(point.name, *point.labels.values())] = point
             self._gauges[point.name].set(float(point.value), {"run": self._run, **point.labels})
 
 

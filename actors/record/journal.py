@@ -1,4 +1,4 @@
-"""The journal of a run: metrics, curves, every rollout and every evaluation, written as they happen. No ray.
+"""The journal of a run: metrics, curves, every rollout and every evaluation, written as they happen.
 
 What it writes is named and read back by `evaluation/run_record.py`.
 """
