@@ -1,7 +1,7 @@
 """The service's process is killed outright, again and again, under a loop that is never told; with stub workers.
 
 The learner's model is one number: a step that is lost, or taken twice, shows in every later loss. The same with a real
-learner and a real engine: `test_training_service.py`, and `python -m benchmarks.training_service --parts kills`.
+learner and a real engine: `python -m benchmarks.training_service --parts kills`.
 """
 
 from __future__ import annotations
