@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,3 +115,16 @@ def running(
 def tiny_base(folder: Path) -> Path:
     """A fresh tiny policy."""
     return build_tiny_policy(folder / "base", seed=3)
+
+
+async def _serve_until_killed(recipe: Recipe) -> None:
+    service = TrainingService(recipe, recipe.policy.model, database_of(recipe, os.environ), StubTrainer(), StubPool())
+    application = make_application(service)
+    config = uvicorn.Config(application, port=recipe.serve.port, log_level="error", lifespan="off", access_log=False)
+    await service.open()
+    await service.start()
+    await uvicorn.Server(config).serve()
+
+
+if __name__ == "__main__":  # a server that can be killed: its recipe as JSON
+    asyncio.run(_serve_until_killed(Recipe.model_validate_json(sys.argv[1])))

@@ -1,7 +1,6 @@
 """The HTTP application of the training service: routes, errors in one shape, health and metrics.
 
-`python -m serve.app` runs it under uvicorn, and a cluster under Ray Serve (`serve.training.deployment`): one
-application, two ways to start it.
+`python -m serve.app` runs it under uvicorn.
 """
 
 from __future__ import annotations
