@@ -11,7 +11,8 @@ import os
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import IO, Any, overload
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from data.sample import DrivingSample
 
+_VALUES = attrgetter(*(field.name for field in fields(DrivingSample)))
+"""A sample's values in the order of its fields: written faster than the sample itself."""
 _BLOCK = 1024
 """Samples that are read at once where all are read in turn."""
 
@@ -40,8 +43,7 @@ class _Files:
 
     def read(self, row: int) -> DrivingSample:
         begin, end = int(self.ends[row]), int(self.ends[row + 1])
-        sample: DrivingSample = pickle.loads(os.pread(self.content.fileno(), end - begin, begin))
-        return sample
+        return DrivingSample(*pickle.loads(os.pread(self.content.fileno(), end - begin, begin)))
 
 
 class StoredSamples(Sequence[DrivingSample]):
@@ -154,7 +156,7 @@ def stored(samples: Iterable[DrivingSample]) -> StoredSamples:
     end, count = 0, 0
     ends.write(np.uint64(0).tobytes())
     for sample in samples:
-        written = pickle.dumps(sample, protocol=5)
+        written = pickle.dumps(_VALUES(sample), protocol=5)
         content.write(written)
         end, count = end + len(written), count + 1
         ends.write(np.uint64(end).tobytes())
