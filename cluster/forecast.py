@@ -17,15 +17,7 @@ from cluster.errors import PlanError
 from cluster.facts import Facts, NodeType
 from cluster.memory import GIB
 from cluster.plan import Plan, resource_plan
-from cluster.stage_times import (
-    Chips,
-    Work,
-    generation_s,
-    judging_s,
-    learning_s,
-    lengths_of,
-    sync_s,
-)
+from cluster.stage_times import Chips, Work, generation_s, judging_s, learning_s, lengths_of, sync_s
 from policies.algorithms.registry import make_algorithm
 from policies.settings import TINY
 from recipe import Recipe
