@@ -121,7 +121,8 @@ def test_small_processes_leave_the_node_alone_that_a_large_engine_needs_whole(pl
 
 
 def test_learner_and_engine_share_a_gpu_where_each_asks_for_half(placed: Callable[..., Placement]) -> None:
-    placement = placed(learner={"gpus": 0.5}, rollout={"gpus": 0.5}, cluster={"learner_label": "judge"})
+    engine = {"gpus": 0.5, "options": {"gpu_cache_gib": 8.0}}
+    placement = placed(learner={"gpus": 0.5}, rollout=engine, cluster={"learner_label": "judge"})
     assert set(nodes_of(placement, "learner") + nodes_of(placement, "rollout")) == nodes_labelled("judge")
 
 
