@@ -38,8 +38,8 @@ class Place(NamedTuple):
 
 
 async def place_of(actor: Any) -> Place:
-    """Ask an actor that is well where it is."""
-    place: Place = await actor.__ray_call__.remote(_here)
+    """Ask an actor that is well where it is; the caller limits the wait."""
+    place: Place = await actor.__ray_call__.remote(here)
     return place
 
 
@@ -79,7 +79,8 @@ def _dump(pid: int) -> str:
     return done.stdout or f"process {pid}: {' '.join(done.stderr.split())}"
 
 
-def _here(_: Any) -> Place:
+def here(_: Any) -> Place:
+    """Where the process is that runs this; an actor does so by `__ray_call__`, which hands itself over."""
     return Place(ray.get_runtime_context().get_node_id(), os.getpid())
 
 

@@ -190,15 +190,11 @@ async def run_reinforcement(
         with phases.phase("evaluation_before"):
             if updates.state.step == 0:
                 await record_evaluation(run, crew, journal, "before")
-        in_loop = InLoop(
-            recipe,
-            run.inputs.benchmarks,
-            run.folder,
-            options,
-            journal,
-            crew.scorers.judge,
-            lambda: crew.evaluate("on the way", run.on_the_way),
-        )
+
+        def held_out() -> Awaitable[EvaluationResult]:
+            return crew.evaluate("on the way", run.on_the_way)
+
+        in_loop = InLoop(recipe, run.inputs.benchmarks, run.folder, options, journal, crew.scorers.judge, held_out)
         with phases.phase("reinforcement"), interruption.deferred():
             await reinforce(updates, run.data.split.train, run.order, journal, lambda: interruption.requested, in_loop)
         complete = updates.complete

@@ -33,6 +33,8 @@ BETWEEN_S = (30.0, 90.0)
 """Shortest and longest time between two kills."""
 LONGEST_S = 600.0
 """For the run to stop in good order."""
+STOPS = 5
+"""Tries to stop it so."""
 GIVEN = ("run.name=hit", "run.steps=100000", "run.checkpoint_every=5", "run.resume=auto", "learner.restarts=1000",
          "rollout.restarts=1000", "rollout.dispatches=1000")  # fmt: skip
 
@@ -65,13 +67,16 @@ def under_fire(root: str, seconds: float, draw: random.Random) -> tuple[Counter[
             target.kill()
             hit[name] += 1
             print(f"killed {name}", flush=True)
-    while ended[INTERRUPTED] == 0:  # a run that something was killed of may end otherwise first
+    for _ in range(STOPS):  # a run that something was killed of may end otherwise first
         driver.send_signal(signal.SIGINT)
-        if (code := driver.wait(LONGEST_S)) != INTERRUPTED:
-            driver = subprocess.Popen(command, cwd=ROOT)
-            time.sleep(BETWEEN_S[1])
+        code = driver.wait(LONGEST_S)
         ended[code] += 1
-    return hit, ended
+        if code == INTERRUPTED:
+            return hit, ended
+        driver = subprocess.Popen(command, cwd=ROOT)
+        time.sleep(BETWEEN_S[1])
+    driver.kill()
+    raise SystemExit(f"the run did not stop in good order in {STOPS} tries: {dict(ended)}")
 
 
 def kind_of(process: psutil.Process) -> str:

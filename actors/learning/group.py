@@ -17,7 +17,7 @@ import ray
 
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
-from actors.stacks import Place, keep_stacks, place_of
+from actors.stacks import Place, here, keep_stacks
 from actors.waiting import within
 from evaluation.run_record import learnt_path
 from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
@@ -101,7 +101,7 @@ class LearnerGroup:
         await self.all("start", host, port)
         shares_prefix, *_ = await self.all("shares_prefix")
         self._limits = replace(self._limits, shared_prefix=shares_prefix)
-        self._places = await asyncio.gather(*map(place_of, self.ranks))
+        self._places = await self.all("__ray_call__", here)
         self._up, self._reading = True, None
 
     async def first(self, method: str, *arguments: Any) -> Any:
