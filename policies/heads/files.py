@@ -1,0 +1,104 @@
+"""Which driving tokens a model knows: the files of bins and codes that lie in its folder, or that a recipe names.
+
+A policy that learnt one codebook must never be read with another: the files travel with the weights, from the folder
+that a run begins with to the policy that it leaves, and are compared by their hashes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.driving.codec import book_of
+from data.errors import DataError
+from data.tokens import bins as trajectory
+from data.tokens import codebook as actions
+from data.tokens.bins import Bins
+from data.tokens.codebook import Codebook
+from data.tokens.seal import located
+from policies.errors import PolicyError
+from policies.settings import HeadSettings
+
+DUE_TOKENS = "policies.heads.sampling:DueTokens"
+"""What vLLM's `logits_processors` is given."""
+DUE_AT_ONCE = "driving_tokens_at_once"
+"""Of a request's `extra_args` to vLLM: whether its answer begins with a plan; a request without it is left alone."""
+FILES = (trajectory.FILE, actions.FILE)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The tokens of a model."""
+
+    bins: Bins | None = None
+    book: Codebook | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of them, in the order in which they are added: waypoints before motions."""
+        return (*(self.bins.words if self.bins else ()), *(self.book.words if self.book else ()))
+
+    @property
+    def hash(self) -> str:
+        """What tells them apart from others."""
+        return "-".join(one.hash for one in (self.bins, self.book) if one is not None)
+
+    def write(self, folder: Path) -> None:
+        """Keep them in a model's folder."""
+        if self.bins is not None:
+            self.bins.write(folder / trajectory.FILE, {})
+        if self.book is not None:
+            self.book.write(folder / actions.FILE, {})
+
+
+def heads_in(folder: Path) -> Heads:
+    """The tokens that the model of a folder knows; none where it holds no file of them.
+
+    Raises:
+        PolicyError: a file is damaged.
+    """
+    bins, book = (folder / name for name in FILES)
+    try:
+        return Heads(Bins.read(bins) if bins.is_file() else None, Codebook.read(book) if book.is_file() else None)
+    except DataError as error:
+        raise PolicyError(str(error)) from None
+
+
+def heads_of(settings: HeadSettings | None) -> Heads:
+    """The tokens that a recipe names.
+
+    Raises:
+        PolicyError: a file is missing or damaged.
+    """
+    if settings is None:
+        return Heads()
+    try:
+        return Heads(
+            Bins.read(located(settings.trajectory)) if settings.trajectory else None,
+            book_of(settings.actions) if settings.actions else None,
+        )
+    except DataError as error:
+        raise PolicyError(f"policy.heads: {error}") from None
+
+
+def check_same(model: str, there: Heads, wanted: Heads) -> None:
+    """Check that what a recipe names is what a model learnt, where it learnt any.
+
+    Raises:
+        PolicyError: names the file and both hashes.
+    """
+    pairs = (("trajectory", there.bins, wanted.bins), ("actions", there.book, wanted.book))
+    for name, known, asked in pairs:
+        if known is not None and asked is not None and known.hash != asked.hash:
+            raise PolicyError(
+                f"policy.heads.{name} has the hash {asked.hash}, and {model} learnt tokens of {known.hash}: name the "
+                "file in the model's folder"
+            )
+
+
+def copy_files(source: str, folder: Path) -> None:
+    """Put the files of a model's tokens beside weights that were learnt from it."""
+    for name in FILES:
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, folder / name)
