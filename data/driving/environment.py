@@ -56,8 +56,7 @@ class Driving:
         self.settings = settings
         for family in (*settings.families, *settings.held_out_families):
             build_scenario(family, 0)
-        self._codec = codec_of(settings.codebook)
-        self._before: Manoeuvre = self._codec.begin()
+        self._before: Manoeuvre = Words()
         self._queued = list[tuple[int, Manoeuvre]]()
         self._actions, self._applied = list[str](), list[str]()
         self._controls = list[tuple[float, float]]()
@@ -69,6 +68,7 @@ class Driving:
     def reset(self, scenario: str, seed: int) -> Observation:
         """See `Environment`."""
         self.world = World.begin(build_scenario(scenario, seed))
+        self._codec = codec_of(self.settings.codebook)
         self._before, self._queued = self._codec.begin(), []
         self._actions, self._applied, self._controls = [], [], []
         return observe(self.world, self.settings)

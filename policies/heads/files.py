@@ -7,8 +7,10 @@ that a run begins with to the policy that it leaves, and are compared by their h
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.driving.codec import book_of
 from data.errors import DataError
@@ -94,6 +96,31 @@ def check_same(model: str, there: Heads, wanted: Heads) -> None:
             raise PolicyError(
                 f"policy.heads.{name} has the hash {asked.hash}, and {model} learnt tokens of {known.hash}: name the "
                 "file in the model's folder"
+            )
+
+
+def check_codebooks(heads: HeadSettings | None, named: Mapping[str, Any]) -> None:
+    """Check that data and environment speak the language that the policy learns.
+
+    Args:
+        heads: `policy.heads`.
+        named: setting to the codebook that it names, where it names one.
+
+    Raises:
+        PolicyError: names the setting, and what to set instead.
+    """
+    for setting, codebook in named.items():
+        if heads is None or heads.actions is None:
+            raise PolicyError(f"{setting}={codebook} needs policy.heads.actions={codebook}: the model lacks its tokens")
+        own = heads_of(heads).book
+        try:
+            other = book_of(str(codebook))
+        except DataError as error:
+            raise PolicyError(f"{setting}: {error}") from None
+        if own is not None and own.hash != other.hash:
+            raise PolicyError(
+                f"{setting}={codebook} has the hash {other.hash}, and policy.heads.actions={heads.actions} has "
+                f"{own.hash}: name the same codebook"
             )
 
 

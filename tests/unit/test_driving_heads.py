@@ -1,4 +1,4 @@
-"""Driving tokens in a model: its matrices grow, with adapters the new rows alone learn, and only what is due is said."""
+"""Driving tokens in a model: its matrices grow, with adapters the new rows alone learn, only what is due is said."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from transformers import AutoModelForImageTextToText
 
+from actors.inputs import read_inputs
 from data.sample import DrivingSample, Trajectory
 from data.tokens.bins import Bins
 from data.tokens.codebook import Codebook
@@ -104,6 +105,18 @@ def test_a_codebook_of_another_model_is_refused_by_its_hash(folder: Path) -> Non
         policy_source(lost, folder / "cache", 0, ())
 
 
+def test_data_and_environment_must_speak_the_language_that_the_policy_learns(folder: Path, tmp_path: Path) -> None:
+    recipe = str(ROOT / "recipes/tiny_vla_rl.yaml")
+    root = f"run.root={tmp_path}"
+    with pytest.raises(PolicyError, match=r"data.options.codebook=driving needs policy.heads.actions=driving"):
+        read_inputs(load_recipe([recipe, root, "policy.heads=null"]))
+    other = f"environment.options.codebook={folder / 'codes.json'}"
+    with pytest.raises(
+        PolicyError, match=r"environment.options.codebook=.* has the hash \w+, and policy.heads.actions"
+    ):
+        read_inputs(load_recipe([recipe, root, other]))
+
+
 def test_heads_without_a_file_and_adapters_apart_are_refused() -> None:
     with pytest.raises(ValidationError, match="names no tokens"):
         HeadSettings()
@@ -136,7 +149,7 @@ def test_with_adapters_the_new_rows_learn_and_the_old_ones_stay(folder: Path, mo
     optimizer = torch.optim.SGD([p for p in policy.parameters() if p.requires_grad], lr=1.0)
     for _ in range(2):
         optimizer.zero_grad()
-        (-policy(batch)[0].sum()).backward()  # type: ignore[no-untyped-call]
+        (-policy(batch)[0].sum()).backward()
         optimizer.step()
     for module, old in zip(modules, before, strict=True):
         moved = (module.whole() - old).abs().amax(dim=1) > 0
@@ -166,7 +179,7 @@ def test_the_learners_log_probabilities_are_those_of_what_was_due(folder: Path) 
         among = torch.log_softmax(logits[place, ids], -1)
         assert torch.allclose(logprobs[0, place], among[3 if kind == "x" else 15], atol=1e-5)
     assert float(logprobs[0, 12].detach()) == 0.0, "the end alone is due"
-    (-logprobs.sum()).backward()  # type: ignore[no-untyped-call]
+    (-logprobs.sum()).backward()
     assert all(torch.isfinite(p.grad).all() for p in policy.parameters() if p.grad is not None)
 
 

@@ -22,11 +22,11 @@ from rewards.settings import RewardSettings
 
 STRAIGHT = tuple((0.0, 4.0 * n, 0.0) for n in range(1, 7))
 CAR_AHEAD = ((0.0, 12.5, 1.5708, 4.5, 1.9),)
-NAMES = ("trajectory_ade", "trajectory_collision", "trajectory_comfort")
+OTHERS = ((),) * 2 + (CAR_AHEAD,) + ((),) * 3
 
 
 def sample(**changed: Any) -> DrivingSample:
-    trajectory = Trajectory((), STRAIGHT, "forward", others=((),) * 2 + (CAR_AHEAD,) + ((),) * 3)
+    trajectory = Trajectory((), STRAIGHT, "forward", others=OTHERS)
     given = {"trajectory": trajectory, "answer": waypoint_text(STRAIGHT)} | changed
     return DrivingSample("a", "s", "f", "planning", "coordinates", "Where?", images={}, **given)  # type: ignore[arg-type]
 
@@ -61,11 +61,8 @@ def test_whom_the_plan_meets_counts_unless_what_was_driven_meets_him_too() -> No
     met = [(0.0, 2.0 * n) for n in range(1, 6)]
     assert scores(waypoint_text([*met, (0.0, 12.0)]), name="trajectory_collision").value == 100.0
     faster = [(0.0, 1.0), (0.0, 6.0), (0.3, 12.4), (0.0, 16.0), (0.0, 20.0), (0.0, 24.0)]
-    driven_past = sample(
-        trajectory=Trajectory(
-            (), tuple((4.0, y, 0.0) for _, y, _ in STRAIGHT), "forward", others=sample().trajectory.others
-        )
-    )  # type: ignore[union-attr]
+    beside = tuple((4.0, y, 0.0) for _, y, _ in STRAIGHT)
+    driven_past = sample(trajectory=Trajectory((), beside, "forward", others=OTHERS))
     router = Router(RewardSettings.model_validate({"routes": [{"scorers": {"trajectory_collision": 1.0}}]}))
     score = asyncio.run(router.score(driven_past, waypoint_text(faster), "stop"))
     assert (score.value, score.parts["trajectory_collision/steps"]) == (0.0, 1.0)
