@@ -162,10 +162,10 @@ def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
 
 
 def _trajectory_scorer(name: str, file: str | None) -> BuiltIn:
-    bins = bins_of(file)
+    """The bins are read when the first sample is looked at: a dry run can do without the file."""
     return BuiltIn(
-        lambda sample, answer: scored(name, sample, answer, bins),
-        lambda sample: applies(name, sample),
+        lambda sample, answer: scored(name, sample, answer, bins_of(file)),
+        lambda sample: applies(name, sample, bins_of(file)),
         TRAJECTORY[name][1],
     )
 

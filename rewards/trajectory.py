@@ -65,17 +65,19 @@ def comfort(sample: DrivingSample, points: Points) -> Score:
 
 
 SCORERS: dict[str, tuple[Callable[[DrivingSample, Points], Score], str]] = {
-    "trajectory_ade": (ade, "a driven trajectory of 3 s at 2 Hz"),
+    "trajectory_ade": (ade, "a driven trajectory of 3 s at 2 Hz (for tokens also reward.trajectory_bins)"),
     "trajectory_collision": (collision, "a driven trajectory of 3 s at 2 Hz, with the boxes of who else was there"),
-    "trajectory_comfort": (comfort, "a driven trajectory of 3 s at 2 Hz"),
+    "trajectory_comfort": (comfort, "a driven trajectory of 3 s at 2 Hz (for tokens also reward.trajectory_bins)"),
 }
 """By name, with what each needs of a sample."""
 
 
-def applies(name: str, sample: DrivingSample) -> bool:
-    """Whether a sample can be scored by one of them."""
+def applies(name: str, sample: DrivingSample, bins: Bins | None) -> bool:
+    """Whether a sample can be scored by one of them, with these bins."""
     given = sample.trajectory
     if given is None or len(given.future) < FUTURE_STEPS or given.interval_s != INTERVAL_S:
+        return False
+    if bins is None and has_tokens(sample.answer):
         return False
     return name != "trajectory_collision" or (given.others is not None and len(given.others) >= FUTURE_STEPS)
 

@@ -114,6 +114,12 @@ class Motion:
         """Its token."""
         return action_word(self.code)
 
+    def end(self, world: World) -> tuple[float, float]:
+        """Where it leads from where the world is now: x and y."""
+        ahead, left, yaw = self.segment.ahead, self.segment.left, world.yaw
+        x = world.x + ahead * math.cos(yaw) - left * math.sin(yaw)
+        return round(x, 2), round(world.y + ahead * math.sin(yaw) + left * math.cos(yaw), 2)
+
     def controls(self, world: World) -> tuple[float, float]:
         """Of the controller, once for every physics step."""
         pose = (world.x, world.y, world.yaw)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.driving.actions import Action
 from data.driving.cameras import Pixels, grid, look
-from data.driving.codec import Manoeuvre, Words, aim, aim_text, codec_of
+from data.driving.codec import Manoeuvre, Motion, Words, aim, aim_text, codec_of
 from data.driving.families import FAMILIES, HELD_OUT, build_scenario
 from data.driving.record import bench2drive_record, drawn
 from data.driving.sensing import dashboard
@@ -60,6 +60,7 @@ class Driving:
         self._queued = list[tuple[int, Manoeuvre]]()
         self._actions, self._applied = list[str](), list[str]()
         self._controls = list[tuple[float, float]]()
+        self._plans = list[tuple[float, ...]]()
 
     def scenarios(self, *, held_out: bool) -> tuple[str, ...]:
         """The families."""
@@ -70,7 +71,7 @@ class Driving:
         self.world = World.begin(build_scenario(scenario, seed))
         self._codec = codec_of(self.settings.codebook)
         self._before, self._queued = self._codec.begin(), []
-        self._actions, self._applied, self._controls = [], [], []
+        self._actions, self._applied, self._controls, self._plans = [], [], [], []
         return observe(self.world, self.settings)
 
     def step(self, response: str, seconds: float) -> Step:
@@ -81,6 +82,8 @@ class Driving:
         world, read = self.world, self._codec.read(response)
         said, events = (None, [read]) if isinstance(read, str) else (read, [])
         self._actions.append((said or self._before).text)
+        if isinstance(said, Motion):
+            self._plans.append((round(world.x, 2), round(world.y, 2), *said.end(world)))
         seen, measures = len(world.events), self.drive(said, seconds)
         events += [f"{event.kind}: {event.with_what}".rstrip(": ") for event in world.events[seen:]]
         return Step(None if world.over else observe(world, self.settings), measures, tuple(events))
@@ -119,7 +122,11 @@ class Driving:
     def outcome(self) -> Outcome:
         """The record of the route, and what an animation of it needs."""
         told = {"actions": self._actions, "applied": self._applied, "controls": self._controls}
-        trace = drawn(self.world) | told | ({"codebook": self.settings.codebook} if self.settings.codebook else {})
+        trace = (
+            drawn(self.world)
+            | told
+            | ({"codebook": self.settings.codebook, "plans": self._plans} if self.settings.codebook else {})
+        )
         return Outcome(bench2drive_record(self.world), trace)
 
 

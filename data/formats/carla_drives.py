@@ -1,8 +1,8 @@
 """What the expert of a CARLA recording did at a frame, as an action token: the last question of DriveLM-CARLA's frames.
 
 Beside each image `rgb/0012.jpg` lies `measurements/0012.json.gz`, as CARLA Garage and PDM-Lite write them four times a
-second: `pos_global` (x, y), `theta` (yaw), `speed`, `target_point` (ahead, right), `steer`, `throttle`, `brake`. CARLA's
-axes are left-handed; here left is positive and angles are counter-clockwise. Tried on files made in this form, for the
+second: `pos_global` (x, y), `theta` (yaw), `speed`, `target_point` (ahead, right), `steer`, `throttle`, `brake`. Its
+axes are left-handed; here left is positive and angles are counter-clockwise. Tried on files made in this form; the
 real ones were not to be had.
 """
 

@@ -134,6 +134,10 @@ def test_a_drive_by_tokens_can_be_driven_again_from_its_trace() -> None:
     *_, world = replayed(trace)
     assert (world.x, world.y, world.time) == (environment.world.x, environment.world.y, environment.world.time)
     assert trace["codebook"] == "driving"
+    assert len(trace["plans"]) == len(trace["actions"])
+    x, y, to_x, to_y = trace["plans"][0]
+    assert (x, y) == (0.0, 0.0)
+    assert (to_x, to_y) == pytest.approx(trace["path"][STEPS][:2], abs=0.3), "it went where the token led"
     assert len(trace["controls"]) == round(world.time / STEP)
 
 

@@ -98,8 +98,9 @@ def test_a_sample_without_boxes_or_with_another_rate_is_refused_before_a_run(bin
             router.check_routes([sample(trajectory=trajectory)])
     routes = [{"scorers": {"trajectory_ade": 1.0}}]
     settings = RewardSettings.model_validate({"routes": routes, "trajectory_bins": "nowhere.json"})
+    router = Router(settings)
     with pytest.raises(RewardError, match=r"reward.trajectory_bins: .* is no file of trajectory bins"):
-        Router(settings)
+        router.check_routes([sample()])
 
 
 def entry(token: str, future: Any = STRAIGHT, **more: Any) -> dict[str, Any]:
