@@ -70,8 +70,9 @@ def _heads(settings: PolicySettings, source: str) -> Heads:
     Raises:
         PolicyError: as `policy_folder`.
     """
-    wanted = heads_of(settings.heads)
-    check_same(source, heads_in(Path(source)), wanted)
+    there = heads_in(Path(source))
+    wanted = heads_of(settings.heads, there)
+    check_same(source, there, wanted)
     return wanted
 
 

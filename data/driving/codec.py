@@ -23,6 +23,8 @@ from data.tokens.words import read_action as read_code
 
 SHIPPED = "data/driving/action_codebook.json"
 """The codebook of the embedded world's expert, as `python -m commands.driving_tokens actions` fits it."""
+SHIPPED_NAME = "driving"
+"""How a recipe names it."""
 STRONGEST, HARDEST = ACCELERATION["accelerate"], -ACCELERATION["brake hard"]
 """m/s² of the whole accelerator and of the whole brake."""
 AIM_STEP, AIM_MOST = 2, 30
@@ -221,4 +223,4 @@ def book_of(codebook: str) -> Codebook:
     Raises:
         DataError: the file is no codebook.
     """
-    return Codebook.read(located(SHIPPED if codebook == "driving" else codebook))
+    return Codebook.read(located(SHIPPED if codebook == SHIPPED_NAME else codebook))

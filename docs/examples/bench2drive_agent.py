@@ -22,6 +22,7 @@ import sys
 import urllib.parse
 import urllib.request
 import zlib
+from typing import Any
 
 import carla
 from leaderboard.autoagents.autonomous_agent import AutonomousAgent, Track
@@ -77,8 +78,8 @@ class EndpointAgent(AutonomousAgent):
         self.controller = Controller(WHEELBASE_M, MAX_STEER_RAD, PUSH, BRAKE)
         self.counts = {"plans": 0, "unreadable": 0, "unanswered": 0}
         self.metrics: dict[str, object] = {}
-        self.pose = None
-        self.planned_at = None
+        self.pose: Any = None
+        self.planned_at: float | None = None
         self.route: list[tuple[float, float]] = []
         self.step = 0
 
@@ -95,7 +96,7 @@ class EndpointAgent(AutonomousAgent):
         found.append({"type": "sensor.speedometer", "id": "SPEED", "reading_frequency": 20})
         return found
 
-    def run_step(self, input_data, timestamp):
+    def run_step(self, input_data: dict[str, Any], timestamp: float) -> Any:
         """The control of one tick.
 
         A plan is asked for every half second. Where there is none to be had, the one before goes on, and it brakes
@@ -127,7 +128,7 @@ class EndpointAgent(AutonomousAgent):
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 json.dump(tree, file)
 
-    def _locate(self, input_data, speed: float) -> None:
+    def _locate(self, input_data: dict[str, Any], speed: float) -> None:
         """Pose in metres east and north of the route's beginning, yaw counter-clockwise from east."""
         latitude, longitude = (float(value) for value in input_data["GPS"][1][:2])
         compass = float(input_data["IMU"][1][-1])
@@ -156,11 +157,11 @@ class EndpointAgent(AutonomousAgent):
         dx, dy = self.route[0][0] - x, self.route[0][1] - y
         return dx * math.cos(yaw) + dy * math.sin(yaw), dy * math.cos(yaw) - dx * math.sin(yaw)
 
-    def _plan(self, input_data, speed: float):
+    def _plan(self, input_data: dict[str, Any], speed: float) -> Any:
         """The points that the policy plans, metres ahead and to the left; None where there are none."""
         ahead, left = self._next_point()
         images = [data_uri(input_data[name][1]) for name in self.cameras]
-        content = [{"type": "image_url", "image_url": {"url": uri}} for uri in images]
+        content: list[Any] = [{"type": "image_url", "image_url": {"url": uri}} for uri in images]
         content.append({"type": "text", "text": drive_question(speed, ahead, left)})
         asked = {"model": self.model, "messages": [{"role": "user", "content": content}], "temperature": 0}
         headers = {"Content-Type": "application/json", "Authorization": "Bearer " + self.key}
@@ -187,7 +188,7 @@ class Tokens:
         with open(path, encoding="utf-8") as file:
             self.content = json.load(file)["content"]
 
-    def read(self, text: str):
+    def read(self, text: str) -> Any:
         """The points of an answer, metres ahead and to the left; None where it names none."""
         words = [part.partition(">")[0] for part in text.split("<")[1:]]
         if "codes" in self.content:
@@ -212,7 +213,7 @@ def metres(latitude: float, longitude: float, reference: float) -> tuple[float, 
     return scale * EARTH_M * math.radians(longitude), north
 
 
-def data_uri(image) -> str:
+def data_uri(image: Any) -> str:
     """A camera's array (height, width, blue green red alpha) as a PNG."""
     height, width = image.shape[:2]
     raw = image.tobytes()

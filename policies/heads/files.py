@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.driving.codec import book_of
+from data.driving.codec import SHIPPED_NAME, book_of
 from data.errors import DataError
 from data.tokens import bins as trajectory
 from data.tokens import codebook as actions
@@ -67,19 +67,29 @@ def heads_in(folder: Path) -> Heads:
         raise PolicyError(str(error)) from None
 
 
-def heads_of(settings: HeadSettings | None) -> Heads:
+def heads_of(settings: HeadSettings | None, known: Heads = Heads()) -> Heads:  # noqa: B008  (frozen)
     """The tokens that a recipe names.
+
+    Args:
+        settings: `policy.heads`.
+        known: those of the model, which stand in for a file that is gone: a policy outlives what it was made of.
 
     Raises:
         PolicyError: a file is missing or damaged.
     """
     if settings is None:
         return Heads()
+
+    def stands_in(name: str, own: object) -> bool:
+        return own is not None and name != SHIPPED_NAME and not located(name).is_file()
+
     try:
-        return Heads(
-            Bins.read(located(settings.trajectory)) if settings.trajectory else None,
-            book_of(settings.actions) if settings.actions else None,
-        )
+        bins, book = None, None
+        if settings.trajectory:
+            bins = known.bins if stands_in(settings.trajectory, known.bins) else Bins.read(located(settings.trajectory))
+        if settings.actions:
+            book = known.book if stands_in(settings.actions, known.book) else book_of(settings.actions)
+        return Heads(bins, book)
     except DataError as error:
         raise PolicyError(f"policy.heads: {error}") from None
 

@@ -77,8 +77,10 @@ def test_a_model_grows_by_its_tokens_once_and_both_libraries_files_are_there(fol
     tied = before.get_input_embeddings().weight is before.get_output_embeddings().weight
     assert (after.get_input_embeddings().weight is after.get_output_embeddings().weight) == tied
     assert heads_in(source).hash == heads_in(source).hash
-    # A grown model is not grown again: it knows these tokens.
-    assert policy_source(given.model_copy(update={"model": str(source)}), folder / "cache", 0, ()) == str(source)
+    # A grown model is not grown again: it knows these tokens, also where the files that it was made with are gone.
+    for files in ({}, {"trajectory": "gone.json", "actions": "gone.json"}):
+        again = settings(folder, str(source), heads=files)
+        assert policy_source(again, folder / "cache", 0, ()) == str(source)
 
 
 def test_new_rows_begin_as_the_mean_or_as_what_writes_their_number(folder: Path) -> None:
