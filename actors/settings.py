@@ -141,6 +141,11 @@ class RolloutSettings(BaseModel):
     little travels, and the base weights stay as they are. Only the language model's (attention, mlp) can, and vLLM."""
     max_staleness: int = Field(0, ge=0)
     """0: generation waits for the weight sync (on-policy); k: it may run ahead by at most k weight versions."""
+    in_flight: Literal["finish", "keep", "recompute", "drop"] | None = None
+    """What becomes of responses that are under way when new weights come. `finish`: the weights wait for them.
+    `keep`: between two tokens the weights are swapped; the response goes on with the keys and values that it has, of
+    the older weights. `recompute`: as `keep`, but keys and values are computed again. `drop`: it is begun again. None:
+    `keep` where `max_staleness` lets generation run ahead and the engine can, else `finish`."""
     timeout_s: float = Field(600.0, gt=0)
     """Longest wait for the next finished response."""
     start_timeout_s: float = Field(900.0, gt=0)

@@ -70,6 +70,32 @@ async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
             task.cancel()
 
 
+async def batched(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    """What has come since the last list, in one list, the moment there is something. Closing it ends the source."""
+    came: asyncio.Queue[T | None] = asyncio.Queue()
+
+    async def read() -> None:
+        try:
+            async for item in items:
+                came.put_nowait(item)
+        finally:
+            came.put_nowait(None)
+
+    reading = asyncio.create_task(read())
+    try:
+        ended = False
+        while not ended:
+            batch = [await came.get()]
+            while not came.empty():
+                batch.append(came.get_nowait())
+            ended = batch[-1] is None
+            if found := [item for item in batch if item is not None]:
+                yield found
+        await reading
+    finally:
+        reading.cancel()
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, short enough to stand inside a sentence."""
     return " ".join(str(error).split())[:500]

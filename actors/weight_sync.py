@@ -120,7 +120,7 @@ class WeightSync:
             LearnerLost: a rank of the learner stopped answering.
         """
         began, receipts, took = time.time(), list[Receipt](), list[str]()
-        async with self._pool.busy:
+        async with self._pool.settled():
             async with self.steady:
                 self.learnt = version
                 while members := self._pool.engines.healthy:
