@@ -246,12 +246,17 @@ class SyncSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     transport: str = "auto"
-    """How weights travel: `nccl`, from GPU to GPU; `gloo`, through host memory; `auto`: NCCL where every learner and
-    engine holds whole GPUs, else gloo; or `module:Class` of your own (`actors/sync/transport.py`)."""
+    """How weights travel: `nccl`, from GPU to GPU; `shared_memory`, written once for all engines of one machine;
+    `gloo`, from host memory to host memory; `auto`: NCCL where every learner and engine holds whole GPUs, else shared
+    memory where the run starts Ray on its own machine, else gloo; or `module:Class` of your own
+    (`actors/sync/transport.py`)."""
     options: dict[str, Any] = {}
-    """What a transport of your own takes; gloo and NCCL take nothing."""
+    """What a transport of your own takes; the built-in ones take nothing."""
     bucket_mib: float = Field(64.0, gt=0)
     """Weights travel in buckets of about this size."""
+    compare_every: int = Field(10, ge=1)
+    """An engine compares all that it installed with what arrived at its first sync and then at every n-th. The
+    checksums of what travelled, and the probes, vouch for each."""
     max_logprob_gap: float = Field(1e-4, gt=0)
     """Largest allowed probe gap: the difference between the engine's and the learner's log-probabilities of the probes'
     first tokens; above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""

@@ -279,7 +279,7 @@ def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) 
         raise SyncError(
             f"weight version {version}: {engine} installed other values than it received: {receipt.differing}"
         )
-    if receipt.compared == 0:
+    if receipt.compared == 0 and receipt.incomparable > 0:
         raise SyncError(
             f"weight version {version}: {engine} holds no parameter that could be compared with what it received"
         )

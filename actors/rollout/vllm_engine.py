@@ -107,6 +107,7 @@ class VllmEngine:
         self.policy, self.settings = recipe.policy, recipe.rollout
         self.version, self.running = -1, 0
         self.state: State = "new"
+        self._installed, self._compare_every = 0, recipe.sync.compare_every
         self._in_flight = in_flight_of(recipe, self.abilities(recipe))
         self._lora = self.policy.lora if self.settings.adapters == "apart" else None
         self._adapter: Any = None
@@ -298,7 +299,9 @@ class VllmEngine:
             self.state = "paused"
         sent = [asdict(bucket) for bucket in buckets]
         if self._lora is None:
-            receipts = await self._llm.collective_rpc("receive_weights", timeout=timeout_s, args=(sent,))
+            compare = self._installed % self._compare_every == 0
+            receipts = await self._llm.collective_rpc("receive_weights", timeout=timeout_s, args=(sent, compare))
+            self._installed += 1
         else:
             receipts = await self._receive_adapter(version, sent, self._lora, timeout_s)
         if not swaps:  # else they were emptied, or their names tell the weights apart
