@@ -120,7 +120,7 @@ class WeightSync:
             LearnerLost: a rank of the learner stopped answering.
         """
         began, receipts, took = time.time(), list[Receipt](), list[str]()
-        async with self._pool.busy:
+        async with self._pool.settled():
             async with self.steady:
                 self.learnt = version
                 while members := self._pool.engines.healthy:
@@ -279,7 +279,7 @@ def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) 
         raise SyncError(
             f"weight version {version}: {engine} installed other values than it received: {receipt.differing}"
         )
-    if receipt.compared == 0:
+    if receipt.compared == 0 and receipt.incomparable > 0:
         raise SyncError(
             f"weight version {version}: {engine} holds no parameter that could be compared with what it received"
         )
