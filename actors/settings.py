@@ -139,6 +139,10 @@ class RolloutSettings(BaseModel):
     adapters: Literal["merged", "apart"] = "merged"
     """How `policy.lora` reaches the engines: `merged` into full weights, or `apart`, as adapters of the engine's own:
     little travels, and the base weights stay as they are. Only the language model's (attention, mlp) can, and vLLM."""
+    over_provision: float = Field(1.0, ge=1, le=4)
+    """Begin this many times the samples of a step, and learn from the groups that are complete first; the others are
+    dropped and counted (`groups/dropped`). Long responses then hold no step up, but are learnt from less often than
+    they are given: what takes long is under-represented. 1 drops nothing."""
     max_staleness: int = Field(0, ge=0)
     """0: generation waits for the weight sync (on-policy); k: it may run ahead by at most k weight versions."""
     in_flight: Literal["finish", "keep", "recompute", "drop"] | None = None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, TypeVar
 
+import ray
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -60,18 +61,22 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
 
 
 async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[Any]:
-    """Iterate a Ray streaming generator, waiting at most `timeout_s` for each item.
+    """Iterate a Ray streaming generator, waiting at most `timeout_s` for each item. Closing it ends that work.
 
     Raises:
         ActorTimeout, ActorLost: as `within`.
     """
     iterator = aiter(generator)
-    while True:
-        try:
-            reference = await within(timeout_s, what, anext(iterator))
-        except StopAsyncIteration:
-            return
-        yield await within(timeout_s, what, reference)
+    try:
+        while True:
+            try:
+                reference = await within(timeout_s, what, anext(iterator))
+            except StopAsyncIteration:
+                return
+            yield await within(timeout_s, what, reference)
+    except (asyncio.CancelledError, GeneratorExit):
+        ray.cancel(generator)
+        raise
 
 
 async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:

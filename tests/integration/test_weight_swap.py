@@ -40,7 +40,7 @@ NOISE = 0.03
 
 def recipe_of(in_flight: str) -> Recipe:
     rollout = {"temperature": TEMPERATURE, "max_model_len": 512, "threads": 1, "in_flight": in_flight}
-    return Recipe(run=RunSettings(name="swap"), policy=POLICY, rollout=RolloutSettings(**rollout))  # type: ignore[arg-type]
+    return Recipe(run=RunSettings(name="swap"), policy=POLICY, rollout=RolloutSettings.model_validate(rollout))
 
 
 async def observed(in_flight: str, folder: Path) -> dict[str, Any]:

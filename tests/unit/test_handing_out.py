@@ -1,4 +1,4 @@
-"""Which engine gets which requests: groups go whole to the one with the least to do, and none gets more than it can use."""
+"""Which engine gets which requests: groups go whole to the one with the least to do, none gets more than it can use."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ async def test_what_a_lost_engine_had_not_answered_is_sent_again() -> None:
 async def test_a_request_that_every_engine_is_lost_over_ends_the_run_by_name() -> None:
     class Hopeless(Engine):
         async def stream(self, timeout_s: float, method: str, requests: list[GenerationRequest]) -> AsyncIterator[Any]:
-            raise ActorLost("dead")
+            for _ in requests:
+                raise ActorLost("dead")
             yield []
 
     with pytest.raises(RolloutExhausted, match=r"the first to sample s0, were sent to 3 engine\(s\)"):
