@@ -99,8 +99,8 @@ def test_the_agent_is_taught_with_reasoning_and_measured_in_open_loop(
     command = [sys.executable, str(ROOT / "evaluate.py"), *given, *more, "--out", str(tmp_path / "out")]
     answered = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert answered.returncode == 0, answered.stderr
-    assert "UniAD L2 mean" in answered.stdout
-    assert "VAD/ST-P3 L2 mean" in answered.stdout
+    assert "uniad/l2_mean" in answered.stdout
+    assert "vad_stp3/l2_mean" in answered.stdout
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert "tokens_" not in json.dumps(results), "what is due is a whole trajectory"
 
