@@ -8,7 +8,7 @@ Prints, last, one JSON object:
   tokens, 512 bins an axis, fitted on other drives (`..._quantile`: with quantiles for edges);
 - `codebook_error_m`: mean distance after half a second between the expert's motions and their codes, 2,048 of them,
   fitted on other drives; with what they cover;
-- `max_logprob_gap`: the largest difference between engine and learner, in log-probabilities of action tokens in float32,
+- `max_logprob_gap`: the largest difference between engine and learner in log-probabilities of action tokens (float32),
   before and after a sync, over two runs of `recipes/tiny_vla_rl.yaml`: all weights, and adapters with the new rows;
 - `constrained_over_free`: tokens a second of an engine that samples waypoints as they are due, over those of one that
   samples anything; the median of alternating rounds.
