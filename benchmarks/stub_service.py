@@ -22,11 +22,12 @@ import uvicorn
 from benchmarks.stub_workers import StubPool, StubTrainer
 from policies.tiny import build_tiny_policy
 from recipe import Recipe
+from serve.application import make_application
+from serve.assembly import database_of, furnish
 from serve.database.connection import Database
+from serve.operations.patience import Patience
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
-from serve.training.application import make_application
-from serve.training.assembly import database_of
 from serve.training.service import TrainingService
 
 os.environ["TINKER_TELEMETRY"] = "0"
@@ -83,8 +84,11 @@ def running(
     trainer, pool = trainer or StubTrainer(), pool or StubPool()
     base = recipe.policy.model
     service = TrainingService(recipe, base, database_of(recipe, os.environ), trainer, pool, reader)
+    furnish(service, recipe)
     port = recipe.serve.port
-    config = uvicorn.Config(make_application(service), port=port, log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        make_application(service), port=port, log_level="error", lifespan="off", access_log=False, http=Patience
+    )
     server = uvicorn.Server(config)
     loop = asyncio.new_event_loop()
 
@@ -119,8 +123,11 @@ def tiny_base(folder: Path) -> Path:
 
 async def _serve_until_killed(recipe: Recipe) -> None:
     service = TrainingService(recipe, recipe.policy.model, database_of(recipe, os.environ), StubTrainer(), StubPool())
+    furnish(service, recipe)
     application = make_application(service)
-    config = uvicorn.Config(application, port=recipe.serve.port, log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        application, port=recipe.serve.port, log_level="error", lifespan="off", access_log=False, http=Patience
+    )
     await service.open()
     await service.start()
     await uvicorn.Server(config).serve()

@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from commands.script import command
 from recipe import Recipe, RecipeError, load_recipe
+from serve.assembly import database_of
 from serve.database.connection import Database, DatabaseError
 from serve.database.tables import AuditEntry
 from serve.operations.backup import BackupError, back_up, restore
@@ -25,7 +26,6 @@ from serve.operations.metrics import ServiceMetrics
 from serve.tenants.audit import record
 from serve.tenants.keys import SCOPES, make_key, revoke_keys
 from serve.tenants.quotas import Quotas
-from serve.training.assembly import database_of
 from serve.training.collection import Collector
 from serve.training.places import Places
 

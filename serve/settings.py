@@ -65,9 +65,14 @@ class ServeSettings(BaseModel):
     """Largest request body."""
     max_megapixels: float = Field(16.0, gt=0)
     """Largest image, in millions of pixels; read from its header before anything is decoded."""
+    megapixels_at_once: float = Field(64.0, gt=0)
+    """Decoded pixels, in millions, that requests hold at once before their images have the policy's size; three bytes
+    each."""
     max_concurrent: int = Field(16, ge=1)
-    """Requests answered at once; a further one is refused with 429."""
+    """Requests answered at once; further ones wait, each tenant's in turn."""
+    max_waiting: int = Field(256, ge=0)
+    """Requests that may wait; a further one is refused with 429."""
     timeout_s: float = Field(120.0, gt=0)
-    """Longest time one answer may take."""
+    """Longest time one answer may take, from the arrival of its request."""
     training: TrainingServiceSettings = TrainingServiceSettings()
     """What `python -m serve.app` starts where it is given no run folder."""

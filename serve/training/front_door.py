@@ -23,7 +23,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-OPEN = ("/healthz", "/readyz", "/api/v1/healthz")
+OPEN = ("/health", "/healthz", "/readyz", "/api/v1/healthz")
 """Answered without a key: whether the service lives, and nothing else."""
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 MIB = 2**20
@@ -62,10 +62,10 @@ class FrontDoor:
             scope["state"]["request_id"] = request_id
             if scope["path"] not in OPEN:
                 scope["state"]["caller"] = await self._caller(headers)
-                receive = replayed(await self._body(headers, receive))
+                receive = replayed(await self._body(headers, receive), receive)
             await self._app(scope, receive, sending)
         except ServiceError as error:
-            await answer_error(sending, error, request_id)
+            await answer_error(sending, error, scope["path"], request_id)
         finally:
             REQUEST_ID.reset(token)
             self._count(scope, status[0], time.monotonic() - began, request_id)
@@ -75,7 +75,9 @@ class FrontDoor:
         key = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
         if not key or len(key) > 400:
             raise ServiceError(
-                401, "send an API key in the X-API-Key header (python -m serve.manage key makes one)", "no_key"
+                401,
+                "send an API key in the X-API-Key header, or as a bearer token (python -m serve.manage key makes one)",
+                "no_key",
             )
         caller = self._service.keys.known(key)
         if caller is None:
@@ -135,22 +137,19 @@ class FrontDoor:
             tell("call", level=30, route=route, status=status, seconds=round(seconds, 3), request_id=request_id)
 
 
-def replayed(body: bytes) -> Receive:
-    """A body that was read, for who reads it next."""
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, for who reads it next; then what the connection says, such as that the client left."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> MutableMapping[str, Any]:
-        return waiting.pop() if waiting else {"type": "http.disconnect"}
+    async def again() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
 
-    return receive
+    return again
 
 
-async def answer_error(send: Send, error: ServiceError, request_id: str) -> None:
+async def answer_error(send: Send, error: ServiceError, path: str, request_id: str) -> None:
     """Answer with an error's status and JSON."""
     headers = [(b"content-type", b"application/json")]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+    headers += [(name.encode(), value.encode()) for name, value in error.headers().items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(error.body(request_id)).encode()})
+    await send({"type": "http.response.body", "body": json.dumps(error.body_for(path, request_id)).encode()})

@@ -13,6 +13,7 @@ from policies.settings import TINY
 from policies.source import policy_source
 from recipe import Recipe, RecipeError
 from serve.database.connection import Database
+from serve.inference.inference import Inference
 from serve.training.places import Places
 from serve.training.service import TrainingService
 from serve.training.workers import EngineSamplePool, LearnerTrainer
@@ -67,4 +68,11 @@ def assembled(recipe: Recipe) -> TrainingService:
     database, base = database_of(recipe, os.environ), base_of(recipe)
     options = place(plan, recipe.cluster.placement_timeout_s).options
     pool = EngineSamplePool(recipe, base, options)
-    return TrainingService(recipe, base, database, LearnerTrainer(recipe, base, options), pool)
+    service = TrainingService(recipe, base, database, LearnerTrainer(recipe, base, options), pool)
+    furnish(service, recipe)
+    return service
+
+
+def furnish(service: TrainingService, recipe: Recipe) -> None:
+    """Add the parts that speak OpenAI's dialect."""
+    service.add(Inference(recipe, service.base_name, service.database, service.pool, service.reader, service.metrics))
