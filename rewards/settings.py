@@ -44,7 +44,8 @@ class RouteSettings(BaseModel):
     nothing. Rules: `exact_match`, `option`, `yes_no`, `hybrid_coordinate_f1`, `drivelm_match_f1`, `bleu`, `rouge_l`,
     `hybrid` (Appendix J's choice among them by kind), `planning` (AlphaDrive), `agreement` and `structure` (BDD-OIA's
     R2 and R3). Models: `judge` with the rubric for the question's kind, `judge/<rubric>` with another (or the path of
-    your own), `clip` (R1). Your own function: its import path `package.module:function`."""
+    your own), `clip` (R1). Your own function: its import path `package.module:function`. A grader in JSON
+    (`rewards/graders.py`): `grader/<file>`."""
 
     @field_validator("scorers")
     @classmethod

@@ -14,6 +14,7 @@ from policies.source import policy_source
 from recipe import Recipe, RecipeError
 from serve.database.connection import Database
 from serve.inference.inference import Inference
+from serve.jobs.files import Files
 from serve.training.places import Places
 from serve.training.service import TrainingService
 from serve.training.workers import EngineSamplePool, LearnerTrainer
@@ -76,3 +77,4 @@ def assembled(recipe: Recipe) -> TrainingService:
 def furnish(service: TrainingService, recipe: Recipe) -> None:
     """Add the parts that speak OpenAI's dialect."""
     service.add(Inference(recipe, service.base_name, service.database, service.pool, service.reader, service.metrics))
+    service.add(Files(service.database, service.places, service.settings))

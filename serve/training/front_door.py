@@ -26,6 +26,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OPEN = ("/health", "/healthz", "/readyz", "/api/v1/healthz")
 """Answered without a key: whether the service lives, and nothing else."""
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+UPLOAD = ("POST", "/v1/files")
+PAUSE_S = 60.0
+"""Longest pause in a file that arrives."""
 MIB = 2**20
 GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SLOW_S = 1.0
@@ -62,7 +65,7 @@ class FrontDoor:
             scope["state"]["request_id"] = request_id
             if scope["path"] not in OPEN:
                 scope["state"]["caller"] = await self._caller(headers)
-                receive = replayed(await self._body(headers, receive), receive)
+                receive = await self._received(scope, headers, receive)
             await self._app(scope, receive, sending)
         except ServiceError as error:
             await answer_error(sending, error, scope["path"], request_id)
@@ -84,6 +87,12 @@ class FrontDoor:
             caller = await asyncio.to_thread(self._service.keys.caller, key)
         self._service.rates.take(caller.tenant_id, caller.quotas.requests_per_minute)
         return caller
+
+    async def _received(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
+        """The body, read within bounds; a file is too large for that, and is bounded as it arrives."""
+        if (scope["method"], scope["path"]) == UPLOAD:
+            return bounded(receive, int(self._service.settings.jobs.max_file_mib * MIB) + MIB)
+        return replayed(await self._body(headers, receive), receive)
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """The whole body, decompressed.
@@ -135,6 +144,30 @@ class FrontDoor:
         self._service.metrics.call_seconds.labels(route).observe(seconds)
         if status >= 500 or (seconds > SLOW_S and route not in QUIET):
             tell("call", level=30, route=route, status=status, seconds=round(seconds, 3), request_id=request_id)
+
+
+def bounded(receive: Receive, limit: int) -> Receive:
+    """A body that is read as it arrives, up to a size, and without long pauses."""
+    size, ended = 0, False
+
+    async def more() -> MutableMapping[str, Any]:
+        nonlocal size, ended
+        if ended:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), PAUSE_S)
+        except TimeoutError:
+            raise ServiceError(400, f"nothing arrived of the body for {PAUSE_S:g} s", "slow") from None
+        if message["type"] == "http.disconnect":
+            raise ServiceError(400, "the client went away", "gone")
+        size += len(message.get("body", b""))
+        ended = not message.get("more_body")
+        if size > limit:
+            allowed = limit / MIB - 1
+            raise ServiceError(413, f"the file is larger than {allowed:g} MiB (serve.jobs.max_file_mib)", "large")
+        return message
+
+    return more
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
