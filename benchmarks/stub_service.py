@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import uvicorn
 
+from actors.supervision import anywhere
+from benchmarks.stub_runs import StubRuns
 from benchmarks.stub_workers import StubPool, StubTrainer
 from policies.tiny import build_tiny_policy
 from recipe import Recipe
@@ -49,6 +51,7 @@ class Running:
     recipe: Recipe
     trainer: StubTrainer
     pool: StubPool
+    runs: StubRuns
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -72,19 +75,24 @@ def service_recipe(folder: Path, base: Path, **training: Any) -> Recipe:
     return Recipe(
         run={"name": "service", "root": str(folder)},
         policy={"model": str(base), "image_size": (32, 32), "lora": {"rank": 8}},
-        serve={"port": free_port(), "training": {"gap_s": 1.0, "hold_s": 2.0, **training}},
+        serve={"port": free_port(), "jobs": {"poll_s": 0.1}, "training": {"gap_s": 1.0, "hold_s": 2.0, **training}},
     )
 
 
 @contextmanager
 def running(
-    recipe: Recipe, trainer: StubTrainer | None = None, pool: StubPool | None = None, reader: Any = None
+    recipe: Recipe,
+    trainer: StubTrainer | None = None,
+    pool: StubPool | None = None,
+    reader: Any = None,
+    runs: StubRuns | None = None,
 ) -> Iterator[Running]:
     """Serve a recipe inside the block, and drain at its end."""
     trainer, pool = trainer or StubTrainer(), pool or StubPool()
     base = recipe.policy.model
     service = TrainingService(recipe, base, database_of(recipe, os.environ), trainer, pool, reader)
-    furnish(service, recipe)
+    runs = runs or StubRuns(recipe.run.folder / "stub_runs")
+    furnish(service, recipe, runs, anywhere(1.0, 0.0))
     port = recipe.serve.port
     config = uvicorn.Config(
         make_application(service), port=port, log_level="error", lifespan="off", access_log=False, http=Patience
@@ -109,7 +117,7 @@ def running(
         except httpx.TransportError:
             continue
     try:
-        yield Running(service, url, recipe, trainer, pool, loop)
+        yield Running(service, url, recipe, trainer, pool, runs, loop)
     finally:
         server.should_exit = True
         thread.join(30.0)
@@ -123,7 +131,12 @@ def tiny_base(folder: Path) -> Path:
 
 async def _serve_until_killed(recipe: Recipe) -> None:
     service = TrainingService(recipe, recipe.policy.model, database_of(recipe, os.environ), StubTrainer(), StubPool())
-    furnish(service, recipe)
+    furnish(
+        service,
+        recipe,
+        StubRuns(recipe.run.folder / "stub_runs", dies=recipe.serve.jobs.stop_s < 1),
+        anywhere(1.0, 0.0),
+    )
     application = make_application(service)
     config = uvicorn.Config(
         application, port=recipe.serve.port, log_level="error", lifespan="off", access_log=False, http=Patience

@@ -1,5 +1,4 @@
-"""A formula over named scores, such as `0.8 * correct + 0.2 * min(short, 1)`: arithmetic, and nothing that runs code.
-"""
+"""A formula over named scores, such as `0.8 * right + 0.2 * min(short, 1)`: arithmetic, and nothing that runs code."""
 
 from __future__ import annotations
 

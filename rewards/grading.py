@@ -60,8 +60,6 @@ class Graded:
     """On the grader's own scale."""
     parts: dict[str, float] = field(default_factory=dict)
     """Of what it is made up: other graders' rewards, a rubric's points, a rule's parts."""
-    rubric: str | None = None
-    """The judge's rubric, with the hash of its text, where one was asked."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,16 @@ class GraderScorer:
                 return f"the grader {one.name} needs {scorer.needs}"
         return None
 
+    def rubrics(self, sample: DrivingSample) -> dict[str, str]:
+        """The rubric, with the hash of its text, of each grader that asks the judge."""
+        found = {}
+        for one in self._all():
+            if isinstance(one, ScoreModel):
+                found[one.name] = _label(one)
+            elif isinstance(scorer := self._rules.get(one.name), JudgeScorer):
+                found[one.name] = scorer.label(sample)
+        return found
+
     async def score(
         self, judge: Judge | None, clip: FrameTextSimilarity | None, sample: DrivingSample, text: str
     ) -> Score:
@@ -157,8 +165,7 @@ class GraderScorer:
             reward = self.grader.formula.value(rewards)
         except RewardError as error:
             raise GraderFailed(str(error)) from None
-        rubric = next((one.rubric for one in found if one.rubric), None)
-        return Graded(reward, rewards, rubric)
+        return Graded(reward, rewards)
 
     async def _one(self, grader: Any, case: _Case) -> Graded:
         if isinstance(grader, StringCheck):
@@ -179,7 +186,7 @@ class GraderScorer:
             if case.judge is None:
                 raise GraderFailed(f"the grader {grader.name} asks a judge, and there is none")
             score = await scorer.score(case.judge, sample, case.response)
-            return Graded(score.value / 100.0, score.parts, scorer.label(sample))
+            return Graded(score.value / 100.0, score.parts)
         if isinstance(scorer, AlignmentScorer):
             if case.clip is None:
                 raise GraderFailed(f"the grader {grader.name} asks a CLIP, and there is none")
@@ -260,11 +267,15 @@ async def _judged(grader: ScoreModel, case: _Case) -> Graded:
     above = [one.text for one in grader.input if one.role in ("system", "developer")]
     shown = [case.filled(one.text, cleaned=True) for one in grader.input if one.role in ("user", "assistant")]
     system = "\n\n".join([*(case.filled(text, cleaned=True) for text in above), sheet])
-    label = f"{grader.name}@{hashlib.sha256(grader.model_dump_json().encode()).hexdigest()[:12]}"
-    request = JudgeRequest(label, system, "\n\n".join([*shown, sheet]), (criterion,))
+    request = JudgeRequest(_label(grader), system, "\n\n".join([*shown, sheet]), (criterion,))
     points = (await case.judge.judge(request)).points["score"]
     reward = float(points) if whole else lowest + (highest - lowest) * points / STEPS
-    return Graded(reward, {}, label)
+    return Graded(reward, {})
+
+
+def _label(grader: ScoreModel) -> str:
+    """What the judge's answers to a grader are kept under."""
+    return f"{grader.name}@{hashlib.sha256(grader.model_dump_json().encode()).hexdigest()[:12]}"
 
 
 FAILURES = (GraderFailed, JudgeFailed, ClipFailed)

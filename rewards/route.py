@@ -128,6 +128,17 @@ class Router:
             counted = ", ".join(f"{what} ({count} samples)" for what, count in sorted(lost.items()))
             raise RewardError(f"no route of reward.routes matches {counted}; add a route for it, or one with kind any")
 
+    def rubrics(self, sample: DrivingSample) -> dict[str, str]:
+        """The rubric, with the hash of its text, of each scorer that asks the judge about this sample."""
+        route = self._find(sample)
+        found: dict[str, str] = {}
+        for name, _, scorer in route.scorers if route is not None else ():
+            if isinstance(scorer, JudgeScorer):
+                found[name] = scorer.label(sample)
+            elif isinstance(scorer, GraderScorer):
+                found |= scorer.rubrics(sample)
+        return found
+
     def _find(self, sample: DrivingSample) -> _Route | None:
         return next((route for route in self._routes if route.matches(sample)), None)
 

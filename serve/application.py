@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 
 from serve.errors import ServiceError
 from serve.inference import routes as inference_routes
-from serve.jobs import file_routes
+from serve.jobs import file_routes, job_routes
 from serve.operations.logs import tell
+from serve.rewards import routes as reward_routes
 from serve.training import routes, run_routes
 from serve.training.calls import Call, needs
 from serve.training.front_door import EVERY_METHOD, FrontDoor
@@ -37,6 +38,8 @@ def make_application(service: TrainingService) -> FastAPI:
     api.include_router(run_routes.router)
     api.include_router(inference_routes.router)
     api.include_router(file_routes.router)
+    api.include_router(job_routes.router)
+    api.include_router(reward_routes.router)
     api.add_api_route("/{path:path}", unknown, methods=EVERY_METHOD)
     api.add_exception_handler(ServiceError, refused)  # type: ignore[arg-type]  # Starlette's type is too narrow
     api.add_exception_handler(RequestValidationError, malformed)  # type: ignore[arg-type]

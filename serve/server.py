@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG_FILE).open("a", buffering=1) as file:
         write_logs(file)
-        with session(recipe):
+        with session(recipe, dashboard=True):
             service = assembled(recipe)
             host, port = recipe.serve.host, recipe.serve.port
             application = make_application(service)

@@ -80,7 +80,7 @@ class TrainingService:
             trainer, pool: what does the work.
             reader: of prompts; None: that of the base.
         """
-        self.settings, self.base = recipe.serve, base
+        self.recipe, self.settings, self.base = recipe, recipe.serve, base
         self.base_name = recipe.serve.training.model_name or base
         own = recipe.serve.training
         self.database, self.metrics, self.health = database, ServiceMetrics(), Health()

@@ -35,6 +35,10 @@ BODIES = (
     b"\x00\xff\x80",
     b'{"a":' * 3000,
     json.dumps({"session_id": "x" * 9000}).encode(),
+    b'{"messages": [' + b"0," * 300_000 + b"0]}",
+    b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "seed": 1' + b"0" * 400 + b"}",
+    json.dumps({"items": [{"sample": {"question": "\ud800"}}], "grader": [], "item": 5, "model_sample": None}).encode(),
+    b'{"grader": {"type": "multi", "graders": ' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
 )
 
 
