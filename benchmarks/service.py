@@ -57,9 +57,7 @@ QUESTION = "What should the ego vehicle do next?"
 
 
 @contextmanager
-def process(
-    command: list[str], url: str, environment: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: list[str], url: str, environment: dict[str, str] | None = None) -> Generator[None, None, None]:
     """A server in a process of its own, once `<url>` answers."""
     running = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr, env=os.environ | (environment or {}))
     try:

@@ -142,16 +142,21 @@ def path_of(job_id: str, found: Found) -> str:
 
 def add_model(session: Session, job: Job, kept: Kept, name: str) -> bool:
     """Make an adapter a model of the tenant's; False: it is one already."""
-    path = path_of(job.id, kept.found)
-    if session.scalar(select(Weights.number).where(Weights.path == path)) is not None:
+    if session.scalar(select(Weights.number).where(Weights.path == path_of(job.id, kept.found))) is not None:
         return False
-    session.add(Weights(path=path, name=name, tenant_id=job.tenant_id, model_id=job.id, kind="sampler", named=True,
+    add_weights(session, kept, job.tenant_id, job.id, name)
+    return True
+
+
+def add_weights(session: Session, kept: Kept, tenant_id: str, source: str, name: str) -> None:
+    """The row of a model; `source` is the job or the run that it is of."""
+    session.add(Weights(path=path_of(source, kept.found) if source.startswith("ftjob-") else f"tinker://run/{name}",
+                        name=name, tenant_id=tenant_id, model_id=source, kind="sampler", named=True,
                         folder=str(kept.folder), digests=kept.digests, bytes=kept.bytes,
                         settings={"rank": kept.rank, "targets": TARGETS},
                         about={"step": kept.found.step, "final": kept.found.final}, created_at=time.time(),
                         expires_at=None))  # fmt: skip
     session.flush()
-    return True
 
 
 def metrics_of(event: JobEvent | None) -> dict[str, Any]:
