@@ -252,7 +252,7 @@ def _checked(grader: StringCheck, text: str, reference: str) -> float:
 _SIMILARITY = {
     "bleu": lambda text, truth: bleu(text, truth) / 100.0,
     "rouge_l": lambda text, truth: rouge_l(text, truth) / 100.0,
-    "fuzzy_match": lambda text, truth: difflib.SequenceMatcher(None, text[:10_000], truth[:10_000]).ratio(),
+    "fuzzy_match": lambda text, truth: difflib.SequenceMatcher(None, text[:4_000], truth[:4_000]).ratio(),
 }
 
 

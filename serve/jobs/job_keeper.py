@@ -140,7 +140,7 @@ class JobKeeper:
         await asyncio.to_thread(self._gather, job)
         look = await self._runs.look(run_name(job))
         if look.state in ("waiting", "running"):
-            if job.wanted != "run":
+            if job.wanted != "run" and job.state == "running":
                 await self._runs.stop(run_name(job))
                 await asyncio.to_thread(self._moved, job, "running", "stopping", "the run writes its checkpoint")
             return

@@ -31,6 +31,8 @@ BATCH, PROMPTS, GROUP = 32, 16, 8
 """What `auto` means: answers in a supervised step, questions in one of reinforcement, responses to a question."""
 EPOCHS = 3
 CHECKPOINTS = 5
+RESTARTS = 3
+"""Of a run's engines and learners; the service's own go on for ever."""
 ALWAYS = 2
 """Files of a run's checkpoints that stay; the adapters in them are copied out."""
 
@@ -109,8 +111,8 @@ def _tree(service: Recipe, base: str, job_id: str, root: Path, folder: Path, ask
         "policy": policy,
         "data": {"source": "jsonl", "options": {"annotations": str(folder / SAMPLES)}, "held_out": own.x_held_out,
                  "seed": asked.seed},
-        "learner": service.learner.model_dump(mode="json"),
-        "rollout": service.rollout.model_dump(mode="json"),
+        "learner": service.learner.model_dump(mode="json") | {"restarts": RESTARTS},
+        "rollout": service.rollout.model_dump(mode="json") | {"restarts": RESTARTS},
         "cluster": service.cluster.model_dump(mode="json"),
         "reward": service.reward.model_dump(mode="json"),
     }  # fmt: skip

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from serve.chat import json_object, read_as
 from serve.errors import ServiceError
-from serve.rewards.requests import RewardRequest
+from serve.rewards.requests import MOST_TEXT, RewardRequest
 from serve.rewards.reward_pool import RewardPool
 from serve.training.calls import Call, needs
 
@@ -44,4 +44,6 @@ async def run(call: SampleCall) -> dict[str, Any]:
         raise ServiceError(400, "item: an object is needed", "invalid_request", "item")
     if not isinstance(output, str):
         raise ServiceError(400, "model_sample: the text of the answer is needed", "invalid_request", "model_sample")
+    if any(len(text) > MOST_TEXT for text in (output, *item.values()) if isinstance(text, str)):
+        raise ServiceError(400, f"item, model_sample: a text may have {MOST_TEXT} characters", "too_long", "item")
     return await call.service.part(RewardPool).graded(call.tenant, given.get("grader"), output, item)

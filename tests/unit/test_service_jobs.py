@@ -17,8 +17,11 @@ from PIL import Image
 from sqlalchemy import select
 
 from benchmarks.stub_service import Running, running, service_recipe, tiny_base
-from recipe import load_recipe
-from serve.database.tables import Job, Weights
+from recipe import dump_recipe, load_recipe
+from serve.database.connection import Database
+from serve.database.tables import Job, StoredFile, Weights
+from serve.manage import main as manage
+from serve.operations.backup import back_up, restore
 from serve.tenants.quotas import Quotas
 
 CHECK = {"type": "string_check", "name": "same", "operation": "eq", "input": "{{sample.output_text}}",
@@ -353,3 +356,32 @@ def test_a_deleted_model_is_not_made_again(served: Running) -> None:
     assert who.models.delete(job.fine_tuned_model).deleted
     with served.database.reading() as session:
         assert session.scalar(select(Weights.number).where(Weights.name == job.fine_tuned_model)) is None
+
+
+def test_files_and_jobs_are_in_a_backup(served: Running, tmp_path: Path) -> None:
+    file = upload(client(served, "kept"))
+    back_up(served.database, served.recipe.run.folder, tmp_path / "backup")
+    fresh = Database(f"sqlite:///{tmp_path / 'fresh.db'}")
+    fresh.upgrade()
+    restore(tmp_path / "backup", fresh, tmp_path / "fresh")
+    with fresh.reading() as session:
+        row = session.scalars(select(StoredFile).where(StoredFile.id == file.id)).one()
+        assert Path(row.folder).is_relative_to(tmp_path / "fresh")
+        assert len(list(Path(row.folder, "images").iterdir())) == 8
+    fresh.close()
+
+
+def test_a_finished_runs_adapter_becomes_a_tenants_model(served: Running, tmp_path: Path) -> None:
+    who, run, overrides = client(served, "handed"), tmp_path / "mine", ["--recipe", str(tmp_path / "service.yaml")]
+    (tmp_path / "service.yaml").write_text(dump_recipe(served.recipe))
+    adapter = run / "policy" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text(json.dumps({"r": 8}))
+    (adapter / "adapter_model.safetensors").write_bytes(b"x")
+    asked = [*overrides, "model", str(run), "--tenant", "handed", "--name", "mine"]
+    assert manage(asked) == 2  # a run has a recipe
+    (run / "recipe.yaml").write_text(dump_recipe(served.recipe))
+    assert manage(asked) == 0
+    assert "mine" in [model.id for model in who.models.list()]
+    assert manage(asked) == 2
+    assert "mine" not in [model.id for model in client(served, "other").models.list()]
