@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import deepspeed
+import torch
 from torch import Tensor, nn
 
+from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, WeightTransport, join
 from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
@@ -92,12 +94,15 @@ class WeightSender:
         self.channel = join(meeting, 0)
 
     def send_weights(self) -> list[int]:
-        """Send every bucket; returns the checksums of what was sent, on rank 0."""
+        """Send every bucket; returns the checksums of what was sent, on rank 0: taken here, before it travels."""
         dtype, checksums, failure = self.policy_settings.dtype, [], None
+        kind: torch.dtype = getattr(torch, dtype)
         for bucket in self.source.gathered():  # to the end, also when a receiver is gone: the other ranks gather too
             if self.rank == 0 and failure is None:
+                tensors = [tensor.to(kind) for _, tensor in bucket]
+                checksums.append(derived(map(checksum, tensors)))
                 try:
-                    checksums.append(self.channel.send([tensor for _, tensor in bucket], dtype))
+                    self.channel.send(tensors, dtype)
                 except Exception as error:  # each transport has its own
                     failure = error
         if failure is not None:

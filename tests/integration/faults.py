@@ -58,9 +58,9 @@ class FaultyReceiver(WeightReceiver):
     def switch(self, fault: str | None) -> None:
         self.fault = fault
 
-    def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
+    def receive_weights(self, buckets: list[dict[str, Any]], compare: bool) -> dict[str, Any]:
         kept = dict(self.model_runner.encoder_cache)
-        receipt = super().receive_weights(buckets)
+        receipt = super().receive_weights(buckets, compare)
         if self.fault == "stale images":  # vLLM's own reload would drop this worker's share of them
             self.model_runner.encoder_cache.update(kept)
         if self.fault == "perturbed weight":  # one packed matrix is not what arrived; no checksum can see it there
