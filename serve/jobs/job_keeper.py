@@ -96,12 +96,22 @@ class JobKeeper:
         except LeaseLost:
             raise
         except Exception as error:
-            self._complain(job.id, error)
+            if self._complain(job.id, error):
+                await asyncio.to_thread(self._told_client, job, error)
 
-    def _complain(self, what: str, error: Exception) -> None:
-        if time.monotonic() > self._told.get(what, 0.0) + PATIENCE_S:
-            self._told[what] = time.monotonic()
-            tell(f"jobs could not be looked after: {error!r}"[:500], level=40, job=what)
+    def _told_client(self, job: Job, error: Exception) -> None:
+        said = " ".join(str(error).split())[:300]
+        with self._database.writing() as session:
+            add_event(session, job.id, f"trouble {job.attempt}", f"the cluster does not answer as it should, and is "
+                      f"asked again: {said}", level="warn")  # fmt: skip
+
+    def _complain(self, what: str, error: Exception) -> bool:
+        """Tell the log, not every time; whether it was told."""
+        if time.monotonic() < self._told.get(what, 0.0) + PATIENCE_S:
+            return False
+        self._told[what] = time.monotonic()
+        tell(f"jobs could not be looked after: {error!r}"[:500], level=40, job=what)
+        return True
 
     def _of(self, *states: str) -> list[Job]:
         with self._database.reading() as session:

@@ -6,9 +6,12 @@ import base64
 import io
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,12 +52,44 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def cluster() -> Iterator[dict[str, str]]:
+    """A Ray head of this test alone, with ports that nothing else listens on; what its clients' environment holds."""
+    folder = Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))  # short, for Ray's socket names
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    gcs, dashboard, clients, agent = (free_port() for _ in range(4))
+    venv = Path(sys.executable).parent
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_AUTH_TOKEN", "PYTHONPATH")}
+    environment |= {"PATH": f"{venv}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(venv.parent),
+                    "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}  # fmt: skip
+    command = ["ray", "start", "--head", "--block", "--num-cpus=2", "--dashboard-host=127.0.0.1", f"--port={gcs}",
+               f"--dashboard-port={dashboard}", f"--ray-client-server-port={clients}", "--disable-usage-stats",
+               f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder / 'ray'}",
+               f"--object-store-memory={200 * 2**20}"]  # fmt: skip
+    with (folder / "log").open("w") as log:
+        head = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + READY_S
+        while "Ray runtime started" not in (folder / "log").read_text():
+            assert head.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        yield environment | {"RAY_ADDRESS": f"127.0.0.1:{gcs}"}
+    finally:
+        head.send_signal(signal.SIGTERM)  # with --block it ends everything it started
+        head.wait(timeout=300)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def served(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     root, port = tmp_path_factory.mktemp("service"), free_port()
     settings = ["recipes/service.yaml", f"run.root={root}", f"serve.port={port}", "serve.training.max_rank=8",
                 "serve.jobs.poll_s=1"]  # fmt: skip
-    log = (root / "server.log").open("w")
-    process = subprocess.Popen([sys.executable, "-m", "serve.app", *settings], cwd=ROOT, stdout=log, stderr=log)
+    command = [sys.executable, "-m", "serve.app", *settings]
+    with (root / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=cluster, stdout=log, stderr=log)
     url, until = f"http://127.0.0.1:{port}", time.monotonic() + READY_S
     try:
         while not _ready(url):
@@ -69,7 +104,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             process.wait(120.0)
         except subprocess.TimeoutExpired:
             process.kill()
-        log.close()
 
 
 def _ready(url: str) -> bool:
