@@ -52,6 +52,8 @@ class Running:
     trainer: StubTrainer
     pool: StubPool
     runs: StubRuns
+    http: httpx.Client
+    """One for all calls: making one costs more than most of them."""
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -67,7 +69,7 @@ class Running:
         """The answer to one call."""
         headers = {"X-API-Key": key} if key else {}
         headers |= more.pop("headers", {})
-        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60.0, **more)
+        return self.http.request(method, f"{self.url}{path}", headers=headers, **more)
 
 
 def service_recipe(folder: Path, base: Path, **training: Any) -> Recipe:
@@ -117,7 +119,8 @@ def running(
         except httpx.TransportError:
             continue
     try:
-        yield Running(service, url, recipe, trainer, pool, runs, loop)
+        with httpx.Client(timeout=60.0) as http:
+            yield Running(service, url, recipe, trainer, pool, runs, http, loop)
     finally:
         server.should_exit = True
         thread.join(30.0)
