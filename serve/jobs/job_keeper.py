@@ -173,9 +173,9 @@ class JobKeeper:
     def _lost(self, job: Job, look: Look) -> None:
         """A run that ended through no fault of its own goes on from its newest checkpoint, for so many times.
 
-        One that is gone because the cluster was started anew does not count.
+        One that is gone because the cluster was started anew does not count, nor one that was to be paused and then not.
         """
-        fault = look.state != "gone"
+        fault = look.state != "gone" and job.state != "stopping"
         if fault and job.losses + 1 >= self._settings.attempts:
             self._finish(job, "failed", f"its run was lost {self._settings.attempts} times: {_reason(look)}", "error")
             return
