@@ -173,7 +173,7 @@ class JobKeeper:
     def _lost(self, job: Job, look: Look) -> None:
         """A run that ended through no fault of its own goes on from its newest checkpoint, for so many times.
 
-        One that is gone because the cluster was started anew does not count, nor one that was to be paused and then not.
+        One that is gone because the cluster was started anew does not count, nor one whose pause was taken back.
         """
         fault = look.state != "gone" and job.state != "stopping"
         if fault and job.losses + 1 >= self._settings.attempts:
