@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.rollout.talk import TalkPiece, TalkRequest, talk
-from actors.rollout.vllm_engine import FORBID, vllm_settings
+from actors.rollout.vllm_engine import FORBID, due_arguments, due_extra, vllm_settings
 from policies.model import load_processor, placeholder_ids
 from policies.patches import patch_arguments
 from policies.vllm_environment import seedable, spread_over
@@ -32,7 +32,7 @@ class PolicyEngine:
 
         trained = recipe.policy.model_copy(update={"revision": None})  # which names a revision of what RL began with
         processor, config = load_processor(folder, trained), AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        self._bias = dict.fromkeys(placeholder_ids(config), FORBID)
+        self._bias, self._extra = dict.fromkeys(placeholder_ids(config), FORBID), due_extra(recipe.policy)
         patches = patch_arguments(processor.image_processor, trained.image_patches)
         self._llm = AsyncLLM.from_engine_args(
             AsyncEngineArgs(**_engine_arguments(folder, recipe), mm_processor_kwargs=patches or None)
@@ -47,7 +47,7 @@ class PolicyEngine:
         Raises:
             DataError: the prompt is too long for the model, or its answer cannot be made to fit the schema.
         """
-        return talk(self._llm, request, self._bias)
+        return talk(self._llm, request, self._bias, self._extra)
 
     async def check(self) -> None:
         """Raises vLLM's EngineDeadError when the engine process is gone."""
@@ -71,5 +71,6 @@ def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "limit_mm_per_prompt": {"image": recipe.serve.max_images},
         "logprobs_mode": "processed_logprobs",
         "disable_log_stats": True,
+        **due_arguments(recipe.policy),
         **seedable(rollout.gpus, rollout.max_model_len),
     }

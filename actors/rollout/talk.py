@@ -63,13 +63,16 @@ class TalkPiece:
     logprobs: tuple[TalkToken, ...] = ()
 
 
-async def talk(llm: Any, request: TalkRequest, bias: dict[int, float]) -> AsyncGenerator[TalkPiece, None]:
+async def talk(
+    llm: Any, request: TalkRequest, bias: dict[int, float], extra: dict[str, Any] | None = None
+) -> AsyncGenerator[TalkPiece, None]:
     """The answer of an AsyncLLM; closing the iterator aborts it.
 
     Args:
         llm: vLLM's AsyncLLM.
         request: what is asked.
         bias: logit biases of ids that must not be sampled.
+        extra: what vLLM's plugins of ours are told.
 
     Raises:
         DataError: the prompt is too long for the model, or vLLM cannot follow the schema; in vLLM's words.
@@ -84,7 +87,7 @@ async def talk(llm: Any, request: TalkRequest, bias: dict[int, float]) -> AsyncG
     adapter = held and LoRARequest(f"adapter-{held.number}", held.number, held.folder)
     first = True
     try:
-        sampling = _sampling(request, bias)
+        sampling = _sampling(request, bias, extra)
         async with aclosing(llm.generate(prompt, sampling, request.request_id, lora_request=adapter)) as outputs:
             async for output in outputs:
                 new, shown = output.outputs[0], tuple(output.prompt_token_ids) if first else ()
@@ -95,7 +98,7 @@ async def talk(llm: Any, request: TalkRequest, bias: dict[int, float]) -> AsyncG
         raise DataError(" ".join(str(error).split())[:500]) from error
 
 
-def _sampling(request: TalkRequest, bias: dict[int, float]) -> Any:
+def _sampling(request: TalkRequest, bias: dict[int, float], extra: dict[str, Any] | None) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -119,6 +122,7 @@ def _sampling(request: TalkRequest, bias: dict[int, float]) -> Any:
         logprobs=request.logprobs,
         logit_bias=bias or None,
         structured_outputs=wanted,
+        extra_args=extra,
         output_kind=RequestOutputKind.DELTA,
     )
 

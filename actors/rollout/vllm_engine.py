@@ -25,7 +25,8 @@ from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from failures import EngineError
-from policies.settings import LoraSettings
+from policies.heads.files import DUE_AT_ONCE, DUE_TOKENS
+from policies.settings import LoraSettings, PolicySettings
 from policies.views import views_of
 from policies.vllm_environment import seedable, spread_over, vllm_environment
 from recipe import Recipe
@@ -80,6 +81,18 @@ def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:
         return {}
     rank = next((known for known in ADAPTER_RANKS if known >= lora.rank), lora.rank)
     return {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+
+
+def due_arguments(policy: PolicySettings) -> dict[str, Any]:
+    """vLLM's settings where only driving tokens that are due may be sampled."""
+    return {} if due_extra(policy) is None else {"logits_processors": [DUE_TOKENS]}
+
+
+def due_extra(policy: PolicySettings) -> dict[str, Any] | None:
+    """What a request says to that end; None where anything may be sampled."""
+    if policy.heads is None or policy.heads.answer == "free":
+        return None
+    return {DUE_AT_ONCE: policy.heads.answer == "tokens"}
 
 
 class VllmEngine:
@@ -152,6 +165,7 @@ class VllmEngine:
             kv_cache_memory_bytes=self._cache_bytes,
             **spread_over(self.settings.tensor_parallel),
             **self._adapter_arguments(),
+            **due_arguments(self.policy),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
@@ -254,6 +268,7 @@ class VllmEngine:
             seed=sampling.seed,
             logprobs=0,
             logit_bias=self._bias or None,
+            extra_args=due_extra(self.policy),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

@@ -17,6 +17,7 @@ from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, WeightTransport, join
 from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
+from policies.heads.rows import ROWS, grown
 from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy
 from policies.settings import PolicySettings
@@ -29,7 +30,10 @@ class WeightSource:
         """List the policy's weights once; names and shapes never change during a run."""
         self._policy, self._dtype, self._adapters_only = policy, dtype, adapters_only
         self._adapted = {f"{name}.base_layer.weight": layer for name, layer in adapted_layers(policy.model).items()}
-        self._parameters = {n: p for n, p in policy.model.named_parameters() if (".lora_" in n) == adapters_only}
+        self._grown = {f"{name}.weight": matrix for name, matrix in grown(policy.model).items()}
+        rows = {f"{name}.{ROWS}" for name in grown(policy.model)}
+        named = ((n, p) for n, p in policy.model.named_parameters() if n not in rows)
+        self._parameters = {n: p for n, p in named if (".lora_" in n) == adapters_only}
         self._groups = self._cut(bucket_bytes)
 
     def buckets(self) -> list[Bucket]:
@@ -54,10 +58,12 @@ class WeightSource:
         return adapter_name(name) if self._adapters_only else disk_name(plain_name(name), self._policy.model_type)
 
     def _parts(self, name: str) -> list[nn.Parameter]:
-        layer = self._adapted.get(name)
+        layer: nn.Module | None = self._adapted.get(name) or self._grown.get(name)
         return list(layer.parameters()) if layer is not None else [self._parameters[name]]
 
     def _value(self, name: str) -> Tensor:
+        if (matrix := self._grown.get(name)) is not None:
+            return matrix.whole().detach()
         layer = self._adapted.get(name)
         return (merged_weight(layer) if layer is not None else self._parameters[name]).detach()
 
