@@ -54,23 +54,23 @@ async def test_an_answer_passes_through_and_frees_its_place() -> None:
 
 async def test_an_answer_that_takes_too_long_is_stopped_and_refused() -> None:
     engine = SlowEngine(60.0)
-    served = answering(timeout_s=0.1)
+    served = answering(timeout_s=2.0)
     pieces = served.answer("t", REQUEST, "id", engine)
     await anext(pieces)
-    with pytest.raises(ServiceError, match=r"the answer took longer than 0.1 s") as caught:
+    with pytest.raises(ServiceError, match=r"the answer took longer than 2 s") as caught:
         await anext(pieces)
     assert (caught.value.status, engine.stopped, served.queue.running) == (504, True, 0)
 
 
 async def test_a_request_that_waits_for_its_turn_is_answered_within_the_limit_too() -> None:
-    engine, served = SlowEngine(60.0), answering(max_concurrent=1, timeout_s=0.2)
+    engine, served = SlowEngine(60.0), answering(max_concurrent=1, timeout_s=4.0)
     first = served.answer("t", REQUEST, "id", engine)
     await anext(first)
     began = asyncio.get_running_loop().time()
-    with pytest.raises(ServiceError, match=r"no engine was free within 0.2 s") as caught:
-        await anext(served.answer("t", REQUEST, "id", engine, arrived=began - 0.1))
+    with pytest.raises(ServiceError, match=r"no engine was free within 4 s") as caught:
+        await anext(served.answer("t", REQUEST, "id", engine, arrived=began - 3.0))
     assert caught.value.status == 503
-    assert asyncio.get_running_loop().time() - began < 0.15
+    assert asyncio.get_running_loop().time() - began < 3.0
     await first.aclose()
     assert (served.queue.waiting, served.queue.running) == (0, 0)
 
@@ -106,7 +106,7 @@ async def test_what_an_engine_cannot_do_is_a_refusal_and_no_500(error: Exception
 
 
 async def test_a_streams_error_is_its_last_event() -> None:
-    engine, served = SlowEngine(60.0), answering(timeout_s=0.1)
+    engine, served = SlowEngine(60.0), answering(timeout_s=2.0)
     response: Any = await served.respond("t", REQUEST.model_copy(update={"stream": True}), "id", engine)
     events = [one async for one in response.body_iterator]
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "timeout"
