@@ -286,15 +286,15 @@ def measure_api(root: Path, seconds: float = 30.0, clients: int = 64) -> dict[st
 async def _calls(url: str, key: str, job: str, clients: int, seconds: float) -> list[float]:
     took, paths = list[float](), ("", f"/{job}", f"/{job}/events", f"/{job}/checkpoints")
     headers, limits = {"Authorization": f"Bearer {key}"}, httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(base_url=f"{url}/v1/fine_tuning/jobs", headers=headers, limits=limits,
-                                 timeout=60.0) as http:  # fmt: skip
+    jobs = f"{url}/v1/fine_tuning/jobs"
+    async with httpx.AsyncClient(headers=headers, limits=limits, timeout=60.0) as http:
 
         async def one(number: int) -> None:
             await asyncio.sleep(number / clients)
             until, at = time.monotonic() + seconds, number
             while time.monotonic() < until:
                 began = time.monotonic()
-                (await http.get(paths[at % len(paths)])).raise_for_status()
+                (await http.get(jobs + paths[at % len(paths)])).raise_for_status()
                 took.append(time.monotonic() - began)
                 at += 1
                 await asyncio.sleep(max(0.0, 1.0 - took[-1]))
