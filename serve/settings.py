@@ -46,6 +46,20 @@ class TrainingServiceSettings(BaseModel):
     """How long a server that stopped answering keeps the right to serve this database."""
 
 
+class PagesSettings(BaseModel):
+    """The pages that the training service shows in a browser, and the scoring website."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    endpoints: tuple[str, ...] = ()
+    """Base URLs of OpenAI-compatible endpoints, such as `http://127.0.0.1:8001/v1`. The playground asks their models,
+    with the key of `serve.key_variable`."""
+    runs_of: tuple[str, ...] = ()
+    """Tenants whose keys see the runs below `run.root`; where none is named, every tenant's."""
+    chat_timeout_s: float = Field(120.0, gt=0)
+    """How long the playground waits for an answer."""
+
+
 class ServeSettings(BaseModel):
     """The OpenAI-compatible endpoint of a run's policy, and the training service."""
 
@@ -71,3 +85,5 @@ class ServeSettings(BaseModel):
     """Longest time one answer may take."""
     training: TrainingServiceSettings = TrainingServiceSettings()
     """What `python -m serve.app` starts where it is given no run folder."""
+    pages: PagesSettings = PagesSettings()
+    """What a browser is shown at the same address."""

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from serve.errors import ServiceError
 from serve.operations.logs import tell
+from serve.pages.application import add_pages
 from serve.training import routes, run_routes
 from serve.training.calls import Call, needs
 from serve.training.front_door import EVERY_METHOD, FrontDoor
@@ -39,6 +40,7 @@ def make_application(service: TrainingService) -> FastAPI:
     api.add_exception_handler(OperationalError, no_database)  # type: ignore[arg-type]
     api.add_exception_handler(Exception, broken)
     api.add_middleware(FrontDoor, service=service)
+    add_pages(api, service.database, service.places.root.parent, service.settings)
     return api
 
 
