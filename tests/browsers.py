@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
-from httpx import Response
 from PIL import Image
 
 from serve.database.connection import Database
@@ -45,21 +44,19 @@ class Browser:
 
     client: TestClient
 
-    def get(self, path: str, **more: Any) -> Response:
+    def get(self, path: str, **more: Any) -> Any:
         """A page."""
-        found: Response = self.client.get(path, **more)
-        return found
+        return self.client.get(path, **more)
 
-    def form(self, page: Response, action: str) -> dict[str, str]:
+    def form(self, page: Any, action: str) -> dict[str, str]:
         """The fields of a page's form."""
         return next(fields for where, fields in Forms(page.text).found if where == action)
 
-    def send(self, page: Response, action: str, **fields: Any) -> Response:
+    def send(self, page: Any, action: str, **fields: Any) -> Any:
         """Send a form of a page, with some fields filled in."""
         files = {name: value for name, value in fields.items() if isinstance(value, tuple)}
         plain = {name.replace("_", "-"): value for name, value in fields.items() if name not in files}
-        found: Response = self.client.post(action, data={**self.form(page, action), **plain}, files=files or None)
-        return found
+        return self.client.post(action, data={**self.form(page, action), **plain}, files=files or None)
 
 
 @dataclass
@@ -78,7 +75,7 @@ class Pages:
         """One that is signed in with a new key of a tenant."""
         browser, key = self.browser(), make_key(self.database, tenant, "test", scopes)
         page = browser.send(browser.get("/pages/sign-in"), "/pages/sign-in", key=key)
-        assert page.status_code == 200, page.text
+        assert page.history, page.text
         return browser
 
     def rater(self, link: str) -> Browser:

@@ -79,8 +79,9 @@ async def _page(
 ) -> Response:  # fmt: skip
     models = await _models(visit.site.settings) if models is None else models
     context = await asyncio.to_thread(_sample, visit, run, sample)
+    sampled = context.pop("question")
     return visit.page(
-        "playground.html.j2", models=list(models), replies=replies, question=question or context["question"],
+        "playground.html.j2", models=list(models), replies=replies, question=question or sampled,
         chosen=chosen or list(models)[:2], endpoints=visit.site.settings.pages.endpoints,
         max_tokens=visit.site.settings.max_tokens, **context,
     )  # fmt: skip

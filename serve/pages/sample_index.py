@@ -52,7 +52,7 @@ class SampleIndex:
     def _waiting(self, folder: Path) -> list[tuple[Path, str]]:
         with self._database.reading() as session:
             rows = session.execute(select(IndexedFile.step, IndexedFile.stamp).where(IndexedFile.run == folder.name))
-            known: dict[int, str] = dict(rows.tuples().all())
+            known: dict[int, str] = dict(iter(rows))
         found = []
         for path in sorted((folder / SAMPLES_FOLDER).glob("step_*.parquet")):
             step = path.stem.removeprefix("step_")

@@ -17,6 +17,15 @@ from serve.rating.sheet import title_of
 
 HERE = Path(__file__).parent
 TEMPLATES, STATIC = HERE / "templates", HERE / "static"
+SECTIONS = (
+    ("/pages/runs", "read", "Runs"),
+    ("/pages/playground", "sample", "Playground"),
+    ("/pages/rating", "rate", "Rating"),
+    ("/pages/models", "read", "Models"),
+    ("/pages/keys", "keys", "Keys"),
+    ("/pages/files", "read", "Files"),
+)
+"""Address, the scope that it needs, and title of each part; a key without the scope is not shown the part."""
 
 
 @cache
@@ -34,6 +43,7 @@ def environment() -> Environment:
         "fixed": fixed, "percent": percent, "signed": signed, "tagged": tagged, "tone": tone, "title_of": title_of,
         "moment": moment, "camera": camera_title, "counted": counted_noun, "kind": KIND_TITLES.__getitem__,
     }  # fmt: skip
+    made.globals["sections"] = SECTIONS
     return made
 
 

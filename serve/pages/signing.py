@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from serve.errors import ServiceError
 from serve.pages import sessions
+from serve.pages.shell import SECTIONS
 from serve.pages.visit import Visit, opens, opens_form
 from serve.tenants.audit import record
 from serve.tenants.keys import KeyRing, digest_of
@@ -41,7 +42,8 @@ def enter(visit: Annotated[Visit, opens_form("pages")]) -> Response:
     cookie = sessions.sign_in(visit.database, key_digest=digest_of(key))
     with visit.database.writing() as session:
         record(session, "sign_in", "pages", tenant_id=caller.tenant_id, key_name=caller.key_name)
-    return visit.with_cookie(RedirectResponse("/pages/runs", 303), cookie)
+    first = next((path for path, scope, _ in SECTIONS if scope in caller.scopes), SECTIONS[0][0])
+    return visit.with_cookie(RedirectResponse(first, 303), cookie)
 
 
 @router.post("/pages/sign-out")

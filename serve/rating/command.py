@@ -32,9 +32,7 @@ def add_rating_commands(commands: Any) -> None:
     new.add_argument("--tenant", required=True, help="whose it is; a new name makes a new tenant")
     new.add_argument("--name", required=True, help="for people")
     source = new.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--run", metavar="RUN[/EVALUATION]", help="a run below run.root"
-    )
+    source.add_argument("--run", metavar="RUN[/EVALUATION]", help="a run below run.root")
     source.add_argument("--answers", type=Path, metavar="FILE", help="JSONL, one answer a line")
     new.add_argument("--annotators", required=True, help="three names or more, with commas between")
     new.add_argument("--count", type=int, default=DEFAULT_COUNT, help="answers drawn (%(default)s)")

@@ -18,7 +18,7 @@ from rewards.judge import Criterion, value_of
 from serve.database.connection import Database
 from serve.database.page_tables import Annotator, Rating, RatingImage, RatingItem, RatingSet
 from serve.errors import ServiceError
-from serve.rating.sheet import criteria_of, read_points
+from serve.rating.sheet import criteria_of, meanings, read_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Task:
     def criteria(self) -> list[Criterion]:
         """The lines to fill in."""
         return criteria_of(self.sheet)
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What earns the points of each, as far as the rubric says."""
+        return meanings(self.sheet)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,12 @@ def criteria_of(sheet: Mapping[str, Any]) -> list[Criterion]:
     return [Criterion(**criterion) for criterion in sheet["criteria"]]
 
 
+def meanings(sheet: Mapping[str, Any]) -> dict[str, str]:
+    """What earns the points of each line, where the rubric's text says so in a table: `| name | points | meaning |`."""
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in sheet["text"].splitlines()]
+    return {cells[0]: cells[2] for cells in rows if len(cells) == 3}
+
+
 def read_points(criteria: Sequence[Criterion], given: Mapping[str, str]) -> dict[str, int]:
     """The points of a form.
 

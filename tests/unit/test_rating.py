@@ -182,14 +182,14 @@ def test_the_sheet_is_the_rubrics_and_its_value_the_judges(pages: Pages) -> None
     for name, points in (("action", 40), ("reasoning", 20), ("concise", 10)):
         assert f'id="bounds-{name}">0 to {points}<' in page.text
     assert "contradicts the description is wrong" in " ".join(page.text.split())
-    points = {"action": "30", "reasoning": "10", "probability": "15", "context_safety": "5", "concise": "10"}
-    fields = {f"points-{name}": value for name, value in points.items()}
+    sheet = {"action": "30", "reasoning": "10", "probability": "15", "context_safety": "5", "concise": "10"}
+    fields = {f"points-{name}": value for name, value in sheet.items()}
     ada.client.post("/rate/", data={**ada.form(page, "/rate/"), **fields})
     with pages.database.reading() as session:
         assert session.scalar(select(Rating.value).where(Rating.value.is_not(None))) == 70.0
     partial = pages.signed_in().get(f"/pages/rating/{set_id}/ratings.jsonl?partial=1")
     (row,) = [json.loads(line) for line in partial.text.splitlines()]
-    assert row["points"] == {name: int(value) for name, value in points.items()}
+    assert row["points"] == {name: int(value) for name, value in sheet.items()}
 
 
 def test_a_new_link_replaces_the_old_one_and_keeps_the_ratings(pages: Pages) -> None:
