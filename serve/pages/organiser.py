@@ -94,8 +94,8 @@ def figures(visit: Annotated[Visit, reads("rate")], set_id: str) -> Response:
     with visit.database.reading() as session:
         found = own_set(session, visit.who.tenant_id, set_id)
         now = standing(session, found)
-    report, resamples = visit.site.agreement.report(found)
-    return visit.page("rating_figures.html.j2", now=now, report=report, resamples=resamples)
+    known, coming = visit.site.agreement.figures(found)
+    return visit.page("rating_figures.html.j2", now=now, known=known, coming=coming)
 
 
 @router.get("/pages/rating/{set_id}/disagreements")

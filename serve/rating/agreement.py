@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -35,37 +36,63 @@ class Disputed:
     """Largest distance of a judge's score from the annotators' mean; None without a judge."""
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A set's report, as far as it is known."""
+
+    report: RatersReport | None
+    """None until two annotators rated something that a judge has scored."""
+    resamples: int
+    state: tuple[int, int]
+    """Of the ratings that it was made from."""
+
+
 class LiveAgreement:
-    """Computes a set's report once for every state of its ratings."""
+    """Computes a set's figures once for every state of its ratings, apart from the pages, which do not wait for it."""
 
     def __init__(self, database: Database) -> None:
         """Know none yet."""
         self._database = database
-        self._kept: dict[int, tuple[tuple[int, int], RatersReport]] = {}
+        self._kept: dict[int, Figures] = {}
+        self._asked: dict[int, Future[Figures]] = {}
         self._turn = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "agreement")  # one at a time: it must not take all cores
 
-    def report(self, found: RatingSet) -> tuple[RatersReport | None, int]:
-        """The report with its number of resamples; None until two annotators rated something, or without a judge."""
+    def figures(self, found: RatingSet, wait_s: float = 0.1) -> tuple[Figures | None, bool]:
+        """The newest figures there are, and whether newer ones are being computed; it waits this long for them."""
         with self._database.reading() as session:
             state = _state(session, found)
-            kept = self._kept.get(found.number)
+        kept = self._kept.get(found.number)
+        if kept is not None and kept.state == state:
+            return kept, False
+        with self._turn:
+            asked = self._asked.get(found.number)
+            if asked is None or asked.done():
+                asked = self._asked[found.number] = self._worker.submit(self._compute, found)
+        try:
+            computed = asked.result(wait_s)
+        except TimeoutError:
+            return kept, True
+        return computed, computed.state != state
+
+    def _compute(self, found: RatingSet) -> Figures:
+        with self._database.reading() as session:
+            state = _state(session, found)
             resamples = LIVE_RESAMPLES if standing(session, found).missing else RESAMPLES
-            if kept is not None and kept[0] == state:
-                return kept[1], resamples
             given = given_ratings(session, found)
             items = session.scalars(select(RatingItem).where(RatingItem.set_number == found.number)).all()
         scores: dict[str, dict[str, float]] = {}
         for item in items:
             for judge, score in item.scores.items():
                 scores.setdefault(judge, {})[item.name] = score
-        if len({one.annotator for one in given}) < 2 or not scores:
-            return None, resamples
-        with self._turn:  # one at a time: a page that is asked for often must not take all cores
+        report = None
+        if len({one.annotator for one in given}) > 1 and scores:
             report = compare(rated_items(given), scores, resamples)
         if len(self._kept) >= KEPT:
             self._kept.clear()
-        self._kept[found.number] = (state, report)
-        return report, resamples
+            self._asked.clear()
+        self._kept[found.number] = Figures(report, resamples, state)
+        return self._kept[found.number]
 
 
 def disputed(session: Session, found: RatingSet) -> list[Disputed]:
@@ -81,7 +108,7 @@ def _disputed(given: list[Given]) -> Disputed:
     item = given[0].item
     ratings = {one.annotator: float(one.rating.value or 0.0) for one in given}
     values = list(ratings.values())
-    gaps = [abs(score - float(np.mean(values))) for score in item.scores.values()]
+    gaps = [abs(score - statistics.fmean(values)) for score in item.scores.values()]
     points = {one.annotator: dict(one.rating.points) for one in given}
     return Disputed(item, ratings, points, max(values) - min(values), max(gaps, default=None))
 
