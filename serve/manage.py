@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 def _pages(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
     host, port = recipe.serve.host, recipe.serve.port
     print(f"pages at http://{host}:{port}/pages; Ctrl-C ends them", flush=True)
-    alone = pages_alone(database, recipe.run.folder.parent, recipe.serve)
+    alone = pages_alone(database, recipe.run.folder, recipe.serve)
     uvicorn.run(alone, host=host, port=port, log_level="error", lifespan="off", access_log=False)
     return 0
 

@@ -92,7 +92,7 @@ def make_pages(folder: Path, **settings: Any) -> Pages:
     root.mkdir(parents=True)
     database = Database(f"sqlite:///{folder / 'service.db'}")
     database.upgrade()
-    return Pages(database, root, pages_alone(database, root, ServeSettings.model_validate(settings)))
+    return Pages(database, root, pages_alone(database, root / "service", ServeSettings.model_validate(settings)))
 
 
 def data_uri(colour: str = "grey", size: tuple[int, int] = (32, 18)) -> str:

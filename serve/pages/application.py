@@ -15,9 +15,9 @@ from starlette.staticfiles import StaticFiles
 from serve.database.connection import Database
 from serve.errors import ServiceError
 from serve.operations.logs import tell
-from serve.pages import keys, models, organiser, playground, raters, runs, samples, signing
+from serve.pages import jobs, keys, models, organiser, playground, raters, runs, samples, signing
 from serve.pages.door import PageDoor
-from serve.pages.shell import STATIC, html
+from serve.pages.shell import STATIC, environment, html
 from serve.pages.visit import NotSignedIn, Site
 from serve.rating.agreement import LiveAgreement
 from serve.settings import ServeSettings
@@ -25,13 +25,14 @@ from serve.settings import ServeSettings
 DAY_S = 86_400
 
 
-def make_pages(database: Database, root: Path, settings: ServeSettings) -> FastAPI:
-    """The pages on a database and a folder of runs."""
+def make_pages(database: Database, folder: Path, settings: ServeSettings) -> FastAPI:
+    """The pages on a database and the folder of a service, which lies beside those of the runs."""
     pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    pages.state.site = Site(database, root, settings, LiveAgreement(database))
+    environment()
+    pages.state.site = Site(database, folder.parent, folder / "jobs", settings, LiveAgreement(database))
     pages.mount("/pages/static", Cached(directory=STATIC), "static")
     pages.mount("/rate/static", Cached(directory=STATIC), "rate-static")
-    for part in (signing, runs, samples, playground, models, keys, organiser, raters):
+    for part in (signing, runs, jobs, samples, playground, models, keys, organiser, raters):
         pages.include_router(part.router)
     pages.add_exception_handler(NotSignedIn, ask_to_sign_in)  # type: ignore[arg-type]  # Starlette's type is too narrow
     pages.add_exception_handler(ServiceError, refused)  # type: ignore[arg-type]
@@ -42,16 +43,16 @@ def make_pages(database: Database, root: Path, settings: ServeSettings) -> FastA
     return pages
 
 
-def add_pages(api: FastAPI, database: Database, root: Path, settings: ServeSettings) -> None:
+def add_pages(api: FastAPI, database: Database, folder: Path, settings: ServeSettings) -> None:
     """Put the pages before everything else of an application: they have cookies and forms where it has keys."""
-    pages = make_pages(database, root, settings)
+    pages = make_pages(database, folder, settings)
     api.add_middleware(PageDoor, pages=pages, max_upload_mib=settings.max_body_mib)
 
 
-def pages_alone(database: Database, root: Path, settings: ServeSettings) -> PageDoor:
+def pages_alone(database: Database, folder: Path, settings: ServeSettings) -> PageDoor:
     """The pages without a training service behind them."""
     nothing = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    return PageDoor(nothing, make_pages(database, root, settings), settings.max_body_mib)
+    return PageDoor(nothing, make_pages(database, folder, settings), settings.max_body_mib)
 
 
 class Cached(StaticFiles):

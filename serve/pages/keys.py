@@ -16,7 +16,7 @@ from serve.tenants.keys import SCOPES, make_key, revoke_key
 
 router = APIRouter()
 PAGE = 50
-FILE_COLUMNS = ("filename", "purpose", "bytes", "status", "created_at")
+FILE_COLUMNS = ("id", "name", "purpose", "bytes", "created_at")
 """What is shown of a file, as far as its table has it."""
 MOST_DAYS = 3650
 

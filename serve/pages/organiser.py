@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from evaluation.pages.gallery import marks
@@ -128,12 +127,13 @@ def export(visit: Annotated[Visit, reads("rate")], set_id: str, part: str) -> Re
     """`ratings.jsonl` and `scores.jsonl`, as `python -m evaluation.raters` reads them."""
     if part not in ("ratings", "scores"):
         raise ServiceError(404, "There are ratings.jsonl and scores.jsonl.", "no_export")
-    with visit.database.writing() as session:
+    with visit.database.reading() as session:
         found = own_set(session, visit.who.tenant_id, set_id)
         if visit.query("partial") is None:
             check_whole(session, found)
         text = ratings_lines(given_ratings(session, found)) if part == "ratings" else scores_lines(session, found)
-        _note(session, visit, f"export_{part}", set_id)
+    with visit.database.writing() as session:
+        record(session, f"export_{part}", set_id, tenant_id=visit.who.tenant_id, key_name=visit.who.key_name)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", found.name).strip("-")[:60] or "set"
     headers = {"content-disposition": f'attachment; filename="{name}.{part}.jsonl"'}
     return PlainTextResponse(text, headers=headers, media_type="application/jsonl")
@@ -188,7 +188,3 @@ def _after(visit: Visit) -> int | None:
     """Where a further page of a list begins."""
     given = visit.query("after") or ""
     return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else None
-
-
-def _note(session: Session, visit: Visit, action: str, subject: str) -> None:
-    record(session, action, subject, tenant_id=visit.who.tenant_id, key_name=visit.who.key_name)

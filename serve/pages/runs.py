@@ -48,7 +48,11 @@ def run(visit: Annotated[Visit, reads()], name: str) -> Response:
 @router.get("/pages/runs/{name}/curves")
 def curves(visit: Annotated[Visit, reads()], name: str) -> Response:
     """The part of a run's page that renews itself: where it stands, alarms, curves."""
-    folder = seen_run(visit, name)
+    return curves_page(visit, seen_run(visit, name))
+
+
+def curves_page(visit: Visit, folder: Path) -> Response:
+    """Where a run stands, alarms, curves."""
     record = read_run(folder, whatever_is_there=True)
     small = [*health_panels(record), *benchmark_panels(record)]
     return visit.page("curves.html.j2", line=_line(folder), panels=training_panels(record), small=small,

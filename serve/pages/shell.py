@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 TEMPLATES, STATIC = HERE / "templates", HERE / "static"
 SECTIONS = (
     ("/pages/runs", "read", "Runs"),
+    ("/pages/jobs", "read", "Jobs"),
     ("/pages/playground", "sample", "Playground"),
     ("/pages/rating", "rate", "Rating"),
     ("/pages/models", "read", "Models"),
@@ -44,6 +45,8 @@ def environment() -> Environment:
         "moment": moment, "camera": camera_title, "counted": counted_noun, "kind": KIND_TITLES.__getitem__,
     }  # fmt: skip
     made.globals["sections"] = SECTIONS
+    for name in made.list_templates():
+        made.get_template(name)  # compiled before anybody waits for a page
     return made
 
 

@@ -36,6 +36,8 @@ class Site:
     database: Database
     root: Path
     """Folder of the runs."""
+    jobs: Path
+    """Folder of the runs of tenants' jobs."""
     settings: ServeSettings
     agreement: LiveAgreement
 

@@ -46,12 +46,12 @@ def add_rating_commands(commands: Any) -> None:
     listed = rate.add_parser("list", help="the sets and how far they are")
     listed.set_defaults(do=_list)
     link = rate.add_parser("link", help="a new link for an annotator who lost theirs")
-    link.add_argument("set", help="id of the set, as `list` prints it")
+    link.add_argument("set_id", metavar="SET_ID", help="as `list` prints it")
     link.add_argument("annotator")
     link.add_argument("--url", help="as for new")
     link.set_defaults(do=_link)
     export = rate.add_parser("export", help="write ratings.jsonl and scores.jsonl for python -m evaluation.raters")
-    export.add_argument("set", help="id of the set, as `list` prints it")
+    export.add_argument("set_id", metavar="SET_ID", help="as `list` prints it")
     export.add_argument("folder", type=Path)
     export.add_argument("--partial", action="store_true", help="what there is, while ratings are missing")
     export.set_defaults(do=_export)
@@ -97,15 +97,15 @@ def _list(options: argparse.Namespace, recipe: Recipe, database: Database) -> in
 
 def _link(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
     with database.reading() as session:
-        tenant_id = _named(session, options.set).tenant_id
-    secret = new_link(database, tenant_id, options.set, options.annotator)
+        tenant_id = _named(session, options.set_id).tenant_id
+    secret = new_link(database, tenant_id, options.set_id, options.annotator)
     print(f"{options.annotator}: {_address(options, recipe)}/rate/join/{secret}")
     return 0
 
 
 def _export(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
     with database.reading() as session:
-        found = _named(session, options.set)
+        found = _named(session, options.set_id)
         if not options.partial:
             check_whole(session, found)
         texts = {

@@ -40,7 +40,7 @@ def make_application(service: TrainingService) -> FastAPI:
     api.add_exception_handler(OperationalError, no_database)  # type: ignore[arg-type]
     api.add_exception_handler(Exception, broken)
     api.add_middleware(FrontDoor, service=service)
-    add_pages(api, service.database, service.places.root.parent, service.settings)
+    add_pages(api, service.database, service.places.root, service.settings)
     return api
 
 
