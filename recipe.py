@@ -102,6 +102,11 @@ class Recipe(BaseModel):
                 "rollout.adapters=apart needs policy.lora with the targets attention and mlp alone, since engines load "
                 "no other adapters: set rollout.adapters=merged"
             )
+        if self.policy.heads is not None:
+            raise ValueError(
+                "rollout.adapters=apart leaves the rows of driving tokens behind, which no engine loads with adapters: "
+                "set rollout.adapters=merged, or leave policy.heads out"
+            )
         return self
 
     @model_validator(mode="after")

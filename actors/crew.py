@@ -164,7 +164,7 @@ async def ask_all(
         answers += [
             Judged(sample, one.rollout.text, one.rollout.finish_reason, one.score, len(one.rollout.token_ids))
             for sample, group in zip(asked, groups, strict=True)
-            for one in group
+            for one in group or ()
         ]
     tried = choose(samples, recipe.evaluation.canaries_per_task, recipe.data.seed) if scorers.judge else []
     canaries = await run_canaries(scorers.judge, tried) if scorers.judge and tried else None

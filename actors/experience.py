@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from actors.driving.credit import EpisodeCredit
 from actors.driving.episodes import EpisodeDriver, frames_of
-from actors.rollout.pool import EnginePool, refuse
+from actors.groups import collect_groups
+from actors.rollout.pool import EnginePool
 from actors.scoring.scorers import Scorers
+from actors.settings import RolloutSettings
 from data.episode import Start
 from data.quarantine import Quarantine
-from data.rollout import Refusal, Rollout, SamplingSettings
+from data.rollout import SamplingSettings
 from data.sample import DrivingSample
 from data.split import Order
 from evaluation.held_out import failure_name
@@ -45,6 +48,8 @@ class ExperienceBatch:
     """Seconds from the first request to the last score."""
     replaced: int = 0
     """Groups that gave way to those of fresh questions, because their rewards were all equal."""
+    dropped: int = 0
+    """Groups that were begun and dropped, because enough others were complete (`rollout.over_provision`)."""
     driven: Mapping[str, float] = field(default_factory=dict)
     """Metrics of the episodes, where the policy acts in an environment."""
 
@@ -61,7 +66,8 @@ class ExperienceBatch:
     @property
     def metrics(self) -> dict[str, float]:
         """For the journal."""
-        return {"generate_s": self.generate_s, "groups/replaced": float(self.replaced), **self.driven}
+        groups = {"groups/replaced": float(self.replaced), "groups/dropped": float(self.dropped)}
+        return {"generate_s": self.generate_s, **groups, **self.driven}
 
     def training_groups(self, algorithm: Algorithm, without: Collection[str] = ()) -> list[TrainingGroup]:
         """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing.
@@ -141,7 +147,9 @@ async def experience(
     try:
         while waiting or ahead:
             while waiting and len(ahead) <= recipe.rollout.max_staleness:
-                step, samples = waiting.popleft(), quarantine.draw(order, recipe.rollout.prompts_per_step)
+                step, rollout = waiting.popleft(), recipe.rollout
+                wanted = rollout.prompts_per_step
+                samples = quarantine.draw(order, wanted if driver is not None else begun(wanted, rollout))
                 if driver is not None:
                     work = _driven(step, samples, order.position, driver, credit, recipe)
                 else:
@@ -155,49 +163,9 @@ async def experience(
             task.cancel()
 
 
-async def collect_groups(
-    samples: Sequence[DrivingSample],
-    count: int,
-    sampling: SamplingSettings,
-    engines: EnginePool,
-    scorers: Scorers,
-    draw: str,
-    refused: Callable[[Refusal], None] = refuse,
-) -> list[list[ScoredRollout]]:
-    """`count` scored rollouts for each sample; each is scored as soon as it ends, whatever its siblings do.
-
-    Args:
-        samples, count, sampling: what is asked.
-        engines, scorers: who answers, and who scores.
-        draw: what the responses are for, and with it which seeds they are drawn by.
-        refused: takes what an engine refuses; the group of such a sample is empty.
-
-    Raises:
-        DataError: an engine refuses a sample, and nothing takes that.
-    """
-    requests = engines.requests(samples, count, sampling, draw)
-    by_request = {request.request_id: request.sample for request in requests}
-    scoring: dict[str, asyncio.Task[ScoredRollout]] = {}
-    gone: set[str] = set()
-
-    def begin_scoring(rollout: Rollout) -> None:
-        work = scorers.score(by_request[rollout.request_id], rollout)
-        scoring[rollout.request_id] = asyncio.create_task(work)
-
-    def leave_out(refusal: Refusal) -> None:
-        refused(refusal)
-        gone.add(refusal.sample_id)
-
-    async def group(first: int) -> list[ScoredRollout]:
-        own = [
-            scoring[request.request_id] for request in requests[first : first + count] if request.request_id in scoring
-        ]
-        scored = [await one for one in own]
-        sample = requests[first].sample
-        return [] if sample.id in gone else await scorers.complete(sample, scored)
-
-    await engines.generate(requests, begin_scoring, leave_out)
-    return await asyncio.gather(*(group(first) for first in range(0, len(requests), count)))
+def begun(wanted: int, settings: RolloutSettings) -> int:
+    """How many samples are begun for as many complete groups."""
+    return math.ceil(round(wanted * settings.over_provision, 6))
 
 
 async def _batch(
@@ -218,21 +186,25 @@ async def _batch(
     """
     began, rollout, algorithm = time.time(), recipe.rollout, credit.algorithm
     sampling = SamplingSettings(rollout.temperature, rollout.max_tokens, top_p=rollout.top_p, top_k=rollout.top_k)
-    kept, replaced, refills = list[Group](), 0, algorithm.refills
+    kept, replaced, dropped, refills = list[Group](), 0, 0, algorithm.refills
+    wanted = rollout.prompts_per_step
     for turn in itertools.count():
         draw = f"step {step}, turn {turn}"
-        scored = await collect_groups(samples, rollout.group_size, sampling, engines, scorers, draw, quarantine.take)
+        scored = await collect_groups(
+            samples, rollout.group_size, sampling, engines, scorers, draw, quarantine.take, enough=wanted
+        )
         answered = zip(samples, scored, strict=True)
+        dropped += sum(group is None for group in scored)
         fresh = credit.of_batch(Group(sample, tuple(group)) for sample, group in answered if group)
         useful = [group for group in fresh if not (refills and algorithm.wants_refill(group.shaped_rewards))]
         kept, replaced = kept + useful, replaced + len(fresh) - len(useful)
-        if (lacking := len(samples) - len(useful)) == 0:
+        if (wanted := wanted - len(useful)) == 0:
             break
         refills -= len(useful) < len(fresh)
         nobody_drew = order.position == position
-        samples = quarantine.draw(order, lacking)
+        samples = quarantine.draw(order, begun(wanted, rollout))
         position = order.position if nobody_drew else position
-    return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced)
+    return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced, dropped)
 
 
 async def _driven(

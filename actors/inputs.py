@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.measuring.benchmark import Benchmark, load_benchmarks
 from actors.record.run_folder import check_new, check_paths
@@ -14,6 +15,7 @@ from data.sample_store import Joined
 from data.split import TaskBalancedOrder, with_a_share
 from evaluation.held_out import choose, with_swapped_images
 from policies.folder import check_folder
+from policies.heads.files import check_codebooks
 from policies.source import check_source, policy_folder
 from recipe import Recipe
 from rewards.route import Router
@@ -38,6 +40,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     check_new(recipe)
     check_trackers(recipe)
     check_folder(recipe.policy.model)
+    check_codebooks(recipe.policy.heads, _codebooks(recipe))
     data = load_data(recipe.data, Path(recipe.run.root).expanduser())
     data = with_checked_sweeps(data) if recipe.policy.lidar else data
     check_samples(recipe, data)
@@ -47,6 +50,14 @@ def read_inputs(recipe: Recipe) -> Inputs:
     benchmarks = load_benchmarks(recipe)
     check_source(recipe.policy)  # last: where the model is not the tiny one, it brings torch
     return Inputs(data, benchmarks)
+
+
+def _codebooks(recipe: Recipe) -> dict[str, Any]:
+    """The codebooks of action tokens that data and environment name, by setting."""
+    parts = {"data.options": recipe.data.options}
+    if recipe.environment is not None:
+        parts["environment.options"] = recipe.environment.options
+    return {f"{part}.codebook": options["codebook"] for part, options in parts.items() if options.get("codebook")}
 
 
 def check_samples(recipe: Recipe, data: LoadedData) -> None:

@@ -139,8 +139,17 @@ class RolloutSettings(BaseModel):
     adapters: Literal["merged", "apart"] = "merged"
     """How `policy.lora` reaches the engines: `merged` into full weights, or `apart`, as adapters of the engine's own:
     little travels, and the base weights stay as they are. Only the language model's (attention, mlp) can, and vLLM."""
+    over_provision: float = Field(1.0, ge=1, le=4)
+    """Begin this many times the samples of a step, and learn from the groups that are complete first; the others are
+    dropped and counted (`groups/dropped`). Long responses then hold no step up, but are learnt from less often than
+    they are given: what takes long is under-represented. 1 drops nothing."""
     max_staleness: int = Field(0, ge=0)
     """0: generation waits for the weight sync (on-policy); k: it may run ahead by at most k weight versions."""
+    in_flight: Literal["finish", "keep", "recompute", "drop"] | None = None
+    """What becomes of responses that are under way when new weights come. `finish`: the weights wait for them.
+    `keep`: between two tokens the weights are swapped; the response goes on with the keys and values that it has, of
+    the older weights. `recompute`: as `keep`, but keys and values are computed again. `drop`: it is begun again. None:
+    `keep` where `max_staleness` lets generation run ahead and the engine can, else `finish`."""
     timeout_s: float = Field(600.0, gt=0)
     """Longest wait for the next finished response."""
     start_timeout_s: float = Field(900.0, gt=0)
@@ -241,12 +250,17 @@ class SyncSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     transport: str = "auto"
-    """How weights travel: `nccl`, from GPU to GPU; `gloo`, through host memory; `auto`: NCCL where every learner and
-    engine holds whole GPUs, else gloo; or `module:Class` of your own (`actors/sync/transport.py`)."""
+    """How weights travel: `nccl`, from GPU to GPU; `shared_memory`, written once for all engines of one machine;
+    `gloo`, from host memory to host memory; `auto`: NCCL where every learner and engine holds whole GPUs, else shared
+    memory where the run starts Ray on its own machine, else gloo; or `module:Class` of your own
+    (`actors/sync/transport.py`)."""
     options: dict[str, Any] = {}
-    """What a transport of your own takes; gloo and NCCL take nothing."""
+    """What a transport of your own takes; the built-in ones take nothing."""
     bucket_mib: float = Field(64.0, gt=0)
     """Weights travel in buckets of about this size."""
+    compare_every: int = Field(10, ge=1)
+    """An engine compares all that it installed with what arrived at its first sync and then at every n-th. The
+    checksums of what travelled, and the probes, vouch for each."""
     max_logprob_gap: float = Field(1e-4, gt=0)
     """Largest allowed probe gap: the difference between the engine's and the learner's log-probabilities of the probes'
     first tokens; above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""

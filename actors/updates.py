@@ -291,7 +291,9 @@ class Updates:
         async with self.crew.sync.steady:
             try:
                 if algorithm.over_batch or len(portions) > 1:
+                    began = time.monotonic()
                     portions, assessed = await learners.assess(portions, self._kl_beta)
+                    assessed |= {"assess_s": time.monotonic() - began}
                 updates = [await learners.update(portion, algorithm, lr) for portion in portions]
             except DataError as error:  # a rank could not read an image; the others wait for it
                 await self._leave_out_unreadable(batch, error)
@@ -301,6 +303,7 @@ class Updates:
         self._recording = asyncio.create_task(learners.record(self._folder, batch.step))
         means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         means |= {name: max(update[name] for update in updates) for name in means if name.endswith("_max")}
+        means |= {name: sum(update[name] for update in updates) for name in means if name.endswith("_s")}
         applied = sum(1.0 - update["skipped"] for update in updates)
         metrics = means | assessed | left_out | {"lr": lr, "updates": applied, "skipped": len(updates) - applied}
         responses = sum(portion.counts.responses for portion in portions)

@@ -6,7 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, TypeVar
 
-from ray.exceptions import RayActorError, RayTaskError
+import ray
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    RpcError,
+    WorkerCrashedError,
+)
 
 from data.errors import DataError
 from failures import ActorLost, ActorTimeout, DiskFull, EngineError, LearnerError
@@ -17,6 +27,12 @@ T = TypeVar("T")
 
 TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError, DiskFull)
 """What an actor may raise that a person can act on: it arrives as itself."""
+
+GONE = (
+    RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError, ObjectLostError, RpcError
+)  # fmt: skip
+"""How Ray says that an actor's process, or its answer, is gone: it died, Ray ended it for want of memory, or its node
+was lost."""
 
 
 async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
@@ -29,7 +45,7 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
 
     Raises:
         ActorTimeout: no answer in time.
-        ActorLost: the actor's process died.
+        ActorLost: the actor's process died (`GONE`).
         one of `TOLD`: what the actor raised, without its traceback.
     """
     try:
@@ -40,23 +56,27 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
         if isinstance(error.cause, TOLD):
             raise error.cause from None
         raise
-    except RayActorError as error:
+    except GONE as error:
         raise ActorLost(f"{what}: the actor died ({one_line(error)})") from error
 
 
 async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[Any]:
-    """Iterate a Ray streaming generator, waiting at most `timeout_s` for each item.
+    """Iterate a Ray streaming generator, waiting at most `timeout_s` for each item. Closing it ends that work.
 
     Raises:
         ActorTimeout, ActorLost: as `within`.
     """
     iterator = aiter(generator)
-    while True:
-        try:
-            reference = await within(timeout_s, what, anext(iterator))
-        except StopAsyncIteration:
-            return
-        yield await within(timeout_s, what, reference)
+    try:
+        while True:
+            try:
+                reference = await within(timeout_s, what, anext(iterator))
+            except StopAsyncIteration:
+                return
+            yield await within(timeout_s, what, reference)
+    except (asyncio.CancelledError, GeneratorExit):
+        ray.cancel(generator)
+        raise
 
 
 async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
@@ -68,6 +88,32 @@ async def as_they_end(work: Iterable[Awaitable[T]]) -> AsyncIterator[T]:
     finally:
         for task in running:
             task.cancel()
+
+
+async def batched(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    """What has come since the last list, in one list, the moment there is something. Closing it ends the source."""
+    came: asyncio.Queue[T | None] = asyncio.Queue()
+
+    async def read() -> None:
+        try:
+            async for item in items:
+                came.put_nowait(item)
+        finally:
+            came.put_nowait(None)
+
+    reading = asyncio.create_task(read())
+    try:
+        ended = False
+        while not ended:
+            batch = [await came.get()]
+            while not came.empty():
+                batch.append(came.get_nowait())
+            ended = batch[-1] is None
+            if found := [item for item in batch if item is not None]:
+                yield found
+        await reading
+    finally:
+        reading.cancel()
 
 
 def one_line(error: BaseException) -> str:

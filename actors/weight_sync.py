@@ -1,36 +1,27 @@
 """`WeightSync`: publishes the learner's weights to every engine and stops the run if they did not arrive intact.
 
-After each publish four things must hold: the checksum of every bucket agrees on both sides; what the engines installed
-is what arrived; caches that hold old activations were emptied; and engine and learner give the first tokens of probe
-responses, whose images the engine has seen before, the same log-probabilities.
+After each publish three things must hold: the checksum of every bucket agrees on both sides; caches that hold old
+activations were emptied; and engine and learner give the first tokens of probe responses, whose images the engine has
+seen before, the same log-probabilities (`actors.weight_probes`). After the first publish, and every n-th
+(`sync.compare_every`), what the engines installed must be what arrived, value by value.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
 from actors.supervision import LOSSES, Supervised
 from actors.sync.transport import Meeting, Receipt, transport_of
-from data.errors import DataError
-from data.rollout import Refusal, Rollout, SamplingSettings
+from actors.weight_probes import Gap, Probes
 from data.sample import DrivingSample
 from failures import LearnerLost, SyncError
-from policies.batch import TrainingGroup, TrainingResponse
-from policies.views import views_of
 from recipe import Recipe
-
-PROBE_TEMPERATURE = 2.0
-"""Probes are sampled as hot as vLLM takes it: a policy that is sure of its words gives log-probabilities of 0 in engine
-and learner alike, and would hide a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +33,14 @@ class SyncReport:
     mebibytes: float
     engines: int
     """How many engines took it; one that is being started again gets it when it is back."""
-    gap: float | None
-    """Largest |engine - learner| log-probability on the probes' first tokens; None where no engine was there to ask."""
+    gap: Gap | None
+    """On the probes' first tokens; None where no engine was there to ask."""
     compared: int
     """Weights whose installed values were compared with what arrived, in the engine worker with the fewest."""
     incomparable: int
     """The others, which that worker fuses, packs, shards or quantises; the probes alone vouch for these."""
+    probe_s: float = 0.0
+    """The part of `seconds` in which the probes were asked and compared."""
     holders: tuple[str, ...] = ()
     """The engines that took it."""
     checksums: tuple[int, ...] = ()
@@ -56,19 +49,22 @@ class SyncReport:
     @property
     def record(self) -> dict[str, Any]:
         """For the run's ledger."""
-        vouching = {"gap": self.gap, "compared": self.compared, "incomparable": self.incomparable}
+        gap = None if self.gap is None else self.gap.largest
+        vouching = {"gap": gap, "compared": self.compared, "incomparable": self.incomparable}
         return {"version": self.version, "engines": self.holders, "checksums": self.checksums, **vouching}
 
     @property
     def metrics(self) -> dict[str, float]:
         """For the journal; what was not measured is left out."""
-        measured = {} if self.gap is None else {"probe_gap": self.gap}
+        measured = dict[str, float]()
+        if self.gap is not None:
+            measured = {"probe_gap": self.gap.judged, "probe_gap_max": self.gap.largest, "probe_s": self.probe_s}
+        if self.compared or self.incomparable:
+            measured |= {"sync_compared": float(self.compared), "sync_incomparable": float(self.incomparable)}
         return measured | {
             "sync_s": self.seconds,
             "sync_mib": self.mebibytes,
             "sync_engines": float(self.engines),
-            "sync_compared": float(self.compared),
-            "sync_incomparable": float(self.incomparable),
             "weight_version": float(self.version),
         }
 
@@ -89,7 +85,7 @@ class WeightSync:
     ) -> None:
         """Join the given learners and engines; `probes` are the samples whose first tokens are compared."""
         self._learners, self._pool, self._settings = learners, engines, recipe.sync
-        self._probes = list(probes)
+        self._probes = Probes(learners, engines, recipe, probes)
         self._workers = recipe.rollout.tensor_parallel
         self._adapters_only = recipe.rollout.adapters == "apart"
         self._transport = transport_of(recipe)
@@ -109,7 +105,7 @@ class WeightSync:
         """Let learner and engines meet, and show every engine the probes' images once."""
         async with self.steady:
             await self._meet(self._pool.engines.healthy)
-        await self._probed(self._pool.engines.healthy)
+        await self._probes.show(self._pool.engines.healthy)
         self._pool.engines.on_restart = self._bring_back
 
     async def publish(self, version: int) -> SyncReport:
@@ -120,7 +116,7 @@ class WeightSync:
             LearnerLost: a rank of the learner stopped answering.
         """
         began, receipts, took = time.time(), list[Receipt](), list[str]()
-        async with self._pool.busy:
+        async with self._pool.settled():
             async with self.steady:
                 self.learnt = version
                 while members := self._pool.engines.healthy:
@@ -131,18 +127,20 @@ class WeightSync:
                         raise
                     except LOSSES:  # the engine's, which is being started again; the others meet without it
                         self._met = None
-            self.version = version
-            gap = await self._gap(self._pool.engines.healthy)
+            self.version, sent = version, time.time()
+            gap = await self._probes.gap(self._pool.engines.healthy, version)
+            ended = time.time()
         size = sum(bucket.bytes for bucket in self._buckets)
         least = min(receipts, key=lambda receipt: receipt.compared, default=Receipt((), 0, 0, ()))
         return SyncReport(
             version,
-            time.time() - began,
+            ended - began,
             size / 2**20,
             len(took),
             gap,
             least.compared,
             least.incomparable,
+            ended - sent,
             tuple(took),
             least.checksums,
         )
@@ -153,7 +151,7 @@ class WeightSync:
             if self.learnt is None:
                 return
             await self._send([member], self.learnt, watched=False)
-            await self._gap([member], watched=False)
+            await self._probes.gap([member], self.learnt, watched=False)
 
     async def _meet(self, members: Sequence[Supervised], *, watched: bool = True) -> None:
         """Let the learner and some engines join one meeting, unless they have."""
@@ -193,59 +191,6 @@ class WeightSync:
                 check_receipt(member.name, version, sent[0], receipt)
         return [receipt for receipts in received for receipt in receipts]
 
-    async def _gap(self, members: Sequence[Supervised], *, watched: bool = True) -> float | None:
-        """The largest difference in log-probability on the probes; None where no engine is there to be asked.
-
-        Raises:
-            SyncError: it is more than the recipe allows.
-        """
-        groups, engine_rows = [], []
-        for sample, rollout in await self._probed(members, watched=watched):
-            response = TrainingResponse(rollout.token_ids, rollout.logprobs, (0.0,) * len(rollout.token_ids))
-            groups.append(TrainingGroup(views_of(sample), rollout.prompt_ids, (response,)))
-            engine_rows.append(rollout.logprobs)
-        if not groups:
-            return None
-        learner_rows = await self._learners.log_probs(groups, PROBE_TEMPERATURE)
-        ours, theirs = (np.concatenate([np.asarray(row) for row in rows]) for rows in (learner_rows, engine_rows))
-        gap = float(np.max(np.abs(ours - theirs)))  # NaN wherever one is NaN, unlike Python's own max
-        if not gap <= self._settings.max_logprob_gap:  # also stops on NaN
-            raise SyncError(
-                f"weight version {self.learnt}: engine and learner disagree on the probes' first tokens by {gap:.3g} "
-                f"in log-probability (sync.max_logprob_gap is {self._settings.max_logprob_gap:g}); an engine holds "
-                "stale or damaged weights or activations"
-            )
-        return gap
-
-    async def _probed(
-        self, members: Sequence[Supervised], *, watched: bool = True
-    ) -> list[tuple[DrivingSample, Rollout]]:
-        """Each probe's first tokens from every engine; a watched one that is lost over them is left out."""
-        seed = 0 if self._pool.takes_seeds else None
-        sampling = SamplingSettings(PROBE_TEMPERATURE, self._settings.probe_tokens, seed)
-        by_id = {sample.id: sample for sample in self._probes}
-        found: list[tuple[DrivingSample, Rollout]] = []
-        for member in members:
-            requests = self._pool.requests(self._probes, 1, sampling)
-            with contextlib.suppress(*LOSSES) if watched else contextlib.nullcontext():
-                async for answer in member.stream(self._settings.timeout_s, "generate", requests, watched=watched):
-                    if isinstance(answer, Refusal):
-                        self._leave_out(answer)
-                    else:
-                        found.append((by_id[answer.sample_id], answer))
-        return found
-
-    def _leave_out(self, refusal: Refusal) -> None:
-        """Do without a probe that an engine refuses.
-
-        Raises:
-            DataError: it was the last one.
-        """
-        left = [sample for sample in self._probes if sample.id != refusal.sample_id]
-        if not left:
-            raise DataError(f"{refusal.why}; no probe is left to compare engine and learner with")
-        self._probes = left
-
 
 async def together(sender: Awaitable[Any], *receivers: Awaitable[Any]) -> list[Any]:
     """All results, the sender's first; none is left behind when another fails.
@@ -279,7 +224,7 @@ def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) 
         raise SyncError(
             f"weight version {version}: {engine} installed other values than it received: {receipt.differing}"
         )
-    if receipt.compared == 0:
+    if receipt.compared == 0 and receipt.incomparable > 0:
         raise SyncError(
             f"weight version {version}: {engine} holds no parameter that could be compared with what it received"
         )

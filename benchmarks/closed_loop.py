@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASURED = {"before": "before", "after": "after", "control": "continued_warm_start"}
 
 
-def main() -> None:
+def main(recipe_name: str = "tiny_closed_loop", run_name: str = "closed_loop", about: str | None = __doc__) -> None:
     """Run one seed, or pool finished runs, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenarios, the policy and the sampling")
     parser.add_argument("--pool", type=Path, nargs="+", help="finished run folders, one a seed; runs nothing")
     parser.add_argument("overrides", nargs="*", metavar="part.key=value")
@@ -39,8 +39,8 @@ def main() -> None:
         return
     seed = options.seed
     arguments = [
-        str(ROOT / "recipes/tiny_closed_loop.yaml"),
-        f"run.name=closed_loop-{seed}",
+        str(ROOT / f"recipes/{recipe_name}.yaml"),
+        f"run.name={run_name}-{seed}",
         f"run.seed={seed}",
         f"data.seed={seed}",
         *options.overrides,

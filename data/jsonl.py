@@ -30,6 +30,7 @@ from data.uris import is_uri
 from extension import at_home, explain
 
 _Point = tuple[float, float, float]
+_Box = tuple[float, float, float, float, float]
 _Letter = Annotated[str, Field(pattern="^[A-Z]$")]
 _Name = Annotated[str, Field(min_length=1)]
 
@@ -51,6 +52,7 @@ class _Trajectory(_Model):
     future: tuple[_Point, ...]
     command: Command
     interval_s: float = Field(0.5, gt=0)
+    others: tuple[tuple[_Box, ...], ...] | None = None
 
 
 class _Line(_Model):
@@ -166,11 +168,13 @@ def _object_record(item: KeyObject) -> dict[str, Any]:
 def _trajectory_record(trajectory: Trajectory | None) -> dict[str, Any] | None:
     if trajectory is None:
         return None
+    others = {} if trajectory.others is None else {"others": trajectory.others}
     return {
         "past": trajectory.past,
         "future": trajectory.future,
         "command": trajectory.command,
         "interval_s": trajectory.interval_s,
+        **others,
     }
 
 
@@ -233,7 +237,7 @@ def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSa
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")
         return None
     given = line.trajectory
-    trajectory = Trajectory(given.past, given.future, given.command, given.interval_s) if given else None
+    trajectory = Trajectory(given.past, given.future, given.command, given.interval_s, given.others) if given else None
     return DrivingSample(
         id=line.id,
         scene_id=line.scene_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from data.sample import DrivingSample
 
@@ -56,12 +56,21 @@ class GenerationRequest:
     sampling: SamplingSettings
 
 
+class WeightSpan(NamedTuple):
+    """The tokens of a response, from `start` up to `end`, that one weight version sampled."""
+
+    version: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One response the policy gave.
 
-    `logprobs` are the engine's processed log-probabilities of `token_ids` (temperature and forbidden ids applied);
-    `weight_version` is the version that produced all tokens; times are seconds of `time.time()`.
+    `logprobs` are the engine's processed log-probabilities of `token_ids` (temperature and forbidden ids applied), each
+    of the weights that sampled the token; `weight_version` is the oldest version that sampled one; times are seconds of
+    `time.time()`.
     """
 
     request_id: str
@@ -77,6 +86,10 @@ class Rollout:
     finished_at: float
     seed: int | None = None
     """The seed that the request named; set by the pool."""
+    weight_spans: tuple[WeightSpan, ...] = ()
+    """Which version sampled which tokens, where weights were swapped amid the response; empty: one sampled all."""
+    dropped: int = 0
+    """How often it was begun before, and dropped for newer weights (`rollout.in_flight: drop`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,9 @@ class Trajectory:
     command: Command
     """Where the route leads, from the lateral offset at the end of the future (2 m and more is a turn)."""
     interval_s: float = 0.5
+    others: tuple[tuple[tuple[float, float, float, float, float], ...], ...] | None = None
+    """Who else is there at each point of the future: x, y, yaw, length along the yaw and width of each; None: unknown.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,14 +87,15 @@ def command_of(future: Sequence[Sequence[float]]) -> Command:
     return "right" if across >= TURN_M else "left" if across <= -TURN_M else "forward"
 
 
-def waypoint_text(points: Iterable[Sequence[float]]) -> str:
-    """A list such as "[(0.02, 3.11), (0.05, 6.20)]": x and y with two decimals."""
-    return f"[{', '.join(f'({_zero(x):.2f}, {_zero(y):.2f})' for x, y, *_ in points)}]"
+def waypoint_text(points: Iterable[Sequence[float]], digits: int = 2) -> str:
+    """A list such as "[(0.02, 3.11), (0.05, 6.20)]": x and y with two decimals, or as many."""
+    rounded = [tuple(_zero(value, digits) for value in point[:2]) for point in points]
+    return f"[{', '.join(f'({x:.{digits}f}, {y:.{digits}f})' for x, y in rounded)}]"
 
 
-def _zero(value: float) -> float:
+def _zero(value: float, digits: int) -> float:
     """A value that rounds to -0.00 as 0."""
-    return 0.0 if abs(value) < 0.005 else value
+    return 0.0 if abs(value) < 0.5 * 10.0**-digits else value
 
 
 def _rotated(rotation: Sequence[float], point: Sequence[float]) -> tuple[float, float, float]:

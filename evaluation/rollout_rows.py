@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.rollout import Rollout
+from data.rollout import Rollout, WeightSpan
 from data.sample import DrivingSample
 from evaluation.run_record import ROLLOUT_SCHEMA
 from failures import DiskFull, writing
@@ -113,6 +113,8 @@ def _row(scored: ScoredRollout) -> dict[str, Any]:
         "failure": score.failure,
         "seed": rollout.seed,
         "weight_version": rollout.weight_version,
+        "weight_spans": json.dumps(rollout.weight_spans),
+        "dropped": rollout.dropped,
         "engine": rollout.engine,
         "started_at": rollout.started_at,
         "finished_at": rollout.finished_at,
@@ -139,7 +141,9 @@ def _scored(row: Mapping[str, Any]) -> ScoredRollout:
         engine=row["engine"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
-        seed=row.get("seed"),  # not in files of before it was kept
+        seed=row.get("seed"),  # not in files of before it was kept, like the next two
+        weight_spans=tuple(WeightSpan(*span) for span in json.loads(row.get("weight_spans") or "[]")),
+        dropped=row.get("dropped") or 0,
     )
     gains = None if row["increments"] is None else tuple(Increment(*one) for one in json.loads(row["increments"]))
     score = Score(row["value"] or 0.0, json.loads(row["parts"]), gains, row["failure"])

@@ -130,7 +130,9 @@ ROLLOUT_SCHEMA = pa.schema(
         ("failure", pa.string()),
         ("advantage", pa.float64()),
         ("seed", pa.int64()),  # of its sampling; null where the engine takes none
-        ("weight_version", pa.int64()),
+        ("weight_version", pa.int64()),  # the oldest that sampled a token
+        ("weight_spans", pa.string()),  # JSON: version, first token, end; empty where one version sampled all
+        ("dropped", pa.int64()),
         ("engine", pa.string()),
         ("started_at", pa.float64()),
         ("finished_at", pa.float64()),

@@ -84,6 +84,8 @@ class Fitting:
             return EMPTY_QUESTION, " holds special tokens of the model and nothing else"
         if self._answers and not sample.answer:
             return EMPTY_ANSWER, " has an answer of special tokens of the model and nothing else"
+        if (fault := self._lengths.heads.fault(sample, answers=self._answers)) is not None:
+            return fault
         images, most = len(pictures(views_of(sample), self._lengths.encoder.settings)), self._limits.max_images
         if most is not None and images > most:
             return TOO_MANY_IMAGES, f" shows {images} images, and rollout.max_images={most}: set it to {images} or more"

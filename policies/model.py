@@ -18,6 +18,10 @@ from policies.batch import Batch, counted_positions
 from policies.cross_attention import cross_attention_mask
 from policies.errors import PolicyError
 from policies.folder import check_folder
+from policies.heads.due import Due, due_of
+from policies.heads.files import heads_in
+from policies.heads.rows import learn_rows, release_rows, without_rows
+from policies.heads.words import token_ids
 from policies.lora import add_adapters
 from policies.patches import set_patches
 from policies.processor_fields import check_image_tokens, fill_from_config, may_lack_fields
@@ -26,7 +30,7 @@ from policies.settings import PolicySettings
 from policies.value_head import ValueHead
 from policies.views import BLANK
 from policies.vision import freeze_vision, with_features
-from policies.vocabulary import project_in_chunks
+from policies.vocabulary import Masked, project_in_chunks
 
 ROTARY_GRID_MODELS = frozenset({"qwen2_5_vl", "qwen3_vl"})
 """Model types that number image tokens by time, row and column (multimodal rotary positions)."""
@@ -63,10 +67,12 @@ class Policy(nn.Module):
         *,
         critic: bool = False,
         kernel: Kernel = "sdpa",
+        due: Due | None = None,
     ) -> None:
         """Wrap `model`, whose body is `model.model` and whose vocabulary projection is `model.lm_head`.
 
         With `critic`, a value head reads the same hidden states. `kernel` computes attention over shared prompts.
+        `due` says which driving tokens could be sampled at each position.
         """
         super().__init__()
         self.model, self.kernel = model, kernel
@@ -75,6 +81,7 @@ class Policy(nn.Module):
         self.value_head = ValueHead(width, dtype) if critic else None
         self.forbidden_ids = list(forbidden_ids)
         self.temperature = temperature
+        self._due, self._barred_K_V = due, due.mask(self.body.lm_head.out_features) if due else None
 
     @property
     def body(self) -> Any:
@@ -111,9 +118,20 @@ class Policy(nn.Module):
         hidden_N_D = hidden_B_L_D.flatten(0, 1)[batch.source_R_T.flatten()[batch.real_N]]
         token_ids_N = batch.token_ids_R_T.flatten()[batch.real_N]
         temperature = self.temperature if temperature is None else temperature
-        logprobs_N = self.body.lm_head(hidden_N_D, token_ids_N, temperature, self.forbidden_ids)
+        logprobs_N = self.body.lm_head(
+            hidden_N_D, token_ids_N, temperature, self.forbidden_ids, due=self._masked(batch)
+        )
         values_R_T = None if self.value_head is None else _placed(self.value_head(hidden_N_D), batch)
         return _placed(logprobs_N, batch), values_R_T
+
+    def _masked(self, batch: Batch) -> Masked | None:
+        """What was due at each of the real tokens."""
+        if self._due is None or self._barred_K_V is None:
+            return None
+        ids_R_T = batch.token_ids_R_T
+        states_R_T = torch.tensor([self._due.states(row) for row in ids_R_T.tolist()], device=ids_R_T.device)
+        self._barred_K_V = self._barred_K_V.to(ids_R_T.device)
+        return Masked(states_R_T.flatten()[batch.real_N], self._barred_K_V)
 
     def _model_inputs(self, batch: Batch) -> dict[str, Any]:
         dtype = self.body.lm_head.weight.dtype
@@ -150,7 +168,8 @@ class ReferencePolicy:
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> Tensor:
         """Log-probabilities (R, T) of the batch's response tokens under the reference."""
-        with self._policy.model.disable_adapter() if has_adapters(self._policy) else nullcontext():
+        adapted = has_adapters(self._policy)
+        with self._policy.model.disable_adapter() if adapted else nullcontext(), without_rows(self._policy):
             logprobs_R_T, _ = self._policy(batch)
         return logprobs_R_T
 
@@ -192,9 +211,16 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
     if settings.freeze_vision:
         freeze_vision(model, projector=settings.freeze_projector)
     kernel = take_kernel(model, settings, shares_prefix=model.config.model_type in SHARED_PREFIX_MODELS)
+    due = None
+    if settings.heads is not None:
+        tokenizer = load_processor(folder, settings).tokenizer
+        due = due_of(folder, settings, tokenizer)
+        if settings.lora is not None:
+            learn_rows(model, list(token_ids(tokenizer, heads_in(Path(folder))).values()))
     if settings.lora is not None:
         model = add_adapters(model, settings.lora)
-    return Policy(model, forbidden, temperature, critic=critic, kernel=kernel)
+        release_rows(model)
+    return Policy(model, forbidden, temperature, critic=critic, kernel=kernel, due=due)
 
 
 def load_processor(folder: Path | str, settings: PolicySettings) -> Any:

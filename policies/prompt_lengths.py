@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from data.images import image_size
 from data.sample import LIDAR, DrivingSample
+from policies.heads.faults import HeadFaults
 from policies.model import check_checkpoint, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import PolicySettings
@@ -37,6 +38,8 @@ class PromptLengths:
         kinds = re.findall(r"'(?:rope_)?type': '(\w+)'", str(getattr(text, "rope_parameters", None)))
         self.stretches = bool(set(kinds) - _PLAIN_POSITIONS)
         """Whether its positions are scaled, so that engines take more than `context`."""
+        self.heads = HeadFaults(source, settings, self.encoder)
+        """What is wrong with a sample's driving tokens."""
         self._of_images: dict[tuple[tuple[str, tuple[int, int] | None], ...], int] = {}
         self._around: dict[int, int] = {}
 

@@ -23,6 +23,29 @@ class LoraSettings(BaseModel):
     """Which matrices carry adapters: the language model's attention or MLP, the vision tower's, the projector's."""
 
 
+class HeadSettings(BaseModel):
+    """Driving tokens that are added to the model: waypoints in bins, motions in a codebook (docs/driving.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    trajectory: str | None = None
+    """File of bins for waypoints, as `python -m commands.driving_tokens trajectory` writes it."""
+    actions: str | None = None
+    """File of a codebook of motions, as `python -m commands.driving_tokens actions` writes it; `driving`: that of the
+    embedded world's expert."""
+    start: Literal["mean", "numerals"] = "mean"
+    """How a new token's rows begin: as the mean of all other tokens, or of those that write its number."""
+    answer: Literal["tokens", "think", "free"] = "tokens"
+    """What an answer may be. `tokens`: one plan and nothing else; `think`: text before and after a plan, which is whole
+    once it has begun; `free`: anything. Tokens that are not due have no probability, in the engine and in the loss."""
+
+    @model_validator(mode="after")
+    def _check_named(self) -> Self:
+        if self.trajectory is None and self.actions is None:
+            raise ValueError("policy.heads names no tokens: give trajectory, actions or both")
+        return self
+
+
 class TinySettings(BaseModel):
     """The shape of the policy that is built on the spot."""
 
@@ -63,6 +86,9 @@ class PolicySettings(BaseModel):
     responses, where the model can (Qwen's text cannot). `auto`: `sdpa`."""
     lora: LoraSettings | None = None
     """Train adapters only; None trains all weights."""
+    heads: HeadSettings | None = None
+    """Driving tokens to add to the model; None: it keeps the vocabulary that it has. With `lora` their rows are learnt
+    beside the adapters."""
     freeze_vision: bool = False
     """Keep the vision tower fixed."""
     freeze_projector: bool = False

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from policies.folder import refuse_pickled
+from policies.folder import INDEX_FILE, refuse_pickled
+from policies.heads.files import Heads, check_same, heads_in, heads_of
 from policies.settings import TINY, PolicySettings, TinySettings
 
 BUILD_TIMEOUT_S = 600.0
@@ -33,16 +34,56 @@ def policy_source(settings: PolicySettings, cache: Path, seed: int, corpus: Sequ
 
     The tiny policy is built under `cache`, once per seed, shape and corpus: the text its tokenizer is trained on.
     """
-    source = policy_folder(settings, cache, seed, corpus)
-    if settings.model != TINY:
-        return source
-    from policies.tiny import build_tiny_policy
+    source = _without_heads(settings, cache, seed, corpus)
+    if settings.model == TINY:
+        from policies.tiny import build_tiny_policy
 
-    return _built(Path(source), lambda beside: build_tiny_policy(beside, seed, corpus, settings.tiny))
+        _built(Path(source), lambda beside: build_tiny_policy(beside, seed, corpus, settings.tiny))
+    grown = policy_folder(settings, cache, seed, corpus)
+    if grown == source or settings.heads is None:
+        return source
+    from policies.heads.growth import grow
+
+    start, wanted = settings.heads, _heads(settings, source)
+    return _built(Path(grown), lambda beside: grow(source, beside, settings, wanted, start))
 
 
 def policy_folder(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
-    """What `policy_source` returns, without building it: known before torch is imported."""
+    """What `policy_source` returns, without building it: known before torch is imported.
+
+    A model with driving tokens that it has not learnt yet is grown under `cache`, once for each set of them.
+
+    Raises:
+        PolicyError: `policy.heads` names no such file, or other tokens than the model learnt.
+    """
+    source = _without_heads(settings, cache, seed, corpus)
+    if settings.heads is None or _knows(settings, source):
+        return source
+    revision = () if settings.revision is None else (settings.revision,)
+    named = _hash((source, *revision, settings.dtype, settings.heads.start, _heads(settings, source).hash))
+    return str(cache.resolve() / f"{Path(source).name}-heads-{named}")
+
+
+def _heads(settings: PolicySettings, source: str) -> Heads:
+    """The tokens that a recipe adds.
+
+    Raises:
+        PolicyError: as `policy_folder`.
+    """
+    there = heads_in(Path(source))
+    wanted = heads_of(settings.heads, there)
+    check_same(source, there, wanted)
+    return wanted
+
+
+def _knows(settings: PolicySettings, source: str) -> bool:
+    """Whether the model has all those tokens already."""
+    there, wanted = heads_in(Path(source)), _heads(settings, source)
+    pairs = ((there.bins, wanted.bins), (there.book, wanted.book))
+    return all(asked is None or known is not None for known, asked in pairs)
+
+
+def _without_heads(settings: PolicySettings, cache: Path, seed: int, corpus: Sequence[str]) -> str:
     if settings.model != TINY:
         return _location(settings)
     shape = () if settings.tiny == TinySettings() else (settings.tiny.model_dump_json(),)
@@ -71,7 +112,7 @@ def _built(folder: Path, build: Callable[[Path], object]) -> str:
     """A folder that a model is built in once, whole or not at all; of two runs that want it, one waits."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=BUILD_TIMEOUT_S):
-        if not (folder / "model.safetensors").is_file():
+        if not any((folder / name).is_file() for name in ("model.safetensors", INDEX_FILE)):
             beside = folder.with_name(f"{folder.name}.partial")
             for leftover in (beside, folder):
                 shutil.rmtree(leftover, ignore_errors=True)

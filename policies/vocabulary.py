@@ -9,6 +9,7 @@ a backward pass, however many chunks there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,19 @@ def chunk_rows(vocabulary: int, device: str) -> int:
     return max(LEAST_ROWS, CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // (4 * vocabulary))
 
 
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Ids without probability that differ from position to position: each is in one of few states."""
+
+    states_N: Tensor
+    barred_K_V: Tensor
+    """For each state, the ids that have none."""
+
+    def apply(self, logits: Tensor, positions: slice, columns: slice) -> None:
+        """Take the probability from part of the vocabulary, at part of the positions, in place."""
+        logits.masked_fill_(self.barred_K_V[:, columns][self.states_N[positions]], -torch.inf)
+
+
 class VocabularyProjection(nn.Linear):
     """A model's `lm_head` that also gives the log-probabilities of given tokens."""
 
@@ -36,6 +50,7 @@ class VocabularyProjection(nn.Linear):
         temperature: float = 1.0,
         forbidden_ids: Sequence[int] = (),
         rows: int | None = None,
+        due: Masked | None = None,
     ) -> Tensor:
         """Logits of `hidden` (..., D), as `nn.Linear`; with `token_ids_N`, log-probabilities (N,) in float32.
 
@@ -45,14 +60,19 @@ class VocabularyProjection(nn.Linear):
             temperature: logits are divided by it.
             forbidden_ids: ids without probability.
             rows: positions computed at a time; None takes `chunk_rows`.
+            due: which further ids have no probability at each position.
         """
         if token_ids_N is None:
-            return super().forward(hidden)
+            return nn.functional.linear(hidden, self.matrix(), self.bias)
         rows = rows or chunk_rows(self.out_features, hidden.device.type)
         logprobs_N: Tensor = _ChunkedLogprobs.apply(
-            hidden, self.weight, self.bias, token_ids_N, temperature, list(forbidden_ids), rows
+            hidden, self.matrix(), self.bias, token_ids_N, temperature, list(forbidden_ids), rows, due
         )
         return logprobs_N
+
+    def matrix(self) -> Tensor:
+        """The weights (V, D) that act."""
+        return self.weight
 
 
 def project_in_chunks(model: Any) -> None:
@@ -80,15 +100,19 @@ class _ChunkedLogprobs(torch.autograd.Function):
         temperature: float,
         forbidden_ids: list[int],
         rows: int,
+        due: Masked | None,
     ) -> Tensor:
         chosen, normalisers = list[Tensor](), list[Tensor]()
-        for hidden, token_ids in zip(hidden_N_D.split(rows), token_ids_N.split(rows), strict=True):
+        for first, hidden in zip(range(0, len(hidden_N_D), rows), hidden_N_D.split(rows), strict=True):
+            token_ids = token_ids_N[first : first + rows]
             logits = _logits(hidden, weight_V_D, bias_V, temperature, forbidden_ids)
+            if due is not None:
+                due.apply(logits, slice(first, first + rows), slice(None))
             chosen.append(logits.gather(1, token_ids[:, None])[:, 0])
             normalisers.append(_normaliser(logits))
         logsumexp_N = torch.cat(normalisers)
         ctx.save_for_backward(hidden_N_D, weight_V_D, bias_V, token_ids_N, logsumexp_N)
-        ctx.temperature, ctx.forbidden_ids, ctx.rows = temperature, forbidden_ids, rows
+        ctx.temperature, ctx.forbidden_ids, ctx.rows, ctx.due = temperature, forbidden_ids, rows, due
         return torch.cat(chosen) - logsumexp_N
 
     @staticmethod
@@ -107,6 +131,8 @@ class _ChunkedLogprobs(torch.autograd.Function):
             weight, bias = weight_V_D[part], None if bias_V is None else bias_V[part]
             forbidden = [id_ - first for id_ in ctx.forbidden_ids if first <= id_ < first + len(weight)]
             slope = _logits(hidden_N_D, weight, bias, ctx.temperature, forbidden)
+            if ctx.due is not None:
+                ctx.due.apply(slope, slice(None), part)
             # d lp / d logits = (1[token] - softmax) / temperature
             slope.sub_(logsumexp_N[:, None]).exp_().mul_(scale_N_1)
             own_N_1 = (token_ids_N - first)[:, None]
@@ -121,7 +147,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 torch.sum(slope, 0, out=grad_bias_V[part])
         if grad_hidden_N_D is not None:
             grad_hidden_N_D = grad_hidden_N_D.to(hidden_N_D.dtype)
-        return grad_hidden_N_D, grad_weight_V_D, grad_bias_V, None, None, None, None
+        return grad_hidden_N_D, grad_weight_V_D, grad_bias_V, None, None, None, None, None
 
 
 def _logits(

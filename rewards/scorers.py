@@ -25,6 +25,8 @@ from rewards.score import Score
 from rewards.settings import ClipSettings, JudgeSettings, RewardSettings
 from rewards.structure import structure
 from rewards.text import bleu, rouge_l
+from rewards.trajectory import SCORERS as TRAJECTORY
+from rewards.trajectory import applies, bins_of, scored
 
 Scorer = Callable[[DrivingSample, str], float | Score]
 """A number from 0 to 100, or a whole `Score` whose parts are worth logging."""
@@ -145,15 +147,27 @@ def find_scorer(name: str, setting: str, settings: RewardSettings) -> AnyScorer:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
+    if name in TRAJECTORY:
+        return _trajectory_scorer(name, settings.trajectory_bins)
     if name.partition("/")[0] == JUDGE:
         return _judge_scorer(name, setting, settings.judge)
     if name == CLIP:
         return _clip_scorer(setting, settings.clip)
     if ":" not in name:
-        close = difflib.get_close_matches(name, [*BUILT_IN, JUDGE, CLIP], n=1)
-        hint = f"did you mean {close[0]}?" if close else f"scorers: {', '.join([*BUILT_IN, JUDGE, CLIP])}"
+        known = [*BUILT_IN, *TRAJECTORY, JUDGE, CLIP]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"scorers: {', '.join(known)}"
         raise RewardError(f"{setting}: unknown scorer {name} ({hint}); your own is named as package.module:function")
     return own_reward(name, setting, settings)
+
+
+def _trajectory_scorer(name: str, file: str | None) -> BuiltIn:
+    """The bins are read when the first sample is looked at: a dry run can do without the file."""
+    return BuiltIn(
+        lambda sample, answer: scored(name, sample, answer, bins_of(file)),
+        lambda sample: applies(name, sample, bins_of(file)),
+        TRAJECTORY[name][1],
+    )
 
 
 def _judge_scorer(name: str, setting: str, judge: JudgeSettings | None) -> JudgeScorer:

@@ -43,8 +43,9 @@ class RouteSettings(BaseModel):
     """Scorer name with its weight; the value is the weighted mean, and a scorer of weight 0 is logged and counts for
     nothing. Rules: `exact_match`, `option`, `yes_no`, `hybrid_coordinate_f1`, `drivelm_match_f1`, `bleu`, `rouge_l`,
     `hybrid` (Appendix J's choice among them by kind), `planning` (AlphaDrive), `agreement` and `structure` (BDD-OIA's
-    R2 and R3). Models: `judge` with the rubric for the question's kind, `judge/<rubric>` with another (or the path of
-    your own), `clip` (R1). Your own function: its import path `package.module:function`."""
+    R2 and R3), `trajectory_ade`, `trajectory_collision`, `trajectory_comfort` (docs/driving.md). Models: `judge` with
+    the rubric for the question's kind, `judge/<rubric>` with another (or the path of your own), `clip` (R1). Your own
+    function: its import path `package.module:function`."""
 
     @field_validator("scorers")
     @classmethod
@@ -252,6 +253,9 @@ class RewardSettings(BaseModel):
     """The LLM judge behind the scorer `judge`; None when no route names it."""
     clip: ClipSettings | None = None
     """The CLIP behind the scorer `clip`; None when no route names it."""
+    trajectory_bins: str | None = None
+    """File of bins whose tokens the `trajectory_...` scorers read, that of `policy.heads.trajectory`; None: they read
+    numbers alone."""
     alarm: AlarmSettings = AlarmSettings()
     """When the run's series call for a person."""
     timeout_s: float = Field(default=30.0, gt=0)

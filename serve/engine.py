@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from actors.rollout.vllm_engine import FORBID, vllm_settings
+from actors.rollout.vllm_engine import FORBID, due_arguments, due_extra, vllm_settings
 from policies.model import forbidden_ids, load_processor
 from policies.patches import patch_arguments
 from policies.prompt import begins
@@ -122,6 +122,7 @@ class PolicyEngine:
             seed=request.seed,
             stop=request.stop,
             logit_bias=self._bias or None,
+            extra_args=due_extra(self._policy),
             output_kind=RequestOutputKind.DELTA,
         )
 
@@ -138,5 +139,6 @@ def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "max_num_seqs": recipe.serve.max_concurrent,
         "limit_mm_per_prompt": {"image": recipe.serve.max_images},
         "disable_log_stats": True,
+        **due_arguments(recipe.policy),
         **seedable(rollout.gpus, rollout.max_model_len),
     }

@@ -20,6 +20,13 @@ def largest_gap(
     policy: Policy, folder: Path, settings: PolicySettings, samples: Sequence[DrivingSample], found: Sequence[Rollout]
 ) -> float:
     """Over all tokens; `found[i]` answers `samples[i]`."""
+    return max(max(row) for row in token_gaps(policy, folder, settings, samples, found))
+
+
+def token_gaps(
+    policy: Policy, folder: Path, settings: PolicySettings, samples: Sequence[DrivingSample], found: Sequence[Rollout]
+) -> list[list[float]]:
+    """|engine - learner| of every token, response by response."""
     encoder = PromptEncoder(load_processor(folder, settings), settings)
     groups = []
     for sample, rollout in zip(samples, found, strict=True):
@@ -34,4 +41,5 @@ def largest_gap(
     )
     with torch.no_grad():
         logprobs_R_T, _ = policy(batch)
-    return float(((logprobs_R_T - batch.rollout_logprobs_R_T).abs() * batch.mask_R_T).max())
+    gaps_R_T = (logprobs_R_T - batch.rollout_logprobs_R_T).abs()
+    return [gaps_T[mask_T.bool()].tolist() for gaps_T, mask_T in zip(gaps_R_T, batch.mask_R_T, strict=True)]

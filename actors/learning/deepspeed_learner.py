@@ -33,6 +33,7 @@ from policies.algorithms.algorithm import Algorithm, Loss, Rows
 from policies.assessment import Known, formed
 from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
 from policies.checkpoint import save_checkpoint
+from policies.heads.files import copy_files
 from policies.learnt import Learnt
 from policies.losses import GlobalCounts, LossResult, PolicyLossInput
 from policies.micro_batches import Share
@@ -344,6 +345,7 @@ class DeepSpeedLearner(WeightSender):
         if self.rank == 0:
             with writing(Path(folder)):
                 save_checkpoint(Path(folder), self.policy.body, self.encoder.processor, tensors)
+                copy_files(self.folder, Path(folder))
         if self.policy_settings.lora is not None:
             with writing(Path(folder)):
                 write_adapter(self.policy, Path(folder, ADAPTER_FOLDER), writes=self.rank == 0)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -188,9 +189,12 @@ class LearnerGroup:
         Raises:
             TooManySkipped: this was the last of several updates in a row whose gradients were not finite.
         """
+        began = time.monotonic()
         parts = await self.accumulate(portion, loss)
+        accumulated = time.monotonic()
         stepped = await self.step(OptimizerSettings(lr))
-        metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm}
+        took = {"accumulate_s": accumulated - began, "optimizer_s": time.monotonic() - accumulated}
+        metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm} | took
         self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
         return metrics | {"skipped": float(not stepped.applied)} | sharing(portion.groups, self._limits)
 

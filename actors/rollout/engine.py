@@ -24,10 +24,14 @@ ENGINES: Mapping[str, str] = {
 }
 """What `rollout.backend` may name beside `module:Class`."""
 
-Ability = Literal["adapters", "tensor_parallel", "seeds", "cuts"]
+Ability = Literal["adapters", "tensor_parallel", "seeds", "cuts", "swaps"]
 """What an engine may be able to do: load adapters apart from the weights they adapt (`rollout.adapters: apart`), spread
 one model over several GPUs (`rollout.tensor_parallel`), draw a request by the seed that it names, cut the
-distribution as `rollout.top_p` and `top_k` say."""
+distribution as `rollout.top_p` and `top_k` say, take new weights between two tokens of a response
+(`rollout.in_flight`)."""
+
+InFlight = Literal["finish", "keep", "recompute", "drop"]
+"""See `rollout.in_flight`."""
 
 State = Literal["new", "generating", "paused", "asleep", "stopped"]
 
@@ -129,11 +133,13 @@ class RolloutEngine(Protocol):
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
         """Take the buckets of a new weight version, install them in place, and reset the caches.
 
-        A response is of one version, so nothing may be in flight, paused or not. What is generated afterwards carries
-        `version`. Returns a receipt for each worker; `actors.sync.receiver.Arrival` fills one in.
+        Where `in_flight_of` the recipe says `finish`, nothing may be in flight, paused or not. Else the engine takes
+        them between two tokens, does with what is in flight as the setting says, and no token after sees anything that
+        the setting does not keep. What is sampled afterwards carries `version`. Returns a receipt for each worker;
+        `actors.sync.receiver.Arrival` fills one in.
 
         Raises:
-            EngineError: requests are in flight, or the engine is asleep.
+            EngineError: requests are in flight that must finish first, or the engine is asleep.
             TimeoutError: the weights were not there in time, or what the transport raises then.
         """
         ...
@@ -178,12 +184,24 @@ def engine_of(recipe: Recipe) -> ChosenEngine:
         needed["tensor_parallel"] = (
             f"rollout.tensor_parallel={settings.tensor_parallel} needs an engine that spreads a model over GPUs"
         )
+    if settings.in_flight not in (None, "finish"):
+        needed["swaps"] = (
+            f"rollout.in_flight={settings.in_flight} needs an engine that swaps whole weights between tokens"
+        )
     if settings.cut_sampling is not None:
         needed["cuts"] = "rollout.top_p and top_k need an engine that cuts the distribution"
     for ability, sentence in needed.items():
         if ability not in abilities:
             raise ExtensionError(f"{sentence}; rollout.backend={settings.backend} does not")
     return ChosenEngine(engine_class, options, abilities)
+
+
+def in_flight_of(recipe: Recipe, abilities: frozenset[Ability]) -> InFlight:
+    """What becomes of responses that are under way when new weights come to an engine with these abilities."""
+    settings = recipe.rollout
+    if settings.in_flight is not None:
+        return settings.in_flight
+    return "keep" if settings.max_staleness > 0 and "swaps" in abilities else "finish"
 
 
 def refusal(engine: str, request: GenerationRequest, why: object) -> Refusal:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import ray
 
-from actors.rollout.engine import Ability, engine_of
+from actors.rollout.engine import Ability, InFlight, engine_of, in_flight_of
+from actors.rollout.streaming import streaming
 from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
+from actors.waiting import within
 from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings, seed_of
 from data.sample import DrivingSample
@@ -28,6 +32,13 @@ SEEDS_APART = 1000
 """Between the engines' seeds of two runs, so that no engine of one draws like an engine of the other."""
 LIVES_APART = 1_000_003
 """Between the seeds of an engine and of the one that takes its place: it must not draw the same again."""
+AHEAD = 2
+"""Requests that an engine is handed for each that it decodes at once; the others wait for the engine that is through
+first."""
+CALLS = 256
+"""Calls that an engine takes at once: those with long answers still run when later ones come, and probes between."""
+REFILLED_BELOW = 0.75
+"""Share of what it may be handed below which an engine gets more: some groups in a call, not each one by itself."""
 
 
 def refuse(refusal: Refusal) -> None:
@@ -47,11 +58,7 @@ class Receivers(NamedTuple):
 
 
 class EnginePool:
-    """All rollout engines.
-
-    `busy` is held while requests are in flight and while weights are installed, so a weight version never changes
-    under a response.
-    """
+    """All rollout engines."""
 
     def __init__(
         self,
@@ -60,12 +67,17 @@ class EnginePool:
         dispatches: int,
         abilities: frozenset[Ability] = frozenset(),
         seed: int = 0,
+        in_flight: InFlight = "finish",
+        decoded_at_once: int | None = None,
     ) -> None:
         """Use `launch` instead."""
         self.engines, self.timeout_s, self.dispatches, self.seed = engines, timeout_s, dispatches, seed
         self.takes_seeds = "seeds" in abilities
         """Whether a request may name a seed."""
-        self.busy = asyncio.Lock()
+        self.in_flight = in_flight
+        self._most = math.inf if decoded_at_once is None else AHEAD * decoded_at_once
+        self._settled, self._handing_out = asyncio.Lock(), asyncio.Lock()
+        self._room = asyncio.Event()
         self._numbers = itertools.count()
 
     @classmethod
@@ -95,13 +107,15 @@ class EnginePool:
         recipe = recipe.model_copy(update={"rollout": settings})
         chosen, own, abilities = engine_of(recipe)
         chosen = engine_class or chosen
-        environment = {"env_vars": chosen.environment(recipe, own)}
+        environment, actor_class = {"env_vars": chosen.environment(recipe, own)}, streaming(chosen)
         lives = [itertools.count() for _ in range(recipe.rollout.engines)]
 
         def make(index: int) -> list[Any]:
             seed = recipe.run.seed * SEEDS_APART + index + next(lives[index]) * LIVES_APART
-            placed = options(role, index) | {"runtime_env": environment, "max_concurrency": 16}
-            return [ray.remote(chosen).options(**placed).remote(f"{role} engine {index}", folder, recipe, own, seed)]
+            placed = options(role, index) | {"runtime_env": environment, "max_concurrency": CALLS}
+            return [
+                ray.remote(actor_class).options(**placed).remote(f"{role} engine {index}", folder, recipe, own, seed)
+            ]
 
         care = Care(
             start_timeout_s=recipe.rollout.start_timeout_s,
@@ -114,7 +128,9 @@ class EnginePool:
         )
         engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
         engines.launch()
-        return cls(engines, recipe.rollout.timeout_s, recipe.rollout.dispatches, abilities, recipe.run.seed)
+        rollout, at_once = recipe.rollout, getattr(own, "max_concurrent", None)
+        in_flight = in_flight_of(recipe, abilities)
+        return cls(engines, rollout.timeout_s, rollout.dispatches, abilities, recipe.run.seed, in_flight, at_once)
 
     async def started(self) -> EnginePool:
         """This pool, once every engine holds the model.
@@ -162,33 +178,65 @@ class EnginePool:
     ) -> None:
         """Hand every request's rollout to `finished` as it ends, or its refusal to `refused`; return when all have.
 
-        A sample's requests stay on one engine, which has its images.
+        A sample's requests, side by side, stay on one engine, which makes their prompt once. Groups go to the engine
+        with the least to do, until each has twice what it decodes at once; the others follow as answers come.
 
         Raises:
             RolloutExhausted: a request was sent `rollout.dispatches` times, and each time its engine was lost.
             ActorLost: no engine is left.
             DataError: an engine refuses a request, unless `refused` takes it.
         """
-        hand_on = Receivers(finished, refused)
-        async with self.busy:
-            ways = max(1, len(self.engines.healthy))
-            placed = {sample_id: i % ways for i, sample_id in enumerate({r.sample.id: None for r in requests})}
-            shares: dict[int, list[GenerationRequest]] = {}
-            for request in requests:
-                shares.setdefault(placed[request.sample.id], []).append(request)
-            self.counts.asked += len(requests)
-            answering = [asyncio.create_task(self._answer(share, hand_on)) for share in shares.values()]
+        hand_on, answering = Receivers(finished, refused), list[asyncio.Task[None]]()
+        groups = deque(list(group) for _, group in itertools.groupby(requests, key=lambda one: one.sample.id))
+        self.counts.asked += len(requests)
+        async with self.settled():
             try:
+                async with self._handing_out:  # what was asked for first is handed out first
+                    while groups:
+                        for member, share in await self._shares(groups):
+                            answering.append(asyncio.create_task(self._answer(member, share, hand_on)))
+                        await asyncio.sleep(0)  # they count what they ask for
+                        for task in answering:
+                            if task.done():
+                                task.result()  # raises what ended it
                 await asyncio.gather(*answering)
             finally:
                 for task in answering:
                     task.cancel()
 
-    async def _answer(self, share: list[GenerationRequest], hand_on: Receivers) -> None:
-        """Have a share answered; what an engine had not answered when it was lost goes to another."""
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[None]:
+        """Held while requests are in flight and while weights are installed, where responses must finish before."""
+        if self.in_flight != "finish":
+            yield
+            return
+        async with self._settled:
+            yield
+
+    async def _shares(self, groups: deque[list[GenerationRequest]]) -> list[tuple[Supervised, list[GenerationRequest]]]:
+        """Take groups for the engines that have room, at least one; what each is to answer in one call."""
+        while True:
+            await self.engines.choose(self.engines.care.start_timeout_s)
+            free = {one.index: one for one in self.engines.healthy if one.load <= REFILLED_BELOW * self._most}
+            if free:
+                break
+            self._room.clear()
+            await within(self.timeout_s, "a rollout engine with room for more", self._room.wait())
+        loads = {index: member.load for index, member in free.items()}
+        shares: dict[int, list[GenerationRequest]] = {}
+        while groups and min(loads.values()) < self._most:
+            index = min(loads, key=lambda one: loads[one])
+            group = groups.popleft()
+            shares.setdefault(index, []).extend(group)
+            loads[index] += len(group)
+        return [(free[index], share) for index, share in shares.items()]
+
+    async def _answer(self, member: Supervised, share: list[GenerationRequest], hand_on: Receivers) -> None:
+        """Have a share answered by an engine; what it had not answered when it was lost goes to another."""
         owed = {request.request_id: request for request in share}
-        for _ in range(self.dispatches):
-            member = await self.engines.choose(self.engines.care.start_timeout_s)
+        for again in range(self.dispatches):
+            if again:
+                member = await self.engines.choose(self.engines.care.start_timeout_s)
             try:
                 await self._ask(member, owed, hand_on)
             except LOSSES:
@@ -208,15 +256,18 @@ class EnginePool:
         Raises:
             ActorLost, ActorTimeout: the engine is lost; what is left in `owed` is not answered.
         """
-        count = len(owed)
-        member.load += count
+        member.load += len(owed)
         try:
-            async for answer in member.stream(self.timeout_s, "generate", list(owed.values())):
-                request = owed.pop(answer.request_id)
-                if isinstance(answer, Refusal):
-                    self.counts.failed["refused"] += 1
-                    hand_on.refused(answer)
-                else:
-                    hand_on.finished(replace(answer, seed=request.sampling.seed))
+            async for answers in member.stream(self.timeout_s, "generate_together", list(owed.values())):
+                for answer in answers:
+                    request = owed.pop(answer.request_id)
+                    member.load -= 1
+                    if isinstance(answer, Refusal):
+                        self.counts.failed["refused"] += 1
+                        hand_on.refused(answer)
+                    else:
+                        hand_on.finished(replace(answer, seed=request.sampling.seed))
+                self._room.set()
         finally:
-            member.load -= count
+            member.load -= len(owed)
+            self._room.set()

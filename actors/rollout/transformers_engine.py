@@ -48,6 +48,7 @@ class TransformersEngine:
         from transformers import GenerationConfig
 
         from policies.checkpoint import disk_name
+        from policies.heads.due import due_of
         from policies.model import end_ids, load_policy, load_processor
         from policies.prompt import PromptEncoder
 
@@ -57,6 +58,7 @@ class TransformersEngine:
         self._encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
         tokenizer = self._encoder.processor.tokenizer
         self._ends = end_ids(self.policy.body, tokenizer)
+        self._due = due_of(self.folder, self.policy_settings, tokenizer)
         # In place of the checkpoint's: a repetition penalty there, say, would not be the learner's distribution.
         self.policy.body.generation_config = GenerationConfig(
             eos_token_id=sorted(self._ends), pad_token_id=tokenizer.pad_token_id, top_k=0, top_p=1.0
@@ -94,6 +96,8 @@ class TransformersEngine:
     def _respond(self, request: GenerationRequest) -> Rollout:
         import torch
 
+        from policies.heads.generation import DueLogits
+
         began = time.time()
         sampling = request.sampling
         if sampling.seed is not None:
@@ -114,6 +118,7 @@ class TransformersEngine:
                 top_k=sampling.top_k,
                 max_new_tokens=min(sampling.max_tokens, self.settings.max_model_len - prompt),
                 suppress_tokens=self.policy.forbidden_ids or None,
+                logits_processor=None if self._due is None else [DueLogits(self._due, prompt)],
                 return_dict_in_generate=True,
                 output_scores=True,
             )

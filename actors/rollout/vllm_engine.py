@@ -10,18 +10,23 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.rollout.engine import Ability, Health, State, engine_of, refusal, refuse_mixed
+from actors.rollout.engine import Ability, Health, State, engine_of, in_flight_of, refusal, refuse_mixed
+from actors.rollout.shared_prompts import SharedPrompts
+from actors.rollout.swap import ABORTED, cache_names, hold, spans_of
 from actors.sync.transport import Bucket, Meeting, Receipt
 from actors.waiting import as_they_end
 from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
+from data.sample import DrivingSample
 from failures import EngineError
-from policies.settings import LoraSettings
+from policies.heads.files import DUE_AT_ONCE, DUE_TOKENS
+from policies.settings import LoraSettings, PolicySettings
 from policies.views import views_of
 from policies.vllm_environment import seedable, spread_over, vllm_environment
 from recipe import Recipe
@@ -78,6 +83,18 @@ def adapter_arguments(lora: LoraSettings | None) -> dict[str, Any]:
     return {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
 
 
+def due_arguments(policy: PolicySettings) -> dict[str, Any]:
+    """vLLM's settings where only driving tokens that are due may be sampled."""
+    return {} if due_extra(policy) is None else {"logits_processors": [DUE_TOKENS]}
+
+
+def due_extra(policy: PolicySettings) -> dict[str, Any] | None:
+    """What a request says to that end; None where anything may be sampled."""
+    if policy.heads is None or policy.heads.answer == "free":
+        return None
+    return {DUE_AT_ONCE: policy.heads.answer == "tokens"}
+
+
 class VllmEngine:
     """A `RolloutEngine`. Many responses at once, images and keys kept between requests, paused between two tokens."""
 
@@ -86,8 +103,9 @@ class VllmEngine:
 
     @staticmethod
     def abilities(recipe: Recipe) -> frozenset[Ability]:
-        """All there are."""
-        return frozenset({"adapters", "tensor_parallel", "seeds", "cuts"})
+        """All there are; adapters that are apart are not swapped between tokens."""
+        swaps: frozenset[Ability] = frozenset({"swaps"} if recipe.rollout.adapters == "merged" else ())
+        return swaps | {"adapters", "tensor_parallel", "seeds", "cuts"}
 
     @staticmethod
     def environment(recipe: Recipe, options: VllmSettings) -> dict[str, str]:
@@ -102,11 +120,16 @@ class VllmEngine:
         self.policy, self.settings = recipe.policy, recipe.rollout
         self.version, self.running = -1, 0
         self.state: State = "new"
+        self._installed, self._compare_every = 0, recipe.sync.compare_every
+        self._in_flight = in_flight_of(recipe, self.abilities(recipe))
         self._lora = self.policy.lora if self.settings.adapters == "apart" else None
         self._adapter: Any = None
         self._llm: Any = None
         # Prompts are built, and hold their images, only when their turn is near.
         self._open = asyncio.Semaphore(PROMPTS_AHEAD * options.max_concurrent)
+        # Text and images are prepared beside the event loop, which hands answers on; by one thread, whose caches they
+        # are.
+        self._preparing = ThreadPoolExecutor(1, "prompts")
 
     async def start(self) -> float:
         """See `RolloutEngine`."""
@@ -131,6 +154,9 @@ class VllmEngine:
             max_model_len=self.settings.max_model_len,
             max_num_seqs=self.options.max_concurrent,
             gpu_memory_utilization=self.options.gpu_memory_share,
+            # A group's prompt is processed once as it is; vLLM's two caches of what a processor made would have to see
+            # the same requests in the same order.
+            mm_processor_cache_gb=0,
             limit_mm_per_prompt={"image": self.settings.max_images or self.policy.images_per_prompt},
             mm_processor_kwargs=patch_arguments(processor.image_processor, self.policy.image_patches) or None,
             logprobs_mode="processed_logprobs",
@@ -139,6 +165,7 @@ class VllmEngine:
             kv_cache_memory_bytes=self._cache_bytes,
             **spread_over(self.settings.tensor_parallel),
             **self._adapter_arguments(),
+            **due_arguments(self.policy),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
         self._llm = AsyncLLM.from_engine_args(arguments)
@@ -159,41 +186,58 @@ class VllmEngine:
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncIterator[Rollout | Refusal]:
         """See `RolloutEngine`; in the order in which they end."""
-        async for answer in as_they_end(map(self._respond, requests)):
+        prompts = SharedPrompts(requests, self._prompt)
+        async for answer in as_they_end(self._respond(request, prompts) for request in requests):
             yield answer
 
-    async def _respond(self, request: GenerationRequest) -> Rollout | Refusal:
+    async def _respond(self, request: GenerationRequest, prompts: SharedPrompts) -> Rollout | Refusal:
         self.running += 1
         try:
             async with self._open:
-                return await self._answer(request)
+                return await self._answer(request, prompts)
         except DataError as error:
             return refusal(self.name, request, error)
         finally:
             self.running -= 1
 
-    async def _answer(self, request: GenerationRequest) -> Rollout:
-        from vllm.exceptions import VLLMClientError
-
-        began = time.time()
-        views = views_of(request.sample)
+    def _described(self, sample: DrivingSample) -> dict[str, Any]:
+        """A prompt in vLLM's words."""
+        views = views_of(sample)
         most, shown = self.settings.max_images or self.policy.images_per_prompt, self._encoder.images(views)
         if len(shown) > most:
             raise DataError(f"it shows {len(shown)} images, and rollout.max_images={most}")
-        prompt = {
-            "prompt_token_ids": self._encoder.text_ids(request.sample),
+        return {
+            "prompt_token_ids": self._encoder.text_ids(sample),
             "multi_modal_data": {"image": shown},
-            # Naming the images spares hashing their pixels for each of the group's requests.
-            "multi_modal_uuids": {"image": self._encoder.image_ids(views)},
+            **cache_names(self._in_flight, self.version, self._encoder.image_ids(views)),
         }
-        final: Any = None
-        sampling, adapter = self._sampling(request.sampling), self._adapter
+
+    async def _prompt(self, sample: DrivingSample) -> Any:
+        """A prompt as vLLM takes it in, images processed."""
+        from vllm.exceptions import VLLMClientError
+
+        described = await asyncio.get_running_loop().run_in_executor(self._preparing, self._described, sample)
         try:
-            async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
-                final = output
+            (prompt,) = await self._llm.renderer.render_cmpl_async([described])
         except VLLMClientError as error:
             raise DataError(f"see rollout.max_model_len: {error}") from error
+        return prompt
+
+    async def _answer(self, request: GenerationRequest, prompts: SharedPrompts) -> Rollout:
+        from vllm.exceptions import VLLMClientError
+
+        began, prompt, dropped = time.time(), await prompts.take(request.sample), -1
+        final: Any = None
+        sampling, adapter = self._sampling(request.sampling), self._adapter
+        while final is None or final.outputs[0].finish_reason == ABORTED:  # again, with the weights that came meanwhile
+            dropped += 1
+            try:
+                async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
+                    final = output
+            except VLLMClientError as error:
+                raise DataError(f"see rollout.max_model_len: {error}") from error
         response = final.outputs[0]
+        spans = spans_of(response.weight_versions)
         return Rollout(
             request_id=request.request_id,
             sample_id=request.sample.id,
@@ -204,10 +248,12 @@ class VllmEngine:
             ),
             text=response.text,
             finish_reason="length" if response.finish_reason == "length" else "stop",
-            weight_version=self.version,
+            weight_version=min((span.version for span in spans), default=self.version),
             engine=self.name,
             started_at=began,
             finished_at=time.time(),
+            weight_spans=spans if len(spans) > 1 else (),
+            dropped=dropped,
         )
 
     def _sampling(self, sampling: SamplingSettings) -> Any:
@@ -222,6 +268,7 @@ class VllmEngine:
             seed=sampling.seed,
             logprobs=0,
             logit_bias=self._bias or None,
+            extra_args=due_extra(self.policy),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -260,14 +307,24 @@ class VllmEngine:
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
         """See `RolloutEngine`."""
-        refuse_mixed(self.name, self.state, self.running)
+        swaps, was = self._in_flight != "finish", self.state
+        refuse_mixed(self.name, self.state, 0 if swaps else self.running)
+        if swaps:  # also where nothing runs: requests may arrive meanwhile
+            await hold(self._llm, self._in_flight)
+            self.state = "paused"
         sent = [asdict(bucket) for bucket in buckets]
         if self._lora is None:
-            receipts = await self._llm.collective_rpc("receive_weights", timeout=timeout_s, args=(sent,))
+            compare = self._installed % self._compare_every == 0
+            receipts = await self._llm.collective_rpc("receive_weights", timeout=timeout_s, args=(sent, compare))
+            self._installed += 1
         else:
             receipts = await self._receive_adapter(version, sent, self._lora, timeout_s)
-        await self.reset_caches()
+        if not swaps:  # else they were emptied, or their names tell the weights apart
+            await self.reset_caches()
         self.version = version
+        await self._llm.update_weight_version(str(version))
+        if swaps and was == "generating":
+            await self.resume()
         return [Receipt(**receipt) for receipt in receipts]
 
     async def _receive_adapter(
@@ -290,10 +347,9 @@ class VllmEngine:
         return receipts
 
     async def reset_caches(self) -> None:
-        """Prefix blocks, image embeddings and multimodal entries."""
+        """Prefix blocks and image embeddings."""
         await self._llm.reset_prefix_cache()
         await self._llm.reset_encoder_cache()
-        await self._llm.reset_mm_cache()
 
     async def health(self) -> Health:
         """See `RolloutEngine`; raises vLLM's own error where its engine process is gone."""

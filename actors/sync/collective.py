@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from actors.sync.transport import Bucket, Meeting, checksum, packed, unpacked
+from actors.sync.transport import Bucket, Meeting, packed, unpacked
 from extension import NoOptions
 from recipe import Recipe
 
@@ -41,20 +41,17 @@ class GlooTransport:
 
         return ProcessGroupGloo(self._store, member, members, self._timeout)
 
-    def send(self, tensors: Sequence[Tensor], dtype: str) -> int:
+    def send(self, tensors: Sequence[Tensor], dtype: str) -> None:
         """See `WeightTransport`."""
-        buffer = packed(tensors, dtype, self.device)
-        sent = checksum(buffer)
-        self._broadcast(buffer)
-        return sent
+        self._broadcast(packed(tensors, dtype, self.device))
 
-    def receive(self, bucket: Bucket) -> tuple[list[Tensor], int]:
+    def receive(self, bucket: Bucket) -> list[Tensor]:
         """See `WeightTransport`."""
         import torch
 
         buffer = torch.empty(sum(bucket.sizes), dtype=getattr(torch, bucket.dtype), device=self.device)
         self._broadcast(buffer)
-        return unpacked(buffer, bucket), checksum(buffer)
+        return unpacked(buffer, bucket)
 
     def _broadcast(self, buffer: Tensor) -> None:
         self._group.broadcast(buffer, 0).wait(self._timeout)

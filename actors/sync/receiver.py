@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, checksum, join
+from actors.sync.checksums import checksum, derived
+from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,10 +32,12 @@ class WeightReceiver:
         """Join the weight transport; `first_member` is the number of this engine's first worker in it."""
         self.channel = join(Meeting(**meeting), first_member + int(getattr(self, "rank", 0)))
 
-    def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
-        """Receive every bucket, install the weights in place, and compare what can be compared (a `Receipt`)."""
+    def receive_weights(self, buckets: list[dict[str, Any]], compare: bool) -> dict[str, Any]:
+        """Receive every bucket, install the weights in place, and compare what can be compared if so (a `Receipt`)."""
         arrival = Arrival(self.channel, [Bucket(**bucket) for bucket in buckets])
         self.reload_weights(weights_iterator=iter(arrival))  # type: ignore[attr-defined]
+        if not compare:
+            return asdict(arrival.uncompared)
         model = self.model_runner.get_model()
         mapper = getattr(model, "hf_to_vllm_mapper", None)
         return asdict(arrival.receipt(model, mapper.map_name if mapper is not None else None))
@@ -105,11 +108,16 @@ class Arrival:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (on-disk name, tensor) of all buckets in order."""
         for bucket in self._buckets:
-            tensors, received = self._channel.receive(bucket)
-            self._bucket_checksums.append(received)
-            for name, tensor in zip(bucket.names, tensors, strict=True):
-                self._arrived[name] = Arrived(tuple(tensor.shape), tensor.dtype, checksum(tensor))
-                yield name, tensor
+            tensors = self._channel.receive(bucket)
+            arrived = [Arrived(tuple(one.shape), one.dtype, checksum(one)) for one in tensors]
+            self._bucket_checksums.append(derived(one.checksum for one in arrived))
+            self._arrived.update(zip(bucket.names, arrived, strict=True))
+            yield from zip(bucket.names, tensors, strict=True)
+
+    @property
+    def uncompared(self) -> Receipt:
+        """What arrived, and no word on what was installed."""
+        return Receipt(tuple(self._bucket_checksums), 0, 0, ())
 
     def receipt(self, model: nn.Module, engine_name: Callable[[str], str | None] | None) -> Receipt:
         """Compare the model's parameters with what arrived, where name and form allow it."""

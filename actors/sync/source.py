@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import deepspeed
+import torch
 from torch import Tensor, nn
 
+from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, WeightTransport, join
 from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
+from policies.heads.rows import ROWS, grown
 from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy
 from policies.settings import PolicySettings
@@ -27,7 +30,10 @@ class WeightSource:
         """List the policy's weights once; names and shapes never change during a run."""
         self._policy, self._dtype, self._adapters_only = policy, dtype, adapters_only
         self._adapted = {f"{name}.base_layer.weight": layer for name, layer in adapted_layers(policy.model).items()}
-        self._parameters = {n: p for n, p in policy.model.named_parameters() if (".lora_" in n) == adapters_only}
+        self._grown = {f"{name}.weight": matrix for name, matrix in grown(policy.model).items()}
+        rows = {f"{name}.{ROWS}" for name in grown(policy.model)}
+        named = ((n, p) for n, p in policy.model.named_parameters() if n not in rows)
+        self._parameters = {n: p for n, p in named if (".lora_" in n) == adapters_only}
         self._groups = self._cut(bucket_bytes)
 
     def buckets(self) -> list[Bucket]:
@@ -52,10 +58,12 @@ class WeightSource:
         return adapter_name(name) if self._adapters_only else disk_name(plain_name(name), self._policy.model_type)
 
     def _parts(self, name: str) -> list[nn.Parameter]:
-        layer = self._adapted.get(name)
+        layer: nn.Module | None = self._adapted.get(name) or self._grown.get(name)
         return list(layer.parameters()) if layer is not None else [self._parameters[name]]
 
     def _value(self, name: str) -> Tensor:
+        if (matrix := self._grown.get(name)) is not None:
+            return matrix.whole().detach()
         layer = self._adapted.get(name)
         return (merged_weight(layer) if layer is not None else self._parameters[name]).detach()
 
@@ -92,12 +100,15 @@ class WeightSender:
         self.channel = join(meeting, 0)
 
     def send_weights(self) -> list[int]:
-        """Send every bucket; returns the checksums of what was sent, on rank 0."""
+        """Send every bucket; returns the checksums of what was sent, on rank 0: taken here, before it travels."""
         dtype, checksums, failure = self.policy_settings.dtype, [], None
+        kind: torch.dtype = getattr(torch, dtype)
         for bucket in self.source.gathered():  # to the end, also when a receiver is gone: the other ranks gather too
             if self.rank == 0 and failure is None:
+                tensors = [tensor.to(kind) for _, tensor in bucket]
+                checksums.append(derived(map(checksum, tensors)))
                 try:
-                    checksums.append(self.channel.send([tensor for _, tensor in bucket], dtype))
+                    self.channel.send(tensors, dtype)
                 except Exception as error:  # each transport has its own
                     failure = error
         if failure is not None:

@@ -7,7 +7,6 @@ it (`actors.sync.receiver`). No transport is imported before a recipe names it.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -22,6 +21,7 @@ if TYPE_CHECKING:  # a recipe is checked without torch
 
 TRANSPORTS: Mapping[str, str] = {
     "nccl": "actors.sync.collective:NcclTransport",
+    "shared_memory": "actors.sync.shared_memory:SharedMemoryTransport",
     "gloo": "actors.sync.collective:GlooTransport",
 }
 """What `sync.transport` may name beside `auto` and `module:Class`; `auto` is the first that serves the placement."""
@@ -71,9 +71,10 @@ class Receipt:
     """What one engine worker received and installed."""
 
     checksums: tuple[int, ...]
-    """One per bucket, of the bytes that arrived."""
+    """One per bucket, of the bytes that arrived (`actors.sync.checksums`)."""
     compared: int
-    """Installed parameters that could be compared with what arrived."""
+    """Installed parameters that could be compared with what arrived; like the next two, empty where this sync was not
+    one to compare (`sync.compare_every`)."""
     incomparable: int
     """Weights that arrived and have no plain counterpart: the engine fuses, packs, shards or quantises them."""
     differing: tuple[str, ...]
@@ -104,20 +105,13 @@ class WeightTransport(Protocol):
         """
         ...
 
-    def send(self, tensors: Sequence[Tensor], dtype: str) -> int:
-        """Send the tensors of one bucket to every receiver, in `dtype` and in this order (member 0 alone).
-
-        Returns:
-            The `checksum` of the packed tensors, taken before they travel.
-        """
+    def send(self, tensors: Sequence[Tensor], dtype: str) -> None:
+        """Send the tensors of one bucket to every receiver, in `dtype` and in this order (member 0 alone)."""
         ...
 
-    def receive(self, bucket: Bucket) -> tuple[list[Tensor], int]:
-        """The tensors of the next bucket, of its shapes and dtype, valid until the next call.
-
-        Returns:
-            The tensors, and the `checksum` of what arrived, taken from the very memory that the tensors are in.
-        """
+    def receive(self, bucket: Bucket) -> list[Tensor]:
+        """The tensors of the next bucket, of its shapes and dtype. An engine may hold on to them: the next call must
+        not write over them."""
         ...
 
 
@@ -159,10 +153,3 @@ def unpacked(buffer: Tensor, bucket: Bucket) -> list[Tensor]:
     """The tensors of a bucket as views of a flat buffer."""
     parts = buffer.split(bucket.sizes)
     return [part.view(shape) for part, shape in zip(parts, bucket.shapes, strict=True)]
-
-
-def checksum(tensor: Tensor) -> int:
-    """CRC-32 of a tensor's bytes."""
-    import torch
-
-    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

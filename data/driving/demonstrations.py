@@ -8,15 +8,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from data.driving.actions import ACTIONS
+from data.driving.codec import AIMS, codec_of, meant
 from data.driving.environment import DrivingSettings, observe
 from data.driving.expert import expert_action
 from data.driving.families import build_scenario
 from data.driving.sensing import DISTANCES, NOTHING
 from data.driving.thoughts import PHRASES, thoughts
-from data.driving.world import World
+from data.driving.world import STEPS, World
 from data.episode import Start
 from data.sample import DrivingSample
+from data.tokens.segments import Segment
 
 FORMAT = 1
 """Raised whenever the world or its pictures change, so that a folder drawn by older code is not taken for a new one."""
@@ -40,24 +41,39 @@ def demonstrations(folder: Path, starts: Sequence[Start], settings: DrivingSetti
 
 def spoken_text(settings: DrivingSettings) -> tuple[str, ...]:
     """Every text that questions and answers are put together from."""
+    codec = codec_of(settings.codebook)
     speeds = [f"Speed {speed}, limit {limit}." for speed in range(11) for limit in (8, 9)]
     words = [f" Ahead: {word}." for word in (NOTHING, *(name for _, name in DISTANCES)) for _ in range(4)]
     asked = [" The brake lamp is on.", " What do you do?", " Think, then say what you do."]
     phrases = PHRASES if settings.answer == "think" else ()
-    return (*speeds, *words, *asked, *(action.text for action in ACTIONS for _ in range(3)), *phrases)
+    lanes = tuple(f" {text}" for text in AIMS for _ in range(2)) if codec.aims else ()
+    return (*speeds, *lanes, *words, *asked, *(text for text in codec.texts for _ in range(3)), *phrases)
 
 
 def _drive(folder: Path, start: Start, settings: DrivingSettings) -> Iterator[DrivingSample]:
     world, turn = World.begin(build_scenario(start.scenario, start.seed)), 0
+    codec = codec_of(settings.codebook)
     while not world.over:
-        observation, action = observe(world, settings), expert_action(world)
+        observation, done = observe(world, settings), codec.expert(world)
         name = f"{start.scenario}-{start.seed}-{turn:03d}"
         paths = {}
         for view, image in observation.images.items():
             path = folder.resolve() / f"{name}-{view}.png"
             Image.fromarray(image).save(path, compress_level=1)
             paths[view] = str(path)
-        answer = f"{thoughts(world, action)} {action.text}" if settings.answer == "think" else action.text
+        answer = f"{thoughts(world, expert_action(world))} {done.text}" if settings.answer == "think" else done.text
         yield DrivingSample(name, start.id, name, "behavior", "open_ended", observation.question, answer, paths)
-        world.act(action)
+        for _ in range(STEPS):
+            if not world.over:
+                world.drive(*done.controls(world))
         turn += 1
+
+
+def driven_segments(start: Start) -> list[Segment]:
+    """What the expert means in each turn of a drive, as motions: what a codebook is fitted on."""
+    world, found = World.begin(build_scenario(start.scenario, start.seed)), list[Segment]()
+    while not world.over:
+        action = expert_action(world)
+        found.append(meant(world, action))
+        world.act(action)
+    return found

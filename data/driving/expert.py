@@ -7,6 +7,8 @@ danger that nobody can see, and never for one that is not there: what nobody can
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from data.driving.actions import PEDALS, Action, Pedal, Wheel
 from data.driving.sensing import NOTHING, coming, distance_word, in_the_way, sight
 from data.driving.world import LENGTH, STEPS, World
@@ -56,12 +58,17 @@ def _pedal(world: World, wheel: Wheel) -> Pedal:
 
 
 def _is_safe(world: World, action: Action, afterwards: Action) -> bool:
-    """Whether nothing happens while the action is done, nor while `afterwards` is until the car stands."""
+    return is_safe(world, lambda twin: twin.controls_of(action), afterwards)
+
+
+def is_safe(world: World, controls: Callable[[World], tuple[float, float]], afterwards: Action) -> bool:
+    """Whether nothing happens in one turn of some controls, nor while `afterwards` is done until the car stands."""
     twin = world.copy()
     seen, outside = len(twin.events), twin.outside
     steps = STEPS + round(world.scenario.lag * 10) + BLIND_STEPS + 5
     for step in range(steps):
-        twin.act(action if step < STEPS else afterwards, 1)
+        if not twin.over:
+            twin.drive(*(controls(twin) if step < STEPS else twin.controls_of(afterwards)))
         if len(twin.events) > seen or twin.outside > outside + 0.3:
             return False
         if twin.arrived or (twin.speed < 0.05 and step > STEPS + 4):

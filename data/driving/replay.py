@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.driving.actions import Action, read_action
 from data.driving.families import build_scenario
 from data.driving.world import World
 
@@ -21,6 +20,6 @@ def replayed(trace: Mapping[str, Any]) -> Iterator[World]:
     """
     world = World.begin(build_scenario(trace["family"], trace["seed"]))
     yield world
-    for text in trace["applied"]:
-        world.act(read_action(text) or Action(), 1)
+    for acceleration, steering in trace["controls"]:
+        world.drive(acceleration, steering)
         yield world

@@ -99,7 +99,11 @@ class World:
         for _ in range(steps):
             if self.over:
                 return
-            self.drive(ACCELERATION[action.pedal], self._steering(OFFSET[action.wheel]))
+            self.drive(*self.controls_of(action))
+
+    def controls_of(self, action: Action) -> tuple[float, float]:
+        """What an action commands now: acceleration (m/s²) and angle of the front wheels (radians)."""
+        return ACCELERATION[action.pedal], self.steering(OFFSET[action.wheel])
 
     def drive(self, acceleration: float, steering: float) -> None:
         """One physics step with a commanded acceleration (m/s²) and angle of the front wheels (radians)."""
@@ -136,8 +140,12 @@ class World:
         x, y, yaw = self.scenario.road.pose(user.s, user.d)
         return x, y, yaw + user.heading
 
-    def _steering(self, offset: float) -> float:
-        """Pure pursuit of the lane's middle, moved by `offset` metres."""
+    def forget_pedals(self) -> None:
+        """Let the pedals do at once what they are told."""
+        self._pedals.clear()
+
+    def steering(self, offset: float) -> float:
+        """Pure pursuit of the lane's middle, moved by `offset` metres: the angle of the front wheels in radians."""
         ahead = max(4.0, 0.8 * self.speed)
         x, y, _ = self.scenario.road.pose(self.s + ahead, offset)
         angle = math.atan2(y - self.y, x - self.x) - self.yaw

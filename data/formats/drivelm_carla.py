@@ -13,19 +13,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data.admission import admitted, make_sample
+from data.driving.codec import book_of
 from data.errors import DataError
 from data.faults import FAULTY_IMAGE, MALFORMED, UNKNOWN_TASK, Faults
+from data.formats.carla_drives import action_of
 from data.formats.format import Format, FormatSettings, Licence
 from data.json_stream import items, outermost, small_value
 from data.records import RecordError, expect, member, optional_text, text_member
 from data.sample import TASKS, DrivingSample, KeyObject, Task
+from data.tokens.codebook import Codebook
 
 CAMERA = "CAM_FRONT"
 OBJECTS = "key_object_infos"
 _LISTED = "llava_format.item"
 
 
-def read_drivelm_carla(source: Path, image_root: Path, faults: Faults) -> Iterator[DrivingSample]:
+def read_drivelm_carla(
+    source: Path, image_root: Path, faults: Faults, book: Codebook | None = None
+) -> Iterator[DrivingSample]:
     """Read DriveLM-CARLA, one sample after the other in bounded memory.
 
     Sample ids are `scene_frame_i`: the scene is the folder of the route, the frame the image's name, i counts the
@@ -36,6 +41,7 @@ def read_drivelm_carla(source: Path, image_root: Path, faults: Faults) -> Iterat
             files ({QA, key_object_infos, image_paths}), one a frame.
         image_root: the folder that image paths are relative to; a path is tried whole, then from each folder on.
         faults: takes what is wrong with the entries.
+        book: each frame is also asked what to do, the answer being an action token of this; None: it is not.
 
     Raises:
         DataError: there is no such file or folder, or it is not JSON.
@@ -49,7 +55,7 @@ def read_drivelm_carla(source: Path, image_root: Path, faults: Faults) -> Iterat
         if held == "other":
             raise DataError(f"{source} is neither a list of conversations nor an object with llava_format")
         frames = enumerated(source, items(source, "item" if held == "list" else _LISTED))
-    return admitted(_samples(frames, image_root.resolve(), faults), faults)
+    return admitted(_samples(frames, image_root.resolve(), faults, book), faults)
 
 
 def enumerated(source: Path, entries: Iterator[Any]) -> Iterator[tuple[str, Any]]:
@@ -65,7 +71,9 @@ def _released(folder: Path, faults: Faults) -> Iterator[tuple[str, Any]]:
             faults.drop(MALFORMED, str(file), str(error))
 
 
-def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> Iterator[DrivingSample]:
+def _samples(
+    frames: Iterator[tuple[str, Any]], root: Path, faults: Faults, book: Codebook | None
+) -> Iterator[DrivingSample]:
     for place, frame in frames:
         try:
             image, infos, questions = _frame(frame, place, faults)
@@ -105,6 +113,26 @@ def _samples(frames: Iterator[tuple[str, Any]], root: Path, faults: Faults) -> I
             )
             if sample is not None:
                 yield sample
+        if book is not None and (sample := _acted(f"{scene}_{name}", scene, found, book, faults)) is not None:
+            yield sample
+
+
+def _acted(name: str, scene: str, image: str, book: Codebook, faults: Faults) -> DrivingSample | None:
+    """What is done at a frame, as a question of its own."""
+    if (said := action_of(Path(image), book, f"{name}_act", faults)) is None:
+        return None
+    frame = f"{scene}/{name.removeprefix(f'{scene}_')}"
+    images, texts = {CAMERA: image}, {"question": said[0], "answer": said[1]}
+    return make_sample(
+        faults,
+        id=f"{name}_act",
+        scene_id=scene,
+        frame_id=frame,
+        task="behavior",
+        kind="open_ended",
+        images=images,
+        **texts,
+    )
 
 
 _Entry = tuple[str, str, tuple[Any, Any], tuple[str, str]]
@@ -184,6 +212,9 @@ class DriveLMCarla(Format):
         """The JSON file of conversations, or a folder of one file for each frame."""
         image_root: Path
         """The folder that image paths are relative to."""
+        codebook: str | None = None
+        """Also ask of each frame what to do, with the expert's motion as an action token of this codebook: a file of
+        `python -m commands.driving_tokens actions`. The recording's measurements lie beside its images."""
 
     settings: Settings
     licence = Licence(
@@ -196,4 +227,6 @@ class DriveLMCarla(Format):
 
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
         """As `read_drivelm_carla`."""
-        return read_drivelm_carla(self.settings.annotations, self.settings.image_root, faults)
+        given = self.settings
+        book = book_of(given.codebook) if given.codebook else None
+        return read_drivelm_carla(given.annotations, given.image_root, faults, book)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from data.driving.codec import book_of
 from data.driving.demonstrations import FORMAT, demonstrations, spoken_text
 from data.driving.environment import DrivingSettings
 from data.driving.families import FAMILIES
@@ -31,6 +32,8 @@ class Driving(Format):
         """What is demonstrated: the action alone, or perception, prediction, planning and behavior before it."""
         views: Literal["grid", "six"] = "grid"
         """The six cameras as one image, or as six."""
+        codebook: str | None = None
+        """The codebook of the action tokens that are said, as in `environment.options`; None: words."""
         families: tuple[str, ...] = tuple(FAMILIES)
         """The scenario families that are driven."""
 
@@ -51,13 +54,14 @@ class Driving(Format):
             Start(families[number % len(families)], first + number // len(families))
             for number in range(given.scenarios)
         ]
-        folder = cache / f"driving-{given.scenarios}-{first}-{len(families)}-v{FORMAT}"
+        spoken = f"-{book_of(given.codebook).hash}" if given.codebook else ""
+        folder = cache / f"driving-{given.scenarios}-{first}-{len(families)}{spoken}-v{FORMAT}"
         return iter(demonstrations(folder, starts, self._world))
 
     @property
     def _world(self) -> DrivingSettings:
         given = self.settings
-        return DrivingSettings(answer=given.answer, views=given.views, families=given.families)
+        return DrivingSettings(answer=given.answer, views=given.views, codebook=given.codebook, families=given.families)
 
     @property
     def images_per_prompt(self) -> int | None:

@@ -6,6 +6,7 @@ The tables are read directly (`nuscenes_tables`), prepared entries one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -16,9 +17,11 @@ from data.faults import MALFORMED, UNPAIRED, Faults
 from data.formats.format import Format, FormatSettings, Licence
 from data.formats.nuscenes_images import BadFrame, camera_images, check_samples_folder, written_paths
 from data.formats.nuscenes_tables import EgoTables, read_ego_tables
+from data.formats.road_users import RoadUsers, read_road_users
 from data.json_stream import items, outermost
 from data.records import RecordError, expect, member, numbers
 from data.sample import LIDAR, Command, DrivingSample, Trajectory
+from data.tokens.bins import Bins, trajectory_fault
 from data.trajectory import (
     FUTURE_STEPS,
     INTERVAL_S,
@@ -36,7 +39,11 @@ _GOAL: dict[Command, str] = {"right": "turn right", "left": "turn left", "forwar
 
 
 def read_trajectories(
-    source: Path, image_root: Path | None, faults: Faults, tables: EgoTables | None = None
+    source: Path,
+    image_root: Path | None,
+    faults: Faults,
+    tables: EgoTables | None = None,
+    bins: Bins | None = None,
 ) -> Iterator[DrivingSample]:
     """Read ego trajectories one after the other: 2 s of past, 3 s of future, at 2 Hz.
 
@@ -51,6 +58,7 @@ def read_trajectories(
         image_root: the folder that holds `samples/CAM_FRONT/...`; None: the samples have no images.
         faults: takes what is wrong with the entries.
         tables: those of the folder, where they were read before.
+        bins: answers are tokens of these, and the question asks for such; None: numbers.
 
     Raises:
         DataError: a table is missing or not JSON, or `image_root` holds no `samples`.
@@ -60,10 +68,23 @@ def read_trajectories(
     root = image_root.resolve() if image_root is not None else None
     if source.is_dir():
         tables = tables or read_ego_tables(source, faults)
-        return admitted(_from_tables(source, tables, root, faults), faults)
+        return admitted(_in_tokens(_from_tables(source, tables, root, faults), bins, faults), faults)
     if outermost(source) != "list":
         raise DataError(f"{source} is neither a folder of nuScenes tables nor a list of prepared trajectories")
-    return admitted(_from_list(source, root, faults), faults)
+    return admitted(_in_tokens(_from_list(source, root, faults), bins, faults), faults)
+
+
+def _in_tokens(samples: Iterator[DrivingSample], bins: Bins | None, faults: Faults) -> Iterator[DrivingSample]:
+    """The samples with their answers in tokens; one whose trajectory has none is left out."""
+    for sample in samples:
+        if bins is None or sample.trajectory is None:
+            yield sample
+        elif (fault := trajectory_fault(sample.trajectory, bins.points)) is not None:
+            faults.drop(f"trajectory_{fault[0]}", sample.id, f"trajectory of {sample.id}: {fault[1]}")
+        else:
+            asked = sample.question.partition(" Reply with ")[0]
+            answer = bins.encode(sample.trajectory.future[: bins.points])
+            yield replace(sample, question=f"{asked} Reply with {bins.points} points as tokens.", answer=answer)
 
 
 def question_of(past: tuple[Waypoint, ...], command: Command) -> str:
@@ -200,6 +221,15 @@ def _one_hot(record: dict[str, Any], place: str) -> Command | None:
     return UNIAD_COMMANDS[values.index(1.0)]
 
 
+def _with_others(samples: Iterator[DrivingSample], others: RoadUsers) -> Iterator[DrivingSample]:
+    for sample in samples:
+        boxes = others.by_frame.get(sample.frame_id)
+        if boxes is not None and sample.trajectory is not None:
+            kept = tuple(tuple((one.x, one.y, one.yaw, one.length, one.width) for one in step) for step in boxes)
+            sample = replace(sample, trajectory=replace(sample.trajectory, others=kept))
+        yield sample
+
+
 class NuScenes(Format):
     """Ego trajectories of nuScenes."""
 
@@ -210,6 +240,10 @@ class NuScenes(Format):
         """The folder of JSON tables, or a JSON file of prepared trajectories."""
         image_root: Path
         """The folder that holds `samples/CAM_FRONT/...`."""
+        bins: Path | None = None
+        """File of bins (`python -m commands.driving_tokens trajectory`): answers are tokens of it; None: numbers."""
+        road_users: bool = False
+        """Keep who else was there in the 3 s after each key frame, which the scorer `trajectory_collision` needs."""
 
     settings: Settings
     licence = Licence(
@@ -220,5 +254,17 @@ class NuScenes(Format):
     )
 
     def read(self, faults: Faults, cache: Path, seed: int) -> Iterator[DrivingSample]:
-        """As `read_trajectories`."""
-        return read_trajectories(self.settings.annotations, self.settings.image_root, faults)
+        """As `read_trajectories`; with `road_users` twice, first for whose boxes are wanted."""
+        given = self.settings
+        bins = Bins.read(given.bins) if given.bins else None
+        tables = read_ego_tables(given.annotations, faults) if given.annotations.is_dir() else None
+        samples = read_trajectories(given.annotations, given.image_root, faults, tables, bins)
+        if not given.road_users:
+            return samples
+        wanted = {one.frame_id for one in read_trajectories(given.annotations, None, Faults(), tables)}
+        others = read_road_users(given.annotations, wanted, faults, tables)
+        if others.unknown:
+            raise DataError(
+                f"data.options.road_users: {others.unknown}; leave it out, and trajectory_collision with it"
+            )
+        return _with_others(samples, others)

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from actors.sync.transport import Bucket, Meeting, checksum, packed, unpacked
+from actors.sync.transport import Bucket, Meeting, packed, unpacked
 from recipe import Recipe
 
 POLL_S = 0.01
@@ -45,19 +45,16 @@ class FileTransport:
         for other in range(meeting.members):
             self._wait_for(self._folder / f"member-{other}")
 
-    def send(self, tensors: Sequence[Tensor], dtype: str) -> int:
+    def send(self, tensors: Sequence[Tensor], dtype: str) -> None:
         """Write the next bucket."""
-        buffer = packed(tensors, dtype)
-        sent = checksum(buffer)
-        self._write(buffer)
-        return sent
+        self._write(packed(tensors, dtype))
 
-    def receive(self, bucket: Bucket) -> tuple[list[Tensor], int]:
+    def receive(self, bucket: Bucket) -> list[Tensor]:
         """Read the next bucket, as soon as its file is whole."""
         path = self._next()
         self._wait_for(path)
         buffer = torch.from_file(str(path), size=sum(bucket.sizes), dtype=getattr(torch, bucket.dtype))
-        return unpacked(buffer, bucket), checksum(buffer)
+        return unpacked(buffer, bucket)
 
     def _write(self, buffer: Tensor) -> None:
         path = self._next()

@@ -10,9 +10,7 @@ cells of 0.5 m, row 0 at y = -50 m and column 0 at x = -50 m. The ego box keeps 
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from data.errors import DataError
 from data.formats.road_users import FutureBox, FutureBoxes
+from data.reading.waypoints import read_waypoints
 from evaluation.metrics.predictions import match, refuse
 from evaluation.metrics.result import SuiteResult
 from rewards.answer import answer_part
@@ -39,16 +38,11 @@ CELL_M = 0.5
 EDGE_M = 50.0
 EGO_WIDTH_M, EGO_LENGTH_M, EGO_SHIFT_M = 1.85, 4.084, 0.5
 
-FARTHEST_M = 1e100
-"""A coordinate this large is no place to drive to; squares of much larger ones overflow."""
-
 UNREADABLE = "unreadable_trajectory"
 INCOMPLETE_TRUTH = "incomplete_truth"
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +76,9 @@ class OpenLoopResult(SuiteResult):
 def parse_trajectory(text: str) -> Floats | None:
     """The six points (6 x 2) that an output gives, as JSON or as numbers in words; None when there are not six.
 
-    None too when a coordinate is not finite, or not below `FARTHEST_M`.
+    None too when a coordinate is not finite, or too large to drive to.
     """
-    answer = answer_part(text)
-    try:
-        tree = json.loads(answer)
-        points = np.asarray(tree, dtype=np.float64)
-    except (ValueError, TypeError, RecursionError, OverflowError):  # no JSON, or no rectangle of numbers
-        numbers = [float(number) for number in _NUMBER.findall(answer)]
-        points = np.asarray(numbers, dtype=np.float64).reshape(-1, 2) if len(numbers) % 2 == 0 else np.empty(0)
-    usable = points.shape == (STEPS, 2) and bool((np.abs(points) < FARTHEST_M).all())  # false of NaN
-    return points if usable else None
+    return read_waypoints(answer_part(text), STEPS)
 
 
 def rasterise(boxes: Sequence[FutureBox], categories: tuple[str, ...]) -> Flags:

@@ -202,7 +202,7 @@ def _animation(trace: dict[str, Any]) -> Markup:
         '<polyline points="{road}" fill="none" stroke="#a8a8a4" stroke-width="{pavement}"/>'
         '<polyline points="{road}" fill="none" stroke="#4e5056" stroke-width="{asphalt}"/>'
         '<polyline points="{way}" fill="none" stroke="#ffd60a" stroke-width=".5" stroke-dasharray="1 .7"/>'
-        "{shapes}{fog}</svg>"
+        "{plans}{shapes}{fog}</svg>"
     ).format(
         left=f"{left:.0f}",
         top=f"{-high:.0f}",
@@ -210,10 +210,22 @@ def _animation(trace: dict[str, Any]) -> Markup:
         height=f"{high - low:.0f}",
         road=road,
         way=way,
+        plans=_plans(trace.get("plans", [])),
         pavement=f"{LEFT_EDGE - RIGHT_EDGE + 4:.1f}",
         asphalt=f"{LEFT_EDGE - RIGHT_EDGE:.1f}",
         shapes=Markup("").join(shapes),
         fog=fog if scenario.fog is not None else Markup(""),
+    )
+
+
+def _plans(plans: Sequence[Sequence[float]]) -> Markup:
+    """Where each action token led from where it was said: a line to a dot."""
+    return Markup("").join(
+        Markup(
+            '<line x1="{0:.2f}" y1="{1:.2f}" x2="{2:.2f}" y2="{3:.2f}" stroke="#ff5a36" stroke-width=".3"/>'
+            '<circle cx="{2:.2f}" cy="{3:.2f}" r=".45" fill="#ff5a36"/>'
+        ).format(x, -y, to_x, -to_y)
+        for x, y, to_x, to_y in plans
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,9 @@ from data.faults import Faults, first_note
 from data.formats.nuscenes import read_trajectories
 from data.formats.nuscenes_tables import read_ego_tables
 from data.formats.road_users import read_road_users
+from data.tokens.bins import Bins
+from data.tokens.words import Unreadable, has_tokens
+from data.trajectory import waypoint_text
 from evaluation.metrics import open_loop
 from evaluation.metrics.judging import Judgements
 from evaluation.metrics.open_loop import STEPS, OpenLoopResult, PlanningTruth, ProtocolScore
@@ -19,7 +22,8 @@ from evaluation.metrics.predictions import Predictions
 from evaluation.numbers import fixed
 from evaluation.suites.file_scoring import fault_counts, fault_notes, left_out, needed_folder
 from evaluation.suites.published import OPEN_LOOP, OTHER_JUDGE
-from evaluation.suites.suite import Question, Row, Scored, Suite, SuiteOptions, Table
+from evaluation.suites.suite import OptionError, Question, Row, Scored, Suite, SuiteOptions, Table
+from rewards.answer import answer_part
 
 FIGURES = tuple(f"{what}_{when}" for what in ("l2", "collision") for when in ("1s", "2s", "3s", "mean"))
 COLUMNS = tuple(f"{what}, {when}" for what in ("L2 (m)", "collisions (%)") for when in ("1 s", "2 s", "3 s", "mean"))
@@ -33,6 +37,9 @@ class OpenLoopOptions(SuiteOptions):
     """Folder of nuScenes' JSON tables, or a file of prepared waypoints."""
     image_root: Path | None = None
     """Folder that holds samples/CAM_FRONT/...; needed to ask a model."""
+    bins: Path | None = None
+    """File of bins: a model is asked for tokens of it, and answers may be such (a policy's folder holds its own as
+    trajectory_bins.json)."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,15 @@ class OpenLoop(Suite):
     def questions(self, faults: Faults, folder: Path) -> list[Question]:
         """One question for each key frame with enough past and future."""
         images = needed_folder("image_root", self.options.image_root)
-        samples = read_trajectories(self.options.answers, images, faults)
+        samples = read_trajectories(self.options.answers, images, faults, bins=self._bins)
         return [Question(sample, file_ids=(sample.frame_id,)) for sample in samples]
+
+    @property
+    def _bins(self) -> Bins | None:
+        try:
+            return Bins.read(self.options.bins) if self.options.bins else None
+        except DataError as error:
+            raise OptionError("bins", str(error)) from None
 
     def score(self, predictions: Predictions, judgements: Judgements | None = None) -> Scored:
         """Measure displacement, and collisions with those who were there."""
@@ -65,7 +79,8 @@ class OpenLoop(Suite):
             raise DataError(f"{options.answers} holds no frame with 2 s of past and 3 s of future{first_note(faults)}")
         # A model is asked by sample, a file is written by key frame.
         frame_of = {sample.id: sample.frame_id for sample in samples}
-        texts = {frame_of.get(id_, id_): text for id_, text in predictions.texts.items()}
+        given = {frame_of.get(id_, id_): text for id_, text in predictions.texts.items()}
+        texts = in_numbers(given, self._bins, faults)
         planned = driven.keys() & texts.keys()
         others = read_road_users(options.answers, planned, faults, tables)
         truths = {
@@ -96,6 +111,21 @@ class OpenLoop(Suite):
                 *fault_notes(result, faults, predictions.faults),
             ),
         )
+
+
+def in_numbers(texts: Mapping[str, str], bins: Bins | None, faults: Faults) -> dict[str, str]:
+    """Answers of tokens as points in metres; what is no trajectory stays as it is, and is counted under its reason."""
+    found = dict(texts)
+    for id_, text in texts.items():
+        answer = answer_part(text)
+        if bins is None or not has_tokens(answer):
+            continue
+        points = bins.decode(answer)
+        if isinstance(points, Unreadable):
+            faults.keep(f"tokens_{points.reason}", id_, f"answer to {id_}: {points.sentence}")
+        else:
+            found[id_] = waypoint_text(points, digits=6)
+    return found
 
 
 def _protocols(result: OpenLoopResult) -> tuple[tuple[str, str, str, ProtocolScore], ...]:

@@ -17,7 +17,6 @@ from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
 from actors.rollout.transformers_engine import TransformersEngine
 from actors.rollout.vllm_engine import VllmEngine
-from actors.sync.collective import GlooTransport
 from actors.sync.receiver import WeightReceiver
 from actors.sync.transport import Bucket, Receipt
 from data.rollout import GenerationRequest, Refusal, Rollout
@@ -26,12 +25,14 @@ from policies.micro_batches import Share
 from recipe import Recipe
 
 
-class FlippingTransport(GlooTransport):
-    """Flips one bit of what is sent, after its checksum was taken."""
+class Flipping:
+    """Put before a transport's class: flips one bit of what is sent, after its checksum was taken."""
 
-    def _broadcast(self, buffer: Tensor) -> None:
-        buffer.view(torch.uint8)[7] ^= 1
-        super()._broadcast(buffer)
+    def send(self, tensors: Sequence[Tensor], dtype: str) -> None:
+        first, *others = tensors
+        damaged = first.clone()
+        damaged.flatten().view(torch.uint8)[7] ^= 1
+        super().send([damaged, *others], dtype)  # type: ignore[misc]
 
 
 class FaultyLearner(DeepSpeedLearner):
@@ -39,7 +40,9 @@ class FaultyLearner(DeepSpeedLearner):
 
     def damage(self, on: bool) -> None:
         channel: Any = self.channel
-        channel.__class__ = FlippingTransport if on else GlooTransport
+        kind = type(channel)
+        sound = kind.__bases__[1] if issubclass(kind, Flipping) else kind
+        channel.__class__ = type("FlippingTransport", (Flipping, sound), {}) if on else sound
 
 
 class LearnerWithFlippedByte(FaultyLearner):
@@ -58,9 +61,9 @@ class FaultyReceiver(WeightReceiver):
     def switch(self, fault: str | None) -> None:
         self.fault = fault
 
-    def receive_weights(self, buckets: list[dict[str, Any]]) -> dict[str, Any]:
+    def receive_weights(self, buckets: list[dict[str, Any]], compare: bool) -> dict[str, Any]:
         kept = dict(self.model_runner.encoder_cache)
-        receipt = super().receive_weights(buckets)
+        receipt = super().receive_weights(buckets, compare)
         if self.fault == "stale images":  # vLLM's own reload would drop this worker's share of them
             self.model_runner.encoder_cache.update(kept)
         if self.fault == "perturbed weight":  # one packed matrix is not what arrived; no checksum can see it there

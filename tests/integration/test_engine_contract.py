@@ -23,6 +23,7 @@ from tokenizers.processors import TemplateProcessing
 
 from actors.rollout.engine import RolloutEngine, engine_of
 from actors.settings import RolloutSettings, RunSettings
+from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, join
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
@@ -224,13 +225,13 @@ class Observed:
             asyncio.to_thread(join, meeting, 0), self.engine.join_weight_channel(meeting, 1)
         )
         self.facts["asleep"] = await self.refused_asleep()
-        sent, receipts = await asyncio.gather(
+        _, receipts = await asyncio.gather(
             asyncio.to_thread(lambda: [sender.send(list(tensors[p]), "float32") for p in parts]),
             self.engine.receive_weights(VERSION, buckets, 300.0),
         )
         after = await self.ask(self.requests(self.samples, SamplingSettings(1.3, 16)))
         self.facts |= {
-            "sent": sent,
+            "sent": [derived(map(checksum, tensors[p])) for p in parts],
             "receipts": [asdict(receipt) for receipt in receipts],
             "weights": len(disk),
             "versions_after": sorted({rollout.weight_version for rollout in after}),

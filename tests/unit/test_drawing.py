@@ -39,7 +39,7 @@ async def positions(monkeypatch: pytest.MonkeyPatch, staleness: int, *, flat: bo
     asked: list[list[str]] = []
 
     async def collect(
-        samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings, *_: object
+        samples: Sequence[DrivingSample], count: int, sampling: SamplingSettings, *_: object, enough: int | None
     ) -> list[list[ScoredRollout]]:
         asked.append([sample.id for sample in samples])
         return [[scored(50.0), scored(50.0 if flat else 0.0)] for _ in samples]

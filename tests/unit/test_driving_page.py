@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.driving.actions import Action
+from data.driving.codec import codec_of
 from data.driving.environment import Driving, DrivingSettings
 from data.driving.expert import expert_action
 from data.driving.replay import replayed
@@ -59,6 +60,24 @@ def test_the_page_shows_the_same_scenario_before_and_after_and_needs_neither_scr
     assert "could not be shown" not in page
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_where_action_tokens_led_is_drawn(tmp_path: Path) -> None:
+    codec = codec_of("driving")
+    for name, seed in (("before", 3), ("after", 4)):
+        environment, episode = Driving(DrivingSettings(codebook="driving")), Episode(Start("cut_in", 1), 0)
+        environment.reset("cut_in", 1)
+        said = (lambda world: codec.expert(world).text) if name == "after" else (lambda _: "<act_0120>")
+        while environment.step(said(environment.world), 0.0).observation is not None:
+            pass
+        outcome = environment.outcome()
+        episode.record, episode.trace = outcome.record, outcome.trace
+        driving_result(name, seed, {"scenarios": [episode], "families": []}).write(tmp_path)
+    part = driving_part(tmp_path)
+    assert part is not None
+    (shown,) = part["shown"]
+    plans = episode.trace["plans"]
+    assert str(shown.drives[1].animation).count("<circle") == len(plans) > 5
 
 
 def test_what_changed_is_counted_by_episode(folder: Path) -> None:

@@ -39,11 +39,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 INSIDE: dict[str, tuple[str, ...]] = {
     "data.rendered": (),
-    "data.driving": ("data.rendered",),
+    "data.tokens": (),
+    "data.driving": ("data.rendered", "data.tokens"),
     "data.reading": (),
     "data.reasoning": ("data.reading",),
     "data.corruptions": (),
-    "data.formats": ("data.reading", "data.reasoning", "data.rendered", "data.driving"),
+    "data.formats": ("data.reading", "data.reasoning", "data.rendered", "data.driving", "data.tokens"),
     "cluster.launch": (),
     "cluster.dashboards": (),
     "evaluation.metrics": (),
@@ -52,6 +53,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "evaluation.construction": ("evaluation.suites",),
     "evaluation.pages": tuple(f"evaluation.{part}" for part in ("suites", "comparison", "construction")),
     "policies.algorithms": (),
+    "policies.heads": (),
     "serve.database": (),
     "serve.tenants": ("serve.database",),
     "serve.operations": ("serve.database", "serve.tenants"),

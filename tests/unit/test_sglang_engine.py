@@ -88,8 +88,8 @@ async def test_what_cannot_be_asked_is_refused_and_the_others_go_on(folder: Path
 
 async def test_new_weights_are_handed_over_bucket_by_bucket_and_caches_forgotten_once(folder: Path) -> None:
     class Channel:
-        def receive(self, bucket: Bucket) -> tuple[list[torch.Tensor], int]:
-            return [torch.ones(shape) for shape in bucket.shapes], 11
+        def receive(self, bucket: Bucket) -> list[torch.Tensor]:
+            return [torch.ones(shape) for shape in bucket.shapes]
 
     engine = await started(folder)
     engine._channel = Channel()  # type: ignore[assignment]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from actors.waiting import as_they_end, within
-from failures import ActorTimeout
+from actors.waiting import as_they_end, batched, within
+from failures import ActorLost, ActorTimeout
 from policies.errors import PolicyError
 
 
@@ -64,3 +65,56 @@ async def test_what_nobody_foresaw_keeps_its_traceback() -> None:
 async def test_an_answer_that_does_not_come_is_told_with_the_actor_s_name() -> None:
     with pytest.raises(ActorTimeout, match=r"learner rank 0 \(start\) gave no answer within 0.01 s"):
         await within(0.01, "learner rank 0 (start)", asyncio.Event().wait())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ActorDiedError(),
+        OutOfMemoryError("2 workers were killed due to the node running low on memory"),
+        NodeDiedError("the node is gone"),
+        WorkerCrashedError(),
+    ],
+)
+async def test_an_actor_is_lost_however_ray_says_so(error: RayError) -> None:
+    with pytest.raises(ActorLost, match=r"learner rank 0 \(update\): the actor died"):
+        await within(60, "learner rank 0 (update)", raising(error))
+
+
+async def counted(*pauses_before: int) -> AsyncIterator[int]:
+    """A number each, those at these places after others could run."""
+    for number in range(5):
+        if number in pauses_before:
+            await asyncio.sleep(0.01)
+        yield number
+
+
+async def test_what_came_together_is_one_list_and_nothing_waits_for_more() -> None:
+    assert [found async for found in batched(counted(2, 4))] == [[0, 1], [2, 3], [4]]
+
+
+async def test_what_ends_a_source_arrives_after_what_it_gave() -> None:
+    async def ending() -> AsyncIterator[int]:
+        yield 1
+        raise PolicyError("no more")
+
+    lists = batched(ending())
+    assert await anext(lists) == [1]
+    with pytest.raises(PolicyError, match="no more"):
+        await anext(lists)
+
+
+async def test_who_stops_listening_to_lists_ends_their_source() -> None:
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    lists = batched(endless())
+    assert await anext(lists) == [1]
+    await lists.aclose()  # type: ignore[attr-defined]
+    await asyncio.wait_for(ended.wait(), 60)

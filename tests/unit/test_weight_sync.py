@@ -5,8 +5,9 @@ from typing import Any, cast
 import pytest
 import torch
 
+from actors.sync.checksums import ROW, checksum, derived
 from actors.sync.receiver import Arrival, Arrived
-from actors.sync.transport import Bucket, Receipt, checksum
+from actors.sync.transport import Bucket, Receipt
 from actors.weight_sync import SyncReport, WeightSync, check_receipt
 from failures import SyncError
 from recipe import Recipe
@@ -35,8 +36,8 @@ class Delivered:
     def __init__(self, *tensors: torch.Tensor) -> None:
         self._tensors = list(tensors)
 
-    def receive(self, bucket: Bucket) -> tuple[list[torch.Tensor], int]:
-        return self._tensors, 5
+    def receive(self, bucket: Bucket) -> list[torch.Tensor]:
+        return self._tensors
 
 
 def test_installed_weights_are_compared_with_what_arrived() -> None:
@@ -47,7 +48,9 @@ def test_installed_weights_are_compared_with_what_arrived() -> None:
     module = torch.nn.Module()
     for name, tensor in arrival:
         module.register_parameter(name, torch.nn.Parameter(tensor.clone()))
-    assert arrival.receipt(module, None) == Receipt((5,), compared=2, incomparable=0, differing=())
+    sent = (derived(map(checksum, weights.values())),)
+    assert arrival.receipt(module, None) == Receipt(sent, compared=2, incomparable=0, differing=())
+    assert arrival.uncompared == Receipt(sent, compared=0, incomparable=0, differing=())
     with torch.no_grad():
         module.get_parameter("b")[2] += 1e-3
     assert arrival.receipt(module, None).differing == ("b",)
@@ -107,11 +110,40 @@ def test_weights_that_cannot_be_compared_are_counted() -> None:
     assert receipt == Receipt((), compared=1, incomparable=2, differing=())
 
 
-def test_one_flipped_bit_changes_the_checksum() -> None:
-    tensor = torch.randn(1000)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("size", [1, 3, 1000, 4096 * 8, 4096 * 8 * 3 + 5])
+def test_one_flipped_bit_changes_the_checksum(size: int, dtype: torch.dtype) -> None:
+    tensor = torch.arange(size).to(dtype)
     before = checksum(tensor)
-    tensor.view(torch.uint8)[1234] ^= 1
-    assert checksum(tensor) != before
+    seen = {before}
+    for byte in {0, size // 2, size * tensor.itemsize - 1}:
+        tensor.view(torch.uint8)[byte] ^= 0x80
+        seen.add(checksum(tensor))
+        tensor.view(torch.uint8)[byte] ^= 0x80
+        assert checksum(tensor) == before
+    assert len(seen) == len({0, size // 2, size * tensor.itemsize - 1}) + 1
+
+
+def test_rows_that_change_places_change_the_checksum() -> None:
+    tensor = torch.randn(3 * ROW * 2 + 7)
+    for one, other in ((0, 2 * ROW), (1, 4 * ROW + 1), (5, 3 * ROW * 2 + 4)):
+        moved = tensor.clone()
+        moved[one], moved[other] = tensor[other], tensor[one]
+        assert checksum(moved) != checksum(tensor)
+    assert checksum(tensor.roll(1)) != checksum(tensor)
+    assert checksum(torch.zeros(8)) != checksum(torch.zeros(16)), "nor are zeros of another size the same"
+
+
+def test_a_checksum_is_of_the_bytes_wherever_they_lie() -> None:
+    tensor = torch.randn(50, 40)
+    within = torch.cat([torch.zeros(1), tensor.flatten()])[1:].view(50, 40)
+    assert checksum(within) == checksum(tensor) == checksum(tensor.t().contiguous().t())
+    assert checksum(torch.empty(0)) == 0
+
+
+def test_a_buckets_checksum_is_of_its_tensors_in_their_order() -> None:
+    assert derived([1, 2]) != derived([2, 1])
+    assert derived([0]) != derived([0, 0]) != derived([])
 
 
 def test_a_publish_that_no_engine_took_reports_no_gap_instead_of_a_small_one() -> None:
