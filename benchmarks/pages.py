@@ -32,6 +32,7 @@ from benchmarks.stub_service import free_port
 from serve.database.connection import Database
 from serve.database.page_tables import Annotator, Rating, RatingItem
 from serve.database.tables import Key
+from serve.operations.settling import settle
 from serve.pages.application import pages_alone
 from serve.pages.sample_index import SampleIndex
 from serve.rating.answers import drawn, from_run
@@ -168,6 +169,7 @@ def _served(database: Database, root: Path) -> Iterator[str]:
     """The pages at an address of loopback."""
     port = free_port()
     app = pages_alone(database, root / "service", ServeSettings())
+    settle()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off", access_log=False))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.run, daemon=True)

@@ -24,6 +24,7 @@ from serve.database.tables import AuditEntry
 from serve.errors import ServiceError
 from serve.operations.backup import BackupError, back_up, restore
 from serve.operations.metrics import ServiceMetrics
+from serve.operations.settling import settle
 from serve.pages.application import pages_alone
 from serve.rating.command import add_rating_commands
 from serve.tenants.audit import record
@@ -91,6 +92,7 @@ def _pages(options: argparse.Namespace, recipe: Recipe, database: Database) -> i
     host, port = recipe.serve.host, recipe.serve.port
     print(f"pages at http://{host}:{port}/pages; Ctrl-C ends them", flush=True)
     alone = pages_alone(database, recipe.run.folder, recipe.serve)
+    settle()
     uvicorn.run(alone, host=host, port=port, log_level="error", lifespan="off", access_log=False)
     return 0
 

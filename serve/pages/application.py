@@ -44,7 +44,14 @@ def make_pages(database: Database, folder: Path, settings: ServeSettings) -> Fas
 
 
 def add_pages(api: FastAPI, database: Database, folder: Path, settings: ServeSettings) -> None:
-    """Put the pages before everything else of an application: they have cookies and forms where it has keys."""
+    """Put the pages before everything else of an application: they have cookies and forms where it has keys.
+
+    Args:
+        api: with all of its middleware.
+        database: the service's.
+        folder: of the service.
+        settings: of the service.
+    """
     pages = make_pages(database, folder, settings)
     api.add_middleware(PageDoor, pages=pages, max_upload_mib=settings.max_body_mib)
 

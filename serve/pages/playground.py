@@ -9,8 +9,10 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 import httpx
@@ -122,6 +124,12 @@ def _number(given: str) -> int:
     return int(given)
 
 
+@cache
+def _trust() -> ssl.SSLContext:
+    """Whose certificates are trusted; read once, since that takes longer than a page may."""
+    return ssl.create_default_context()
+
+
 def _headers(settings: ServeSettings) -> dict[str, str]:
     key = os.environ.get(settings.key_variable)
     return {"authorization": f"Bearer {key}"} if key else {}
@@ -137,7 +145,9 @@ async def _models(settings: ServeSettings) -> dict[str, str]:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return {}
 
-    async with httpx.AsyncClient(timeout=LIST_S) as client:
+    if not settings.pages.endpoints:
+        return {}
+    async with httpx.AsyncClient(timeout=LIST_S, verify=_trust()) as client:
         found = await asyncio.gather(*(of(client, url) for url in settings.pages.endpoints))
     return {model: url for one in reversed(found) for model, url in one.items()}
 
@@ -147,7 +157,7 @@ async def _reply(settings: ServeSettings, url: str, model: str, content: list[di
     body = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": tokens, "temperature": 0}
     began = time.monotonic()
     try:
-        async with httpx.AsyncClient(timeout=settings.pages.chat_timeout_s) as client:
+        async with httpx.AsyncClient(timeout=settings.pages.chat_timeout_s, verify=_trust()) as client:
             answer = await client.post(f"{url.rstrip('/')}/chat/completions", json=body, headers=_headers(settings))
         seconds = time.monotonic() - began
         if answer.status_code != 200:

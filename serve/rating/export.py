@@ -27,14 +27,15 @@ class Given:
 
 def given_ratings(session: Session, found: RatingSet) -> list[Given]:
     """Every rating of a set that was given, by item and annotator."""
+    of_set = session.scalars(select(RatingItem).where(RatingItem.set_number == found.number))
+    items = {item.number: item for item in of_set}
     rows = session.execute(
-        select(RatingItem, Annotator.name, Rating)
-        .join(Rating, Rating.item_number == RatingItem.number)
+        select(Rating, Annotator.name)
         .join(Annotator, Annotator.number == Rating.annotator_number)
-        .where(RatingItem.set_number == found.number, Rating.value.is_not(None))
-        .order_by(RatingItem.number, Annotator.number)
+        .where(Annotator.set_number == found.number, Rating.value.is_not(None))
+        .order_by(Rating.item_number, Annotator.number)
     )
-    return [Given(item, name, rating) for item, name, rating in rows]
+    return [Given(items[rating.item_number], name, rating) for rating, name in rows]
 
 
 def check_whole(session: Session, found: RatingSet) -> None:

@@ -19,6 +19,7 @@ from commands.script import command
 from recipe import load_recipe
 from serve.operations.logs import tell, write_logs
 from serve.operations.parent import die_with_parent
+from serve.operations.settling import settle
 from serve.training.application import make_application
 from serve.training.assembly import assembled
 from serve.training.service import TrainingService
@@ -57,6 +58,7 @@ async def _serve(service: TrainingService, server: uvicorn.Server) -> None:
     await asyncio.wait({listening, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
+        settle()
         server_address = f"http://{server.config.host}:{server.config.port}"
         print(f"serving {service.base_name} at {server_address}", flush=True)
         await asyncio.wait({listening, waiting}, return_when=asyncio.FIRST_COMPLETED)
