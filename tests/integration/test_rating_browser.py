@@ -21,6 +21,7 @@ from benchmarks.stub_service import free_port
 from evaluation.numbers import fixed
 from evaluation.raters import compare, read_ratings, read_scores
 from serve.database.page_tables import Annotator, Rating
+from serve.pages.sample_index import SampleIndex
 from serve.rating.answers import drawn, from_run
 from serve.rating.sets import Made, make_set
 from serve.tenants.keys import make_key, tenant_named
@@ -49,6 +50,7 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     pages = make_pages(tmp_path)
     made_up_run(pages.root / "grpo", scenes=3, steps=8)
+    SampleIndex(pages.database).read_now(pages.root / "grpo")
     key = make_key(pages.database, "lab", "laptop")
     with pages.database.writing() as session:
         tenant_id = tenant_named(session, "lab").id
