@@ -165,12 +165,12 @@ class Forecast:
     @cached_property
     def activations(self) -> int:
         """Bytes that the largest pass adds to a learner rank, by its own code."""
-        from cluster.traced import PassShape, trace  # brings torch, and takes seconds
+        from cluster.traced import PassShape, shared_out, trace  # brings torch, and takes seconds
 
-        recipe, work, most = self.recipe, self.work, self.recipe.rollout.max_tokens
+        recipe, work = self.recipe, self.work
         room = max(1, self.row_positions - work.prompt)
-        responses = [most] * (room // most) + ([room % most] if room % most else [])
-        shape = PassShape(work.images, work.image_tokens, work.text_tokens, tuple(responses))
+        responses = shared_out(room, recipe.rollout.max_tokens, recipe.learner.micro_batch_groups * work.group_size)
+        shape = PassShape(work.images, work.image_tokens, work.text_tokens, responses)
         again = recipe.learner.gradient_checkpointing
         critic = make_algorithm(recipe.algorithm).has_critic
         return trace(

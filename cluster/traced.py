@@ -55,6 +55,18 @@ class PassShape:
         return self.prompt + sum(self.responses)
 
 
+def shared_out(positions: int, longest: int, count: int) -> tuple[int, ...]:
+    """As many positions as responses: of the greatest length, or equal shares where that would make more than `count`.
+
+    A micro-batch of short responses is mostly prompts; each response costs the tracing time and memory of its own.
+    """
+    if positions <= longest * count:
+        whole, rest = divmod(positions, longest)
+        return (longest,) * whole + ((rest,) if rest else ())
+    share, more = divmod(positions, count)
+    return (share + 1,) * more + (share,) * (count - more)
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """What was found."""

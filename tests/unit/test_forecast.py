@@ -21,7 +21,7 @@ from cluster.forecast import Assumptions, Forecast, image_tokens
 from cluster.plan import resource_plan
 from cluster.planned import arguments_of, as_dict, described, forecast_of, keep_prediction, outline
 from cluster.stage_times import Chips, attention_pairs, learner_efficiency, lengths_of
-from cluster.traced import LiveBytes, PassShape, _batch, _traced, trace
+from cluster.traced import LiveBytes, PassShape, _batch, _traced, shared_out, trace
 from policies.attention import take_kernel
 from policies.model import Policy
 from policies.settings import PolicySettings
@@ -74,6 +74,13 @@ def test_a_pass_without_numbers_needs_the_memory_of_one_with_them(tiny: Any, sha
     real = _traced(policy, shape, reference=True, batch=batch)
     assert found.learning == real.learning == sum(p.numel() for p in policy.parameters())
     assert 0.9 < found.peak / real.peak < 1.1
+
+
+def test_positions_become_no_more_responses_than_there_are() -> None:
+    assert shared_out(10, 4, 8) == (4, 4, 2)
+    assert shared_out(8, 4, 2) == (4, 4)
+    assert shared_out(14_624, 1, 512) == (29,) * 288 + (28,) * 224, "an action is one token; the rest are other prompts"
+    assert sum(shared_out(14_624, 1, 512)) == 14_624
 
 
 def test_recomputation_and_a_shorter_row_need_less(tiny: Any, shape: PassShape) -> None:
