@@ -58,7 +58,7 @@ class LiveAgreement:
         self._turn = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "agreement")  # one at a time: it must not take all cores
 
-    def figures(self, found: RatingSet, wait_s: float = 0.1) -> tuple[Figures | None, bool]:
+    def figures(self, found: RatingSet, wait_s: float = 0.05) -> tuple[Figures | None, bool]:
         """The newest figures there are, and whether newer ones are being computed; it waits this long for them."""
         with self._database.reading() as session:
             state = _state(session, found)

@@ -199,7 +199,8 @@ def test_no_page_loads_anything_from_elsewhere_or_holds_script_of_its_own(
     set_path = re.search(r"/pages/rating/s\w+", organiser.get("/pages/rating").text)
     assert set_path is not None
     paths = ["/pages/sign-in", "/pages/runs", "/pages/runs/one", "/pages/runs/one/curves", "/pages/runs/one/samples",
-             "/pages/runs/one/samples/1", "/pages/runs/one/diff", "/pages/playground?run=one&sample=1", "/pages/models", "/pages/jobs",
+             "/pages/runs/one/samples/1", "/pages/runs/one/diff", "/pages/playground?run=one&sample=1", "/pages/models",
+             "/pages/jobs",
              "/pages/keys", "/pages/files", "/pages/rating", set_path[0], f"{set_path[0]}/disagreements"]  # fmt: skip
     organiser.get("/pages/runs/one/samples")
     for page in [*(organiser.get(path) for path in paths), pages.rater(links["ada"]).get("/rate/")]:
