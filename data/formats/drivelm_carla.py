@@ -122,7 +122,6 @@ def _acted(name: str, scene: str, image: str, book: Codebook, faults: Faults) ->
     if (said := action_of(Path(image), book, f"{name}_act", faults)) is None:
         return None
     frame = f"{scene}/{name.removeprefix(f'{scene}_')}"
-    images, texts = {CAMERA: image}, {"question": said[0], "answer": said[1]}
     return make_sample(
         faults,
         id=f"{name}_act",
@@ -130,8 +129,9 @@ def _acted(name: str, scene: str, image: str, book: Codebook, faults: Faults) ->
         frame_id=frame,
         task="behavior",
         kind="open_ended",
-        images=images,
-        **texts,
+        question=said[0],
+        answer=said[1],
+        images={CAMERA: image},
     )
 
 
