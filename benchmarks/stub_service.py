@@ -19,14 +19,17 @@ from typing import Any
 import httpx
 import uvicorn
 
+from actors.supervision import anywhere
+from benchmarks.stub_runs import StubRuns
 from benchmarks.stub_workers import StubPool, StubTrainer
 from policies.tiny import build_tiny_policy
 from recipe import Recipe
+from serve.application import make_application
+from serve.assembly import database_of, furnish
 from serve.database.connection import Database
+from serve.operations.patience import Patience
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
-from serve.training.application import make_application
-from serve.training.assembly import database_of
 from serve.training.service import TrainingService
 
 os.environ["TINKER_TELEMETRY"] = "0"
@@ -48,6 +51,9 @@ class Running:
     recipe: Recipe
     trainer: StubTrainer
     pool: StubPool
+    runs: StubRuns
+    http: httpx.Client
+    """One for all calls: making one costs more than most of them."""
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -63,7 +69,7 @@ class Running:
         """The answer to one call."""
         headers = {"X-API-Key": key} if key else {}
         headers |= more.pop("headers", {})
-        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60.0, **more)
+        return self.http.request(method, f"{self.url}{path}", headers=headers, **more)
 
 
 def service_recipe(folder: Path, base: Path, **training: Any) -> Recipe:
@@ -71,20 +77,28 @@ def service_recipe(folder: Path, base: Path, **training: Any) -> Recipe:
     return Recipe(
         run={"name": "service", "root": str(folder)},
         policy={"model": str(base), "image_size": (32, 32), "lora": {"rank": 8}},
-        serve={"port": free_port(), "training": {"gap_s": 1.0, "hold_s": 2.0, **training}},
+        serve={"port": free_port(), "jobs": {"poll_s": 0.1}, "training": {"gap_s": 1.0, "hold_s": 2.0, **training}},
     )
 
 
 @contextmanager
 def running(
-    recipe: Recipe, trainer: StubTrainer | None = None, pool: StubPool | None = None, reader: Any = None
+    recipe: Recipe,
+    trainer: StubTrainer | None = None,
+    pool: StubPool | None = None,
+    reader: Any = None,
+    runs: StubRuns | None = None,
 ) -> Iterator[Running]:
     """Serve a recipe inside the block, and drain at its end."""
     trainer, pool = trainer or StubTrainer(), pool or StubPool()
     base = recipe.policy.model
     service = TrainingService(recipe, base, database_of(recipe, os.environ), trainer, pool, reader)
+    runs = runs or StubRuns(recipe.run.folder / "stub_runs")
+    furnish(service, recipe, runs, anywhere(1.0, 0.0))
     port = recipe.serve.port
-    config = uvicorn.Config(make_application(service), port=port, log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        make_application(service), port=port, log_level="error", lifespan="off", access_log=False, http=Patience
+    )
     server = uvicorn.Server(config)
     loop = asyncio.new_event_loop()
 
@@ -105,7 +119,8 @@ def running(
         except httpx.TransportError:
             continue
     try:
-        yield Running(service, url, recipe, trainer, pool, loop)
+        with httpx.Client(timeout=60.0) as http:
+            yield Running(service, url, recipe, trainer, pool, runs, http, loop)
     finally:
         server.should_exit = True
         thread.join(30.0)
@@ -119,8 +134,16 @@ def tiny_base(folder: Path) -> Path:
 
 async def _serve_until_killed(recipe: Recipe) -> None:
     service = TrainingService(recipe, recipe.policy.model, database_of(recipe, os.environ), StubTrainer(), StubPool())
+    furnish(
+        service,
+        recipe,
+        StubRuns(recipe.run.folder / "stub_runs", dies=recipe.serve.jobs.stop_s < 1),
+        anywhere(1.0, 0.0),
+    )
     application = make_application(service)
-    config = uvicorn.Config(application, port=recipe.serve.port, log_level="error", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        application, port=recipe.serve.port, log_level="error", lifespan="off", access_log=False, http=Patience
+    )
     await service.open()
     await service.start()
     await uvicorn.Server(config).serve()

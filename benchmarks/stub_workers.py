@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from actors.learning.adapter_learner import DatumsSeen
 from actors.learning.learner import OptimizerSettings, Stepped
 from actors.rollout.adapter_engine import TokenAnswer, TokenRequest, TokenSequence
+from actors.rollout.talk import TalkPiece, TalkRequest
 from failures import ActorLost, LearnerLost
 from policies.datums import Datum
 from policies.settings import LoraSettings
@@ -126,6 +127,15 @@ class StubPool:
             raise ActorLost("the stub was told to be lost")
         for request in requests:
             yield answered(request)
+
+    async def talk(self, request: TalkRequest) -> AsyncGenerator[TalkPiece, None]:
+        """Made-up words, one a token."""
+        shown = request.token_ids + (0,) * (TINY_IMAGE - 1) * len(request.images)
+        count = min(request.max_tokens, 8)
+        for place in range(count):
+            await asyncio.sleep(self.seconds)
+            last = place == count - 1
+            yield TalkPiece(f"w{place} ", (10 + place,), "length" if last else None, shown if place == 0 else ())
 
     async def stop(self) -> None:
         """Nothing to end."""

@@ -44,10 +44,10 @@ from benchmarks.soak import growth, memory_of
 from benchmarks.stub_service import free_port
 from docs.examples.tinker_driving import base_of
 from recipe import load_recipe
+from serve.assembly import database_of
 from serve.database.tables import Model, Request
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
-from serve.training.assembly import database_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("step", "tenants", "kills", "calls", "soak")
@@ -62,7 +62,7 @@ NATIVE = (
 )
 WARM, MEASURED = 3, 10
 READY_S = 600.0
-PROCESSES = {"server": "serve.training.server", "learner": "ray::AdapterLearner", "engine": "ray::AdapterEngine"}
+PROCESSES = {"server": "serve.server", "learner": "ray::AdapterLearner", "engine": "ray::AdapterEngine"}
 
 
 @dataclass

@@ -33,10 +33,12 @@ PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", 
 
 
 @contextmanager
-def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
+def session(recipe: Recipe, logs: Path | None = None, *, dashboard: bool = False) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
     Where the block fails, what the actors printed is kept in `logs/actor_logs`; without `logs`, in the run's folder.
+
+    With `dashboard` a Ray that starts here takes jobs too, and shows itself on loopback.
 
     Joins `cluster.address`, else the cluster of the job or of `RAY_ADDRESS`; starts Ray on this machine, guarded
     by a token of its own, when there is none, and then stops it and removes its files on the way out, also where this
@@ -47,7 +49,7 @@ def session(recipe: Recipe, logs: Path | None = None) -> Iterator[None]:
     """
     allow(recipe.data)  # travels to the actors
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
-    with _joined(address) if address else _started(recipe, logs or recipe.run.folder):
+    with _joined(address) if address else _started(recipe, logs or recipe.run.folder, dashboard):
         yield
 
 
@@ -85,7 +87,7 @@ def _no_answer(address: str, error: Exception) -> SessionError:
 
 
 @contextmanager
-def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
+def _started(recipe: Recipe, logs: Path, dashboard: bool) -> Iterator[None]:
     settings = recipe.cluster
     parent = Path(settings.temp_dir or "/tmp").absolute()
     parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,7 @@ def _started(recipe: Recipe, logs: Path) -> Iterator[None]:
             ray.init(
                 address="local",
                 _temp_dir=str(folder),
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level="ERROR",
                 object_store_memory=settings.object_store_mib * 2**20,

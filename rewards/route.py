@@ -6,14 +6,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from data.sample import DrivingSample
 from rewards.answer import answer_part
-from rewards.clip import AlignmentScorer, ClipFailed, FrameTextSimilarity
+from rewards.clip import AlignmentScorer, FrameTextSimilarity
 from rewards.errors import RewardError
 from rewards.gate import gate_reason
-from rewards.judge import Judge, JudgeFailed
+from rewards.grading import FAILURES, GRADER, GraderScorer
+from rewards.judge import Judge
 from rewards.own_loop import OwnLoop
 from rewards.own_process import Call
 from rewards.own_processes import OwnProcesses
@@ -30,7 +32,7 @@ T = TypeVar("T")
 class _Route:
     settings: RouteSettings
     place: str
-    scorers: tuple[tuple[str, float, AnyScorer], ...]
+    scorers: tuple[tuple[str, float, AnyScorer | GraderScorer], ...]
 
     def matches(self, sample: DrivingSample) -> bool:
         return self.settings.task in ("any", sample.task) and self.settings.kind in ("any", sample.kind)
@@ -115,6 +117,8 @@ class Router:
                 lost[f"{sample.task} / {sample.kind}"] += 1
                 continue
             for name, _, scorer in route.scorers:
+                if isinstance(scorer, GraderScorer) and (fault := scorer.fault(sample)) is not None:
+                    raise RewardError(f"sample {sample.id} ({sample.task} / {sample.kind}) cannot be graded: {fault}")
                 if isinstance(scorer, BuiltIn) and not scorer.applies(sample):
                     raise RewardError(
                         f"{route.place} sends sample {sample.id} ({sample.task} / {sample.kind}) to {name}, which "
@@ -124,19 +128,32 @@ class Router:
             counted = ", ".join(f"{what} ({count} samples)" for what, count in sorted(lost.items()))
             raise RewardError(f"no route of reward.routes matches {counted}; add a route for it, or one with kind any")
 
+    def rubrics(self, sample: DrivingSample) -> dict[str, str]:
+        """The rubric, with the hash of its text, of each scorer that asks the judge about this sample."""
+        route = self._find(sample)
+        found: dict[str, str] = {}
+        for name, _, scorer in route.scorers if route is not None else ():
+            if isinstance(scorer, JudgeScorer):
+                found[name] = scorer.label(sample)
+            elif isinstance(scorer, GraderScorer):
+                found |= scorer.rubrics(sample)
+        return found
+
     def _find(self, sample: DrivingSample) -> _Route | None:
         return next((route for route in self._routes if route.matches(sample)), None)
 
-    async def _ask(self, name: str, scorer: AnyScorer, sample: DrivingSample, text: str) -> Score:
+    async def _ask(self, name: str, scorer: AnyScorer | GraderScorer, sample: DrivingSample, text: str) -> Score:
         """What one scorer says; a failure carries its name first, as the counts are kept by it."""
         try:
             if isinstance(scorer, JudgeScorer):
                 return await scorer.score(_present(self._judge, name), sample, text)
             if isinstance(scorer, AlignmentScorer):
                 return await scorer.score(_present(self._clip, name), sample, text)
+            if isinstance(scorer, GraderScorer):
+                return await scorer.score(self._judge, self._clip, sample, text)
             if isinstance(scorer, OwnReward):
                 return await self._own(name, scorer, sample, text)
-        except (JudgeFailed, ClipFailed) as error:
+        except FAILURES as error:
             return Score(0.0, failure=f"{name}_{error}")
         return await asyncio.to_thread(_call, name, scorer, sample, text)  # a rule may take its time
 
@@ -162,8 +179,19 @@ def _present(service: T | None, name: str) -> T:
 
 def _route(settings: RewardSettings, route: RouteSettings, number: int) -> _Route:
     place = f"reward.routes[{number}]"
-    scorers = tuple((name, weight, find_scorer(name, place, settings)) for name, weight in route.scorers.items())
+    scorers = tuple((_shown(name), weight, _scorer(name, place, settings)) for name, weight in route.scorers.items())
     return _Route(route, place, scorers)
+
+
+def _shown(name: str) -> str:
+    """What a scorer is called in the parts of a score: a grader by its file's name, without the folder."""
+    return Path(name).stem if name.partition("/")[0] == GRADER else name
+
+
+def _scorer(name: str, place: str, settings: RewardSettings) -> AnyScorer | GraderScorer:
+    if name.partition("/")[0] == GRADER:
+        return GraderScorer.load(name, place, settings)
+    return find_scorer(name, place, settings)
 
 
 def _weighted(route: _Route, scores: list[Score]) -> Score:

@@ -65,10 +65,17 @@ class JudgeScorer:
         Raises:
             JudgeFailed: there is no judgement.
         """
-        rubric = self.rubric or load_rubric(rubric_for(sample))
+        rubric = self._of(sample)
         shown = text if self.sees == "response" else answer_part(text)
         judgement = await judge.judge(rubric.request(sample, shown))
         return Score(judgement.value, {name: float(points) for name, points in judgement.points.items()})
+
+    def label(self, sample: DrivingSample) -> str:
+        """The rubric that a sample is judged by, with the hash of its text."""
+        return self._of(sample).label
+
+    def _of(self, sample: DrivingSample) -> Rubric:
+        return self.rubric or load_rubric(rubric_for(sample))
 
 
 AnyScorer = BuiltIn | JudgeScorer | AlignmentScorer | OwnReward

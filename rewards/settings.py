@@ -45,7 +45,7 @@ class RouteSettings(BaseModel):
     `hybrid` (Appendix J's choice among them by kind), `planning` (AlphaDrive), `agreement` and `structure` (BDD-OIA's
     R2 and R3), `trajectory_ade`, `trajectory_collision`, `trajectory_comfort` (docs/driving.md). Models: `judge` with
     the rubric for the question's kind, `judge/<rubric>` with another (or the path of your own), `clip` (R1). Your own
-    function: its import path `package.module:function`."""
+    function: its import path `package.module:function`. A grader in JSON (`rewards/graders.py`): `grader/<file>`."""
 
     @field_validator("scorers")
     @classmethod

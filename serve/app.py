@@ -26,10 +26,10 @@ from ray.serve.schema import ApplicationStatus
 from cluster.session import session
 from commands.script import command
 from recipe import Recipe, load_recipe
+from serve.assembly import check_service_recipe, database_of
 from serve.errors import ServeError
 from serve.operations.parent import keep_running
 from serve.policy import application, read_key
-from serve.training.assembly import check_service_recipe, database_of
 
 SERVICE_RECIPE = "recipes/service.yaml"
 POLL_S = 0.2
@@ -107,7 +107,7 @@ def _serve_training(given: list[str]) -> int:
         _refuse_taken_port(recipe.serve.host, recipe.serve.port)
     overrides = "".join(f" --set {one}" for one in arguments[1:])
     print(f"make a key: python -m serve.manage --recipe {arguments[0]}{overrides} key --tenant NAME", flush=True)
-    return keep_running([sys.executable, "-m", "serve.training.server", *arguments])
+    return keep_running([sys.executable, "-m", "serve.server", *arguments])
 
 
 def _wait_until_running(timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Keep house of a training service: `python -m serve.manage key|revoke|audit|pages|rate|collect|...`.
+"""Keep house of a training service: `python -m serve.manage key|revoke|model|audit|pages|rate|collect|...`.
 
     python -m serve.manage key --tenant perception --name laptop [--scopes train,sample,read] [--quota models=4]
 
@@ -18,10 +18,13 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from commands.script import command
+from evaluation.run_record import ADAPTER_FOLDER, POLICY_FOLDER, RECIPE_FILE
 from recipe import Recipe, RecipeError, load_recipe
+from serve.assembly import database_of
 from serve.database.connection import Database, DatabaseError
-from serve.database.tables import AuditEntry
+from serve.database.tables import AuditEntry, Tenant, Weights
 from serve.errors import ServiceError
+from serve.jobs.results import Found, add_weights, copied
 from serve.operations.backup import BackupError, back_up, restore
 from serve.operations.metrics import ServiceMetrics
 from serve.operations.settling import settle
@@ -30,9 +33,8 @@ from serve.rating.command import add_rating_commands
 from serve.tenants.audit import record
 from serve.tenants.keys import SCOPES, make_key, revoke_keys
 from serve.tenants.quotas import Quotas
-from serve.training.assembly import database_of
 from serve.training.collection import Collector
-from serve.training.places import Places
+from serve.training.places import Places, remove
 
 DEFAULT_RECIPE = "recipes/service.yaml"
 
@@ -71,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     gone.add_argument("--tenant", required=True)
     gone.add_argument("--name", required=True)
     gone.set_defaults(do=_revoke)
+    model = commands.add_parser("model", help="let a tenant talk to the adapter of a finished run of the same base")
+    model.add_argument("run", type=Path, help="the run's folder")
+    model.add_argument("--tenant", required=True)
+    model.add_argument("--name", required=True, help="what the tenant calls it")
+    model.set_defaults(do=_model)
     audit = commands.add_parser("audit", help="print the audit log, newest last")
     audit.add_argument("--last", type=int, default=50)
     audit.set_defaults(do=_audit)
@@ -120,6 +127,29 @@ def _revoke(options: argparse.Namespace, recipe: Recipe, database: Database) -> 
     with database.writing() as session:
         record(session, "revoke_key", f"{options.tenant}/{options.name}")
     print(f"{count} key(s) revoked; a running server refuses them within seconds")
+    return 0
+
+
+def _model(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    adapter, own = options.run / POLICY_FOLDER / ADAPTER_FOLDER, options.run / RECIPE_FILE
+    if not adapter.is_dir() or not own.is_file():
+        raise ValueError(f"{options.run} is no finished run with an adapter (no {POLICY_FOLDER}/{ADAPTER_FOLDER})")
+    trained = load_recipe([str(own)]).policy
+    if (trained.model, trained.revision) != (recipe.policy.model, recipe.policy.revision):
+        raise ValueError(f"{options.run} trained {trained.model}, and the base here is {recipe.policy.model}")
+    kept = copied(Found(0, adapter, final=True), Places(recipe.run.folder))
+    if kept.rank > recipe.serve.training.max_rank:
+        remove(kept.folder)
+        raise ValueError(f"its rank {kept.rank} is above {recipe.serve.training.max_rank} (serve.training.max_rank)")
+    with database.writing() as session:
+        tenant = session.scalar(select(Tenant.id).where(Tenant.name == options.tenant))
+        if tenant is None:
+            raise ValueError(f"there is no tenant {options.tenant!r}: make a key first")
+        if session.scalar(select(Weights.number).where(Weights.name == options.name)) is not None:
+            raise ValueError(f"there is a model {options.name!r} already: take another name")
+        add_weights(session, kept, tenant, options.run.resolve().name, options.name)
+        record(session, "add_model", options.name, tenant_id=tenant)
+    print(f"{options.tenant} can ask {options.name}")
     return 0
 
 

@@ -60,6 +60,27 @@ class PagesSettings(BaseModel):
     """How long the playground waits for an answer."""
 
 
+class JobSettings(BaseModel):
+    """Fine-tuning jobs, which speak OpenAI's dialect and run as Ray jobs beside the service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    overrides: tuple[str, ...] = ()
+    """Settings of every job's recipe, such as `learner.cpus=2`; what they do not name is as in the service's own."""
+    max_running: int = Field(1, ge=1)
+    """Jobs that run at once; others wait in the order in which they came."""
+    poll_s: float = Field(2.0, gt=0)
+    """How often the service looks after its jobs."""
+    stop_s: float = Field(300.0, gt=0)
+    """How long a run that is paused may take to write its checkpoint before it is killed."""
+    attempts: int = Field(3, ge=1)
+    """How often a job is given up only after its run was lost: it goes on from its newest checkpoint meanwhile."""
+    max_file_mib: float = Field(512.0, gt=0)
+    """Largest file that can be uploaded."""
+    max_steps: int = Field(10_000, ge=1)
+    """Most steps of one job."""
+
+
 class ServeSettings(BaseModel):
     """The OpenAI-compatible endpoint of a run's policy, and the training service."""
 
@@ -79,10 +100,17 @@ class ServeSettings(BaseModel):
     """Largest request body."""
     max_megapixels: float = Field(16.0, gt=0)
     """Largest image, in millions of pixels; read from its header before anything is decoded."""
+    megapixels_at_once: float = Field(64.0, gt=0)
+    """Decoded pixels, in millions, that requests hold at once before their images have the policy's size; three bytes
+    each."""
     max_concurrent: int = Field(16, ge=1)
-    """Requests answered at once; a further one is refused with 429."""
+    """Requests answered at once; further ones wait, each tenant's in turn."""
+    max_waiting: int = Field(256, ge=0)
+    """Requests that may wait; a further one is refused with 429."""
     timeout_s: float = Field(120.0, gt=0)
-    """Longest time one answer may take."""
+    """Longest time one answer may take, from the arrival of its request."""
+    jobs: JobSettings = JobSettings()
+    """Fine-tuning jobs of the service."""
     training: TrainingServiceSettings = TrainingServiceSettings()
     """What `python -m serve.app` starts where it is given no run folder."""
     pages: PagesSettings = PagesSettings()

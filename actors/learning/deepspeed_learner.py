@@ -356,6 +356,8 @@ class DeepSpeedLearner(WeightSender):
             raise LearnerError(f"gradients of adapter {waiting[0]} wait for a step and would be lost: step first")
         with writing(Path(folder)):
             self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
+            if self.policy_settings.lora is not None:  # what an engine can load while the run goes on
+                write_adapter(self.policy, Path(folder, ADAPTER_FOLDER), writes=self.rank == 0)
             if self._added and self.rank == 0:
                 kept = {
                     name: added.state() | {"lora": added.lora.model_dump(), "seen": self._seen[name]}

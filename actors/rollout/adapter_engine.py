@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from actors.rollout.adapter_folder import AdapterFolder
+from actors.rollout.talk import TalkPiece, TalkRequest, talk
 from actors.rollout.vllm_engine import ADAPTER_RANKS, VllmEngine, VllmSettings
 from actors.waiting import as_they_end
 from data.errors import DataError
 from policies.views import load_frame
 from recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterFolder:
-    """An adapter in PEFT's layout."""
-
-    number: int
-    """Its own in the whole service, above 0: engines keep adapters by it."""
-    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +88,20 @@ class AdapterEngine(VllmEngine):
         """Yield one answer for each request, each the moment it is whole."""
         async for answer in as_they_end(map(self._sampled, requests)):
             yield answer
+
+    async def talk(self, request: TalkRequest) -> AsyncIterator[TalkPiece]:
+        """An answer piece by piece; raises `DataError` where there can be none."""
+        self.running += 1
+        try:
+            async with aclosing(talk(self._llm, request, self._bias)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self.running -= 1
+
+    async def abandon(self, request_id: str) -> None:
+        """Stop an answer that nobody waits for any more."""
+        await self._llm.abort(request_id)
 
     async def _sampled(self, request: TokenRequest) -> TokenAnswer:
         self.running += 1

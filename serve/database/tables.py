@@ -129,6 +129,8 @@ class Weights(Base):
     __tablename__ = "weights"
     number: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True)
     path: Mapped[str] = mapped_column(String(400), unique=True)
+    name: Mapped[str | None] = mapped_column(String(400), unique=True)
+    """What OpenAI's clients call it; None: by its path."""
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     model_id: Mapped[str] = mapped_column(String(200), index=True)
     kind: Mapped[str] = mapped_column(String(20))
@@ -190,3 +192,77 @@ class Lease(Base):
     holder: Mapped[str] = mapped_column(String(200))
     epoch: Mapped[int] = mapped_column(BIG)
     expires_at: Mapped[float] = mapped_column(Float)
+
+
+class StoredFile(Base):
+    """A file that a tenant uploaded, or that a job left."""
+
+    __tablename__ = "files"
+    __table_args__ = (UniqueConstraint("tenant_id", "idempotency_key"),)
+    number: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(400))
+    purpose: Mapped[str] = mapped_column(String(40))
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    """SHA-256 of what was uploaded."""
+    bytes: Mapped[int] = mapped_column(BIG)
+    folder: Mapped[str] = mapped_column(Text)
+    """Holds it as it came, and the samples that were read from it."""
+    about: Mapped[dict[str, Any]]
+    """How many samples of which task, and which entries were left out."""
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Job(Base):
+    """A fine-tuning job, and how far it came. What a client asked for is a row before it is acknowledged."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "idempotency_key"),
+        Index("jobs_by_state", "state", "number"),
+    )
+    number: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    """SHA-256 of the request's body."""
+    asked: Mapped[dict[str, Any]]
+    """The request."""
+    recipe: Mapped[str] = mapped_column(Text)
+    """What its runs are started with, in YAML."""
+    state: Mapped[str] = mapped_column(String(20))
+    """`queued`, `starting`, `running`, `stopping`, `paused`, `succeeded`, `failed`, `cancelled`."""
+    wanted: Mapped[str] = mapped_column(String(20))
+    """What the client wants of it: `run`, `pause` or `cancel`."""
+    attempt: Mapped[int] = mapped_column(Integer)
+    """How often it was submitted; its name on the cluster is made of its id and this."""
+    losses: Mapped[int] = mapped_column(Integer)
+    """How often its run was lost through no fault of its own."""
+    lines_read: Mapped[int] = mapped_column(BIG)
+    """Of the metrics of its run."""
+    model: Mapped[str | None] = mapped_column(String(400))
+    """What its result is called, once it is there."""
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+
+
+class JobEvent(Base):
+    """Something that happened to a job; the same thing twice is one event."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (UniqueConstraint("job_id", "source"),)
+    number: Mapped[int] = mapped_column(BIG, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    source: Mapped[str] = mapped_column(String(80))
+    """Where it was read: a state, or a line of the run's metrics."""
+    level: Mapped[str] = mapped_column(String(10))
+    kind: Mapped[str] = mapped_column(String(10))
+    """`message` or `metrics`."""
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[float] = mapped_column(Float)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from serve.database.connection import Database
-from serve.database.tables import Base, Lease, Model, Weights
+from serve.database.tables import Base, Lease, Model, StoredFile, Weights
 
 ROWS_FILE = "service.db"
 AT_ONCE = 500
@@ -78,6 +78,9 @@ def restore(backup: Path, database: Database, root: Path) -> tuple[int, int]:
         for row in session.scalars(select(Weights)):
             row.folder, count = _placed(backup, row.folder, root)
             files += count
+        for file in session.scalars(select(StoredFile)):
+            file.folder, count = _placed(backup, file.folder, root)
+            files += count
     copy.close()
     return rows, files
 
@@ -107,6 +110,8 @@ def _folders(session: Session) -> list[tuple[str, Callable[[], None]]]:
     found: list[tuple[str, Callable[[], None]]] = []
     for row in session.scalars(select(Weights)):
         found.append((row.folder, partial(session.delete, row)))
+    for file in session.scalars(select(StoredFile)):
+        found.append((file.folder, partial(session.delete, file)))
     for model in session.scalars(select(Model).where(Model.snapshot_folder.is_not(None))):
         found.append((model.snapshot_folder or "", lambda: None))
     return found
@@ -127,5 +132,5 @@ def _placed(backup: Path, folder: str, root: Path) -> tuple[str, int]:
 def _below(folder: str) -> Path:
     """Where a folder of weights or of a snapshot lies below a service's folder."""
     parts = Path(folder).parts
-    start = max(i for i, part in enumerate(parts) if part in ("weights", "snapshots"))
+    start = max(i for i, part in enumerate(parts) if part in ("weights", "snapshots", "files"))
     return Path(*parts[start:])

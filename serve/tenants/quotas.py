@@ -27,6 +27,10 @@ class Quotas(BaseModel):
     """Models whose session has not ended."""
     storage_mib: int = Field(100_000, ge=0)
     """Checkpoints that are kept."""
+    file_mib: int = Field(10_000, ge=0)
+    """Files that are kept."""
+    jobs: int = Field(16, ge=0)
+    """Fine-tuning jobs that have not ended."""
     requests_per_minute: int = Field(6_000, ge=1)
     """Calls of all kinds; one more is answered with 429."""
 

@@ -23,9 +23,12 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-OPEN = ("/healthz", "/readyz", "/api/v1/healthz")
+OPEN = ("/health", "/healthz", "/readyz", "/api/v1/healthz")
 """Answered without a key: whether the service lives, and nothing else."""
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+UPLOAD = ("POST", "/v1/files")
+PAUSE_S = 60.0
+"""Longest pause in a file that arrives."""
 MIB = 2**20
 GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SLOW_S = 1.0
@@ -62,10 +65,10 @@ class FrontDoor:
             scope["state"]["request_id"] = request_id
             if scope["path"] not in OPEN:
                 scope["state"]["caller"] = await self._caller(headers)
-                receive = replayed(await self._body(headers, receive))
+                receive = await self._received(scope, headers, receive)
             await self._app(scope, receive, sending)
         except ServiceError as error:
-            await answer_error(sending, error, request_id)
+            await answer_error(sending, error, scope["path"], request_id)
         finally:
             REQUEST_ID.reset(token)
             self._count(scope, status[0], time.monotonic() - began, request_id)
@@ -75,13 +78,21 @@ class FrontDoor:
         key = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
         if not key or len(key) > 400:
             raise ServiceError(
-                401, "send an API key in the X-API-Key header (python -m serve.manage key makes one)", "no_key"
+                401,
+                "send an API key in the X-API-Key header, or as a bearer token (python -m serve.manage key makes one)",
+                "no_key",
             )
         caller = self._service.keys.known(key)
         if caller is None:
             caller = await asyncio.to_thread(self._service.keys.caller, key)
         self._service.rates.take(caller.tenant_id, caller.quotas.requests_per_minute)
         return caller
+
+    async def _received(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
+        """The body, read within bounds; a file is too large for that, and is bounded as it arrives."""
+        if (scope["method"], scope["path"]) == UPLOAD:
+            return bounded(receive, int(self._service.settings.jobs.max_file_mib * MIB) + MIB)
+        return replayed(await self._body(headers, receive), receive)
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """The whole body, decompressed.
@@ -135,22 +146,43 @@ class FrontDoor:
             tell("call", level=30, route=route, status=status, seconds=round(seconds, 3), request_id=request_id)
 
 
-def replayed(body: bytes) -> Receive:
-    """A body that was read, for who reads it next."""
+def bounded(receive: Receive, limit: int) -> Receive:
+    """A body that is read as it arrives, up to a size, and without long pauses."""
+    size, ended = 0, False
+
+    async def more() -> MutableMapping[str, Any]:
+        nonlocal size, ended
+        if ended:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), PAUSE_S)
+        except TimeoutError:
+            raise ServiceError(400, f"nothing arrived of the body for {PAUSE_S:g} s", "slow") from None
+        if message["type"] == "http.disconnect":
+            raise ServiceError(400, "the client went away", "gone")
+        size += len(message.get("body", b""))
+        ended = not message.get("more_body")
+        if size > limit:
+            allowed = limit / MIB - 1
+            raise ServiceError(413, f"the file is larger than {allowed:g} MiB (serve.jobs.max_file_mib)", "large")
+        return message
+
+    return more
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, for who reads it next; then what the connection says, such as that the client left."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> MutableMapping[str, Any]:
-        return waiting.pop() if waiting else {"type": "http.disconnect"}
+    async def again() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
 
-    return receive
+    return again
 
 
-async def answer_error(send: Send, error: ServiceError, request_id: str) -> None:
+async def answer_error(send: Send, error: ServiceError, path: str, request_id: str) -> None:
     """Answer with an error's status and JSON."""
     headers = [(b"content-type", b"application/json")]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+    headers += [(name.encode(), value.encode()) for name, value in error.headers().items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(error.body(request_id)).encode()})
+    await send({"type": "http.response.body", "body": json.dumps(error.body_for(path, request_id)).encode()})

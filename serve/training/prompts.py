@@ -94,6 +94,7 @@ class PromptReader:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(folder, revision=policy.revision, trust_remote_code=False)
+        self.config = config
         self.processor = load_processor(folder, policy)
         self.vocabulary = int(config.get_text_config().vocab_size)
         self.max_length, self.max_images, self._size = max_length, max_images, policy.image_size

@@ -12,12 +12,13 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
 from recipe import Recipe
 from serve.database.connection import Database
+from serve.errors import ServiceError
 from serve.operations.lease import LeaseHolder, LeaseLost
 from serve.operations.logs import tell
 from serve.operations.metrics import ServiceMetrics
@@ -34,6 +35,19 @@ from serve.training.workers import SamplePool, Trainer, started
 
 RENEWALS = 4
 """How often a lease is renewed in the time that it lasts."""
+
+
+class Part(Protocol):
+    """A further part of the service: it begins once learners and engines work, and ends before them."""
+
+    async def start(self) -> None:
+        """Take up what an earlier server left, and take on more."""
+
+    async def stop(self) -> None:
+        """Take nothing new on, and let go."""
+
+
+P = TypeVar("P")
 
 
 @dataclass
@@ -66,7 +80,7 @@ class TrainingService:
             trainer, pool: what does the work.
             reader: of prompts; None: that of the base.
         """
-        self.settings, self.base = recipe.serve, base
+        self.recipe, self.settings, self.base = recipe, recipe.serve, base
         self.base_name = recipe.serve.training.model_name or base
         own = recipe.serve.training
         self.database, self.metrics, self.health = database, ServiceMetrics(), Health()
@@ -83,6 +97,22 @@ class TrainingService:
         self.sampling = SamplingQueue(database, self.futures, pool, self.keeper, self.reader, own, self.metrics)
         self.collector = Collector(database, self.places, own, self.metrics, self.training.forget)
         self._tasks: list[asyncio.Task[Any]] = []
+        self._parts: dict[type[Any], Part] = {}
+
+    def add(self, part: Part) -> None:
+        """Add a part, before `start`."""
+        self._parts[type(part)] = part
+
+    def part(self, kind: type[P]) -> P:
+        """The part of that class.
+
+        Raises:
+            ServiceError: 404, this server has none.
+        """
+        found = self._parts.get(kind)
+        if not isinstance(found, kind):
+            raise ServiceError(404, "this server does not serve that", "not_served")
+        return found
 
     @property
     def max_length(self) -> int:
@@ -105,6 +135,8 @@ class TrainingService:
         for work in (self.training.run(), self.sampling.run()):
             self._tasks.append(asyncio.create_task(self._vital(work)))
         self._tasks.append(asyncio.create_task(self._collect()))
+        for part in self._parts.values():
+            await part.start()
         self.health.ready, self.health.why = True, ""
         tell("ready", queued=len(self.training) + self.sampling.open, epoch=self.lease.epoch)
 
@@ -114,6 +146,8 @@ class TrainingService:
         tell("draining", queued=len(self.training) + self.sampling.open)
         self.training.drain()
         self.sampling.drain()
+        for part in self._parts.values():
+            await part.stop()
         while self.health.ready and not self.training.idle:
             await asyncio.sleep(0.05)
         if self.health.ready:

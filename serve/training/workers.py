@@ -7,7 +7,8 @@ Two protocols, so that the service is tested and measured without a model too. T
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from actors.learning.adapter_learner import AdapterLearner, DatumsSeen, merged_seen
@@ -15,11 +16,15 @@ from actors.learning.group import LearnerGroup
 from actors.learning.learner import OptimizerSettings, Stepped
 from actors.rollout.adapter_engine import AdapterEngine, TokenAnswer, TokenRequest
 from actors.rollout.pool import EnginePool
+from actors.rollout.talk import TalkPiece, TalkRequest
 from actors.supervision import LOSSES
 from policies.datums import Datum, shares_of
 from policies.settings import LoraSettings
 from policies.summed_losses import SummedLoss
 from recipe import ActorOptions, Recipe
+
+ABANDON_S = 10.0
+"""Longest wait for an engine to stop an answer."""
 
 
 class Trainer(Protocol):
@@ -67,6 +72,14 @@ class SamplePool(Protocol):
 
         Raises:
             ActorLost, ActorTimeout: the engine was lost; what was not answered may be asked again.
+        """
+
+    def talk(self, request: TalkRequest) -> AsyncGenerator[TalkPiece, None]:
+        """One answer piece by piece; closing it stops the engine's work on it.
+
+        Raises:
+            ActorLost, ActorTimeout: the engine was lost.
+            DataError: there can be no answer; says why.
         """
 
     @property
@@ -163,6 +176,20 @@ class EngineSamplePool:
                 yield answer
         finally:
             member.load -= len(requests)
+
+    async def talk(self, request: TalkRequest) -> AsyncGenerator[TalkPiece, None]:
+        """See `SamplePool`."""
+        member, whole = await self._pool.engines.choose(self._start_timeout_s), False
+        member.load += 1
+        try:
+            async for piece in member.stream(self._timeout_s, "talk", request):
+                whole = piece.finish_reason is not None
+                yield piece
+        finally:
+            member.load -= 1
+            if not whole:
+                with contextlib.suppress(*WORKER_LOSSES):  # then nothing works on it any more
+                    await member.call(ABANDON_S, "abandon", request.request_id)
 
     async def stop(self) -> None:
         """See `SamplePool`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,35 @@ def test_text_cannot_stand_for_an_image_or_open_a_turn(served: Served) -> None:
     for token in (processor.image_token, processor.tokenizer.eos_token):
         status, sentence = refused(served, f"Look: {token}")
         assert (status, sentence) == (400, f"text may not contain the model's special token {token!r}")
+
+
+def test_a_special_token_in_two_parts_opens_no_turn(served: Served) -> None:
+    token = AutoProcessor.from_pretrained(served.run_folder / "policy").tokenizer.eos_token
+    parts = [{"type": "text", "text": f"Q{token[:2]}"}, {"type": "text", "text": f"{token[2:]} and more"}]
+    status, sentence = refused(served, parts)
+    assert (status, "special token" in sentence) == (400, True)
+
+
+def test_an_answer_satisfies_the_schema_and_shows_its_log_probabilities(served: Served) -> None:
+    schema = {"type": "object", "properties": {"go": {"type": "boolean"}}, "required": ["go"],
+              "additionalProperties": False}  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"name": "decision", "schema": schema, "strict": True}}
+    answer = served.ask(served.frames, response_format=form, max_tokens=64, logprobs=True, top_logprobs=2)
+    assert json.loads(answer.choices[0].message.content).keys() == {"go"}
+    tokens = answer.choices[0].logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens
+    assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in tokens)
+
+
+def test_more_clients_than_places_are_all_answered(served: Served) -> None:
+    with ThreadPoolExecutor(40) as threads:
+        answers = list(threads.map(lambda _: served.ask(served.frames[:1], max_tokens=2), range(40)))
+    assert {answer.usage.completion_tokens for answer in answers} <= {1, 2}
+
+
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63), 0])
+def test_every_seed_of_64_bits_is_taken(served: Served, seed: int) -> None:
+    assert served.ask(served.frames[:1], seed=seed, temperature=1.0, max_tokens=2).usage.completion_tokens
 
 
 def test_a_body_above_the_cap_is_refused(served: Served) -> None:

@@ -22,9 +22,9 @@ from sqlalchemy import func, select
 from tinker import types
 
 from benchmarks.stub_service import service_recipe, tiny_base
+from serve.assembly import database_of
 from serve.database.tables import Model, Request
 from serve.tenants.keys import make_key
-from serve.training.assembly import database_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 KILLS = 3

@@ -20,9 +20,9 @@ from fastapi.routing import APIRoute
 from PIL import Image
 
 from benchmarks.stub_service import Running, running, service_recipe, tiny_base
+from serve.application import make_application
 from serve.operations.logs import JsonFormatter, redact
 from serve.tenants.quotas import Quotas
-from serve.training.application import make_application
 from serve.training.front_door import OPEN
 
 SENTINEL = "tml-sentinel-that-nobody-may-ever-see-again"
@@ -35,6 +35,10 @@ BODIES = (
     b"\x00\xff\x80",
     b'{"a":' * 3000,
     json.dumps({"session_id": "x" * 9000}).encode(),
+    b'{"messages": [' + b"0," * 300_000 + b"0]}",
+    b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "seed": 1' + b"0" * 400 + b"}",
+    json.dumps({"items": [{"sample": {"question": "\ud800"}}], "grader": [], "item": 5, "model_sample": None}).encode(),
+    b'{"grader": {"type": "multi", "graders": ' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
 )
 
 
@@ -71,6 +75,11 @@ def sent(
 def said(answer: httpx.Response) -> dict[str, Any]:
     """The error of an answer, in the API's shape."""
     error: dict[str, Any] = answer.json()
+    assert answer.headers["x-request-id"]
+    if answer.request.url.path.startswith("/v1/"):
+        assert set(error) == {"error"}
+        assert set(error["error"]) == {"message", "type", "param", "code"}
+        return {"detail": error["error"]["message"], "code": error["error"]["code"]}
     assert set(error) == {"detail", "code", "request_id"}
     assert answer.headers["x-request-id"] == error["request_id"]
     return error

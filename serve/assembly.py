@@ -6,13 +6,21 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import ray
+
+from actors.scoring.scorers import Scorers
 from cluster.placement import place
 from cluster.plan import resource_plan
 from data.rendered.questions import driving_text
 from policies.settings import TINY
 from policies.source import policy_source
-from recipe import Recipe, RecipeError
+from recipe import ActorOptions, Recipe, RecipeError
 from serve.database.connection import Database
+from serve.inference.inference import Inference
+from serve.jobs.files import Files
+from serve.jobs.job_keeper import JobKeeper
+from serve.jobs.runs import RayRuns, Runs
+from serve.rewards.reward_pool import RewardPool
 from serve.training.places import Places
 from serve.training.service import TrainingService
 from serve.training.workers import EngineSamplePool, LearnerTrainer
@@ -63,8 +71,37 @@ def assembled(recipe: Recipe) -> TrainingService:
         DatabaseError: the database's address is none.
     """
     check_service_recipe(recipe)
-    plan = resource_plan(recipe, ("learner", "rollout"))
+    plan = resource_plan(recipe, ("learner", "rollout", "judge", "clip"))
     database, base = database_of(recipe, os.environ), base_of(recipe)
     options = place(plan, recipe.cluster.placement_timeout_s).options
     pool = EngineSamplePool(recipe, base, options)
-    return TrainingService(recipe, base, database, LearnerTrainer(recipe, base, options), pool)
+    service = TrainingService(recipe, base, database, LearnerTrainer(recipe, base, options), pool)
+    furnish(service, recipe, ray_runs(recipe), options)
+    return service
+
+
+def ray_runs(recipe: Recipe) -> RayRuns:
+    """Runs as jobs of the connected cluster; a cluster that was joined gets the project with each of them."""
+    joined = bool(recipe.cluster.address or os.environ.get("RAY_ADDRESS"))
+    return RayRuns(ray.get_runtime_context().gcs_address, recipe.serve.jobs.stop_s, ship=joined)
+
+
+def furnish(service: TrainingService, recipe: Recipe, runs: Runs, options: ActorOptions) -> None:
+    """Add the parts that speak OpenAI's dialect.
+
+    Args:
+        service: to which.
+        recipe: its own.
+        runs: where the runs of jobs go.
+        options: places the judge and the CLIP, where the recipe has them.
+    """
+    service.add(Inference(recipe, service.base_name, service.database, service.pool, service.reader, service.metrics))
+    service.add(Files(service.database, service.places, service.settings))
+    keeper = JobKeeper(
+        recipe, service.base_name, service.database, service.places, service.lease, service.metrics, runs
+    )
+    service.add(keeper)
+    # Beside the jobs' runs: they keep the judge's answers there too.
+    scored = recipe.model_copy(update={"run": recipe.run.model_copy(update={"root": str(keeper.root)})})
+    images = service.places.root / "reward_images"
+    service.add(RewardPool(recipe, images, lambda: Scorers.start(scored, options)))

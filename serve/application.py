@@ -1,4 +1,4 @@
-"""The HTTP application of the training service: routes, errors in one shape, health and metrics.
+"""The HTTP application of the service: routes, errors in the shape that a path's clients read, health and metrics.
 
 `python -m serve.app` runs it under uvicorn.
 """
@@ -15,8 +15,11 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from serve.errors import ServiceError
+from serve.inference import routes as inference_routes
+from serve.jobs import file_routes, job_routes
 from serve.operations.logs import tell
 from serve.pages.application import add_pages
+from serve.rewards import routes as reward_routes
 from serve.training import routes, run_routes
 from serve.training.calls import Call, needs
 from serve.training.front_door import EVERY_METHOD, FrontDoor
@@ -27,12 +30,17 @@ def make_application(service: TrainingService) -> FastAPI:
     """The application around a service, which is started apart."""
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     api.state.service = service
-    api.add_api_route("/healthz", healthz, methods=["GET"])
+    for path in ("/health", "/healthz"):
+        api.add_api_route(path, healthz, methods=["GET"])
     api.add_api_route("/api/v1/healthz", healthz, methods=["GET"])
     api.add_api_route("/readyz", readyz, methods=["GET"])
     api.add_api_route("/metrics", metrics, methods=["GET"])
     api.include_router(routes.router)
     api.include_router(run_routes.router)
+    api.include_router(inference_routes.router)
+    api.include_router(file_routes.router)
+    api.include_router(job_routes.router)
+    api.include_router(reward_routes.router)
     api.add_api_route("/{path:path}", unknown, methods=EVERY_METHOD)
     api.add_exception_handler(ServiceError, refused)  # type: ignore[arg-type]  # Starlette's type is too narrow
     api.add_exception_handler(RequestValidationError, malformed)  # type: ignore[arg-type]
@@ -75,8 +83,8 @@ async def unknown(call: Annotated[Call, needs(None)], path: str) -> Response:
 
 async def refused(request: Request, error: ServiceError) -> JSONResponse:
     """A refusal, in the API's shape."""
-    headers = {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}
-    return JSONResponse(error.body(request.state.request_id), error.status, headers)
+    body = error.body_for(request.url.path, request.state.request_id)
+    return JSONResponse(body, error.status, error.headers())
 
 
 async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -17,11 +17,12 @@ import uvicorn
 from cluster.session import session
 from commands.script import command
 from recipe import load_recipe
+from serve.application import make_application
+from serve.assembly import assembled
 from serve.operations.logs import tell, write_logs
 from serve.operations.parent import die_with_parent
+from serve.operations.patience import Patience
 from serve.operations.settling import settle
-from serve.training.application import make_application
-from serve.training.assembly import assembled
 from serve.training.service import TrainingService
 
 LOG_FILE = "service.log"
@@ -35,12 +36,12 @@ def main(arguments: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG_FILE).open("a", buffering=1) as file:
         write_logs(file)
-        with session(recipe):
+        with session(recipe, dashboard=True):
             service = assembled(recipe)
             host, port = recipe.serve.host, recipe.serve.port
             application = make_application(service)
             config = uvicorn.Config(
-                application, host=host, port=port, log_level="error", lifespan="off", access_log=False
+                application, host=host, port=port, log_level="error", lifespan="off", access_log=False, http=Patience
             )
             asyncio.run(_serve(service, uvicorn.Server(config)))
     return 0

@@ -1,0 +1,1 @@
+"""Talking to the base model and to every adapter that a tenant has, in OpenAI's dialect."""
