@@ -46,6 +46,20 @@ class TrainingServiceSettings(BaseModel):
     """How long a server that stopped answering keeps the right to serve this database."""
 
 
+class PagesSettings(BaseModel):
+    """The pages that the training service shows in a browser, and the scoring website."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    endpoints: tuple[str, ...] = ()
+    """Base URLs of OpenAI-compatible endpoints, such as `http://127.0.0.1:8001/v1`. The playground asks their models,
+    with the key of `serve.key_variable`."""
+    runs_of: tuple[str, ...] = ()
+    """Tenants whose keys see the runs below `run.root`; where none is named, every tenant's."""
+    chat_timeout_s: float = Field(120.0, gt=0)
+    """How long the playground waits for an answer."""
+
+
 class JobSettings(BaseModel):
     """Fine-tuning jobs, which speak OpenAI's dialect and run as Ray jobs beside the service."""
 
@@ -65,20 +79,6 @@ class JobSettings(BaseModel):
     """Largest file that can be uploaded."""
     max_steps: int = Field(10_000, ge=1)
     """Most steps of one job."""
-
-
-class PagesSettings(BaseModel):
-    """The pages that the training service shows in a browser, and the scoring website."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    endpoints: tuple[str, ...] = ()
-    """Base URLs of OpenAI-compatible endpoints, such as `http://127.0.0.1:8001/v1`. The playground asks their models,
-    with the key of `serve.key_variable`."""
-    runs_of: tuple[str, ...] = ()
-    """Tenants whose keys see the runs below `run.root`; where none is named, every tenant's."""
-    chat_timeout_s: float = Field(120.0, gt=0)
-    """How long the playground waits for an answer."""
 
 
 class ServeSettings(BaseModel):
