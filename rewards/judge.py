@@ -6,6 +6,7 @@ A judge fills a sheet of criteria, each with bounded whole points; the points ar
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, get_args
@@ -124,9 +125,13 @@ def read_reply(request: JudgeRequest, reply: str) -> Judgement:
             raise InvalidReply(f"{criterion.name} is not a whole number: {json.dumps(points)[:50]}")
         if not criterion.lowest <= points <= criterion.highest:
             raise InvalidReply(f"{criterion.name} is {str(points)[:50]}, not {criterion.lowest} to {criterion.highest}")
-    counted = [criterion for criterion in request.criteria if criterion.counts]
-    value = 100.0 * sum(sheet[c.name] for c in counted) / sum(c.highest for c in counted)
-    return Judgement(value, sheet, reply)
+    return Judgement(value_of(request.criteria, sheet), sheet, reply)
+
+
+def value_of(criteria: Sequence[Criterion], points: Mapping[str, int]) -> float:
+    """What a filled sheet is worth, 0-100: the points earned of those possible, over the criteria that count."""
+    counted = [criterion for criterion in criteria if criterion.counts]
+    return 100.0 * sum(points[c.name] for c in counted) / sum(c.highest for c in counted)
 
 
 def _refuse_constant(name: str) -> float:

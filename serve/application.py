@@ -18,6 +18,7 @@ from serve.errors import ServiceError
 from serve.inference import routes as inference_routes
 from serve.jobs import file_routes, job_routes
 from serve.operations.logs import tell
+from serve.pages.application import add_pages
 from serve.rewards import routes as reward_routes
 from serve.training import routes, run_routes
 from serve.training.calls import Call, needs
@@ -47,6 +48,7 @@ def make_application(service: TrainingService) -> FastAPI:
     api.add_exception_handler(OperationalError, no_database)  # type: ignore[arg-type]
     api.add_exception_handler(Exception, broken)
     api.add_middleware(FrontDoor, service=service)
+    add_pages(api, service.database, service.places.root, service.settings)
     return api
 
 

@@ -1,4 +1,4 @@
-"""Keep house of a training service: `python -m serve.manage key|revoke|model|audit|collect|backup|restore ...`.
+"""Keep house of a training service: `python -m serve.manage key|revoke|model|audit|pages|rate|collect|...`.
 
     python -m serve.manage key --tenant perception --name laptop [--scopes train,sample,read] [--quota models=4]
 
@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import uvicorn
 from pydantic import ValidationError
 from sqlalchemy import select
 
@@ -22,9 +23,13 @@ from recipe import Recipe, RecipeError, load_recipe
 from serve.assembly import database_of
 from serve.database.connection import Database, DatabaseError
 from serve.database.tables import AuditEntry, Tenant, Weights
+from serve.errors import ServiceError
 from serve.jobs.results import Found, add_weights, copied
 from serve.operations.backup import BackupError, back_up, restore
 from serve.operations.metrics import ServiceMetrics
+from serve.operations.settling import settle
+from serve.pages.application import pages_alone
+from serve.rating.command import add_rating_commands
 from serve.tenants.audit import record
 from serve.tenants.keys import SCOPES, make_key, revoke_keys
 from serve.tenants.quotas import Quotas
@@ -42,7 +47,7 @@ def main(arguments: list[str]) -> int:
         database = database_of(recipe, os.environ)
         database.upgrade()
         done: int = options.do(options, recipe, database)
-    except (RecipeError, DatabaseError, BackupError, ValueError) as error:
+    except (RecipeError, DatabaseError, BackupError, ServiceError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return done
@@ -84,7 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about)
         sub.add_argument("folder", type=Path)
         sub.set_defaults(do=do)
+    shown = commands.add_parser("pages", help="serve the pages and the scoring website alone, until Ctrl-C")
+    shown.set_defaults(do=_pages)
+    add_rating_commands(commands)
     return parser
+
+
+def _pages(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
+    host, port = recipe.serve.host, recipe.serve.port
+    print(f"pages at http://{host}:{port}/pages; Ctrl-C ends them", flush=True)
+    alone = pages_alone(database, recipe.run.folder, recipe.serve)
+    settle()
+    uvicorn.run(alone, host=host, port=port, log_level="error", lifespan="off", access_log=False)
+    return 0
 
 
 def _key(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:

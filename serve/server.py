@@ -22,6 +22,7 @@ from serve.assembly import assembled
 from serve.operations.logs import tell, write_logs
 from serve.operations.parent import die_with_parent
 from serve.operations.patience import Patience
+from serve.operations.settling import settle
 from serve.training.service import TrainingService
 
 LOG_FILE = "service.log"
@@ -58,6 +59,7 @@ async def _serve(service: TrainingService, server: uvicorn.Server) -> None:
     await asyncio.wait({listening, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
+        settle()
         server_address = f"http://{server.config.host}:{server.config.port}"
         print(f"serving {service.base_name} at {server_address}", flush=True)
         await asyncio.wait({listening, waiting}, return_when=asyncio.FIRST_COMPLETED)

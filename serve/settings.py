@@ -67,6 +67,20 @@ class JobSettings(BaseModel):
     """Most steps of one job."""
 
 
+class PagesSettings(BaseModel):
+    """The pages that the training service shows in a browser, and the scoring website."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    endpoints: tuple[str, ...] = ()
+    """Base URLs of OpenAI-compatible endpoints, such as `http://127.0.0.1:8001/v1`. The playground asks their models,
+    with the key of `serve.key_variable`."""
+    runs_of: tuple[str, ...] = ()
+    """Tenants whose keys see the runs below `run.root`; where none is named, every tenant's."""
+    chat_timeout_s: float = Field(120.0, gt=0)
+    """How long the playground waits for an answer."""
+
+
 class ServeSettings(BaseModel):
     """The OpenAI-compatible endpoint of a run's policy, and the training service."""
 
@@ -99,3 +113,5 @@ class ServeSettings(BaseModel):
     """Fine-tuning jobs of the service."""
     training: TrainingServiceSettings = TrainingServiceSettings()
     """What `python -m serve.app` starts where it is given no run folder."""
+    pages: PagesSettings = PagesSettings()
+    """What a browser is shown at the same address."""

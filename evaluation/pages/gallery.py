@@ -160,12 +160,12 @@ def thumbnails(images: Mapping[str, str], texts: Mapping[Role, str]) -> tuple[Th
     """The images of a sample as small JPEGs, laid out as the cameras sit on the car, with the texts' tags marked."""
     cameras: list[str] = [camera for camera in CAMERAS if camera in images]
     cameras += [camera for camera in images if camera not in CAMERAS]
-    marks = list(_marks(texts))
+    found = list(marks(texts))
     made = []
     for camera in cameras:
         uri, fault = _data_uri(images[camera])
         title = camera.removeprefix("CAM_").replace("_", " ").lower()
-        made.append(Thumbnail(camera, title, uri, fault, tuple(mark for at, mark in marks if at == camera)))
+        made.append(Thumbnail(camera, title, uri, fault, tuple(mark for at, mark in found if at == camera)))
     return tuple(made)
 
 
@@ -239,7 +239,7 @@ def _held_out_answer(when: str, record: AnswerRecord) -> Answer:
     return Answer(when, record.response, record.value, record.parts, record.finish_reason, record.token_count)
 
 
-def _marks(texts: Mapping[Role, str]) -> Iterable[tuple[str, Mark]]:
+def marks(texts: Mapping[Role, str]) -> Iterable[tuple[str, Mark]]:
     """The points that the texts name, with their cameras; a tag of the question is not marked again."""
     asked = {found.group(0) for found in TAG.finditer(texts.get("asked", ""))}
     for role, text in texts.items():

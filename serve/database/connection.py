@@ -18,6 +18,8 @@ from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
+from serve.database import page_tables as _page_tables  # noqa: F401  # who has a database knows all of its tables
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_MS = 30_000
 WRITES = "service_writes"

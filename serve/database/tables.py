@@ -34,6 +34,7 @@ class Key(Base):
     """An API key, by its digest alone."""
 
     __tablename__ = "keys"
+    __table_args__ = (Index("keys_by_age", "tenant_id", "created_at", "digest"),)
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     name: Mapped[str] = mapped_column(String(200))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from serve.database.connection import Database
 from serve.database.tables import Key, Tenant
@@ -24,7 +25,7 @@ PREFIX = "tml-"
 """Tinker's client takes no key that begins otherwise."""
 KEPT_S = 5.0
 """A key that was looked up is trusted for so long; a revoked one works no longer than this."""
-Scope = Literal["train", "sample", "read", "metrics"]
+Scope = Literal["train", "sample", "read", "metrics", "keys", "rate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
@@ -68,17 +69,23 @@ def make_key(
         raise ValueError(f"there is no scope {sorted(unknown)[0]!r}; there are {', '.join(SCOPES)}")
     key, now = PREFIX + secrets.token_urlsafe(32), time.time()
     with database.writing() as session:
-        owner = session.scalar(select(Tenant).where(Tenant.name == tenant))
-        if owner is None:
-            owner = Tenant(id=f"t{uuid.uuid4().hex[:16]}", name=tenant, quotas=Quotas().model_dump(), created_at=now)
-            session.add(owner)
-            session.flush()
+        owner = tenant_named(session, tenant)
         if quotas is not None:
             owner.quotas = quotas.model_dump()
         expires = None if days is None else now + days * 86_400
         session.add(Key(digest=digest_of(key), tenant_id=owner.id, name=name, scopes=sorted(scopes), created_at=now,
                         expires_at=expires, revoked_at=None))  # fmt: skip
     return key
+
+
+def tenant_named(session: Session, name: str) -> Tenant:
+    """A tenant by name, who is made where there is none."""
+    owner = session.scalar(select(Tenant).where(Tenant.name == name))
+    if owner is None:
+        owner = Tenant(id=f"t{uuid.uuid4().hex[:16]}", name=name, quotas=Quotas().model_dump(), created_at=time.time())
+        session.add(owner)
+        session.flush()
+    return owner
 
 
 def revoke_keys(database: Database, tenant: str, name: str) -> int:
@@ -90,6 +97,19 @@ def revoke_keys(database: Database, tenant: str, name: str) -> int:
         for key in found:
             key.revoked_at = time.time()
         return len(found)
+
+
+def revoke_key(session: Session, tenant_id: str, digest: str) -> str:
+    """End one key of a tenant; its name.
+
+    Raises:
+        ServiceError: 404, the tenant has no such key that still works.
+    """
+    key = session.get(Key, digest)
+    if key is None or key.tenant_id != tenant_id or key.revoked_at is not None:
+        raise ServiceError(404, "there is no such key that still works", "no_key")
+    key.revoked_at = time.time()
+    return key.name
 
 
 class KeyRing:
