@@ -98,7 +98,7 @@ def test_merge_keys_may_repeat_what_they_bring(tmp_path: Path) -> None:
             "reward.routes=[{scorers: {}, kindd: any}]",
             "unknown key reward.routes.0.kindd (did you mean kind?)",
         ),
-        ("sync.zzz=1", "known: bucket_mib, max_logprob_gap"),
+        ("sync.zzz=1", "known: bucket_mib, compare_every"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(written: Path, override: str, said: str) -> None:
