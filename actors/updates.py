@@ -111,7 +111,8 @@ class Updates:
         async for batch in fresh:
             path = samples_path(self._folder, batch.step)
             about: dict[str, Any] = {"recipe": _decisive(recipe), "driven": dict(batch.driven)}
-            about |= {"position": batch.position, "generate_s": batch.generate_s, "replaced": batch.replaced}
+            about |= {"position": batch.position, "generate_s": batch.generate_s}
+            about |= {"replaced": batch.replaced, "dropped": batch.dropped}
             await asyncio.to_thread(write_rollouts, path, batch.step, batch.groups, about)
             yield batch
 
@@ -272,7 +273,8 @@ class Updates:
             print(f"what was generated before the run stopped is not learnt from: {error}", flush=True)
             return None
         assigned, driven = self._credit.of_batch(groups), about.get("driven", {})
-        return ExperienceBatch(step, assigned, about["position"], about["generate_s"], about["replaced"], driven)
+        counts = (about["replaced"], about.get("dropped", 0))  # which files of before have not
+        return ExperienceBatch(step, assigned, about["position"], about["generate_s"], *counts, driven)
 
     def _weight_of_kl(self, state: RunState) -> float:
         return self.algorithm.kl_beta if state.kl_beta is None else state.kl_beta
