@@ -37,6 +37,10 @@ def some_groups(encoder: PromptEncoder, cache: Path) -> list[TrainingGroup]:
     return made
 
 
+def without_seconds(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.endswith("_s")}
+
+
 def trained(
     make: MakeRecipe, kept: KeptRanks, cache: Path, *overrides: str
 ) -> tuple[list[torch.Tensor], list[dict[str, float]]]:
@@ -54,7 +58,7 @@ def trained(
             for _ in range(2):
                 portions, assessed = await learners.assess(learners.portions(groups, UPDATES), KL_BETA)
                 updates = [await learners.update(portion, ppo, lr=1e-3) for portion in portions]
-                metrics += [assessed, *updates]
+                metrics += [assessed, *map(without_seconds, updates)]
             return gradients(learners), metrics
 
     return asyncio.run(run())
