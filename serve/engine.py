@@ -13,7 +13,7 @@ from actors.rollout.talk import TalkPiece, TalkRequest, talk
 from actors.rollout.vllm_engine import FORBID, due_arguments, due_extra, vllm_settings
 from policies.model import load_processor, placeholder_ids
 from policies.patches import patch_arguments
-from policies.vllm_environment import seedable, spread_over
+from policies.vllm_environment import compact_json, seedable, spread_over
 from recipe import Recipe
 from serve.conversation import ConversationReader
 
@@ -71,6 +71,7 @@ def _engine_arguments(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "limit_mm_per_prompt": {"image": recipe.serve.max_images},
         "logprobs_mode": "processed_logprobs",
         "disable_log_stats": True,
+        **compact_json(),
         **due_arguments(recipe.policy),
         **seedable(rollout.gpus, rollout.max_model_len),
     }

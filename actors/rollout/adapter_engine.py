@@ -18,6 +18,7 @@ from actors.rollout.vllm_engine import ADAPTER_RANKS, VllmEngine, VllmSettings
 from actors.waiting import as_they_end
 from data.errors import DataError
 from policies.views import load_frame
+from policies.vllm_environment import compact_json
 from recipe import Recipe
 
 
@@ -79,10 +80,11 @@ class AdapterEngine(VllmEngine):
         super().__init__(name, folder, recipe, options, seed)
         self._service = recipe.serve.training
 
-    def _adapter_arguments(self) -> dict[str, Any]:
+    def _own_arguments(self) -> dict[str, Any]:
         rank = next(known for known in ADAPTER_RANKS if known >= self._service.max_rank)
         held = self._service.engine_adapters
-        return {"enable_lora": True, "max_lora_rank": rank, "max_loras": min(held, 4), "max_cpu_loras": held}
+        adapters = {"enable_lora": True, "max_lora_rank": rank, "max_loras": min(held, 4), "max_cpu_loras": held}
+        return adapters | compact_json()
 
     async def sample(self, requests: Sequence[TokenRequest]) -> AsyncIterator[TokenAnswer]:
         """Yield one answer for each request, each the moment it is whole."""

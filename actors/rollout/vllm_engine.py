@@ -164,7 +164,7 @@ class VllmEngine:
             disable_log_stats=True,
             kv_cache_memory_bytes=self._cache_bytes,
             **spread_over(self.settings.tensor_parallel),
-            **self._adapter_arguments(),
+            **self._own_arguments(),
             **due_arguments(self.policy),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
@@ -172,7 +172,7 @@ class VllmEngine:
         self.state = "generating"
         return time.time() - began
 
-    def _adapter_arguments(self) -> dict[str, Any]:
+    def _own_arguments(self) -> dict[str, Any]:
         return adapter_arguments(self._lora)
 
     @property

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.waiting import as_they_end, one_line
-from policies.vllm_environment import seedable, spread_over
+from policies.vllm_environment import compact_json, seedable, spread_over
 from rewards.settings import JudgeSettings
 from rewards.untrusted import shielded
 
@@ -103,9 +103,8 @@ def engine_arguments(folder: str, settings: JudgeSettings) -> dict[str, Any]:
         "max_num_seqs": settings.max_concurrent,
         "gpu_memory_utilization": settings.gpu_memory_share,
         "enable_prefix_caching": True,
-        # A model that may write white space between the fields can write nothing else until its cap.
-        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": True,
+        **compact_json(),
         **({"quantization": "bitsandbytes"} if settings.four_bit else {}),
         **(seedable(settings.gpus, settings.max_model_len) if settings.temperature else {}),
     }
