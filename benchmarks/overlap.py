@@ -183,7 +183,8 @@ class Learners:
         """An address, or a member of the transport."""
         if method == "address":
             return "127.0.0.1", free_port()
-        self._channel = await asyncio.to_thread(join, *arguments, 0)
+        (meeting,) = arguments
+        self._channel = await asyncio.to_thread(join, meeting, 0)
         return None
 
     async def all(self, method: str, *arguments: Any) -> list[Any]:

@@ -225,8 +225,13 @@ class Observed:
             asyncio.to_thread(join, meeting, 0), self.engine.join_weight_channel(meeting, 1)
         )
         self.facts["asleep"] = await self.refused_asleep()
+
+        def send() -> None:
+            for part in parts:
+                sender.send(list(tensors[part]), "float32")
+
         _, receipts = await asyncio.gather(
-            asyncio.to_thread(lambda: [sender.send(list(tensors[p]), "float32") for p in parts]),
+            asyncio.to_thread(send),
             self.engine.receive_weights(VERSION, buckets, 300.0),
         )
         after = await self.ask(self.requests(self.samples, SamplingSettings(1.3, 16)))

@@ -29,7 +29,10 @@ def scored(name: str, engine: str, start: float, end: float, spans: tuple[Weight
 def run(tmp_path: Path) -> Path:
     """Two steps; in the first the responses of an engine overlap, and weights were swapped amid one."""
     spans = (WeightSpan(0, 0, 1), WeightSpan(1, 1, 2))
-    first = (scored("a", "engine 0", 100.0, 103.0, spans), scored("b", "engine 0", 101.0, 102.0))
+    first: tuple[ScoredRollout, ...] = (
+        scored("a", "engine 0", 100.0, 103.0, spans),
+        scored("b", "engine 0", 101.0, 102.0),
+    )
     first += (scored("c", "engine 0", 102.5, 103.5), scored("d", "engine 1", 100.0, 101.0))
     (tmp_path / "samples").mkdir()
     about: dict[str, Any] = {"position": 0}
