@@ -110,6 +110,16 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_staleness(self) -> Self:
+        if self.rollout.max_staleness > 0 and self.algorithm.options.get("importance") == "none":
+            raise ValueError(
+                f"rollout.max_staleness={self.rollout.max_staleness} lets responses be of older weights than those "
+                "that learn, and algorithm.options.importance=none corrects for nothing: set it to truncate, bound or mask, "
+                "or max_staleness to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_groups(self) -> Self:
         if self.rollout.group_size == 1 and _algorithm(self.algorithm).compares_group:
             raise ValueError(

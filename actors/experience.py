@@ -66,8 +66,14 @@ class ExperienceBatch:
     @property
     def metrics(self) -> dict[str, float]:
         """For the journal."""
-        groups = {"groups/replaced": float(self.replaced), "groups/dropped": float(self.dropped)}
-        return {"generate_s": self.generate_s, **groups, **self.driven}
+        rollouts = [scored.rollout for group in self.groups for scored in group.rollouts]
+        counts = {
+            "groups/replaced": self.replaced,
+            "groups/dropped": self.dropped,
+            "rollouts/of_several_versions": sum(bool(one.weight_spans) for one in rollouts),
+            "rollouts/begun_again": sum(one.dropped for one in rollouts),
+        }
+        return {"generate_s": self.generate_s, **{name: float(count) for name, count in counts.items()}, **self.driven}
 
     def training_groups(self, algorithm: Algorithm, without: Collection[str] = ()) -> list[TrainingGroup]:
         """What the learner sees: the groups that the algorithm keeps, without the responses that teach nothing.

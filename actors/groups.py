@@ -44,7 +44,8 @@ async def collect_groups(
     """
     collecting = _Collecting(samples, count, scorers, refused)
     requests = engines.requests(samples, count, sampling, draw)
-    collecting.places = {request.request_id: number // count for number, request in enumerate(requests)}
+    for number, request in enumerate(requests):
+        collecting.expect(request.request_id, number // count)
     generating = asyncio.create_task(engines.generate(requests, collecting.begin_scoring, collecting.leave_out))
     try:
         if enough is not None and enough < len(samples):
@@ -69,12 +70,18 @@ class _Collecting:
         refused: Callable[[Refusal], None],
     ) -> None:
         self._samples, self._count, self._scorers, self._refused = samples, count, scorers, refused
-        self.places: dict[str, int] = {}
+        self._places: dict[str, int] = {}
+        self._asked: dict[int, list[str]] = {}
         self.groups: dict[int, asyncio.Task[list[ScoredRollout]]] = {}
         self._scoring: dict[int, dict[str, asyncio.Task[ScoredRollout]]] = {}
         self._answered: Counter[int] = Counter()
         self._gone: set[int] = set()
         self._changed = asyncio.Event()
+
+    def expect(self, request_id: str, place: int) -> None:
+        """A response is asked for, to the sample at a place."""
+        self._places[request_id] = place
+        self._asked.setdefault(place, []).append(request_id)
 
     @property
     def found(self) -> list[list[ScoredRollout] | None]:
@@ -84,7 +91,7 @@ class _Collecting:
 
     def begin_scoring(self, rollout: Rollout) -> None:
         """Score a response; the last of a group completes it."""
-        place = self.places[rollout.request_id]
+        place = self._places[rollout.request_id]
         work = self._scorers.score(self._samples[place], rollout)
         self._scoring.setdefault(place, {})[rollout.request_id] = asyncio.create_task(work)
         self._note(place)
@@ -92,7 +99,7 @@ class _Collecting:
     def leave_out(self, refusal: Refusal) -> None:
         """Do without a sample."""
         self._refused(refusal)
-        place = self.places[refusal.request_id]
+        place = self._places[refusal.request_id]
         self._gone.add(place)
         self._note(place)
 
@@ -128,7 +135,7 @@ class _Collecting:
 
     async def _complete(self, place: int) -> list[ScoredRollout]:
         own = self._scoring.get(place, {})
-        scored = [await own[one] for one in self.places if one in own]
+        scored = [await own[one] for one in self._asked[place] if one in own]
         return [] if place in self._gone else await self._scorers.complete(self._samples[place], scored)
 
     def _drop_beyond(self, enough: int, through: Sequence[int]) -> None:

@@ -25,6 +25,7 @@ from commands.scoring import places_of_scorers
 from commands.script import command
 from data.errors import DataError
 from data.load import load_data
+from data.rollout import Rollout
 from data.sample import DrivingSample
 from evaluation.ledger import Changes, changes, find_rollout, largest_gap, learnt, published, updates
 from evaluation.numbers import fixed, short, signed
@@ -110,6 +111,13 @@ def responses(folder: Path, recipe: Recipe, step: int) -> list[str]:
     return lines
 
 
+def _versions(rollout: Rollout) -> str:
+    """Which weights sampled which tokens, where they were several."""
+    spans = ", ".join(f"{span.version} tokens {span.start} to {span.end}" for span in rollout.weight_spans)
+    again = f"; begun again {rollout.dropped} times for newer weights" if rollout.dropped else ""
+    return (f"; weights {spans}" if spans else "") + again
+
+
 def life(folder: Path, recipe: Recipe, name: str) -> list[str]:
     """All that is recorded of one response."""
     update, group, scored = find_rollout(folder, name)
@@ -126,7 +134,7 @@ def life(folder: Path, recipe: Recipe, name: str) -> list[str]:
         *(f"           {camera}: {path}" for camera, path in sample.images.items()),
         f"truth      {sample.answer}",
         f"generated  by {rollout.engine} with weights {rollout.weight_version} and seed {rollout.seed}, "
-        f"{rollout.finished_at - rollout.started_at:.2f} s",
+        f"{rollout.finished_at - rollout.started_at:.2f} s" + _versions(rollout),
         f"prompt     {len(rollout.prompt_ids)} tokens; response {len(rollout.token_ids)} tokens, ended by "
         f"{rollout.finish_reason}, log-probability {sum(rollout.logprobs):.3f} in all",
         f"text       {rollout.text!r}",

@@ -186,7 +186,8 @@ def engine_of(recipe: Recipe) -> ChosenEngine:
         )
     if settings.in_flight not in (None, "finish"):
         needed["swaps"] = (
-            f"rollout.in_flight={settings.in_flight} needs an engine that swaps whole weights between tokens"
+            f"rollout.in_flight={settings.in_flight} needs an engine that swaps weights between tokens, and "
+            "rollout.adapters=merged"
         )
     if settings.cut_sampling is not None:
         needed["cuts"] = "rollout.top_p and top_k need an engine that cuts the distribution"

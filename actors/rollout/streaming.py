@@ -1,7 +1,7 @@
 """How answers leave an engine's actor: those that ended together travel together.
 
-Each object that Ray streams costs both sides about a millisecond, as much as a short answer does. An engine still
-yields answers one by one (`RolloutEngine.generate`), and none waits for another.
+Each object that Ray streams costs both sides something, which short answers feel (`python -m benchmarks.generation`).
+An engine still yields answers one by one (`RolloutEngine.generate`), and none waits for another.
 """
 
 from __future__ import annotations

@@ -226,16 +226,20 @@ class VllmEngine:
     async def _answer(self, request: GenerationRequest, prompts: SharedPrompts) -> Rollout:
         from vllm.exceptions import VLLMClientError
 
-        began, prompt, dropped = time.time(), await prompts.take(request.sample), -1
-        final: Any = None
+        began, prompt, dropped = time.time(), await prompts.take(request.sample), 0
         sampling, adapter = self._sampling(request.sampling), self._adapter
-        while final is None or final.outputs[0].finish_reason == ABORTED:  # again, with the weights that came meanwhile
-            dropped += 1
+        while True:
+            final: Any = None
             try:
                 async for output in self._llm.generate(prompt, sampling, request.request_id, lora_request=adapter):
                     final = output
             except VLLMClientError as error:
                 raise DataError(f"see rollout.max_model_len: {error}") from error
+            if final is None:
+                raise EngineError(f"{self.name}: vLLM ended request {request.request_id} without an answer")
+            if final.outputs[0].finish_reason != ABORTED:
+                break
+            dropped += 1  # again, with the weights that came meanwhile
         response = final.outputs[0]
         spans = spans_of(response.weight_versions)
         return Rollout(
@@ -362,4 +366,5 @@ class VllmEngine:
         if self._llm is not None:
             self._llm.shutdown()
             self._llm = None
+        self._preparing.shutdown(wait=False, cancel_futures=True)
         self.state = "stopped"

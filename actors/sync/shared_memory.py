@@ -43,9 +43,11 @@ class SharedMemoryTransport:
 
     @staticmethod
     def refusal(recipe: Recipe) -> str | None:
-        """Where a run starts Ray itself, everything is on its machine; of another cluster nobody knows before."""
+        """Where a run starts Ray itself and waits for no nodes, all is on its machine; else nobody knows before."""
         if not BOOT_ID.is_file():
             return "Linux"
+        if recipe.cluster.wait_for_nodes:
+            return "a run that no nodes join, and this one has cluster.wait_for_nodes=true"
         joined = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
         return None if joined is None else f"a run that starts Ray on its own machine, and this one joins {joined}"
 
@@ -90,7 +92,7 @@ class SharedMemoryTransport:
         size = sum(tensor.numel() for tensor in tensors) * kind.itemsize
         memory = self._slots.get(self._number % SLOTS)
         if memory is None or memory.size < size:
-            memory = self._slots[self._number % SLOTS] = _Memory.made(size)
+            memory = self._slots[self._number % SLOTS] = _Memory.made(max(size, 1))  # no memory is of no bytes
         written = torch.frombuffer(memory.map, dtype=kind, count=size // kind.itemsize)
         at = 0
         for tensor in tensors:

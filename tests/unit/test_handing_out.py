@@ -10,13 +10,16 @@ from typing import Any, cast
 
 import pytest
 
+from actors.rollout.engine import engine_of, in_flight_of
 from actors.rollout.pool import EnginePool
 from actors.rollout.shared_prompts import SharedPrompts
 from actors.supervision import Counts, Supervisor
 from data.errors import DataError
 from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import CAMERAS, DrivingSample
+from extension import ExtensionError
 from failures import ActorLost, RolloutExhausted
+from recipe import Recipe, RecipeError, load_recipe
 
 SAMPLING = SamplingSettings(1.0, 8)
 
@@ -162,3 +165,38 @@ async def test_a_request_that_is_cancelled_leaves_the_prompt_to_the_others() -> 
     await asyncio.sleep(0)
     go.set()
     assert await second == "s0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "becomes"),
+    [
+        ({}, "finish"),
+        ({"max_staleness": 1}, "keep"),
+        ({"max_staleness": 1, "in_flight": "finish"}, "finish"),
+        ({"in_flight": "drop"}, "drop"),
+        ({"max_staleness": 1, "backend": "transformers"}, "finish"),
+    ],
+)
+def test_weights_wait_for_responses_unless_staleness_and_engine_let_them_be_swapped(
+    settings: dict[str, Any], becomes: str
+) -> None:
+    recipe = Recipe.model_validate({"run": {"name": "a"}, "rollout": settings})
+    assert in_flight_of(recipe, engine_of(recipe).abilities) == becomes
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"backend": "transformers"}, {"adapters": "apart"}],
+)
+def test_a_swap_that_the_engine_cannot_do_is_refused_in_one_sentence(settings: dict[str, Any]) -> None:
+    given = {"run": {"name": "a"}, "rollout": {**settings, "in_flight": "keep"}}
+    lora = {"policy": {"lora": {"targets": ["attention"]}}} if "adapters" in settings else {}
+    with pytest.raises(ExtensionError, match=r"in_flight=keep needs .* between tokens, and rollout\.adapters=merged"):
+        engine_of(Recipe.model_validate(given | lora))
+
+
+def test_staleness_that_nothing_corrects_is_refused_when_the_recipe_is_read() -> None:
+    keys = ["rollout.max_staleness=1", "algorithm.options.importance=none"]
+    with pytest.raises(RecipeError, match=r"max_staleness=1 .*importance=none corrects for nothing: set it to"):
+        load_recipe(["recipes/tiny.yaml", *keys])
+    assert load_recipe(["recipes/tiny.yaml", keys[1]]).rollout.max_staleness == 0
