@@ -114,8 +114,8 @@ class Recipe(BaseModel):
         if self.rollout.max_staleness > 0 and self.algorithm.options.get("importance") == "none":
             raise ValueError(
                 f"rollout.max_staleness={self.rollout.max_staleness} lets responses be of older weights than those "
-                "that learn, and algorithm.options.importance=none corrects for nothing: set it to truncate, bound or mask, "
-                "or max_staleness to 0"
+                "that learn, and algorithm.options.importance=none corrects for nothing: set it to truncate, bound or "
+                "mask, or max_staleness to 0"
             )
         return self
 

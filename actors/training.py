@@ -166,17 +166,11 @@ async def run_reinforcement(
     recipe, interruption, phases = run.recipe, Interruption(), Phases(run.folder)
     with interruption.listen(), Journal(recipe, run.folder) as journal:
         with phases.phase("start"):
+            quarantine = run.quarantine(journal)
             crew = await Crew.start(
-                recipe,
-                run.source,
-                options,
-                run.probes,
-                run.encoder,
-                run.quarantine(journal),
-                learner_class=learner_class,
-                engine_class=engine_class,
-                engines=engines,
-            )
+                recipe, run.source, options, run.probes, run.encoder, quarantine,
+                learner_class=learner_class, engine_class=engine_class, engines=engines,
+            )  # fmt: skip
             journal.exporter.watch(pool_states(crew))
         with phases.phase("warm_start"), interruption.deferred():
             updates = await Updates.begin(crew, run.folder, lambda: warm_up(run, crew.learners, interruption))

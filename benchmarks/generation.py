@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any
 
 from actors.rollout.pool import EnginePool
 from actors.rollout.vllm_engine import VllmEngine, VllmSettings
+from benchmarks.bare_process import bare_process
 from cluster.session import session
 from data.rendered.samples import rendered_samples
 from data.rollout import Rollout, SamplingSettings
@@ -126,28 +126,9 @@ def bare_engine(folder: Path, source: str) -> Iterator[Callable[[str], float]]:
     """A process that holds AsyncLLM; called with a salt it does the work of it once and returns the seconds."""
     recipe = benchmark_recipe()
     environment = os.environ | VllmEngine.environment(recipe, VllmSettings(**recipe.rollout.options))
-    command = [sys.executable, "-m", "benchmarks.generation", "--raw", str(folder)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
-
-    def work(line: str) -> float:
-        stdin.write(line + "\n")
-        stdin.flush()
-        for answer in stdout:
-            if answer.startswith("seconds "):
-                return float(answer.split()[1])
-        raise RuntimeError("the bare engine's process ended")
-
-    work(source)
-    try:
+    with bare_process(["benchmarks.generation", "--raw", str(folder)], environment) as work:
+        work(source)
         yield work
-    finally:
-        stdin.close()
-        process.wait(timeout=60)
 
 
 async def raw_engine(folder: Path) -> None:

@@ -35,6 +35,7 @@ from actors.scoring.judge_engine import JudgeEngine, SheetRequest
 from actors.scoring.judge_engines import JudgeEngines
 from actors.scoring.judge_pool import JudgePool
 from actors.scoring.scorers import Scorers
+from benchmarks.bare_process import bare_process
 from benchmarks.priority import step_down_to
 from cluster.session import session
 from data.rendered.samples import rendered_samples
@@ -171,30 +172,10 @@ async def pool_against_raw(samples: list[DrivingSample], folder: Path) -> dict[s
     }
 
 
-@contextlib.contextmanager
-def bare_engine(source: str) -> Iterator[Callable[[str], float]]:
-    """A process that holds AsyncLLM; called with a salt it does the work once and tells the seconds."""
+def bare_engine(source: str) -> contextlib.AbstractContextManager[Callable[[str], float]]:
+    """A process that holds AsyncLLM; called with a salt it does the work once and returns the seconds."""
     environment = os.environ | vllm_environment(TINY.threads, TINY.cpus, TINY.memory_gib)
-    command = [sys.executable, "-m", "benchmarks.judge", "--raw", source]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def work(salt: str) -> float:
-        process.stdin.write(salt + "\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-        for line in process.stdout:  # type: ignore[union-attr]
-            if line.startswith("seconds "):
-                return float(line.split()[1])
-        raise RuntimeError("the bare engine's process ended")
-
-    try:
-        yield work
-    finally:
-        process.stdin.close()
-        process.wait(timeout=60)
+    return bare_process(["benchmarks.judge", "--raw", source], environment)
 
 
 async def raw_engine(source: str) -> None:

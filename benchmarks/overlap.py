@@ -37,7 +37,7 @@ from actors.supervision import Care, Supervisor
 from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
 from actors.weight_sync import WeightSync
-from benchmarks.weight_sync import free_port
+from benchmarks.loopback import free_port
 from cluster.session import session
 from data.quarantine import Quarantine
 from data.rollout import GenerationRequest, Rollout

@@ -16,19 +16,15 @@ import random
 import re
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
-import uvicorn
 from sqlalchemy import insert, select, update
 
+from benchmarks.loopback import on_loopback
 from benchmarks.made_up_run import made_up_run
-from benchmarks.stub_service import free_port
 from serve.database.connection import Database
 from serve.database.page_tables import Annotator, Rating, RatingItem
 from serve.database.tables import Key
@@ -44,6 +40,8 @@ ROWS_PER_STEP = 200
 RUN = "grpo"
 ANSWERS = 300
 PEOPLE = ("ada", "bo", "cy")
+
+COMPUTED_S = 600.0
 
 
 def main(arguments: list[str]) -> int:
@@ -71,14 +69,19 @@ def measured(folder: Path, keys: int, samples: int, asked: int) -> dict[str, obj
     SampleIndex(database).read_now(root / RUN)
     read_s = time.monotonic() - began
     set_id = _rated_set(database, root)
-    with _served(database, root) as url, httpx.Client(base_url=url, timeout=60.0, follow_redirects=True) as client:
+    settle()
+    pages = pages_alone(database, root / "service", ServeSettings())
+    with on_loopback(pages) as url, httpx.Client(base_url=url, timeout=60.0, follow_redirects=True) as client:
         page = client.get("/pages/sign-in").text
         token = re.search(r'name="token" value="(\w+)"', page)
         assert token is not None
         client.post("/pages/sign-in", data={"token": token[1], "key": key}).raise_for_status()
         paths = _paths(client, set_id)
         first = _p99s(client, paths["figures"], asked)  # while they are computed
+        until = time.monotonic() + COMPUTED_S
         while "being computed" in client.get(paths["figures"]).text:
+            if time.monotonic() > until:
+                raise SystemExit(f"the figures of the set were not computed within {COMPUTED_S:g} s")
             time.sleep(0.2)
         figures = {"figures_at_first": first} | {name: _p99s(client, path, asked) for name, path in paths.items()}
     database.close()
@@ -162,23 +165,6 @@ def _rated_set(database: Database, root: Path) -> str:
             given = {"value": value, "points": {"score": value}, "rated_at": time.time(), "seconds": 9.0, "revision": 1}
             session.execute(update(Rating).where(Rating.number == number).values(given))
     return made.set_id
-
-
-@contextmanager
-def _served(database: Database, root: Path) -> Iterator[str]:
-    """The pages at an address of loopback."""
-    port = free_port()
-    app = pages_alone(database, root / "service", ServeSettings())
-    settle()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off", access_log=False))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10.0)
 
 
 if __name__ == "__main__":

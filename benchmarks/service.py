@@ -25,7 +25,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -38,7 +37,9 @@ import openai
 from PIL import Image
 from sqlalchemy import func, select
 
-from benchmarks.stub_service import free_port, service_recipe, tiny_base
+from benchmarks.loopback import free_port
+from benchmarks.parts import measure_parts
+from benchmarks.stub_service import service_recipe, tiny_base
 from policies.tiny import build_tiny_policy
 from policies.vllm_environment import vllm_environment
 from recipe import Recipe, dump_recipe
@@ -356,16 +357,7 @@ def main() -> None:
         "api": measure_api,
         "kills": lambda root: measure_kills(root, given.kills),
     }
-    if unknown := set(given.parts.split(",")) - set(works):
-        parser.error(f"--parts: there is no {sorted(unknown)[0]!r}, only {', '.join(works)}")
-    figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for part in given.parts.split(","):
-            root = Path(folder, part)
-            root.mkdir()
-            figures |= works[part](root)
-            print(json.dumps(figures), file=sys.stderr, flush=True)
-    print(json.dumps(figures))
+    measure_parts(parser, given.parts, works)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ For measuring and testing what lies between Tinker's client and the models.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import httpx
 import uvicorn
 
 from actors.supervision import anywhere
+from benchmarks.loopback import START_S, free_port
 from benchmarks.stub_runs import StubRuns
 from benchmarks.stub_workers import StubPool, StubTrainer
 from policies.tiny import build_tiny_policy
@@ -33,13 +35,6 @@ from serve.tenants.quotas import Quotas
 from serve.training.service import TrainingService
 
 os.environ["TINKER_TELEMETRY"] = "0"
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -109,15 +104,16 @@ def running(
         await service.drain()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread.start()
     url = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + START_S
     while thread.is_alive():
-        try:
+        with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{url}/readyz", timeout=5.0).status_code == 200:
                 break
-        except httpx.TransportError:
-            continue
+        if time.monotonic() > until:
+            raise TimeoutError(f"{url} was not ready within {START_S:g} s")
+        time.sleep(0.02)
     try:
         with httpx.Client(timeout=60.0) as http:
             yield Running(service, url, recipe, trainer, pool, runs, http, loop)

@@ -23,7 +23,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,9 +38,10 @@ import psutil
 import tinker
 from sqlalchemy import func, select
 
+from benchmarks.loopback import free_port
+from benchmarks.parts import measure_parts
 from benchmarks.service_loops import fixed_service, overlapping_loop, rl_loop, supervised_loop
 from benchmarks.soak import growth, memory_of
-from benchmarks.stub_service import free_port
 from docs.examples.tinker_driving import base_of
 from recipe import load_recipe
 from serve.assembly import database_of
@@ -299,14 +299,7 @@ def main() -> None:
         "calls": measure_calls,
         "soak": lambda root: measure_soak(root, given.soak_minutes),
     }
-    figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for part in given.parts.split(","):
-            root = Path(folder, part)
-            root.mkdir()
-            figures |= works[part](root)
-            print(json.dumps(figures), file=sys.stderr, flush=True)
-    print(json.dumps(figures))
+    measure_parts(parser, given.parts, works)
 
 
 if __name__ == "__main__":

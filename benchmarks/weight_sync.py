@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -29,7 +28,8 @@ from torch import Tensor, nn
 
 from actors.sync.checksums import checksum, derived
 from actors.sync.receiver import Arrival
-from actors.sync.transport import Bucket, Meeting, WeightTransport, join
+from actors.sync.transport import Bucket, Meeting, WeightTransport, cut, join
+from benchmarks.loopback import free_port
 from failures import SyncError
 
 ENGINES, BUCKET_BYTES, TIMEOUT_S = 2, 64 * 2**20, 120.0
@@ -61,16 +61,9 @@ def weights(*, adapters: bool = False) -> nn.ParameterDict:
 
 def buckets_of(parameters: nn.ParameterDict) -> list[Bucket]:
     """The parameters cut as the learner cuts them."""
-    cut: list[list[str]] = [[]]
-    filled = 0
-    for name, parameter in parameters.items():
-        size = parameter.numel() * parameter.element_size()
-        if cut[-1] and filled + size > BUCKET_BYTES:
-            cut.append([])
-            filled = 0
-        cut[-1].append(name)
-        filled += size
-    return [Bucket(tuple(names), tuple(tuple(parameters[n].shape) for n in names), DTYPE) for names in cut]
+    sizes = {name: parameter.numel() * parameter.element_size() for name, parameter in parameters.items()}
+    groups = cut(sizes, BUCKET_BYTES)
+    return [Bucket(tuple(names), tuple(tuple(parameters[n].shape) for n in names), DTYPE) for names in groups]
 
 
 # --- the engines' side ----------------------------------------------------------------------------------------------
@@ -222,13 +215,6 @@ def copied(source: Tensor, target: Tensor) -> float:
     began = time.perf_counter()
     target.copy_(source)
     return time.perf_counter() - began
-
-
-def free_port() -> int:
-    """A port that is free on this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Under ZeRO-3 a bucket is gathered on all ranks, sent, and let go again: never th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.sync.checksums import checksum, derived
-from actors.sync.transport import Bucket, Meeting, WeightTransport, join
+from actors.sync.transport import Bucket, Meeting, WeightTransport, cut, join
 from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
 from policies.heads.rows import ROWS, grown
@@ -34,7 +35,8 @@ class WeightSource:
         rows = {f"{name}.{ROWS}" for name in grown(policy.model)}
         named = ((n, p) for n, p in policy.model.named_parameters() if n not in rows)
         self._parameters = {n: p for n, p in named if (".lora_" in n) == adapters_only}
-        self._groups = self._cut(bucket_bytes)
+        sizes = {name: p.element_size() * math.prod(full_shape(p)) for name, p in self._parameters.items()}
+        self._groups = cut(sizes, bucket_bytes)
 
     def buckets(self) -> list[Bucket]:
         """What will be sent: on-disk names and full shapes, bucket by bucket."""
@@ -66,18 +68,6 @@ class WeightSource:
             return matrix.whole().detach()
         layer = self._adapted.get(name)
         return (merged_weight(layer) if layer is not None else self._parameters[name]).detach()
-
-    def _cut(self, bucket_bytes: float) -> list[list[str]]:
-        groups: list[list[str]] = [[]]
-        filled = 0.0
-        for name, parameter in self._parameters.items():
-            size = parameter.element_size() * _numel(full_shape(parameter))
-            if groups[-1] and filled + size > bucket_bytes:
-                groups.append([])
-                filled = 0.0
-            groups[-1].append(name)
-            filled += size
-        return groups
 
 
 class WeightSender:
@@ -127,10 +117,3 @@ def whole(parameters: list[nn.Parameter]) -> Iterator[None]:
     sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     with deepspeed.zero.GatheredParameters(sharded, enabled=bool(sharded)):
         yield
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count

@@ -142,6 +142,19 @@ def join(meeting: Meeting, member: int) -> WeightTransport:
     return joined
 
 
+def cut(sizes: Mapping[str, int], most: float) -> list[list[str]]:
+    """Names of tensors in groups of at most as many bytes, in order; a larger one is a group of its own."""
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if groups[-1] and filled + size > most:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled += size
+    return groups
+
+
 def packed(tensors: Sequence[Tensor], dtype: str, device: str = "cpu") -> Tensor:
     """Tensors one after another in one flat buffer."""
     import torch

@@ -76,7 +76,9 @@ class JobKeeper:
         while True:
             try:
                 await self.round()
-            except Exception as error:
+            except LeaseLost:  # another server looks after them; the service ends itself (`serve.training.service`)
+                return
+            except Exception as error:  # such as a database that is away; the next round tries again
                 self._complain("all", error)
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

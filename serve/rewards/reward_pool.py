@@ -141,7 +141,7 @@ class RewardPool:
             return Score(0.0, failure=str(error))
 
     async def graded(self, tenant: str, given: Any, output: str, item: dict[str, Any]) -> dict[str, Any]:
-        """What OpenAI's `graders/run` answers.
+        """What OpenAI's `graders/run` answers: `reward` is a number, 0 under an error that `metadata` flags and tells.
 
         Raises:
             ServiceError: 400, the grader is none; 429, 504 as `scored`.
@@ -149,7 +149,7 @@ class RewardPool:
         grader = self.grader(given, None)
         began, errors, limit = time.monotonic(), dict[str, Any](dict.fromkeys(ERRORS, False)), self._limits.timeout_s
         fields = {key: value if isinstance(value, str) else str(value) for key, value in item.items()}
-        reward, parts = 0.0, dict[str, float]()
+        reward, parts, failure = 0.0, dict[str, float](), None
         try:
             async with asyncio.timeout(limit), self._queue.place(tenant):
                 sample = await asyncio.to_thread(self._sample_of, item)
@@ -157,13 +157,16 @@ class RewardPool:
                 graded = await grader.graded(self.scorers.judge, self.scorers.clip, named, output, sample)
                 reward, parts = graded.reward, graded.parts
         except GraderFailed as error:
+            failure = str(error)
             missing = "to fill in" in error.detail
             errors["invalid_variable_error" if missing else "other_error"] = True
             errors["model_grader_server_error_details"] = None
         except JudgeFailed as error:
+            failure = str(error)
             errors[_judge_error(error)] = True
             errors["model_grader_server_error_details"] = str(error)[:300]
-        except FAILURES:
+        except FAILURES as error:
+            failure = str(error)
             errors["other_error"] = True
         except TimeoutError:
             raise ServiceError(504, f"the grader gave no number within {limit:g} s", "timeout") from None
@@ -177,6 +180,7 @@ class RewardPool:
                 "type": kind.type,
                 "errors": errors,
                 "execution_time": time.monotonic() - began,
+                "failure": failure,
                 "scores": {kind.name: reward} | parts,
                 "token_usage": None,
                 "sampled_model_name": None,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stub_service import free_port
+from benchmarks.loopback import free_port
 
 PLACES = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 USERS = ("postgres", "nobody")

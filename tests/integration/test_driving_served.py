@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.loopback import free_port
 from cluster.session import session
 from policies.source import policy_source
 from recipe import load_recipe
 from serve.app import policy_endpoint
 from tests.integration.conftest import ROOT
-from tests.integration.test_serve import free_port
 
 KEY = "a key that only this test knows"
 

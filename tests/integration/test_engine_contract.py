@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +24,7 @@ from actors.rollout.engine import RolloutEngine, engine_of
 from actors.settings import RolloutSettings, RunSettings
 from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, join
+from benchmarks.loopback import free_port
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
@@ -250,12 +250,6 @@ class Observed:
         said = await self.refusal()
         await self.engine.wake()
         return said
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from sqlalchemy import select
 
+from benchmarks.loopback import on_loopback
 from benchmarks.made_up_run import made_up_run
-from benchmarks.stub_service import free_port
 from evaluation.numbers import fixed
 from evaluation.raters import compare, read_ratings, read_scores
 from serve.database.page_tables import Annotator, Rating
@@ -59,16 +56,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         pages.database, tenant_id, "November", answers, ["ada", "bo", "cy"], seed=0, rubric="task", source="grpo",
         paths_from=tmp_path,
     )  # fmt: skip
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(pages.app, port=port, log_level="error", lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield Site(pages, f"http://127.0.0.1:{port}", made, key)
-    server.should_exit = True
-    thread.join(10.0)
+    with on_loopback(pages.app) as url:
+        yield Site(pages, url, made, key)
 
 
 @pytest.fixture
@@ -91,6 +80,12 @@ def watched(context: Any, url: str) -> tuple[Any, list[str]]:
     return page, heard
 
 
+def opened(page: Any, url: str) -> None:
+    """Go to a page and wait until something has the focus: a browser gives it after the page is loaded."""
+    page.goto(url)
+    page.wait_for_selector(":focus")
+
+
 def rate_one(page: Any, points: list[int]) -> None:
     """Fill the sheet with digits and Enter alone."""
     before = page.title()
@@ -111,7 +106,7 @@ def test_three_raters_rate_thirty_answers_by_keyboard_and_the_team_reads_its_fig
     for share, name in enumerate(site.made.secrets):
         context = chromium.new_context(viewport={"width": 1280, "height": 900})
         page, said = watched(context, site.url)
-        page.goto(site.link(name))
+        opened(page, site.link(name))
         page.keyboard.press("Enter")
         for _ in range(30):
             page.wait_for_selector("#sheet")
@@ -122,7 +117,7 @@ def test_three_raters_rate_thirty_answers_by_keyboard_and_the_team_reads_its_fig
         context.close()
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page, said = watched(context, site.url)
-    page.goto(f"{site.url}/pages/")
+    opened(page, f"{site.url}/pages/")
     page.keyboard.type(site.key)
     page.keyboard.press("Enter")
     page.wait_for_url("**/pages/runs")
@@ -145,7 +140,7 @@ def test_three_raters_rate_thirty_answers_by_keyboard_and_the_team_reads_its_fig
 def test_undo_zoom_and_two_tabs_by_keyboard(chromium: Any, site: Site) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page, heard = watched(context, site.url)
-    page.goto(site.link("ada"))
+    opened(page, site.link("ada"))
     page.keyboard.press("Enter")
     page.wait_for_selector("#sheet")
     other, _ = watched(context, site.url)
@@ -186,7 +181,7 @@ def test_undo_zoom_and_two_tabs_by_keyboard(chromium: Any, site: Site) -> None:
 def test_a_refused_rating_puts_the_focus_on_its_field(chromium: Any, site: Site) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page, _ = watched(context, site.url)
-    page.goto(site.link("bo"))
+    opened(page, site.link("bo"))
     page.keyboard.press("Enter")
     page.wait_for_selector("#sheet")
     for _ in bounds(page):

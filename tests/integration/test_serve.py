@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from benchmarks.loopback import free_port
 from cluster.session import session
 from policies.prompt import chat_messages
 from policies.tiny import build_tiny_policy
@@ -61,12 +62,6 @@ class Served:
 
 def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

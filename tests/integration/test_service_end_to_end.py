@@ -23,7 +23,7 @@ import openai
 import pytest
 from PIL import Image
 
-from benchmarks.stub_service import free_port
+from benchmarks.loopback import free_port
 from data.faults import Faults
 from data.formats.format import format_of
 from data.sample import DrivingSample

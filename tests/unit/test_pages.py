@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import func, insert, select
 
+from benchmarks.loopback import on_loopback
 from benchmarks.made_up_run import made_up_run
-from benchmarks.stub_service import free_port
 from evaluation.raters import main as raters
 from serve.database.page_tables import RunSample
 from serve.database.tables import ClientSession, Key, Model
@@ -163,27 +159,12 @@ def endpoint() -> FastAPI:
     return api
 
 
-@contextmanager
-def served(api: FastAPI) -> Iterator[str]:
-    """An application on loopback."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(api, port=port, log_level="error", lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10.0)
-
-
 def test_the_playground_asks_two_models_with_the_samples_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTODRIVERL_SERVE_KEY", "secret")
     api = endpoint()
-    with served(api) as url:
+    with on_loopback(api) as url:
         made = make_pages(tmp_path, pages={"endpoints": [f"{url}/v1", "http://127.0.0.1:9/v1"]})
         made_up_run(made.root / "grpo", scenes=2, steps=1, rows_per_step=4)
         SampleIndex(made.database).read_now(made.root / "grpo")

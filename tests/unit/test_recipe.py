@@ -94,10 +94,7 @@ def test_merge_keys_may_repeat_what_they_bring(tmp_path: Path) -> None:
         ("learner.lrr=1", "unknown key learner.lrr (did you mean lr?)"),
         ("policy.lora.rnak=8", "unknown key policy.lora.rnak (did you mean rank?)"),
         ("reward.gate.ngrams=2", "unknown key reward.gate.ngrams (did you mean ngram?)"),
-        (
-            "reward.routes=[{scorers: {}, kindd: any}]",
-            "unknown key reward.routes.0.kindd (did you mean kind?)",
-        ),
+        ("reward.routes=[{scorers: {}, kindd: any}]", "unknown key reward.routes.0.kindd (did you mean kind?)"),
         ("sync.zzz=1", "known: bucket_mib, compare_every"),
     ],
 )

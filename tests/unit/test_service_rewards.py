@@ -148,6 +148,7 @@ def test_a_missing_field_of_an_item_is_told_as_openai_tells_it(served: Running) 
     run = client(served).run(grader=CHECK, model_sample="Go", item={})
     assert run.metadata.errors.invalid_variable_error
     assert run.reward == 0.0
+    assert "to fill in" in run.metadata.model_dump()["failure"], "a zero says why"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from actors.sync.checksums import checksum
 from actors.sync.collective import GlooTransport
 from actors.sync.shared_memory import SharedMemoryTransport
 from actors.sync.transport import Bucket, Meeting, WeightTransport, join, transport_of
+from benchmarks.loopback import free_port
 from docs.examples.transport import FileTransport
 from extension import ExtensionError
 from failures import EngineError
@@ -39,12 +39,6 @@ def meeting(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Mee
         return Meeting(request.param, "127.0.0.1", free_port(), members, timeout_s, options)
 
     return make
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def together(meeting: Meeting, work: Callable[[int, WeightTransport], Any]) -> list[Any]:
