@@ -20,6 +20,7 @@ from typing import cast
 
 from actors.driving.credit import EpisodeCredit
 from actors.experience import Credit
+from actors.own_node import on_living_node
 from actors.scoring.scorers import Scorers
 from commands.scoring import places_of_scorers
 from commands.script import command
@@ -192,7 +193,7 @@ def _with_scorers(
     samples: Mapping[str, DrivingSample],
 ) -> list[Anew]:
     with places_of_scorers(recipe) as placed:
-        return asyncio.run(_score(credit, recipe, recorded, samples, placed))
+        return asyncio.run(on_living_node(_score(credit, recipe, recorded, samples, placed)))
 
 
 async def _score(

@@ -141,16 +141,18 @@ def measure_policy(arguments: list[str]) -> int:
         return 0
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
-    from actors.training import drive_policy, evaluate_policy  # imported here: torch takes seconds, --help needs none
+    # Imported here: torch takes seconds, and --help needs none.
+    from actors.own_node import on_living_node
+    from actors.training import drive_policy, evaluate_policy
 
     with session(recipe):
         placement = place(plan, recipe.cluster.placement_timeout_s)
         if recipe.environment is not None:
-            driven = asyncio.run(drive_policy(recipe, placement.options))
+            driven = asyncio.run(on_living_node(drive_policy(recipe, placement.options)))
             placement.release()
             print(json.dumps({part: of_part.model_dump() for part, of_part in driven.parts.items()}))
             return 0
-        result = asyncio.run(evaluate_policy(recipe, placement.options))
+        result = asyncio.run(on_living_node(evaluate_policy(recipe, placement.options)))
         placement.release()
     print(_table(result))
     tasks = {task: of_task.model_dump() for task, of_task in result.tasks.items()}

@@ -18,6 +18,7 @@ from actors.interruption import Interruption
 from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.measuring.model_endpoint import KEY_VARIABLE, ModelEndpoint
+from actors.own_node import on_living_node
 from actors.record.run_folder import check_paths
 from actors.scoring.judge_pool import JudgePool
 from cluster.placement import place
@@ -71,7 +72,7 @@ def run(name: str, suite: type[Suite], options: SuiteOptions, how: SuiteRun, fil
     out = how.out or root / "evaluations" / f"{name}-{_label(how)}"
     benchmark = Benchmark.load(name, suite, options, how.seed, how.cache or root)
     with _started(recipe, _roles(recipe, how), out) as actors:
-        record = asyncio.run(_Measurement(benchmark, recipe, how, file, out).measure(actors))
+        record = asyncio.run(on_living_node(_Measurement(benchmark, recipe, how, file, out).measure(actors)))
     _print(record, write_suite_report(out))
     return 0
 
@@ -217,7 +218,7 @@ def _judge_file(suite: Suite, recipe: Recipe, run: SuiteRun, file: PredictionsFi
         return 0
 
     with _started(recipe, _roles(recipe, run), None) as actors:
-        return asyncio.run(judged(actors))
+        return asyncio.run(on_living_node(judged(actors)))
 
 
 def _print(record: SuiteRecord, report: Path) -> None:

@@ -79,6 +79,7 @@ def _run(recipe: Recipe) -> bool:
     with timed("data"):
         inputs = read_inputs(recipe)
     # Imported here, because Ray takes seconds, and --help and a refused recipe do not need it.
+    from actors.own_node import on_living_node
     from actors.rollout.pool import EnginePool
     from cluster.placement import place
     from cluster.session import session
@@ -95,7 +96,7 @@ def _run(recipe: Recipe) -> bool:
 
             run = prepare(recipe, inputs)
             keep_prediction(recipe, run.folder)
-        complete = asyncio.run(run_reinforcement(run, placement.options, engines=engines))
+        complete = asyncio.run(on_living_node(run_reinforcement(run, placement.options, engines=engines)))
         placement.release()
     return complete
 

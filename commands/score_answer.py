@@ -13,6 +13,7 @@ import asyncio
 import difflib
 from pathlib import Path
 
+from actors.own_node import on_living_node
 from actors.record.run_folder import check_paths
 from actors.scoring.scorers import Scorers
 from commands.scoring import places_of_scorers
@@ -88,7 +89,7 @@ def _find(samples: dict[str, DrivingSample], name: str) -> DrivingSample:
 
 def _scored(recipe: Recipe, sample: DrivingSample, answer: str, finish_reason: str) -> Score:
     with places_of_scorers(recipe) as placed:
-        return asyncio.run(_score(recipe, sample, answer, finish_reason, placed))
+        return asyncio.run(on_living_node(_score(recipe, sample, answer, finish_reason, placed)))
 
 
 async def _score(

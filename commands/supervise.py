@@ -34,6 +34,7 @@ def supervise(arguments: list[str]) -> int:
     print(f"{recipe.run.name}: {recipe.warm_start.steps} supervised steps; reading the data, then torch", flush=True)
     inputs = read_inputs(recipe)
     # Imported here, because torch and DeepSpeed take seconds, and --help and a refused recipe do not need them.
+    from actors.own_node import on_living_node
     from actors.training import prepare, train_sft
 
     try:
@@ -41,7 +42,7 @@ def supervise(arguments: list[str]) -> int:
         with session(recipe):
             placement = place(plan, recipe.cluster.placement_timeout_s)
             check_shared(placement, Path(recipe.run.root).expanduser())
-            complete = asyncio.run(train_sft(run, placement.options))
+            complete = asyncio.run(on_living_node(train_sft(run, placement.options)))
             placement.release()
     except (KeyboardInterrupt, asyncio.CancelledError):
         complete = False

@@ -149,6 +149,25 @@ def test_a_killed_run_leaves_no_process_and_no_file_of_ray_behind(tmp_path: Path
         assert not os.listdir(short)
 
 
+@pytest.mark.fault
+def test_a_run_whose_own_ray_node_ends_may_be_started_again_and_leaves_nothing(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:
+        folders = (f"run.root={tmp_path}", f"cluster.temp_dir={short}", "run.steps=1000")
+        with running("train_grpo.py", "recipes/tiny.yaml", *SMALL, QUICK_ENGINE, *folders) as process:
+            assert process.stdout is not None
+            while (line := process.stdout.readline()) and not line.startswith("step 1/"):
+                pass
+            started = psutil.Process(process.pid).children(recursive=True)
+            (raylet,) = (one for one in started if one.name() == "raylet")
+            raylet.kill()
+            _, said = process.communicate(timeout=300)
+        assert process.returncode == 75, said
+        assert "the Ray node of this process ended" in said
+        _, alive = psutil.wait_procs(started, timeout=60)
+        assert not alive
+        assert not os.listdir(short)
+
+
 @pytest.mark.skipif(shutil.which("ps") is None, reason="ps (procps) is not installed")
 def test_a_finished_run_leaves_no_process_behind(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:  # Ray's sockets want a short path
