@@ -13,6 +13,7 @@ from actors.experience import collect_groups
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool, refuse
 from actors.scoring.scorers import Scorers
+from actors.turns import Turns
 from actors.weight_sync import WeightSync
 from data.cascade import earlier_answers, first_answers, in_context
 from data.quarantine import Quarantine
@@ -32,7 +33,8 @@ class Crew:
     """The started actors of a run."""
 
     recipe: Recipe
-    learners: LearnerGroup
+    turns: Turns
+    """The learner's and the engines'."""
     engines: EnginePool
     sync: WeightSync
     scorers: Scorers
@@ -69,15 +71,22 @@ class Crew:
             ActorTimeout, ActorLost: an actor did not come up.
         """
         engines = engines or EnginePool.launch(recipe, folder, options, engine_class)
-        learners, scorers, _, driver = await asyncio.gather(
-            LearnerGroup.start(recipe, folder, options, learner_class),
-            Scorers.start(recipe, options),
-            engines.started(),
-            start_driver(recipe, engines, options),
+        ready = asyncio.ensure_future(engines.started())
+
+        async def started_learners() -> LearnerGroup:
+            return await LearnerGroup.start(recipe, folder, options, learner_class)
+
+        async def in_turn() -> Turns:
+            if engines.guests:
+                await ready
+            return await Turns.start(engines, started_learners)
+
+        turns, scorers, _, driver = await asyncio.gather(
+            in_turn(), Scorers.start(recipe, options), ready, start_driver(recipe, engines, options)
         )
-        sync = WeightSync(learners, engines, recipe, probes)
+        sync = WeightSync(turns.learners, engines, recipe, probes)
         await sync.connect()
-        return cls(recipe, learners, engines, sync, scorers, encoder, quarantine, driver)
+        return cls(recipe, turns, engines, sync, scorers, encoder, quarantine, driver)
 
     async def evaluate(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:
         """Ask the engines every sample once and sum up the scores."""
@@ -85,6 +94,11 @@ class Crew:
         return await ask_all(
             name, asked, self.engines, self.scorers, self.recipe, special, self.sync.version, self.quarantine.take
         )
+
+    @property
+    def learners(self) -> LearnerGroup:
+        """The learner."""
+        return self.turns.learners
 
     @property
     def metrics(self) -> dict[str, float]:

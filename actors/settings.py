@@ -117,6 +117,11 @@ class RolloutSettings(BaseModel):
     """GPUs reserved for one engine."""
     threads: int | None = None
     """Compute threads of an engine on CPU; None takes `cpus`."""
+    on_learners: int = Field(0, ge=0)
+    """How many of the engines have their place on the devices of the learner's first ranks, one on each. They sleep
+    while the learner works; while they generate, the learner keeps optimizer and gradients in host memory. As many as
+    there are engines: colocated, for few GPUs. Fewer: the learner's devices are lent to generation while it waits, and
+    the other engines go on meanwhile, with a whole GPU each. On GPUs it takes `gpus` below 1 for both, such as 0.5."""
     prompts_per_step: int = Field(16, ge=1)
     """Samples drawn per step."""
     group_size: int = Field(8, ge=1)

@@ -287,8 +287,9 @@ async def control(run: Run, updates: Updates, journal: Journal) -> None:
     crew = updates.crew
     try:
         shown = await asyncio.to_thread(run.demonstrated_more)
-        await updates.back_to_start()
-        await shown.for_seconds(crew.learners, run.encoder, seconds)
+        async with crew.turns.learning():
+            await updates.back_to_start()
+            await shown.for_seconds(crew.learners, run.encoder, seconds)
         await crew.sync.publish(run.recipe.run.steps + 1)
         await record_evaluation(run, crew, journal, "continued_warm_start")
     except LearnerLost as loss:  # the policy is written already

@@ -75,13 +75,15 @@ class Updates:
         Raises:
             CheckpointError: checkpoints exist, and none can be used.
         """
-        state = await first_and_newest(folder, crew.learners) if crew.recipe.run.resume else None
+        async with crew.turns.learning():
+            state = await first_and_newest(folder, crew.learners) if crew.recipe.run.resume else None
         if state is None:
             state = RunState(0, 0, crew.recipe.learner.ranks)
-            if not await warm_up():
-                return None
-            await save_checkpoint(folder, state, crew.learners)
-            await crew.learners.all("freeze_reference")
+            async with crew.turns.learning():
+                if not await warm_up():
+                    return None
+                await save_checkpoint(folder, state, crew.learners)
+                await crew.learners.all("freeze_reference")
         await crew.sync.publish(state.step)
         return cls(crew, folder, state)
 
@@ -125,7 +127,11 @@ class Updates:
         """
         while True:
             try:
-                metrics = await self._learn(batch)
+                handing_over = self.crew.turns.seconds
+                async with self.crew.turns.learning():
+                    metrics = await self._learn(batch)
+                if self.crew.turns.shared:
+                    metrics["turns_s"] = self.crew.turns.seconds - handing_over
                 report = await self.crew.sync.publish(batch.step)
             except LearnerLost as loss:
                 await self._come_back(loss)
@@ -168,7 +174,8 @@ class Updates:
         await self._sealed()
         while True:
             try:
-                draft = await draft_checkpoint(self._folder, self.state, self.crew.learners)
+                async with self.crew.turns.learning():
+                    draft = await draft_checkpoint(self._folder, self.state, self.crew.learners)
             except LearnerLost as loss:
                 await self._come_back(loss)
             except DiskFull as error:
@@ -232,30 +239,33 @@ class Updates:
     async def _come_back(self, loss: LearnerLost) -> None:
         """Start all ranks anew, at the newest checkpoint, and learn again from the batches since."""
         await self._sealed()
-        learners, sync = self.crew.learners, self.crew.sync
         while self._in_a_row < self.crew.recipe.learner.restarts:
             self._restarts, self._in_a_row = self._restarts + 1, self._in_a_row + 1
             print(f"{loss}: starting the learner anew", flush=True)
             try:
-                async with sync.steady:
-                    await learners.begin_life()
-                    state = await first_and_newest(self._folder, learners)
-                    if state is None:
-                        raise CheckpointError(f"{self._folder} has lost its checkpoints: nothing to go on from")
-                    sync.learnt, self._kl_beta = state.step, self._weight_of_kl(state)
-                for step in range(state.step + 1, self.state.step + 1):
-                    if (batch := await asyncio.to_thread(self._written, step)) is None:
-                        raise CheckpointError(
-                            f"what step {step} learnt from cannot be read from {self._folder} any more"
-                        )
-                    await self._learn(batch)
-                    self.replayed += 1
+                async with self.crew.turns.learning(anew=True):
+                    await self._begin_again()
             except LearnerLost as again:
                 loss = again
             else:
                 print(f"the learner is back at step {self.state.step}", flush=True)
                 return
         raise loss
+
+    async def _begin_again(self) -> None:
+        """New ranks, at the newest checkpoint, learn again from the batches since."""
+        learners, sync = self.crew.learners, self.crew.sync
+        async with sync.steady:
+            await learners.begin_life()
+            state = await first_and_newest(self._folder, learners)
+            if state is None:
+                raise CheckpointError(f"{self._folder} has lost its checkpoints: nothing to go on from")
+            sync.learnt, self._kl_beta = state.step, self._weight_of_kl(state)
+        for step in range(state.step + 1, self.state.step + 1):
+            if (batch := await asyncio.to_thread(self._written, step)) is None:
+                raise CheckpointError(f"what step {step} learnt from cannot be read from {self._folder} any more")
+            await self._learn(batch)
+            self.replayed += 1
 
     def _written(self, step: int) -> ExperienceBatch | None:
         """A step's batch from before a stop; None where there is none, and with a line where it cannot be used."""

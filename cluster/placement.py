@@ -55,10 +55,13 @@ class Placement:
         bundles = [bundle for bundle in self.plan.bundles if bundle.role == role]
         if not 0 <= index < len(bundles):
             raise KeyError(f"the plan has {len(bundles)} {role} bundles, there is no {role} {index}")
+        own = bundles[index]
+        of_role: Role = "learner" if own.beside_learner else own.role
+        place = index if own.beside_learner else index - sum(bundle.beside_learner for bundle in bundles)
         return {
-            "num_cpus": bundles[index].cpus,
-            "num_gpus": bundles[index].gpus,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(self.groups[bundles[index].role], index),
+            "num_cpus": own.cpus,
+            "num_gpus": own.gpus,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(self.groups[of_role], place),
         }
 
     def release(self) -> None:
@@ -79,11 +82,12 @@ def place(plan: Plan, timeout_s: float) -> Placement:
     """
     deadline = time.monotonic() + timeout_s
     nodes = alive_nodes()
-    unplaced = first_unplaced(plan.bundles, nodes)
+    unplaced = first_unplaced(plan.reserved, nodes)
     if unplaced is not None and not plan.wait_for_nodes:
         raise PlacementError(f"{unplaced} cannot be placed: {_why(plan, unplaced, nodes, 'the cluster has')}")
-    roles = sorted(filter(plan.of, ROLES), key=lambda role: _size(plan.of(role)[0]), reverse=True)
-    groups = {role: _ask(plan.of(role), nodes) for role in roles}  # Ray grants them in this order: see `_size`
+    reserved = {role: bundles for role in ROLES if (bundles := [one for one in plan.reserved if one.role == role])}
+    roles = sorted(reserved, key=lambda role: _size(reserved[role][0]), reverse=True)
+    groups = {role: _ask(reserved[role], nodes) for role in roles}  # Ray grants them in this order: see `_size`
     placement = Placement(plan, groups)
     waiting = [role for role in roles if not groups[role].wait(math.ceil(max(0.0, deadline - time.monotonic())))]
     if not waiting:
@@ -91,7 +95,7 @@ def place(plan: Plan, timeout_s: float) -> Placement:
     available = ray._private.state.available_resources_per_node()
     free = [Node(available.get(name, {}), node.labels) for name, node in _alive().items()]
     placement.release()
-    bundles = [bundle for role in waiting for bundle in plan.of(role)]
+    bundles = [bundle for role in waiting for bundle in reserved[role]]
     late = first_unplaced(bundles, free) or bundles[0]
     raise PlacementError(
         f"{late} was not placed within {timeout_s:g} s (cluster.placement_timeout_s): "
@@ -131,7 +135,7 @@ def _size(bundle: Bundle) -> tuple[float, float]:
     return bundle.gpus, bundle.cpus
 
 
-def _ask(bundles: tuple[Bundle, ...], nodes: Sequence[Node]) -> PlacementGroup:
+def _ask(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> PlacementGroup:
     """Learners share one node where one can hold them all, and few nodes otherwise; engines are packed on few."""
     strategy = "PACK"
     if bundles[0].role == "learner" and any(first_unplaced(bundles, [node]) is None for node in nodes):

@@ -5,9 +5,10 @@ Knows the recipe and arithmetic; may not touch Ray, so that a dry run needs no c
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from actors.rollout.engine import engine_of
@@ -33,6 +34,8 @@ class Bundle:
     cpus: float
     gpus: float
     label: str | None = None
+    beside_learner: bool = False
+    """It has its place on the devices of the learner rank with its index (`rollout.on_learners`)."""
 
     @property
     def resources(self) -> dict[str, float]:
@@ -65,6 +68,18 @@ class Plan:
         return tuple(bundle for bundle in self.bundles if bundle.role == role)
 
     @property
+    def reserved(self) -> tuple[Bundle, ...]:
+        """What is asked of the cluster: a learner rank and the engine beside it are one."""
+        guests = {bundle.index: bundle for bundle in self.bundles if bundle.beside_learner}
+        alone = (bundle for bundle in self.bundles if not bundle.beside_learner)
+        return tuple(
+            replace(one, cpus=one.cpus + guests[one.index].cpus, gpus=one.gpus + guests[one.index].gpus)
+            if one.role == "learner" and one.index in guests
+            else one
+            for one in alone
+        )
+
+    @property
     def cpus(self) -> float:
         """CPUs of all bundles."""
         return sum(bundle.cpus for bundle in self.bundles)
@@ -84,7 +99,7 @@ class Plan:
         few = "packed on few nodes"
         how: dict[Role, str] = {
             "learner": "on one node where they fit",
-            "rollout": few,
+            "rollout": "on the learners' devices" if any(one.beside_learner for one in self.bundles) else few,
             "environment": few,
             "judge": few,
             "clip": few,
@@ -128,7 +143,8 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     for label in filter(None, (of_learners, of_engines, recipe.cluster.judge_label)):
         selector(label)
     learners = [Bundle("learner", i, learner.cpus, learner.gpus, of_learners) for i in range(learner.ranks)]
-    engines = [Bundle("rollout", i, rollout.cpus, rollout.gpus, of_engines) for i in range(rollout.engines)]
+    guests = check_guests(recipe) if {"learner", "rollout"} <= set(roles) else 0
+    engines = [_engine(recipe, i, of_engines, guests) for i in range(rollout.engines)]
     _check_gpus("learner", learner.gpus, 1)
     if learner.optimizer == "adamw_8bit" and not learner.gpus:
         raise PlanError("learner.optimizer=adamw_8bit runs on GPUs only: set learner.gpus, or learner.optimizer=adamw")
@@ -139,6 +155,55 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     benchmarks, environments = _benchmarks(recipe), _environments(recipe.environment)
     bundles = tuple(b for b in (*learners, *engines, *environments, *judges, *clips, *benchmarks) if b.role in roles)
     return Plan(bundles, estimate_memory(recipe), _work(recipe, roles), recipe.cluster.wait_for_nodes)
+
+
+def _engine(recipe: Recipe, index: int, label: str | None, guests: int) -> Bundle:
+    """An engine beside a learner rank has a part of its GPU; where some lie there, the others have a whole one."""
+    rollout = recipe.rollout
+    if index < guests:
+        return Bundle("rollout", index, rollout.cpus, rollout.gpus, label, beside_learner=True)
+    return Bundle("rollout", index, rollout.cpus, math.ceil(rollout.gpus) if guests else rollout.gpus, label)
+
+
+def check_guests(recipe: Recipe) -> int:
+    """`rollout.on_learners`, where engines can lie beside learner ranks.
+
+    Raises:
+        PlanError: they cannot.
+    """
+    rollout, learner, count = recipe.rollout, recipe.learner, recipe.rollout.on_learners
+    if count == 0:
+        return 0
+    given = f"rollout.on_learners={count}"
+    of_engines = recipe.cluster.rollout_label
+    if count > rollout.engines:
+        raise PlanError(f"{given} is more than rollout.engines={rollout.engines}: set it to that or less")
+    if count > learner.ranks:
+        raise PlanError(
+            f"{given} is more than learner.ranks={learner.ranks}, and a rank has room for one: set it to less"
+        )
+    if of_engines is not None and of_engines != recipe.cluster.learner_label:
+        raise PlanError(f"{given} puts engines on the learners' nodes: leave cluster.rollout_label out")
+    if count == rollout.engines and rollout.max_staleness > 0:
+        raise PlanError(
+            f"{given} lets every engine sleep while the learner works, so that nothing can run ahead: set "
+            "rollout.max_staleness=0, or rollout.engines higher"
+        )
+    if not rollout.gpus and not learner.gpus:
+        return count
+    if not (0 < rollout.gpus < 1 and 0 < learner.gpus < 1 and rollout.gpus + learner.gpus <= 1):
+        raise PlanError(
+            f"{given} lets engine and rank share a GPU, and rollout.gpus={rollout.gpus:g} and learner.gpus="
+            f"{learner.gpus:g} are no parts of one: set both to 0.5"
+        )
+    if not getattr(engine_of(recipe).options, "sleep_mode", True):
+        raise PlanError(f"{given} needs engines that give their memory up: set rollout.options.sleep_mode=true")
+    if learner.zero_stage == 3 and not learner.offload_optimizer:
+        raise PlanError(
+            f"{given}: at learner.zero_stage=3 the optimizer cannot leave the GPU for a while: set "
+            "learner.offload_optimizer=true, or a lower stage"
+        )
+    return count
 
 
 def _judges(judge: JudgeSettings | None, label: str | None) -> list[Bundle]:

@@ -21,7 +21,10 @@ LEARNER, FIRST_ENGINE = 1, 2
 """Numbers of what the trace calls processes."""
 STEPS, LEARNING, SYNC = 1, 2, 3
 """Rows of the learner."""
-LEARN_PARTS = {"assess_s": "assess", "accumulate_s": "forward and backward", "optimizer_s": "optimizer"}
+LEARN_PARTS = {
+    "assess_s": "assess", "pack_s": "pack", "forward_s": "forward", "backward_s": "backward", "optimizer_s": "optimizer"
+}  # fmt: skip
+"""What a step's learning is made of, each part's time over all micro-batches and updates together."""
 
 
 def trace(folder: Path, first: int | None = None, last: int | None = None) -> dict[str, Any]:

@@ -165,6 +165,13 @@ class ReferencePolicy:
         """Use `policy` itself when it carries adapters; otherwise it must be a copy that nothing trains."""
         self._policy = policy.requires_grad_(False).eval() if not has_adapters(policy) else policy
 
+    @property
+    def copied(self) -> list[Tensor]:
+        """Weights that it has apart from the trained policy's; those that ZeRO-3 shards are not among them."""
+        if has_adapters(self._policy):
+            return []
+        return [weight for weight in self._policy.parameters() if not hasattr(weight, "ds_tensor")]
+
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> Tensor:
         """Log-probabilities (R, T) of the batch's response tokens under the reference."""

@@ -91,7 +91,7 @@ class AdapterLearner(DeepSpeedLearner):
         batch, readings = pack_datums(
             groups,
             datums,
-            self._image_inputs,
+            self.packed.image_inputs,
             pad_id=self.encoder.processor.tokenizer.pad_token_id or 0,
             shared_prefix=self.policy.shares_prefix,
             prompt_positions=self.policy.prompt_positions,

@@ -79,9 +79,9 @@ class AddedAdapter:
         return norm if math.isfinite(norm) else math.inf
 
     def state(self) -> dict[str, Any]:
-        """Weights and optimizer, for `load_state`."""
+        """Weights, optimizer and what it was made of, for `load_state`."""
         weights: dict[str, Tensor] = {name: parameter.detach() for name, parameter in self._parameters.items()}
-        return {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        return {"weights": weights, "optimizer": self._optimizer.state_dict(), "lora": self.lora.model_dump()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:

@@ -39,6 +39,13 @@ def deepspeed_config(settings: LearnerSettings, dtype: str) -> dict[str, Any]:
     return config
 
 
+def clip_at(engine: Any, norm: float) -> None:
+    """Clip the gradients of the next step at a norm."""
+    engine._config.gradient_clipping = norm  # which DeepSpeed reads at every step without ZeRO
+    if hasattr(engine.optimizer, "clip_grad"):
+        engine.optimizer.clip_grad = norm
+
+
 def make_optimizer(policy: Policy, settings: LearnerSettings) -> torch.optim.Optimizer:
     """AdamW over what is trained; a critic's weights are a group of their own, under the name `VALUE_HEAD`."""
     common: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}

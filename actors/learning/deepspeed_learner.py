@@ -20,10 +20,12 @@ from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
 from actors.learning.adapters import AddedAdapter
-from actors.learning.deepspeed_config import VALUE_HEAD, deepspeed_config, make_optimizer
+from actors.learning.deepspeed_config import VALUE_HEAD, clip_at, deepspeed_config, make_optimizer
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.learning.own_adapter import write_adapter
+from actors.learning.packing import Packing
 from actors.learning.process_group import free_address, join_ranks
+from actors.learning.put_aside import PutAside
 from actors.settings import LearnerSettings
 from actors.sync.source import WeightSender, WeightSource
 from evaluation.run_record import ADAPTER_FOLDER
@@ -31,7 +33,7 @@ from extension import nearest
 from failures import LearnerError, writing
 from policies.algorithms.algorithm import Algorithm, Loss, Rows
 from policies.assessment import Known, formed
-from policies.batch import Batch, TrainingGroup, credits_and_mask, pack
+from policies.batch import Batch, TrainingGroup, credits_and_mask
 from policies.checkpoint import save_checkpoint
 from policies.heads.files import copy_files
 from policies.learnt import Learnt
@@ -40,8 +42,6 @@ from policies.micro_batches import Share
 from policies.model import Policy, ReferencePolicy, has_adapters, load_policy, load_processor
 from policies.prompt import PromptEncoder
 from policies.settings import LoraSettings, PolicySettings
-from policies.views import BLANK
-from policies.vision import FrameFeatures, keeps_features
 
 CHECKPOINT_TAG = "learner"
 ADDED_FILE = "adapters.pt"
@@ -100,11 +100,9 @@ class DeepSpeedLearner(WeightSender):
         self.engine, *_ = deepspeed.initialize(
             model=self.policy, optimizer=optimizer, config=self._config, dist_init_required=False
         )
+        self._aside = PutAside(self.engine, self.settings.zero_stage)
         self.encoder = PromptEncoder(load_processor(self.folder, self.policy_settings), self.policy_settings)
-        # Not under ZeRO-3, where all ranks must run the tower together: one may have kept what another has not.
-        keeps = self.settings.zero_stage < 3 and keeps_features(self.policy.body)
-        pixels = self.encoder.image_tensors
-        self._image_inputs = FrameFeatures(self.policy.body, pixels) if keeps else pixels
+        self.packed = Packing(self.policy, self.encoder, self.settings, self.engine.device)
         return time.time() - began
 
     def model(self) -> str:
@@ -191,12 +189,16 @@ class DeepSpeedLearner(WeightSender):
         with added.gathering() if added else nullcontext():
             for index, groups in enumerate(share.micro_batches):
                 model = self.policy if added else self.engine
-                result = self._loss(model, groups, known[index] if known else None, loss, share.counts)
+                with gathered.timed("pack"):
+                    packed = self.packed(groups)
+                with gathered.timed("forward"):
+                    result = self._loss(model, groups, packed, known[index] if known else None, loss, share.counts)
                 weight = 1.0 if index < real else 0.0
-                if added:
-                    (result.loss * weight).backward()
-                else:  # DeepSpeed averages over the ranks, the loss is already a share of the global mean: undo it
-                    self.engine.backward(result.loss * weight * self.settings.ranks)
+                with gathered.timed("backward"):
+                    if added:
+                        (result.loss * weight).backward()
+                    else:  # DeepSpeed averages over the ranks, the loss is already a share of the global mean: undo it
+                        self.engine.backward(result.loss * weight * self.settings.ranks)
                 if index < real:
                     gathered.add(result)
         self._waiting |= added is None
@@ -214,7 +216,8 @@ class DeepSpeedLearner(WeightSender):
             group |= optimizer.given()
             if group.get("name") == VALUE_HEAD and self.settings.value_lr is not None:
                 group["lr"] = self.settings.value_lr
-        self._clip_at(self.settings.max_grad_norm if optimizer.max_grad_norm is None else optimizer.max_grad_norm)
+        own = optimizer.max_grad_norm
+        clip_at(self.engine, self.settings.max_grad_norm if own is None else own)
         self._gather()
         norm = self._step()
         self._waiting = False
@@ -230,11 +233,6 @@ class DeepSpeedLearner(WeightSender):
     def _waiting_adapters(self) -> list[str]:
         return [*([OWN] if self._waiting else []), *(name for name, added in self._added.items() if added.waits)]
 
-    def _clip_at(self, norm: float) -> None:
-        self.engine._config.gradient_clipping = norm  # which DeepSpeed reads at every step without ZeRO
-        if hasattr(self.engine.optimizer, "clip_grad"):
-            self.engine.optimizer.clip_grad = norm
-
     def add_adapter(self, adapter: str, lora: LoraSettings) -> None:
         """See `Learner.add_adapter`; only without ZeRO (see `actors.learning.adapters`)."""
         reason = None
@@ -244,7 +242,7 @@ class DeepSpeedLearner(WeightSender):
             reason = "all weights learn: set policy.lora, so that adapters share a base that stays as it is"
         elif self.policy.value_head is not None:
             reason = "the critic's value head belongs to the own adapter: choose an algorithm without a critic"
-        elif isinstance(self._image_inputs, FrameFeatures) and {"vision", "projector"} & set(lora.targets):
+        elif self.packed.keeps_features and {"vision", "projector"} & set(lora.targets):
             reason = "the features of frames are kept here, and would change: target attention or mlp alone"
         elif adapter in self._seen or not adapter.isidentifier():
             reason = f"{adapter!r} is taken, or is no name of letters, digits and underscores"
@@ -275,9 +273,14 @@ class DeepSpeedLearner(WeightSender):
         return norm
 
     def _loss(
-        self, model: Any, groups: list[TrainingGroup], known: Known | None, loss: Loss, counts: GlobalCounts
+        self,
+        model: Any,
+        groups: list[TrainingGroup],
+        batch: Batch,
+        known: Known | None,
+        loss: Loss,
+        counts: GlobalCounts,
     ) -> LossResult:
-        batch = self.packed(groups)
         logprobs_R_T, values_R_T = model(batch, loss.temperature)
         known = known or Known(batch.credits_R_T, None, None, None)
         seen = PolicyLossInput(
@@ -303,25 +306,6 @@ class DeepSpeedLearner(WeightSender):
         if self._reference is None:
             raise LearnerError("no reference policy was kept: call freeze_reference first")
         return self._reference.logprobs(batch)
-
-    def packed(self, groups: Sequence[TrainingGroup]) -> Batch:
-        """Groups as one micro-batch on this rank's device.
-
-        Where the other ranks may show images and these groups show none, a black one goes along, as a prompt without
-        responses: ZeRO reduces gradients in the order of their arrival, so that all ranks must compute the same way.
-        """
-        pad = self.encoder.processor.tokenizer.pad_token_id or 0
-        towers_meet = self.settings.ranks > 1 and not isinstance(self._image_inputs, FrameFeatures)
-        if towers_meet and not any(group.images for group in groups):
-            groups = [*groups, TrainingGroup((BLANK,), self.encoder.blank_prompt(), ())]
-        batch = pack(
-            groups,
-            self._image_inputs,
-            pad_id=pad,
-            shared_prefix=self.policy.shares_prefix,
-            prompt_positions=self.policy.prompt_positions,
-        )
-        return batch.to(self.engine.device)
 
     @torch.no_grad()
     def log_probs(
@@ -350,6 +334,14 @@ class DeepSpeedLearner(WeightSender):
             with writing(Path(folder)):
                 write_adapter(self.policy, Path(folder, ADAPTER_FOLDER), writes=self.rank == 0)
 
+    def offload(self) -> None:
+        """See `Learner.offload`."""
+        self._aside.offload(self._reference.copied if self._reference else ())
+
+    def reload(self) -> None:
+        """See `Learner.reload`."""
+        self._aside.reload()
+
     def save(self, folder: str) -> None:
         """See `Learner.save`; every rank writes its part, rank 0 the added adapters."""
         if waiting := self._waiting_adapters():
@@ -359,13 +351,9 @@ class DeepSpeedLearner(WeightSender):
             if self.policy_settings.lora is not None:  # what an engine can load while the run goes on
                 write_adapter(self.policy, Path(folder, ADAPTER_FOLDER), writes=self.rank == 0)
             if self._added and self.rank == 0:
-                kept = {
-                    name: added.state() | {"lora": added.lora.model_dump(), "seen": self._seen[name]}
-                    for name, added in self._added.items()
-                }
-                torch.save(kept, Path(folder, ADDED_FILE))
-            state = {"torch": torch.get_rng_state().tolist()}
-            self._random_state(folder).write_text(json.dumps(state))
+                states = {name: added.state() | {"seen": self._seen[name]} for name, added in self._added.items()}
+                torch.save(states, Path(folder, ADDED_FILE))
+            self._random_state(folder).write_text(json.dumps({"torch": torch.get_rng_state().tolist()}))
 
     def load(self, folder: str, universal: str | None = None) -> int:
         """See `Learner.load`.

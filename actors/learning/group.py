@@ -194,6 +194,7 @@ class LearnerGroup:
         accumulated = time.monotonic()
         stepped = await self.step(OptimizerSettings(lr))
         took = {"accumulate_s": accumulated - began, "optimizer_s": time.monotonic() - accumulated}
+        took |= {f"{part}_s": max(one.seconds[part] for one in parts) for part in parts[0].seconds}
         metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm} | took
         self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
         return metrics | {"skipped": float(not stepped.applied)} | sharing(portion.groups, self._limits)

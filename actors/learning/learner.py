@@ -6,7 +6,9 @@ implementation is `actors.learning.deepspeed_learner`. All ranks of a group get 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,6 +54,15 @@ class Gathered:
     loss: float = 0.0
     token_sums: dict[str, float] = field(default_factory=dict)
     maxima: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by part. On a GPU a call returns before its kernels have run: what waits for them has their time."""
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the block's time to a part."""
+        began = time.monotonic()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - began
 
     def add(self, result: LossResult) -> None:
         """Add one micro-batch."""
@@ -138,6 +149,15 @@ class Learner(Protocol):
 
     def freeze_reference(self) -> None:
         """Take the policy as it is now for the reference; with adapters that is the model below them."""
+
+    def offload(self) -> None:
+        """Move to host memory what only learning needs, until `reload`; weights stay, since they are sent.
+
+        Optimizer, gradients and the copied reference go. Done twice it does nothing more.
+        """
+
+    def reload(self) -> None:
+        """Bring back what `offload` moved; where nothing was moved it does nothing."""
 
     def save(self, folder: str) -> None:
         """Write weights, optimizers, numbers and random state of all adapters for `load`.

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -69,12 +69,16 @@ class EnginePool:
         seed: int = 0,
         in_flight: InFlight = "finish",
         decoded_at_once: int | None = None,
+        guests: int = 0,
     ) -> None:
         """Use `launch` instead."""
         self.engines, self.timeout_s, self.dispatches, self.seed = engines, timeout_s, dispatches, seed
         self.takes_seeds = "seeds" in abilities
         """Whether a request may name a seed."""
         self.in_flight = in_flight
+        self.guests = guests
+        """The first engines, which lie beside learner ranks and sleep while those work (`rollout.on_learners`)."""
+        self._resting = False
         self._most = math.inf if decoded_at_once is None else AHEAD * decoded_at_once
         self._settled, self._handing_out = asyncio.Lock(), asyncio.Lock()
         self._room = asyncio.Event()
@@ -130,7 +134,10 @@ class EnginePool:
         engines.launch()
         rollout, at_once = recipe.rollout, getattr(own, "max_concurrent", None)
         in_flight = in_flight_of(recipe, abilities)
-        return cls(engines, rollout.timeout_s, rollout.dispatches, abilities, recipe.run.seed, in_flight, at_once)
+        guests = rollout.on_learners if role == "rollout" else 0
+        return cls(
+            engines, rollout.timeout_s, rollout.dispatches, abilities, recipe.run.seed, in_flight, at_once, guests
+        )
 
     async def started(self) -> EnginePool:
         """This pool, once every engine holds the model.
@@ -140,6 +147,27 @@ class EnginePool:
         """
         await self.engines.start()
         return self
+
+    async def rest(self) -> None:
+        """Let the guests sleep. What they are at stays with them, and they are handed nothing else until `rise`."""
+        self._resting = True
+        await self._guests("sleep")
+
+    async def rise(self) -> None:
+        """Wake the guests."""
+        await self._guests("wake")
+        self._resting = False
+        self._room.set()
+
+    async def _guests(self, method: str) -> None:
+        async def call(member: Supervised) -> None:
+            with suppress(*LOSSES):  # it is being started again, and awake then
+                await member.call(self.timeout_s, method)
+
+        await asyncio.gather(*(call(member) for member in self.engines.healthy if member.index < self.guests))
+
+    def _takes_work(self, member: Supervised) -> bool:
+        return not self._resting or member.index >= self.guests
 
     @property
     def counts(self) -> Counts:
@@ -217,7 +245,8 @@ class EnginePool:
         """Take groups for the engines that have room, at least one; what each is to answer in one call."""
         while True:
             await self.engines.choose(self.engines.care.start_timeout_s)
-            free = {one.index: one for one in self.engines.healthy if one.load <= REFILLED_BELOW * self._most}
+            awake = filter(self._takes_work, self.engines.healthy)
+            free = {one.index: one for one in awake if one.load <= REFILLED_BELOW * self._most}
             if free:
                 break
             self._room.clear()

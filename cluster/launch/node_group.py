@@ -72,5 +72,5 @@ def check_plan(findings: Findings, groups: Sequence[NodeGroup], recipe: str, pla
             findings.add("labels", f"{recipe} asks for nodes labelled {label}, which no group that can start has")
             return
     nodes = [Node(dict(group.resources), group.labels) for group in groups for _ in range(group.most)]
-    if (left_over := first_unplaced(plan.bundles, nodes)) is not None:
+    if (left_over := first_unplaced(plan.reserved, nodes)) is not None:
         findings.add("nodes", f"{recipe} does not fit: {left_over} finds no room; raise the most nodes of a group")

@@ -237,6 +237,30 @@ def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_put_aside_between_two_steps_comes_back_as_it_was(
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, stage: int, dtype: str
+) -> None:
+    ranks = ("learner.ranks=2",) if stage else ()
+    recipe = small_recipe(*ranks, f"learner.zero_stage={stage}", f"policy.dtype={dtype}")
+
+    async def two_steps(*, aside: bool) -> list[list[float]]:
+        groups = some_groups(recipe, cache)
+        async with begin(recipe) as learners:
+            await learners.all("freeze_reference")
+            for _ in range(2):
+                await learn(learners, groups, kl_beta=0.1)
+                if aside:
+                    await learners.all("offload")
+                    await learners.all("offload")  # twice is once
+                    await learners.log_probs(groups)  # the weights are where they were
+                    await learners.all("reload")
+            return await learners.log_probs(groups)
+
+    assert asyncio.run(two_steps(aside=True)) == asyncio.run(two_steps(aside=False))
+
+
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_a_rank_without_images_keeps_step_with_one_that_has_some(
     small_recipe: MakeRecipe, begin: Begin, cache: Path, stage: int

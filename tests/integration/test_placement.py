@@ -77,6 +77,9 @@ class Witness:
     def resources(self) -> dict[str, float]:
         return ray.get_runtime_context().get_assigned_resources()
 
+    def gpus(self) -> list[int]:
+        return ray.get_gpu_ids()
+
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()
 
@@ -124,6 +127,27 @@ def test_learner_and_engine_share_a_gpu_where_each_asks_for_half(placed: Callabl
     engine = {"gpus": 0.5, "options": {"gpu_cache_gib": 8.0}}
     placement = placed(learner={"gpus": 0.5}, rollout=engine, cluster={"learner_label": "judge"})
     assert set(nodes_of(placement, "learner") + nodes_of(placement, "rollout")) == nodes_labelled("judge")
+
+
+def test_an_engine_beside_a_learner_rank_has_its_very_gpu(placed: Callable[..., Placement]) -> None:
+    options = {"sleep_mode": True, "gpu_cache_gib": 8.0}
+    placement = placed(
+        learner={"ranks": 2, "gpus": 0.5},
+        rollout={"engines": 3, "gpus": 0.5, "on_learners": 2, "options": options},
+        cluster={"learner_label": "trainer"},
+    )
+    actors = {
+        (role, index): ray.remote(Witness).options(**placement.options(role, index)).remote()
+        for role, count in (("learner", 2), ("rollout", 3))
+        for index in range(count)
+    }
+    seen = {
+        which: (ray.get(actor.node.remote(), timeout=600), *ray.get(actor.gpus.remote(), timeout=600))
+        for which, actor in actors.items()
+    }
+    assert seen["learner", 0] == seen["rollout", 0]
+    assert seen["learner", 1] == seen["rollout", 1]
+    assert len({seen["learner", 0], seen["learner", 1], seen["rollout", 2]}) == 3
 
 
 def refusal(timeout_s: float = 60.0, **parts: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,48 @@ def test_an_environment_takes_a_bundle_a_worker_and_is_checked_before_anything_s
         resource_plan(load_recipe([closed_loop, "environment.name=drivin"]))
     with pytest.raises(DataError, match="no scenario family 'moon'"):
         resource_plan(load_recipe([closed_loop, "environment.options.families=[moon]"]))
+
+
+def test_an_engine_beside_a_learner_rank_is_reserved_with_it() -> None:
+    rollout = {"engines": 3, "gpus": 0.5, "on_learners": 2, "options": {"sleep_mode": True, "gpu_cache_gib": 8}}
+    plan = resource_plan(recipe(learner={"ranks": 2, "gpus": 0.5, "zero_stage": 2}, rollout=rollout))
+    assert [(b.role, b.index, b.gpus, b.beside_learner) for b in plan.bundles] == [
+        ("learner", 0, 0.5, False),
+        ("learner", 1, 0.5, False),
+        ("rollout", 0, 0.5, True),
+        ("rollout", 1, 0.5, True),
+        ("rollout", 2, 1, False),
+    ]
+    assert [(b.role, b.index, b.cpus, b.gpus) for b in plan.reserved] == [
+        ("learner", 0, 2, 1.0),
+        ("learner", 1, 2, 1.0),
+        ("rollout", 2, 1, 1),
+    ]
+    assert sum(bundle.gpus for bundle in plan.reserved) == plan.gpus
+    assert "on the learners' devices" in plan.describe()
+
+
+HALVES: dict[str, Any] = {"gpus": 0.5, "on_learners": 1, "options": {"sleep_mode": True, "gpu_cache_gib": 8}}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "learner", "said"),
+    [
+        ({"on_learners": 2}, {"ranks": 2}, "rollout.engines=1"),
+        ({"on_learners": 2, "engines": 2}, {}, "learner.ranks=1"),
+        ({"on_learners": 1, "max_staleness": 1}, {}, "rollout.max_staleness=0"),
+        (HALVES | {"gpus": 1}, {"gpus": 1}, "set both to 0.5"),
+        (HALVES | {"options": {"gpu_cache_gib": 8}}, {"gpus": 0.5}, "rollout.options.sleep_mode=true"),
+        (HALVES, {"gpus": 0.5, "zero_stage": 3}, "learner.offload_optimizer=true"),
+    ],
+)
+def test_engines_that_cannot_lie_beside_learners_are_refused(
+    rollout: dict[str, Any], learner: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(PlanError, match=re.escape(said)):
+        resource_plan(recipe(rollout=rollout, learner=learner))
+
+
+def test_what_a_refusal_of_engines_beside_learners_asks_for_is_accepted() -> None:
+    learner = {"gpus": 0.5, "zero_stage": 3, "offload_optimizer": True}
+    assert resource_plan(recipe(rollout=HALVES, learner=learner)).gpus == 1.0
