@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import math
 import statistics
-import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from actors.groups import collect_groups
 from actors.rollout.pool import EnginePool
 from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings
+from actors.waiting import now
 from data.episode import Start
 from data.quarantine import Quarantine
 from data.rollout import SamplingSettings
@@ -190,7 +190,7 @@ async def _batch(
     A run that goes on from this batch draws from `position` on. Where later batches have drawn already, refills do not
     move it: their questions may then be asked again, but none is passed over.
     """
-    began, rollout, algorithm = time.time(), recipe.rollout, credit.algorithm
+    began, rollout, algorithm = now(), recipe.rollout, credit.algorithm
     sampling = SamplingSettings(rollout.temperature, rollout.max_tokens, top_p=rollout.top_p, top_k=rollout.top_k)
     kept, replaced, dropped, refills = list[Group](), 0, 0, algorithm.refills
     wanted = rollout.prompts_per_step
@@ -210,7 +210,7 @@ async def _batch(
         nobody_drew = order.position == position
         samples = quarantine.draw(order, begun(wanted, rollout))
         position = order.position if nobody_drew else position
-    return ExperienceBatch(step, tuple(kept), position, time.time() - began, replaced, dropped)
+    return ExperienceBatch(step, tuple(kept), position, now() - began, replaced, dropped)
 
 
 async def _driven(
@@ -222,7 +222,7 @@ async def _driven(
     recipe: Recipe,
 ) -> ExperienceBatch:
     """The turns of `rollout.group_size` episodes from each start, each turn a group of its own."""
-    began, rollout = time.time(), recipe.rollout
+    began, rollout = now(), recipe.rollout
     sampling = SamplingSettings(rollout.temperature, rollout.max_tokens)
     starts = [Start.of(sample) for sample in samples]
     episodes, driven = await driver.drive(starts, rollout.group_size, sampling, frames_of(step))
@@ -230,7 +230,7 @@ async def _driven(
     if not groups:
         why = next((episode.failure for episode in episodes if episode.failure), "none")
         raise TooManyMasked(f"step {step}: not one episode had a turn ({why}); mend the environment and resume the run")
-    return ExperienceBatch(step, groups, position, time.time() - began, driven=driven)
+    return ExperienceBatch(step, groups, position, now() - began, driven=driven)
 
 
 def _check_masked(batch: ExperienceBatch, limit: float) -> None:

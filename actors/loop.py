@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
 from actors.updates import Updates
+from actors.waiting import now
 from data.sample import DrivingSample
 from data.split import Order
 
@@ -26,18 +26,18 @@ async def reinforce(
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
     """
-    crew, began = updates.crew, time.time()
+    crew, began = updates.crew, now()
     async with aclosing(updates.batches(samples, order)) as batches:
         async for batch in batches:
-            staleness, learning = crew.sync.version - batch.oldest_version, time.time()
+            staleness, learning = crew.sync.version - batch.oldest_version, now()
             metrics = await updates.take(batch)
-            step_s, learn_s = time.time() - began, time.time() - learning - metrics["sync_s"]
+            step_s, learn_s = now() - began, now() - learning - metrics["sync_s"]
             metrics |= batch.metrics | crew.metrics
             metrics |= {"learn_s": learn_s, "step_s": step_s, "staleness": float(staleness)}
             metrics["tokens_per_s"] = batch.tokens / max(step_s, 1e-9)
             journal.record(batch.step, batch.groups, metrics)
 
-            began = time.time()
+            began = now()
             last = stopping()
             if updates.due or last:
                 await updates.save(last=last or updates.complete)

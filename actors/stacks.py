@@ -19,6 +19,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.hosting import LOCAL_PLACE
 from actors.waiting import one_line
 from failures import DiskFull, writing
 
@@ -47,11 +48,11 @@ async def keep_stacks(folder: Path, name: str, places: list[Place]) -> None:
     """Write the stacks of the driver, of these processes and of their children to a file in `stacks/`.
 
     Args:
-        folder: the run's folder; nothing is done where there is none.
+        folder: the run's folder; nothing is done where there is none, or no Ray.
         name: of whom gave no answer; the file is called after it and the time.
         places: the processes.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or not ray.is_initialized():
         return
     told = [f"driver\n{await asyncio.to_thread(stacks, os.getpid())}"]
     told += [f"{name}, process {place.pid} on node {place.node}\n{await _stacks_at(place)}" for place in places]
@@ -81,7 +82,8 @@ def _dump(pid: int) -> str:
 
 def here(_: Any) -> Place:
     """Where the process is that runs this; an actor does so by `__ray_call__`, which hands itself over."""
-    return Place(ray.get_runtime_context().get_node_id(), os.getpid())
+    node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else LOCAL_PLACE
+    return Place(node, os.getpid())
 
 
 async def _stacks_at(place: Place) -> str:

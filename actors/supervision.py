@@ -23,10 +23,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 from tenacity import AsyncRetrying, retry_if_exception_type
 
+from actors.hosting import end_actor
 from actors.stacks import Place, keep_stacks, place_of
 from actors.waiting import one_line, stream, within
 from failures import ActorLost, ActorTimeout
@@ -248,11 +248,11 @@ class Supervised:
             await keep_stacks(folder, self.name, self._places)
         finally:
             for actor in actors:
-                ray.kill(actor)
+                end_actor(actor)
 
     def _kill(self) -> None:
         for actor in self.actors:
-            ray.kill(actor)
+            end_actor(actor)
 
     def _become(self, state: State) -> None:
         if self.state is not State.STOPPED:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from actors.crew import Crew
 from actors.driving.credit import EpisodeCredit
 from actors.driving.episodes import frames_of
 from actors.experience import Credit, ExperienceBatch, experience
+from actors.waiting import now
 from data.errors import DataError
 from data.images import faulty_images
 from data.rollout import Refusal
@@ -57,7 +57,7 @@ class Updates:
             self._credit = EpisodeCredit(self.algorithm, environment, cap)
         self._kl_beta = self._weight_of_kl(start)
         self._questions: Mapping[str, DrivingSample] = {}
-        self._restarts, self._in_a_row, self._saved = 0, 0, time.time()
+        self._restarts, self._in_a_row, self._saved = 0, 0, now()
         self._recording: asyncio.Task[None] | None = None
         self._sealing: asyncio.Task[Any] | None = None
         self._sealed_step = start.step
@@ -153,7 +153,7 @@ class Updates:
         """Whether a checkpoint is due: by number of steps, by time, to be measured, or because the run is complete."""
         run, step = self.crew.recipe.run, self.state.step
         by_count = run.checkpoint_every > 0 and step % run.checkpoint_every == 0
-        by_time = run.checkpoint_minutes > 0 and time.time() - self._saved >= 60.0 * run.checkpoint_minutes
+        by_time = run.checkpoint_minutes > 0 and now() - self._saved >= 60.0 * run.checkpoint_minutes
         measured = self.crew.recipe.evaluation
         to_compare = run.keep_best is not None and any(
             every > 0 and step % every == 0 for every in (measured.every, measured.held_out_every)
@@ -188,7 +188,7 @@ class Updates:
             else:
                 self._sealing = asyncio.create_task(self._seal(draft, self.state.step))
                 break
-        self._saved = time.time()
+        self._saved = now()
         if last:
             await self._sealed(needed=True)
 
@@ -303,9 +303,9 @@ class Updates:
         async with self.crew.sync.steady:
             try:
                 if algorithm.over_batch or len(portions) > 1:
-                    began = time.monotonic()
+                    began = now()
                     portions, assessed = await learners.assess(portions, self._kl_beta)
-                    assessed |= {"assess_s": time.monotonic() - began}
+                    assessed |= {"assess_s": now() - began}
                 updates = [await learners.update(portion, algorithm, lr) for portion in portions]
             except DataError as error:  # a rank could not read an image; the others wait for it
                 await self._leave_out_unreadable(batch, error)

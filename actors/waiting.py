@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, TypeVar
 
-import ray
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -18,6 +18,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from actors.hosting import end_stream
 from data.errors import DataError
 from failures import ActorLost, ActorTimeout, DiskFull, EngineError, LearnerError
 from policies.errors import BudgetError, PolicyError
@@ -49,7 +50,8 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
         one of `TOLD`: what the actor raised, without its traceback.
     """
     try:
-        return await asyncio.wait_for(asyncio.ensure_future(_as_coroutine(answer)), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await answer
     except TimeoutError:
         raise ActorTimeout(f"{what} gave no answer within {timeout_s:g} s") from None
     except RayTaskError as error:
@@ -75,7 +77,7 @@ async def stream(timeout_s: float, what: str, generator: Any) -> AsyncIterator[A
                 return
             yield await within(timeout_s, what, reference)
     except (asyncio.CancelledError, GeneratorExit):
-        ray.cancel(generator)
+        end_stream(generator)
         raise
 
 
@@ -116,10 +118,14 @@ async def batched(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
         reading.cancel()
 
 
+def now() -> float:
+    """Seconds on the running event loop's clock, for durations: `time.monotonic`, unless time itself is simulated."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:  # no loop runs: its clock is this one
+        return time.monotonic()
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, short enough to stand inside a sentence."""
     return " ".join(str(error).split())[:500]
-
-
-async def _as_coroutine(answer: Awaitable[T]) -> T:
-    return await answer

@@ -9,7 +9,6 @@ seen before, the same log-probabilities (`actors.weight_probes`). After the firs
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
 from actors.supervision import LOSSES, Supervised
 from actors.sync.transport import Meeting, Receipt, transport_of
+from actors.waiting import now
 from actors.weight_probes import Gap, Probes
 from data.sample import DrivingSample
 from failures import LearnerLost, SyncError
@@ -115,7 +115,7 @@ class WeightSync:
             SyncError: a checksum, an installed weight or the probes' log-probabilities differ.
             LearnerLost: a rank of the learner stopped answering.
         """
-        began, receipts, took = time.time(), list[Receipt](), list[str]()
+        began, receipts, took = now(), list[Receipt](), list[str]()
         async with self._pool.settled():
             async with self.steady:
                 self.learnt = version
@@ -127,9 +127,9 @@ class WeightSync:
                         raise
                     except LOSSES:  # the engine's, which is being started again; the others meet without it
                         self._met = None
-            self.version, sent = version, time.time()
+            self.version, sent = version, now()
             gap = await self._probes.gap(self._pool.engines.healthy, version)
-            ended = time.time()
+            ended = now()
         size = sum(bucket.bytes for bucket in self._buckets)
         least = min(receipts, key=lambda receipt: receipt.compared, default=Receipt((), 0, 0, ()))
         return SyncReport(

@@ -145,6 +145,31 @@ class Forecast:
         """Whether a reference policy is asked."""
         return make_algorithm(self.recipe.algorithm).reference != "none"
 
+    @property
+    def decoding(self) -> tuple[int, bool]:
+        """Responses that an engine decodes at once, and whether it does so without CUDA graphs."""
+        options: Any = engine_of(self.recipe).options
+        eager = bool(getattr(options, "eager", lambda gpus: True)(self.recipe.rollout.gpus))
+        return getattr(options, "max_concurrent", 1), eager
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that learning from a group amounts to, the reference's with it; a backward pass is two."""
+        learner = self.recipe.learner
+        return 1 + (1 if self.recipe.policy.lora else 2) + learner.gradient_checkpointing + self.reference
+
+    @property
+    def assessed(self) -> bool:
+        """Whether a batch is passed over once more before its updates."""
+        algorithm = make_algorithm(self.recipe.algorithm)
+        return getattr(algorithm.settings, "updates_per_batch", 1) > 1 or algorithm.has_critic
+
+    @property
+    def tower_runs(self) -> bool:
+        """Whether the images' features are computed in each pass."""
+        settings = self.recipe.policy
+        return not (settings.freeze_vision and settings.freeze_projector and self.recipe.learner.zero_stage < 3)
+
     @cached_property
     def learning(self) -> int:
         """Parameters that learn."""
@@ -277,29 +302,24 @@ class Forecast:
     def times(self) -> Times:
         """Seconds of a step by stage."""
         recipe, facts, work = self.recipe, self.given.facts, self.work
-        rollout, learner, settings = recipe.rollout, recipe.learner, recipe.policy
-        options: Any = engine_of(recipe).options
-        eager = bool(getattr(options, "eager", lambda gpus: True)(rollout.gpus))
-        engine = Chips(self.node, max(1, rollout.tensor_parallel))
-        at_once = getattr(options, "max_concurrent", 1)
+        rollout, learner = recipe.rollout, recipe.learner
+        engine, (at_once, eager) = Chips(self.node, max(1, rollout.tensor_parallel)), self.decoding
         generation = generation_s(self.policy, work, engine, rollout.engines, at_once, facts, eager=eager)
         judging, last = self._judging()
         first = generation * work.lengths[0] / work.lengths[-1]
         experience = max(generation + last, first + judging)
-        frozen = settings.freeze_vision and settings.freeze_projector
-        chips, algorithm = Chips(self.node, learner.ranks), make_algorithm(recipe.algorithm)
-        assessed = getattr(algorithm.settings, "updates_per_batch", 1) > 1 or algorithm.has_critic
+        chips = Chips(self.node, learner.ranks)
         learning = learning_s(
             self.policy,
             work,
             chips,
             facts,
-            passes=1 + (1 if settings.lora else 2) + learner.gradient_checkpointing + self.reference + assessed,
+            passes=self.passes + self.assessed,
             forwards=2 + self.reference,
             zero_stage=learner.zero_stage,
             shared=self.given.plain_rows is None,
             at_once=self.given.plain_rows or 1,
-            tower=not (frozen and learner.zero_stage < 3),
+            tower=self.tower_runs,
         )
         apart = self.learning if rollout.adapters == "apart" else None
         sync = sync_s(self.policy, chips, facts, numbers=apart)

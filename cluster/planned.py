@@ -28,6 +28,15 @@ def arguments_of(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mean-tokens", type=float, help="tokens of a response on average")
     parser.add_argument("--facts", type=Path, default=FACTS_FILE, help="machines, prices and efficiencies of your own")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
+    group = parser.add_argument_group("simulation", "the real driver against actors that only take time")
+    group.add_argument("--simulate", action="store_true", help="simulate the first steps, and print what came of it")
+    group.add_argument("--gpus", nargs="+", type=int, metavar="N", help="on so many GPUs; default: the recipe's own")
+    group.add_argument("--steps", type=int, default=6, help="steps to simulate, at least 3 (default: 6)")
+    group.add_argument("--grow-batch", action="store_true", help="prompts of a step in proportion to the GPUs")
+    group.add_argument("--losses-per-hour", type=float, default=0.0, metavar="N", help="actors that die alone")
+    group.add_argument("--spot-per-hour", type=float, default=0.0, metavar="N", help="nodes that are taken away")
+    group.add_argument("--slow-judges", type=float, default=0.0, metavar="SHARE", help="replies 20 times as long")
+    group.add_argument("--page", type=Path, metavar="FILE", help="also write a page with a picture of the steps")
     return parser.parse_intermixed_args(given)
 
 
@@ -175,5 +184,9 @@ def plan(given: Sequence[str]) -> int:
     """Print the plan of a command line; 1 where it does not fit."""
     options = arguments_of(given)
     forecast = forecast_of(options)
+    if options.simulate:
+        from cluster.simulation.command import simulated  # brings torch and Ray
+
+        return simulated(forecast, options)
     print(json.dumps(as_dict(forecast)) if options.json else described(forecast))
     return 0 if not forecast.misfits() else 1

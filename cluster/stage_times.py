@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from cluster.architecture import Architecture
 from cluster.facts import Facts, NodeType
@@ -16,6 +17,7 @@ from cluster.facts import Facts, NodeType
 QUANTILES = 64
 SPREAD = 0.8
 """Standard deviation of response lengths over their mean: between that of a fixed length and an exponential one."""
+_NORMAL = [NormalDist().inv_cdf((i + 0.5) / QUANTILES) for i in range(QUANTILES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,34 @@ class Chips:
         return facts.efficiency("link") * (self.node.link_gbps if inside else self.node.network_gbit / 8) * 1e9
 
 
-def lengths_of(mean: float, most: int) -> tuple[int, ...]:
-    """Quantiles of response lengths: lognormal with `SPREAD`, cut at the cap, its scale set so that the mean holds."""
-    sigma = math.sqrt(math.log(1 + SPREAD**2))
-    normal = [_normal_quantile((i + 0.5) / QUANTILES) for i in range(QUANTILES)]
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """A lognormal spread of lengths with a mean, cut at a cap."""
+
+    scale: float
+    sigma: float
+    most: int
+
+    def at(self, z: float) -> float:
+        """The length that lies `z` standard deviations of the logarithm above its middle."""
+        return min(self.most, max(1.0, self.scale * math.exp(self.sigma * z)))
+
+
+def spread_of(mean: float, most: int, spread: float = SPREAD) -> Lengths:
+    """Lengths with this mean though they are cut at `most`; `spread` is their standard deviation over the mean."""
+    sigma = math.sqrt(math.log(1 + spread**2))
     low, high = 1.0, 64.0 * max(mean, 1.0)
     for _ in range(60):
         scale = (low + high) / 2
-        cut = [min(most, max(1.0, scale * math.exp(sigma * z))) for z in normal]
+        cut = [Lengths(scale, sigma, most).at(z) for z in _NORMAL]
         low, high = (scale, high) if sum(cut) / QUANTILES < mean else (low, scale)
-    return tuple(round(length) for length in cut)
+    return Lengths(scale, sigma, most)
 
 
-def _normal_quantile(share: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(share)
+def lengths_of(mean: float, most: int) -> tuple[int, ...]:
+    """Quantiles of response lengths: lognormal with `SPREAD`, cut at the cap, its scale set so that the mean holds."""
+    lengths = spread_of(mean, most)
+    return tuple(round(lengths.at(z)) for z in _NORMAL)
 
 
 def attention_pairs(prompt: int, lengths: Sequence[float], *, shared: bool) -> float:

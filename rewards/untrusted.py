@@ -87,7 +87,8 @@ def clean(text: str, limit: int = MAX_CHARACTERS) -> str:
         limit: most characters kept; of longer text the beginning and the end are, as a verdict may stand at either.
     """
     plain = _LINE_ENDS.sub("\n", text).translate(_UNFOLDED)
-    seen = "".join(c for c in plain if c in "\n\t" or unicodedata.category(c) not in _UNSEEN_CATEGORIES)
+    unseen = [c for c in set(plain) if c not in "\n\t" and unicodedata.category(c) in _UNSEEN_CATEGORIES]
+    seen = plain.translate(dict.fromkeys(map(ord, unseen))) if unseen else plain
     stripped = _without_role_tokens(_capped(_INVISIBLE.sub("", seen), limit))
     narrow = _TAG_OR_ANGLE.sub(lambda found: found[1] or ("‹" if found[0] == "<" else "›"), stripped)
     worded = _BRACKETED_WORD.sub(r"(\1)", narrow).replace("[|", "(|").replace("|]", "|)")

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 import numpy as np
 import ray
 
+from actors.hosting import end_actor
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.stacks import Place, here, keep_stacks
-from actors.waiting import within
+from actors.waiting import now, within
 from evaluation.run_record import learnt_path
 from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
 from policies.algorithms.algorithm import Loss
@@ -189,11 +189,11 @@ class LearnerGroup:
         Raises:
             TooManySkipped: this was the last of several updates in a row whose gradients were not finite.
         """
-        began = time.monotonic()
+        began = now()
         parts = await self.accumulate(portion, loss)
-        accumulated = time.monotonic()
+        accumulated = now()
         stepped = await self.step(OptimizerSettings(lr))
-        took = {"accumulate_s": accumulated - began, "optimizer_s": time.monotonic() - accumulated}
+        took = {"accumulate_s": accumulated - began, "optimizer_s": now() - accumulated}
         took |= {f"{part}_s": max(one.seconds[part] for one in parts) for part in parts[0].seconds}
         metrics = _merge(parts, portion.counts) | {"grad_norm": stepped.grad_norm} | took
         self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
@@ -238,7 +238,7 @@ class LearnerGroup:
     def stop(self) -> None:
         """End the ranks' processes."""
         for actor in self.ranks:
-            ray.kill(actor)
+            end_actor(actor)
 
     async def load(self, folder: Path, written_by: int | None = None) -> None:
         """Read what `save` of `written_by` ranks wrote; None: of as many as these.

@@ -15,8 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import ray
-
+from actors.hosting import Host, in_ray
 from actors.rollout.engine import Ability, InFlight, engine_of, in_flight_of
 from actors.rollout.streaming import streaming
 from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
@@ -92,6 +91,7 @@ class EnginePool:
         options: ActorOptions,
         engine_class: type[Any] | None = None,
         role: str = "rollout",
+        host: Host = in_ray,
     ) -> EnginePool:
         """Start the engines' processes, which import what they need while the caller does something else.
 
@@ -101,6 +101,7 @@ class EnginePool:
             options: places each actor.
             engine_class: a `RolloutEngine` that takes the same options, in place of the recipe's own.
             role: that of the engines' places.
+            host: makes the actors.
 
         Raises:
             ExtensionError: as `engine_of`.
@@ -117,9 +118,7 @@ class EnginePool:
         def make(index: int) -> list[Any]:
             seed = recipe.run.seed * SEEDS_APART + index + next(lives[index]) * LIVES_APART
             placed = options(role, index) | {"runtime_env": environment, "max_concurrency": CALLS}
-            return [
-                ray.remote(actor_class).options(**placed).remote(f"{role} engine {index}", folder, recipe, own, seed)
-            ]
+            return [host(actor_class, placed, f"{role} engine {index}", folder, recipe, own, seed)]
 
         care = Care(
             start_timeout_s=recipe.rollout.start_timeout_s,
@@ -246,19 +245,23 @@ class EnginePool:
         while True:
             await self.engines.choose(self.engines.care.start_timeout_s)
             awake = filter(self._takes_work, self.engines.healthy)
-            free = {one.index: one for one in awake if one.load <= REFILLED_BELOW * self._most}
+            free = {one.index: one for one in awake if self._has_room(one.load, groups[0])}
+            free = {index: one for index, one in free.items() if one.load <= REFILLED_BELOW * self._most}
             if free:
                 break
             self._room.clear()
             await within(self.timeout_s, "a rollout engine with room for more", self._room.wait())
         loads = {index: member.load for index, member in free.items()}
         shares: dict[int, list[GenerationRequest]] = {}
-        while groups and min(loads.values()) < self._most:
-            index = min(loads, key=lambda one: loads[one])
+        while groups and self._has_room(loads[index := min(loads, key=lambda one: loads[one])], groups[0]):
             group = groups.popleft()
             shares.setdefault(index, []).extend(group)
             loads[index] += len(group)
         return [(free[index], share) for index, share in shares.items()]
+
+    def _has_room(self, load: int, group: Sequence[GenerationRequest]) -> bool:
+        """Whether an engine with so much to do may be handed a group; one that is idle may, however large it is."""
+        return load + len(group) <= self._most or load == 0
 
     async def _answer(self, member: Supervised, share: list[GenerationRequest], hand_on: Receivers) -> None:
         """Have a share answered by an engine; what it had not answered when it was lost goes to another."""

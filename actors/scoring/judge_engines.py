@@ -10,8 +10,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import Any
 
-import ray
-
+from actors.hosting import Host, in_ray
 from actors.scoring.gatherer import Gatherer
 from actors.scoring.judge_engine import JudgeEngine, SheetReply, SheetRequest
 from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
@@ -30,8 +29,16 @@ step, not after a round trip to the pool."""
 class JudgeEngines:
     """A backend (`JudgeBackend`) on engines of our own."""
 
-    def __init__(self, settings: JudgeSettings, folder: str, options: ActorOptions, counts: Counts) -> None:
-        """Use `start` instead."""
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        folder: str,
+        options: ActorOptions,
+        counts: Counts,
+        engine_class: type[Any] = JudgeEngine,
+        host: Host = in_ray,
+    ) -> None:
+        """Use `start` instead; `host` makes actors of `engine_class`."""
         decisive = settings.model_dump(include={"model", "revision", "temperature", "seed", "max_tokens", "dtype"})
         decisive |= {"four_bit": True} if settings.four_bit else {}
         self.identity, self.timeout_s = json.dumps({"vllm": folder} | decisive), settings.timeout_s
@@ -42,7 +49,7 @@ class JudgeEngines:
 
         def make(index: int) -> list[Any]:
             placed = options("judge", index) | {"runtime_env": environment, "max_concurrency": 1000}
-            return [ray.remote(JudgeEngine).options(**placed).remote(folder, settings)]
+            return [host(engine_class, placed, folder, settings)]
 
         care = Care(
             start_timeout_s=settings.start_timeout_s,

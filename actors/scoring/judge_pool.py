@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from actors.scoring.judge_engines import JudgeEngines
 from actors.supervision import Counts, anywhere
+from actors.waiting import now
 from policies.source import judge_source
 from recipe import ActorOptions
 from rewards.judge import AttemptFailed, InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply
@@ -173,9 +173,9 @@ class JudgePool:
     async def _judge(self, key: str, request: JudgeRequest) -> Judgement:
         try:
             async with self._slots:
-                began = time.monotonic()
+                began = now()
                 judgement = await self._valid(request)
-                self.counts.seconds += time.monotonic() - began
+                self.counts.seconds += now() - began
         except JudgeFailed as error:
             self.counts.failed[error.reason] += 1
             raise

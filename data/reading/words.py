@@ -6,6 +6,7 @@ as sacrebleu does for Chinese. Everywhere else, Korean too, a word is a run of l
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import regex
@@ -23,6 +24,8 @@ _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d]--{UNSPACED}]+"
 _NUMBER = r"-?\p{Nd}+(?:\.\p{Nd}+)?"
 _WORD = regex.compile(f"{_RUN}|{_ONE}", regex.V1)
 _WORD_OR_NUMBER = regex.compile(f"{_NUMBER}|{_RUN}|{_ONE}", regex.V1)
+_ASCII_WORD = re.compile("[a-z0-9]+")
+_ASCII_WORD_OR_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|[a-z0-9]+")
 _SCRIPTS_MEET = regex.compile(
     r"(?<=[A-Za-z])(?=[\p{L}--\p{Latin}])|(?<=[[\p{L}\p{M}]--\p{Latin}])(?=[A-Za-z])", regex.V1
 )
@@ -48,6 +51,8 @@ def words(text: str, *, whole_numbers: bool = False) -> list[str]:
         text: anything.
         whole_numbers: keep "-3.5" as one word; else it is "3" and "5".
     """
+    if text.isascii():  # the same words, several times faster
+        return (_ASCII_WORD_OR_NUMBER if whole_numbers else _ASCII_WORD).findall(text.lower())
     pattern = _WORD_OR_NUMBER if whole_numbers else _WORD
     return pattern.findall(folded(text).casefold())
 

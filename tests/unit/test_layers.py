@@ -46,6 +46,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "data.corruptions": (),
     "data.formats": ("data.reading", "data.reasoning", "data.rendered", "data.driving", "data.tokens"),
     "cluster.launch": (),
+    "cluster.simulation": (),
     "cluster.dashboards": (),
     "evaluation.metrics": (),
     "evaluation.suites": ("evaluation.metrics",),
@@ -73,7 +74,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
 }
 """Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""
 
-FOUNDATION = {f"actors.{name}" for name in ("settings", "waiting", "stacks", "supervision", "interruption")}
+FOUNDATION = {f"actors.{name}" for name in ("settings", "hosting", "waiting", "stacks", "supervision", "interruption")}
 """What lies directly in actors and below its rooms; everything else there is the story, which joins the rooms."""
 
 PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("hints", "extension", "failures", "recipe", "scripts"))

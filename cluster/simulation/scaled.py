@@ -1,0 +1,49 @@
+"""A recipe on more or fewer GPUs than it is written for: roles keep their shares of them."""
+
+from __future__ import annotations
+
+from cluster.errors import PlanError
+from recipe import Recipe
+
+
+def gpus_of(recipe: Recipe) -> int:
+    """GPUs that learners, engines and judges hold together."""
+    judge = recipe.reward.judge
+    judges = judge.engines * judge.gpus if judge is not None and judge.url is None else 0.0
+    return round(recipe.learner.ranks * recipe.learner.gpus + recipe.rollout.engines * recipe.rollout.gpus + judges)
+
+
+def scaled(recipe: Recipe, gpus: int, *, grow: bool = False) -> Recipe:
+    """The recipe on so many GPUs.
+
+    Judges come first, since they are the largest processes; engines and learner ranks keep their proportion. A step
+    stays as it is, or draws a prompt for each learner rank where those are more; with `grow` it draws in proportion to
+    the GPUs. The number of steps is changed so that the responses of a run stay as many.
+
+    Raises:
+        PlanError: not one process of each kind has room.
+    """
+    own, judge = gpus_of(recipe), recipe.reward.judge
+    if gpus == own:
+        return recipe
+    share, left, reward = gpus / own, gpus, recipe.reward
+    if judge is not None and judge.url is None:
+        size = max(1, round(judge.gpus))
+        judges = max(1, round(judge.engines * judge.gpus * share / size))
+        left -= judges * size
+        reward = reward.model_copy(update={"judge": judge.model_copy(update={"engines": judges})})
+    learners, engines = recipe.learner.ranks * recipe.learner.gpus, recipe.rollout.engines * recipe.rollout.gpus
+    made = round(left * engines / (learners + engines) / recipe.rollout.gpus)
+    ranks = int((left - made * recipe.rollout.gpus) / recipe.learner.gpus)
+    if min(left, made, ranks) < 1:
+        raise PlanError(f"{gpus} GPUs have no room for one process of each role of the recipe, which holds {own}")
+    own_prompts = recipe.rollout.prompts_per_step
+    prompts = max(1, round(own_prompts * share)) if grow else max(own_prompts, ranks)
+    steps = max(1, round(recipe.run.steps * own_prompts / prompts))
+    changes = {
+        "reward": reward,
+        "learner": recipe.learner.model_copy(update={"ranks": ranks}),
+        "rollout": recipe.rollout.model_copy(update={"engines": made, "prompts_per_step": prompts}),
+        "run": recipe.run.model_copy(update={"steps": steps}),
+    }
+    return recipe.model_copy(update=changes)
