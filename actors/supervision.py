@@ -125,6 +125,8 @@ class Supervised:
         """Calls under way."""
         self.why = ""
         """The latest loss, in words."""
+        self.held = False
+        """Whether it is up again, and waits for something that is not its own (`Supervisor.may_return`)."""
         self._pool, self._restarts, self._launched = pool, 0, False
         self._places: list[Place] = []
 
@@ -223,6 +225,9 @@ class Supervised:
                 await self.open()
                 if hook is not None:
                     self._become(State.STALE)
+                    self.held = True
+                    await self._pool.may_return()
+                    self.held = False
                     await within(care.start_timeout_s, f"{self.name} (coming back)", hook(self))
             except Exception as error:  # kept in `why`, and reported when the member is given up
                 again = self._bury(error)
@@ -260,6 +265,10 @@ class Supervised:
             self._pool.tell()
 
 
+async def _at_once() -> None:
+    return None
+
+
 async def _start_all(member: Supervised) -> None:
     await asyncio.gather(*(actor.start.remote() for actor in member.actors))
 
@@ -292,6 +301,8 @@ class Supervisor:
         """
         self.name, self.make, self.care, self.counts = name, make, care, counts or Counts()
         self.start_member, self.on_restart = start_member, on_restart
+        self.may_return: Callable[[], Awaitable[Any]] = _at_once
+        """Awaited before `on_restart`; what it waits for has time limits of its own."""
         self.members = [Supervised(self, index) for index in range(size)]
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -337,15 +348,17 @@ class Supervisor:
 
         Raises:
             ActorLost: none will come back (`exhausted`).
-            ActorTimeout: none came back in time.
+            ActorTimeout: none came back in time, nor is held back by others.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while (found := self._best(key)) is None:
-                    await self._changed.wait()
-                return found
-        except TimeoutError:
-            raise ActorTimeout(f"no {self.name} came back within {timeout_s:g} s") from None
+        while True:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while (found := self._best(key)) is None:
+                        await self._changed.wait()
+                    return found
+            except TimeoutError:
+                if not any(member.held for member in self.members):
+                    raise ActorTimeout(f"no {self.name} came back within {timeout_s:g} s") from None
 
     def attempts(self, count: int) -> AsyncRetrying:
         """Does something up to `count` times while actors are lost over it, and no more when nobody is left."""

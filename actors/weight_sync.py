@@ -91,9 +91,8 @@ class WeightSync:
         self._transport = transport_of(recipe)
         self.steady = asyncio.Lock()
         """Held while the learner's weights change, and while they are sent."""
-        self.learnt: int | None = None
-        """Version of the learner's weights, for an engine that comes back; set by who holds `steady`. None: they change
-        without one, in supervised steps; nothing is asked of engines before the next publish, which reaches all."""
+        self._learnt: int | None = None
+        self._changed = asyncio.Event()
         self._met: object = None
         """The lives of learner and engines that share a meeting."""
         self._prepared = -1
@@ -106,7 +105,35 @@ class WeightSync:
         async with self.steady:
             await self._meet(self._pool.engines.healthy)
         await self._probes.show(self._pool.engines.healthy)
-        self._pool.engines.on_restart = self._bring_back
+        self._pool.engines.on_restart, self._pool.engines.may_return = self._bring_back, self._caught_up
+
+    @property
+    def learnt(self) -> int | None:
+        """Version of the learner's weights, for an engine that comes back; set by who holds `steady`.
+
+        None: they change without one, in supervised steps; nothing is asked of engines before the next publish, which
+        reaches all.
+        """
+        return self._learnt
+
+    @learnt.setter
+    def learnt(self, version: int | None) -> None:
+        self._learnt = version
+        self._changed.set()
+
+    async def _caught_up(self) -> None:
+        """Return when the learner's weights are no older than those that the other engines hold.
+
+        A learner that came back from a checkpoint first learns again what came since. An engine that took its weights
+        meanwhile would generate with older ones than `rollout.max_staleness` allows. The learner's own time limits and
+        restarts bound the wait.
+        """
+        while True:
+            async with self.steady:  # which a learner that comes back holds until it has loaded
+                if self._learnt is None or self._learnt >= self.version:
+                    return
+                self._changed.clear()
+            await self._changed.wait()
 
     async def publish(self, version: int) -> SyncReport:
         """Install the learner's weights as `version` in every healthy engine; one that comes back later gets them then.
@@ -147,11 +174,15 @@ class WeightSync:
 
     async def _bring_back(self, member: Supervised) -> None:
         """Give an engine that was started again the learner's weights, and compare its log-probabilities."""
-        async with self.steady:
-            if self.learnt is None:
-                return
-            await self._send([member], self.learnt, watched=False)
-            await self._probes.gap([member], self.learnt, watched=False)
+        while True:
+            await self._caught_up()
+            async with self.steady:
+                if self._learnt is None:
+                    return
+                if self._learnt >= self.version:  # else the learner was lost just now
+                    await self._send([member], self._learnt, watched=False)
+                    await self._probes.gap([member], self._learnt, watched=False)
+                    return
 
     async def _meet(self, members: Sequence[Supervised], *, watched: bool = True) -> None:
         """Let the learner and some engines join one meeting, unless they have."""

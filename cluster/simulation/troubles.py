@@ -40,12 +40,12 @@ class TroubleMaker:
     async def _at_random(self, per_hour: float, happen: object) -> None:
         assert callable(happen)
         while per_hour > 0:
-            await asyncio.sleep(self._world.dice.expovariate(per_hour / 3600))
+            await asyncio.sleep(self._world.fate.expovariate(per_hour / 3600))
             happen()
 
     def _lose_one(self) -> None:
         if there := self._there():
-            victim = self._world.dice.choice(there)
+            victim = self._world.fate.choice(there)
             self._end([victim], f"{victim.role} {victim.index} died")
 
     def _lose_node(self) -> None:
@@ -53,7 +53,7 @@ class TroubleMaker:
         nodes = sorted({world.node_of(one.role, one.index) for one in there})
         if not nodes:
             return
-        node = world.dice.choice(nodes)
+        node = world.fate.choice(nodes)
         world.away_until[node] = now() + world.troubles.spot_back_s
         gone = [one for one in there if world.node_of(one.role, one.index) == node]
         self._end(gone, f"node {node} was taken ({len(gone)} actors)")

@@ -59,7 +59,7 @@ class World:
         self._engine = Chips(self.node, max(1, self.recipe.rollout.tensor_parallel))
         self._learners = Chips(self.node, self.recipe.learner.ranks)
         self._lengths = spread_of(min(self.work.mean, self.recipe.rollout.max_tokens), self.recipe.rollout.max_tokens)
-        self.dice = random.Random(seed)
+        self.dice, self.fate = random.Random(seed), random.Random(seed)  # apart: what is asked moves no loss
         self.away_until: dict[int, float] = {}
         """By node: when it, or another in its place, is there again."""
 

@@ -1,5 +1,6 @@
 """What a receipt must say for a sync to stand."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -160,3 +161,18 @@ async def test_an_engine_that_comes_back_during_supervised_steps_gets_its_weight
     sync.learnt = 0
     with pytest.raises(AttributeError):  # now it does ask
         await sync._bring_back(nobody)
+
+
+async def test_an_engine_waits_for_a_learner_that_learns_again_what_the_other_engines_hold_already() -> None:
+    """Else it would generate with weights that are older than `rollout.max_staleness` allows."""
+    recipe, nobody = Recipe.model_validate({"run": {"name": "back"}}), cast(Any, object())
+    sync = WeightSync(nobody, nobody, recipe, [])
+    sync.version, sync.learnt = 5, 3
+    waiting = asyncio.ensure_future(sync._caught_up())
+    for step in (3, 4):
+        sync.learnt = step
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    sync.learnt = 5
+    await asyncio.wait_for(waiting, 5.0)
