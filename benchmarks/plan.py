@@ -36,9 +36,9 @@ from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.learner import OWN, OptimizerSettings
 from actors.settings import LearnerSettings
 from benchmarks.learner import VOCABULARY, build_model
-from cluster.architecture import Architecture, vision_language
+from cluster.architecture import Architecture, lora_widths, vision_language
 from cluster.facts import load_facts
-from cluster.forecast import Assumptions, Forecast, lora_widths
+from cluster.forecast import Assumptions, Forecast
 from cluster.stage_times import Work, pass_flop
 from cluster.traced import PassShape, trace
 from data.rendered.samples import rendered_samples

@@ -6,6 +6,7 @@ Loads no weights and asks no network. Imports torch only to build the model with
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from cluster.facts import Facts
 from cluster.memory import checkpoint_folder
 from policies.parts import PROJECTORS, TOWERS
 from policies.settings import TINY, PolicySettings
+from recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +155,26 @@ def text_model(config: Any) -> Architecture:
         largest_layer=layer,
         **own,
     )
+
+
+def image_tokens(config: Any, recipe: Recipe) -> int:
+    """Tokens that one image has in a prompt."""
+    policy, tower = recipe.policy, config.vision_config
+    if config.model_type in ("qwen2_5_vl", "qwen3_vl"):
+        width, height = policy.image_size or (1600, 900)
+        patch = tower.patch_size * tower.spatial_merge_size
+        return max(1, round(width / patch)) * max(1, round(height / patch))
+    side = tower.image_size[0] if isinstance(tower.image_size, (list, tuple)) else tower.image_size
+    patch = tower.patch_size[0] if isinstance(tower.patch_size, (list, tuple)) else tower.patch_size
+    scale = getattr(config, "scale_factor", None) or (1 / math.sqrt(getattr(config, "downsample_ratio", 1.0)))
+    one = round((side // patch) ** 2 / (scale**2 if hasattr(config, "scale_factor") else scale**4))
+    return one * ((policy.image_patches or 1) + (1 if (policy.image_patches or 1) > 1 else 0))
+
+
+def lora_widths(model: Architecture) -> dict[str, int]:
+    """Inputs + outputs of the matrices that adapters of each target lie on, over all layers of the text."""
+    text = model.config.get_text_config()
+    queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
+    attention = 2 * (model.hidden + queries) + 2 * (model.hidden + keys)
+    mlp = 3 * (model.hidden + text.intermediate_size)
+    return {"attention": model.layers * attention, "mlp": model.layers * mlp}

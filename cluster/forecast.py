@@ -12,12 +12,21 @@ from functools import cached_property
 from typing import Any
 
 from actors.rollout.engine import engine_of
-from cluster.architecture import Architecture, config_of, policy_config, text_model, vision_language
+from cluster.architecture import (
+    Architecture,
+    config_of,
+    image_tokens,
+    lora_widths,
+    policy_config,
+    text_model,
+    vision_language,
+)
 from cluster.errors import PlanError
 from cluster.facts import Facts, NodeType
 from cluster.memory import GIB
 from cluster.plan import Plan, resource_plan
 from cluster.stage_times import Chips, Work, generation_s, judging_s, learning_s, lengths_of, sync_s
+from data.formats.format import images_per_prompt
 from policies.algorithms.registry import make_algorithm
 from policies.settings import TINY
 from recipe import Recipe
@@ -129,12 +138,13 @@ class Forecast:
     def work(self) -> Work:
         """One step."""
         recipe, rollout = self.recipe, self.recipe.rollout
-        most = rollout.max_tokens
+        most, own = rollout.max_tokens, images_per_prompt(recipe.data)
+        count = recipe.policy.images_per_prompt if own is None else own
         mean = self.given.mean_tokens or min(TYPICAL_TOKENS, most / 2)
         return Work(
             rollout.prompts_per_step,
             rollout.group_size,
-            rollout.max_images or recipe.policy.images_per_prompt,
+            min(count, rollout.max_images or count),
             image_tokens(self.policy.config, recipe),
             self.given.text_tokens,
             lengths_of(min(mean, most), most),
@@ -390,26 +400,3 @@ class Forecast:
         if "activations" in self.__dict__ and not any(field in passes for _, field, _ in changes):
             other.__dict__["activations"] = self.activations
         return other
-
-
-def image_tokens(config: Any, recipe: Recipe) -> int:
-    """Tokens that one image has in a prompt."""
-    policy, tower = recipe.policy, config.vision_config
-    if config.model_type in ("qwen2_5_vl", "qwen3_vl"):
-        width, height = policy.image_size or (1600, 900)
-        patch = tower.patch_size * tower.spatial_merge_size
-        return max(1, round(width / patch)) * max(1, round(height / patch))
-    side = tower.image_size[0] if isinstance(tower.image_size, (list, tuple)) else tower.image_size
-    patch = tower.patch_size[0] if isinstance(tower.patch_size, (list, tuple)) else tower.patch_size
-    scale = getattr(config, "scale_factor", None) or (1 / math.sqrt(getattr(config, "downsample_ratio", 1.0)))
-    one = round((side // patch) ** 2 / (scale**2 if hasattr(config, "scale_factor") else scale**4))
-    return one * ((policy.image_patches or 1) + (1 if (policy.image_patches or 1) > 1 else 0))
-
-
-def lora_widths(model: Architecture) -> dict[str, int]:
-    """Inputs + outputs of the matrices that adapters of each target lie on, over all layers of the text."""
-    text = model.config.get_text_config()
-    queries, keys = model.heads * model.head_size, model.kv_heads * model.head_size
-    attention = 2 * (model.hidden + queries) + 2 * (model.hidden + keys)
-    mlp = 3 * (model.hidden + text.intermediate_size)
-    return {"attention": model.layers * attention, "mlp": model.layers * mlp}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.advice import Advice, faster, smaller
+from cluster.bounds import impossible, lengths_refused
 from cluster.errors import PlanError
 from cluster.facts import FACTS_FILE, load_facts
 from cluster.forecast import Assumptions, Forecast
@@ -59,7 +60,7 @@ def forecast_of(options: argparse.Namespace) -> Forecast:
 
 def as_dict(forecast: Forecast) -> dict[str, Any]:
     """The figures of a forecast."""
-    memory, misfits = forecast.memory(), forecast.misfits()
+    memory, misfits = forecast.memory(), [*forecast.misfits(), *lengths_refused(forecast)]
     found: dict[str, Any] = {
         "fits": not misfits,
         "misfits": misfits,
@@ -105,7 +106,7 @@ def outline(recipe: Recipe, placed: Plan) -> list[str]:
     """The useful lines of a dry run: how long and how dear; nothing for CPUs. Memory is what `plan` adds.
 
     Raises:
-        PlanError: what a learner holds between passes exceeds its GPU.
+        PlanError: something cannot fit (`cluster.bounds`).
     """
     if not placed.of("learner") or not placed.of("rollout") or not recipe.learner.gpus:
         return []
@@ -114,12 +115,8 @@ def outline(recipe: Recipe, placed: Plan) -> list[str]:
         hours, step_s = forecast.hours, forecast.times().step_s
     except PlanError as error:
         return [f"not planned: {error}"]
-    held = sum(forecast.learner_states().values())
-    if held > forecast.node.gib:
-        raise PlanError(
-            f"a learner rank holds {held:.0f} GiB of weights, gradients, optimizer; {forecast.node.gpu} has "
-            f"{forecast.node.gib:g}: set learner.zero_stage=3 or more learner.ranks, or policy.lora"
-        )
+    if wrong := impossible(forecast):
+        raise PlanError("; ".join(wrong))
     nodes = ", ".join(f"{count} x {name}" for name, count in forecast.nodes.items())
     return [
         f"about {hours:.1f} hours in steps of {step_s:.0f} s, {forecast.cost:,.0f} USD on {nodes}; what it needs "
@@ -189,4 +186,4 @@ def plan(given: Sequence[str]) -> int:
 
         return simulated(forecast, options)
     print(json.dumps(as_dict(forecast)) if options.json else described(forecast))
-    return 0 if not forecast.misfits() else 1
+    return 0 if not [*forecast.misfits(), *lengths_refused(forecast)] else 1

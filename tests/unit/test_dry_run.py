@@ -54,6 +54,13 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
             "evaluation.suites=drivelm_hrad is unknown (did you mean drivelm_hard?",
         ),
         ("evaluation.suites={drivelm_hard: {}}", "evaluation.suites.drivelm_hard.answers is missing"),
+        ("data.task_shares.flying=1", "data.task_shares names flying, but no training sample has that task"),
+        (
+            "reward.routes=[{task: flying, kind: any, scorers: {rouge_l: 1}}]",
+            "no route of reward.routes matches behavior / multiple_choice",
+        ),
+        ("rollout.engines=2000", "the processes reserve 2001 CPUs, 2000 of them for rollout"),
+        ("rollout.max_tokens=2000", "max_tokens=2000 leaves no room for a prompt in max_model_len=1024"),
     ],
 )
 def test_a_recipe_that_no_run_would_take_is_refused(
@@ -93,6 +100,12 @@ def test_a_folder_in_the_home_is_found(
     assert (
         f"policy.model={tmp_path / 'ckpt'} is neither a checkpoint folder nor a known hub name: no config.json" in said
     )
+
+
+def test_a_model_folder_without_weights_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    code, said = told(capsys, f"policy.model={tmp_path}")
+    assert (code, f"policy.model={tmp_path} holds no weights" in said) == (2, True)
 
 
 def test_frames_of_one_camera_are_counted_as_such(capsys: pytest.CaptureFixture[str]) -> None:

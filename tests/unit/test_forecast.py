@@ -14,10 +14,10 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from cluster.advice import faster, smaller
-from cluster.architecture import config_of, text_model, vision_language
+from cluster.architecture import config_of, image_tokens, text_model, vision_language
 from cluster.errors import PlanError
 from cluster.facts import Facts, load_facts
-from cluster.forecast import Assumptions, Forecast, image_tokens
+from cluster.forecast import Assumptions, Forecast
 from cluster.plan import resource_plan
 from cluster.planned import arguments_of, as_dict, described, forecast_of, keep_prediction, outline
 from cluster.stage_times import Chips, attention_pairs, learner_efficiency, lengths_of
