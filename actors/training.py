@@ -16,6 +16,7 @@ from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.in_loop import InLoop
 from actors.pool_states import pool_states
+from actors.preflight import on_gpus, try_judge, try_weights
 from actors.record.journal import Journal
 from actors.record.model_card import CARD_FILE, model_card
 from actors.record.provenance import OTHER_DATA, Provenance, known_data, record_provenance
@@ -172,8 +173,10 @@ async def run_reinforcement(
                 learner_class=learner_class, engine_class=engine_class, engines=engines,
             )  # fmt: skip
             journal.exporter.watch(pool_states(crew))
+            if on_gpus(recipe):
+                await try_judge(crew, run.probes)
         with phases.phase("warm_start"), interruption.deferred():
-            updates = await Updates.begin(crew, run.folder, lambda: warm_up(run, crew.learners, interruption))
+            updates = await Updates.begin(crew, run.folder, lambda: first_steps(run, crew, interruption))
             if updates is None or interruption.requested:
                 await crew.stop()
                 return False
@@ -258,6 +261,13 @@ async def drive_policy(recipe: Recipe, options: ActorOptions) -> DrivingResult:
     source = policy_source(recipe.policy, root, recipe.run.seed, corpus)
     with Interruption().listen():
         return await drive_alone(recipe, source, options)
+
+
+async def first_steps(run: Run, crew: Crew, interruption: Interruption) -> bool:
+    """The warm start of a run that begins, the way of the weights tried before; whether all steps were taken."""
+    if on_gpus(run.recipe):
+        await try_weights(crew)
+    return await warm_up(run, crew.learners, interruption)
 
 
 async def warm_up(run: Run, learners: LearnerGroup, interruption: Interruption) -> bool:
