@@ -98,12 +98,19 @@ def policy_config(policy: PolicySettings, facts: Facts) -> Any:
 
 
 def vision_language(config: Any) -> Architecture:
-    """The numbers of a vision-language model, counted on the model built without memory."""
+    """The numbers of a vision-language model, counted on the model built without memory.
+
+    Raises:
+        PlanError: transformers builds no such model.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
 
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+    except (ValueError, AttributeError, KeyError, ImportError) as error:
+        raise PlanError(f"a {config.model_type} model cannot be planned: transformers builds none ({error})") from error
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     text = config.get_text_config()
 
@@ -158,7 +165,21 @@ def text_model(config: Any) -> Architecture:
 
 
 def image_tokens(config: Any, recipe: Recipe) -> int:
-    """Tokens that one image has in a prompt."""
+    """Tokens that one image has in a prompt.
+
+    Raises:
+        PlanError: the config does not say so in a way that is known here.
+    """
+    try:
+        return _image_tokens(config, recipe)
+    except (AttributeError, TypeError, ZeroDivisionError) as error:
+        raise PlanError(
+            f"policy.model={recipe.policy.model}: its config does not say how many tokens an image has ({error}); the "
+            "shapes that are known are LLaVA's, InternVL's, SmolVLM's and Qwen's"
+        ) from error
+
+
+def _image_tokens(config: Any, recipe: Recipe) -> int:
     policy, tower = recipe.policy, config.vision_config
     if config.model_type in ("qwen2_5_vl", "qwen3_vl"):
         width, height = policy.image_size or (1600, 900)

@@ -224,3 +224,16 @@ def test_a_dry_run_begins_with_hours_and_cost_and_refuses_states_that_no_gpu_hol
         outline(whole, resource_plan(whole))
     tiny = load_recipe([str(ROOT / "recipes/tiny.yaml")])
     assert outline(tiny, resource_plan(tiny)) == []
+
+
+def test_a_shape_that_nobody_knows_is_no_reason_to_end_a_run(facts: Facts, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    recipe = load_recipe([DRIVERX, f"policy.model={tmp_path}"])
+    with pytest.raises(PlanError, match="a bert model cannot be planned"):
+        Forecast(recipe, Assumptions(facts, {}))
+    keep_prediction(recipe, tmp_path)
+    assert not (tmp_path / "plan.json").exists()
+    llava = config_of("PKU-Alignment/Align-DS-V", None, facts, "policy.model")
+    llava.vision_config.patch_size = None
+    with pytest.raises(PlanError, match="does not say how many tokens an image has"):
+        image_tokens(llava, recipe)
