@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from cluster.forecast import BYTES, Forecast
+from cluster.forecast import Forecast
+from cluster.learner_bytes import BYTES
 from cluster.memory import GIB
 
 

@@ -23,6 +23,7 @@ from cluster.architecture import (
 )
 from cluster.errors import PlanError
 from cluster.facts import Facts, NodeType
+from cluster.learner_bytes import BYTES, of_passes, states
 from cluster.memory import GIB
 from cluster.plan import Plan, resource_plan
 from cluster.stage_times import Chips, Work, generation_s, judging_s, learning_s, lengths_of, sync_s
@@ -31,13 +32,10 @@ from policies.algorithms.registry import make_algorithm
 from policies.settings import TINY
 from recipe import Recipe
 
-BYTES = {"float32": 4, "bfloat16": 2}
 TYPICAL_TOKENS = 700
 """Tokens of a response where nobody says: what DriveRX's reasoning answers have, and never more than half the cap."""
 TEXT_TOKENS = 200
 RUBRIC_TOKENS, REPLY_TOKENS = 900, 60
-BUCKET_NUMBERS = 50_000_000
-"""As in `actors.learning.deepspeed_config`."""
 
 
 @dataclass(frozen=True)
@@ -215,30 +213,19 @@ class Forecast:
     def learner_states(self) -> dict[str, float]:
         """GiB of what a learner rank holds between passes."""
         recipe, learner, model = self.recipe, self.recipe.learner, self.policy
-        size, ranks = BYTES[recipe.policy.dtype], learner.ranks
-        over = {stage: ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
-        moments = 2 if learner.optimizer == "adamw_8bit" else 8
-        own = moments + (0 if recipe.policy.dtype == "float32" else 4)
-        kept = 4 if learner.zero_stage >= 2 else size
-        parts = {
-            "weights": size * model.parameters / over[3],
-            "gradients": kept * self.learning / over[2],
-            "optimizer": 0.0 if learner.offload_optimizer else own * self.learning / over[1],
-        }
+        parts = states(model, self.learning, learner, recipe.policy.dtype)
         if self.reference and recipe.policy.lora is None:
-            parts["reference"] = size * model.parameters / over[3]
+            parts["reference"] = parts["weights"]
         return {name: amount / GIB for name, amount in parts.items()}
 
     def learner_memory(self) -> RoleMemory:
         """A learner rank's GPU."""
         learner, facts = self.recipe.learner, self.given.facts
-        size = BYTES[self.recipe.policy.dtype]
-        gathered = size * (max(self.policy.head, self.policy.largest_layer) + BUCKET_NUMBERS)
+        passing = of_passes(self.policy, learner, self.recipe.policy.dtype)
         parts = self.learner_states() | {
             "activations": self.activations / GIB,
             "fragments": facts.overhead("fragments_share") * self.activations / GIB,
-            "gathered layers": (gathered if learner.zero_stage == 3 and learner.ranks > 1 else 0) / GIB,
-            "buckets": 4 * BUCKET_NUMBERS / GIB if learner.ranks > 1 else 0.0,
+            **{name: amount / GIB for name, amount in passing.items()},
             "CUDA and NCCL": facts.overhead("cuda_context") + facts.overhead("nccl") * (learner.ranks > 1),
         }
         return RoleMemory(parts, self.node.gib)

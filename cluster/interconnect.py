@@ -101,7 +101,7 @@ def _torch_nccl() -> tuple[bool, tuple[int, ...]]:
         return False, ()
     if torch.version.cuda is None:
         return False, ()
-    return True, tuple(torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
+    return True, tuple(torch.cuda.nccl.version())
 
 
 def check_fabric(devices: Path = Path("/sys/class/infiniband"), plugins: tuple[Path, ...] = EFA_PLUGINS) -> Finding:

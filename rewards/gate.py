@@ -52,6 +52,8 @@ def most_repeated_sentence(text: str) -> int:
 def _words(text: str) -> list[str]:
     """Words and numbers; a pixel coordinate is one word, so a list of many objects is no repetition."""
     found = words(text, whole_numbers=True)
+    if max(map(len, found), default=0) <= LONGEST_WORD:
+        return found
     return [
         part
         for word in found

@@ -13,11 +13,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from actors.learning.deepspeed_config import deepspeed_config
 from cluster.advice import faster, smaller
 from cluster.architecture import config_of, image_tokens, text_model, vision_language
 from cluster.errors import PlanError
 from cluster.facts import Facts, load_facts
 from cluster.forecast import Assumptions, Forecast
+from cluster.learner_bytes import BUCKET_NUMBERS, LIVE_NUMBERS, of_passes, states
 from cluster.plan import resource_plan
 from cluster.planned import arguments_of, as_dict, described, forecast_of, keep_prediction, outline
 from cluster.stage_times import Chips, attention_pairs, learner_efficiency, lengths_of
@@ -237,3 +239,18 @@ def test_a_shape_that_nobody_knows_is_no_reason_to_end_a_run(facts: Facts, tmp_p
     llava.vision_config.patch_size = None
     with pytest.raises(PlanError, match="does not say how many tokens an image has"):
         image_tokens(llava, recipe)
+
+
+def test_zero_keeps_a_copy_of_what_it_updates_and_small_models_stay_gathered(driverx: Forecast) -> None:
+    model, sharded = driverx.policy, driverx.recipe.learner
+    plain = sharded.model_copy(update={"zero_stage": 0, "ranks": 1})
+    assert states(model, model.parameters, plain, "float32")["optimizer"] == 8 * model.parameters
+    assert states(model, model.parameters, plain, "bfloat16")["optimizer"] == 12 * model.parameters
+    eighth = states(model, model.parameters, sharded, "float32")
+    assert eighth["optimizer"] == 12 * model.parameters / 8
+    assert of_passes(model, plain, "bfloat16") == {"gathered layers": 0.0, "buckets": 0.0}
+    small = replace(model, parameters=25_000_000)
+    assert of_passes(small, sharded, "float32")["gathered layers"] == 4 * small.parameters
+    most = 2 * (LIVE_NUMBERS + BUCKET_NUMBERS)
+    assert of_passes(model, sharded, "bfloat16")["gathered layers"] == most < 2 * model.parameters
+    assert deepspeed_config(sharded, "bfloat16")["zero_optimization"]["reduce_bucket_size"] == BUCKET_NUMBERS
