@@ -7,12 +7,12 @@ lies there, nothing happens here.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
+from actors.waiting import now
 
 
 class Turns:
@@ -51,19 +51,19 @@ class Turns:
         if not self.shared or self._learning:
             yield
             return
-        began, self._learning = time.monotonic(), True
+        began, self._learning = now(), True
         try:
             await self._engines.rest()
             if not anew:
                 await self.learners.all("reload")
-            self.seconds += time.monotonic() - began
+            self.seconds += now() - began
             yield
         except BaseException:
             self._learning = False
             raise
-        began, self._learning = time.monotonic(), False
+        began, self._learning = now(), False
         await self._give_back()
-        self.seconds += time.monotonic() - began
+        self.seconds += now() - began
 
     async def _give_back(self) -> None:
         if self.shared:
