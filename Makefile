@@ -24,7 +24,8 @@ test: lint ## Check style and types, then run the tests.
 
 test-faults: setup ## Kill engines, learners and drivers of real runs in every way there is a test for (minutes).
 	@$(PYTHON_IN_VENV) -m pytest tests/integration/test_survival.py tests/integration/test_scripts.py \
-		tests/integration/test_nodes.py tests/integration/test_training_kills.py -n0
+		tests/integration/test_nodes.py tests/integration/test_cluster_job.py \
+		tests/integration/test_training_kills.py -n0
 
 test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).
 	@$(PYTHON_IN_VENV) -m pytest tests/unit -m "not slow"

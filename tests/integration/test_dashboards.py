@@ -19,7 +19,7 @@ import yaml
 from actors.training import prepare, run_reinforcement
 from cluster.dashboards import grafana
 from tests.integration.conftest import QUICK_ENGINE, MakeRecipe, any_node
-from tests.integration.test_job_submit import free_ports
+from tests.integration.heads import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
