@@ -7,9 +7,7 @@ from typing import Any
 
 from actors.rollout.engine import engine_of
 from cluster.errors import PlanError
-from cluster.forecast import Forecast
-
-Change = tuple[str, str, Any]
+from cluster.forecast import Change, Forecast
 
 
 @dataclass(frozen=True, slots=True)

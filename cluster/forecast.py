@@ -32,6 +32,8 @@ from policies.algorithms.registry import make_algorithm
 from policies.settings import TINY
 from recipe import Recipe
 
+Change = tuple[str, str, Any]
+"""Part of a recipe, field, value."""
 TYPICAL_TOKENS = 700
 """Tokens of a response where nobody says: what DriveRX's reasoning answers have, and never more than half the cap."""
 TEXT_TOKENS = 200
@@ -207,7 +209,13 @@ class Forecast:
         again = recipe.learner.gradient_checkpointing
         critic = make_algorithm(recipe.algorithm).has_critic
         return trace(
-            self.policy.config, recipe.policy, shape, recompute=again, reference=self.reference, critic=critic
+            self.policy.config,
+            recipe.policy,
+            shape,
+            recompute=again,
+            reference=self.reference,
+            critic=critic,
+            device="cuda" if recipe.learner.gpus else "cpu",
         ).peak
 
     def learner_states(self) -> dict[str, float]:
@@ -375,7 +383,7 @@ class Forecast:
         """Seconds that reading the judge's weights from disk takes at least."""
         return 0.0 if self.judge is None else 2 * self.judge.parameters / (self.node.disk_mbps * 1e6)
 
-    def with_settings(self, *changes: tuple[str, str, Any]) -> Forecast:
+    def with_settings(self, *changes: Change) -> Forecast:
         """The forecast of the same recipe with (part, field, value) changed."""
         recipe = self.recipe
         for part, field, value in changes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import os
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForImageTextToText
 
+from policies import vocabulary
 from policies.attention import take_kernel
 from policies.batch import Batch
 from policies.lora import add_adapters
@@ -77,6 +79,10 @@ class Traced:
     """Parameters that learn."""
 
 
+_FOUND: dict[tuple[Any, ...], Traced] = {}
+"""What this process found already, by all that it depends on: models that differ in depth alone share theirs."""
+
+
 class LiveBytes(TorchDispatchMode):
     """Bytes of storages that operations made and that are alive, and the most there were."""
 
@@ -108,7 +114,14 @@ class LiveBytes(TorchDispatchMode):
 
 
 def trace(
-    config: Any, policy: PolicySettings, shape: PassShape, *, recompute: bool, reference: bool, critic: bool = False
+    config: Any,
+    policy: PolicySettings,
+    shape: PassShape,
+    *,
+    recompute: bool,
+    reference: bool,
+    critic: bool = False,
+    device: str = "cpu",
 ) -> Traced:
     """Run one pass at a shape.
 
@@ -119,15 +132,20 @@ def trace(
         recompute: whether activations are computed again in the backward pass.
         reference: whether a reference policy is asked while the policy's graph waits.
         critic: whether there is a value head.
+        device: kind of device that the learner has, cpu or cuda: chunks of the vocabulary are as large as there.
     """
     layers = config.get_text_config().num_hidden_layers
     before = os.environ.get(NO_TOKEN_CHECK)
     os.environ[NO_TOKEN_CHECK] = "1"
 
     def at(count: int) -> Traced:
-        with FakeTensorMode():
-            made = _policy(_with_layers(config, count), policy, recompute=recompute, critic=critic)
-            return _traced(made, shape, reference=reference)
+        fewer = _with_layers(config, count)
+        known = (fewer.to_json_string(), policy.model_dump_json(), shape, recompute, reference, critic, device)
+        if known not in _FOUND:
+            with FakeTensorMode(), _chunks_of(device):
+                made = _policy(fewer, policy, recompute=recompute, critic=critic)
+                _FOUND[known] = _traced(made, shape, reference=reference)
+        return _FOUND[known]
 
     try:
         if layers <= sum(FEW_LAYERS):
@@ -193,6 +211,17 @@ class _without_swaps(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         nn.Module._apply = self._own  # type: ignore[method-assign]
+
+
+@contextmanager
+def _chunks_of(device: str) -> Iterator[None]:
+    """Tensors without numbers count as the CPU's: let the vocabulary be cut for them as for `device`."""
+    own = vocabulary.CHUNK_BYTES["cpu"]
+    vocabulary.CHUNK_BYTES["cpu"] = vocabulary.CHUNK_BYTES[device]
+    try:
+        yield
+    finally:
+        vocabulary.CHUNK_BYTES["cpu"] = own
 
 
 def _traced(policy: Policy, shape: PassShape, *, reference: bool, batch: Batch | None = None) -> Traced:

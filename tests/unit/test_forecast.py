@@ -24,6 +24,7 @@ from cluster.plan import resource_plan
 from cluster.planned import arguments_of, as_dict, described, forecast_of, keep_prediction, outline
 from cluster.stage_times import Chips, attention_pairs, learner_efficiency, lengths_of
 from cluster.traced import LiveBytes, PassShape, _batch, _traced, shared_out, trace
+from policies import vocabulary
 from policies.attention import take_kernel
 from policies.model import Policy
 from policies.settings import PolicySettings
@@ -91,6 +92,27 @@ def test_recomputation_and_a_shorter_row_need_less(tiny: Any, shape: PassShape) 
     shorter = trace(tiny, PolicySettings(), replace(shape, responses=(9,)), recompute=False, reference=False).peak
     assert again < whole
     assert shorter < whole
+
+
+def test_a_gpu_cuts_the_vocabulary_into_larger_chunks_and_models_that_differ_in_depth_share_what_is_found(
+    tiny: Any, shape: PassShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[int]()
+    pass_of = _traced
+
+    def counting(policy: Policy, *given: Any, **named: Any) -> Any:
+        seen.append(vocabulary.CHUNK_BYTES["cpu"])
+        return pass_of(policy, *given, **named)
+
+    monkeypatch.setattr("cluster.traced._traced", counting)
+    monkeypatch.setattr("cluster.traced._FOUND", {})
+    own = vocabulary.CHUNK_BYTES["cpu"]
+    for depth in (9, 11):
+        deep = copy.deepcopy(tiny)
+        deep.get_text_config().num_hidden_layers = depth
+        trace(deep, PolicySettings(), shape, recompute=True, reference=False, device="cuda")
+    assert seen == [vocabulary.CHUNK_BYTES["cuda"]] * 2
+    assert vocabulary.CHUNK_BYTES["cpu"] == own
 
 
 def test_what_lives_is_counted_and_what_is_gone_is_not() -> None:
