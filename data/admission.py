@@ -14,7 +14,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from data.coordinates import coordinate_pairs, odd_groups, outside_image
+from data.coordinates import coordinate_pairs, has_places, odd_groups, outside_image
 from data.drivelm_questions import infer_kind, letter_of, parse_choices
 from data.errors import CONTROL
 from data.faults import (
@@ -31,7 +31,7 @@ from data.faults import (
 )
 from data.images import faulty_images
 from data.sample import IMAGE_HEIGHT, IMAGE_WIDTH, LIDAR, TASKS, DrivingSample, Kind, Task, task_fault
-from data.uris import is_uri, refusal
+from data.uris import is_uri, refusals
 
 _CHUNK = 256
 """Samples whose images are checked together."""
@@ -113,7 +113,7 @@ def admitted(samples: Iterable[DrivingSample], faults: Faults, *, check_images: 
 
 def _has_odd_name(sample: DrivingSample, faults: Faults) -> bool:
     names = (sample.id, sample.scene_id, sample.frame_id, *sample.images)
-    odd = next((name for name in names if CONTROL.search(name)), None)
+    odd = next((name for name in names if CONTROL.search(name)), None) if CONTROL.search("".join(names)) else None
     fault = None if odd is None else f"the name {odd!r} holds a control character"
     fault = fault or _odd_task(sample.task, faults)
     if fault is not None:
@@ -164,7 +164,7 @@ def _with_readable_images(samples: Iterable[DrivingSample], faults: Faults) -> I
         unread = paths - checked.keys()
         uris = {path for path in unread if is_uri(path)}  # their content is looked at where it is used
         faulty = faulty_images(unread - uris) if unread - uris else {}
-        faulty |= {uri: why for uri in uris if (why := refusal(uri)) is not None}
+        faulty |= refusals(uris)
         checked |= {path: faulty.get(path) for path in unread}
         known.update(checked)
         for sample in chunk:
@@ -181,7 +181,11 @@ def _image_paths(sample: DrivingSample) -> list[str]:
 
 def _note_coordinates(sample: DrivingSample, faults: Faults) -> None:
     """List a question once when it, its answer or an object of its frame has odd or outlying coordinates."""
-    texts = (("question", sample.question), ("answer", sample.answer))
+    texts = [
+        (what, text) for what, text in (("question", sample.question), ("answer", sample.answer)) if has_places(text)
+    ]
+    if not texts and not sample.objects:
+        return
     odd = [
         f"question {sample.id} has {group} with an odd count of numbers in its {what}"
         for what, text in texts

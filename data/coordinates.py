@@ -17,6 +17,8 @@ _GROUP = r"<[^<>]*>|\([^()<>\[\]]*\)|\[[^()<>\[\]]*\]"
 _DECIMAL = r"(?<![\w.])-?\d+\.\d+(?![\w]|\.\d)"
 _PLACE = re.compile(f"(?P<group>{_GROUP})|(?P<decimal>{_DECIMAL})")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_SIGN = re.compile(r"[<(\[]|\d\.\d")
+"""Every group and every decimal has one: looked for first, since it is found, or missed, far sooner."""
 
 
 def coordinate_pairs(text: str) -> list[Pair]:
@@ -26,6 +28,8 @@ def coordinate_pairs(text: str) -> list[Pair]:
     the numbers of one group pair up among themselves. Outside, only decimals count ("3 cars" is no coordinate), and
     they pair up in reading order. A number left without a partner is dropped.
     """
+    if not has_places(text):
+        return []
     pairs: list[Pair] = []
     waiting: float | None = None
     for place in _PLACE.finditer(text):
@@ -40,11 +44,18 @@ def coordinate_pairs(text: str) -> list[Pair]:
     return pairs
 
 
+def has_places(text: str) -> bool:
+    """Whether a text may hold coordinates: most have none, and need not be searched for them."""
+    return _SIGN.search(text) is not None
+
+
 def odd_groups(text: str) -> list[str]:
     """The object tags, lists and boxes that hold an odd count of numbers, so that one has no partner.
 
     A group of one number alone, "(3.5)", is no coordinate.
     """
+    if not has_places(text):
+        return []
     groups = [place["group"] for place in _PLACE.finditer(text) if place["group"] is not None]
     return [
         group

@@ -65,11 +65,11 @@ class _Line(_Model):
     kind: Kind
     question: str
     answer: str | None = None
-    images: dict[str, str] = {}
-    choices: dict[_Letter, str] = {}
+    images: dict[str, str] = Field(default_factory=dict)
+    choices: dict[_Letter, str] = Field(default_factory=dict)
     objects: tuple[_Object, ...] = ()
     reasoning: str = ""
-    labels: dict[str, tuple[int, ...]] = {}
+    labels: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     trajectory: _Trajectory | None = None
     coordinate_unit: CoordinateUnit = "pixels"
 
@@ -193,8 +193,29 @@ class _Place:
         return f"{self.file} line {self.number}"
 
 
+class _Images:
+    """Where the images of a line lie; those of one frame, whose questions follow each other, are resolved once."""
+
+    def __init__(self, root: Path) -> None:
+        """Relative paths are below `root`."""
+        self._root = root
+        self._written: dict[str, str] = {}
+        self._resolved: dict[str, str] | None = {}
+
+    def of(self, written: dict[str, str]) -> dict[str, str] | None:
+        """Paths and URIs by the name of the view; None where one is empty or no path."""
+        if written != self._written or [*written] != [*self._written]:
+            odd = any("\x00" in path or not path for path in written.values())
+            self._written, self._resolved = written, None if odd else {n: self._place(p) for n, p in written.items()}
+        return None if self._resolved is None else dict(self._resolved)
+
+    def _place(self, path: str) -> str:
+        return path if is_uri(path) else os.path.normpath(self._root / at_home(path))
+
+
 def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
     scene_of: dict[str, str] = {}
+    images = _Images(root)
     for number, raw in read_lines(path):
         place = _Place(path, number)
         try:
@@ -207,7 +228,7 @@ def _samples(path: Path, root: Path, faults: Faults) -> Iterator[DrivingSample]:
                 f"{place}: frame_id {line.frame_id} is of scene {line.scene_id} here and of {scene} above: make "
                 f"frame ids unique in the file, such as {line.scene_id}/{line.frame_id}"
             )
-        sample = _sample(line, place, root, faults)
+        sample = _sample(line, place, images, faults)
         if sample is not None:
             yield sample
 
@@ -219,7 +240,7 @@ def _first_fault(error: ValidationError) -> str:
     return explain(first, _Line)
 
 
-def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSample | None:
+def _sample(line: _Line, place: _Place, resolved: _Images, faults: Faults) -> DrivingSample | None:
     answer = line.answer if line.answer and line.answer.strip() else ""
     if lacks_text(faults, line.id, line.question.strip(), answer, f"{place}: {line.id}"):
         return None
@@ -229,11 +250,8 @@ def _sample(line: _Line, place: _Place, root: Path, faults: Faults) -> DrivingSa
             faults.drop(ANSWER_NOT_AN_OPTION, line.id, f"{place}: {line.id} has the answer {answer!r}, not an option")
             return None
         answer = letter
-    images = {
-        name: written if is_uri(written) else os.path.normpath(root / at_home(written))
-        for name, written in line.images.items()
-    }
-    if any("\x00" in written or not written for written in line.images.values()):
+    images = resolved.of(line.images)
+    if images is None:
         faults.drop(FAULTY_IMAGE, line.id, f"{place}: {line.id} has an image path that is empty or no path")
         return None
     given = line.trajectory

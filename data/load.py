@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from data.cascade import HEADING, cascaded
 from data.errors import DataError
@@ -18,6 +20,30 @@ from data.split import Split, split_by_scene
 from data.uris import allow
 
 
+class Corpus(Sequence[str]):
+    """Driving text that is put together where it is read, and not kept: of most policies nobody asks for it."""
+
+    def __init__(self, texts: Callable[[], Sequence[str]]) -> None:
+        """What `texts` gives, each time."""
+        self._texts = texts
+
+    def __len__(self) -> int:
+        """How many texts."""
+        return len(self._texts())
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        """One text, or some of them."""
+        return self._texts()[index]
+
+    def __iter__(self) -> Iterator[str]:
+        """One after the other."""
+        return iter(self._texts())
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedData:
     """The samples of a run and what was left out of them."""
@@ -25,7 +51,7 @@ class LoadedData:
     split: Split
     faults: dict[str, list[str]]
     """Reason to ids of faulty entries (dropped, or kept with a fault worth knowing)."""
-    corpus: tuple[str, ...]
+    corpus: Sequence[str]
     """Driving text that the tiny policy's tokenizer is trained on."""
 
 
@@ -73,7 +99,7 @@ def _reasoned(loaded: LoadedData, path: Path) -> LoadedData:
 def _cascaded(loaded: LoadedData) -> LoadedData:
     """Training questions in the context of earlier tasks' true answers; a measurement brings its own."""
     train = stored(cascaded(loaded.split.train))
-    corpus = (*loaded.corpus, HEADING)
+    corpus = Corpus(lambda: (*loaded.corpus, HEADING))
     return replace(loaded, split=replace(loaded.split, train=train), corpus=corpus)
 
 
@@ -82,4 +108,4 @@ def _load(settings: DataSettings, cache: Path) -> LoadedData:
     file = next(iter(source.files().values()), Path(settings.source))
     loaded = collected(file, source.read(faults, cache, settings.seed), faults, stored)
     split = split_by_scene(loaded.samples, settings.held_out, settings.seed)
-    return LoadedData(split, faults.as_dict(), source.corpus(split.train))
+    return LoadedData(split, faults.as_dict(), Corpus(lambda: source.corpus(split.train)))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import sys
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -40,6 +42,10 @@ class _Files:
     """Positions in the names below."""
     task_names: tuple[str, ...]
     scene_names: tuple[str, ...]
+    apart: NDArray[Any]
+    """Python's hashes of each sample's scene, frame and images, one after the other."""
+    apart_of: NDArray[Any]
+    """Whose each of them is."""
 
     def read(self, row: int) -> DrivingSample:
         begin, end = int(self.ends[row]), int(self.ends[row + 1])
@@ -89,6 +95,16 @@ class StoredSamples(Sequence[DrivingSample]):
     def scenes(self) -> Iterator[str]:
         """The scene of each, without reading it."""
         return (self._files.scene_names[scene] for scene in self._files.scenes[self.rows])
+
+    def may_share(self, other: StoredSamples) -> bool:
+        """Whether a scene, frame or image of one of these may be one of the other's; no is certain. Reads no sample."""
+        return self._files is not other._files or bool(np.isin(self._hashed(), other._hashed()).any())
+
+    def _hashed(self) -> NDArray[Any]:
+        files = self._files
+        own = np.zeros(len(files.hashes), dtype=bool)
+        own[self.rows] = True
+        return np.unique(files.apart[own[files.apart_of]])
 
     def find(self, id: str) -> DrivingSample | None:
         """The sample of an id."""
@@ -151,18 +167,22 @@ class Joined(Sequence[DrivingSample]):
 def stored(samples: Iterable[DrivingSample]) -> StoredSamples:
     """Samples on disk, written as they come; the folder for temporary files (`TMPDIR`) must have room for them."""
     content = tempfile.TemporaryFile(prefix="samples-")  # noqa: SIM115 (open as long as the samples are)
-    ends, hashes, tasks, scenes = (tempfile.TemporaryFile(prefix="index-") for _ in range(4))  # noqa: SIM115
+    indexes = [tempfile.TemporaryFile(prefix="index-") for _ in range(6)]  # noqa: SIM115
+    ends, hashes, tasks, scenes, apart, apart_of = indexes
     task_names, scene_names = dict[str, int](), dict[str, int]()
     end, count = 0, 0
     ends.write(np.uint64(0).tobytes())
     for sample in samples:
         written = pickle.dumps(_VALUES(sample), protocol=5)
         content.write(written)
+        names = [hash(name) for name in (sample.scene_id, sample.frame_id, *sample.images.values())]
+        apart.write(array("q", names).tobytes())
+        apart_of.write(array("I", [count] * len(names)).tobytes())
         end, count = end + len(written), count + 1
-        ends.write(np.uint64(end).tobytes())
-        hashes.write(_hash(sample.id).tobytes())
-        tasks.write(np.uint16(task_names.setdefault(sample.task, len(task_names))).tobytes())
-        scenes.write(np.uint32(scene_names.setdefault(sample.scene_id, len(scene_names))).tobytes())
+        ends.write(end.to_bytes(8, sys.byteorder))
+        hashes.write(_digest(sample.id))
+        tasks.write(task_names.setdefault(sample.task, len(task_names)).to_bytes(2, sys.byteorder))
+        scenes.write(scene_names.setdefault(sample.scene_id, len(scene_names)).to_bytes(4, sys.byteorder))
     content.flush()
     files = _Files(
         content,
@@ -172,6 +192,8 @@ def stored(samples: Iterable[DrivingSample]) -> StoredSamples:
         _mapped(scenes, np.uint32),
         tuple(task_names),
         tuple(scene_names),
+        _mapped(apart, np.int64),
+        _mapped(apart_of, np.uint32),
     )
     return StoredSamples(files, _on_disk(np.arange(count, dtype=np.uint32)))
 
@@ -193,8 +215,12 @@ def scenes_of(samples: Sequence[DrivingSample]) -> Iterator[str]:
     return samples.scenes if isinstance(samples, StoredSamples) else (sample.scene_id for sample in samples)
 
 
+def _digest(id: str) -> bytes:
+    return hashlib.blake2b(id.encode(), digest_size=8).digest()
+
+
 def _hash(id: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "little"))
+    return np.uint64(int.from_bytes(_digest(id), sys.byteorder))
 
 
 def _mapped(file: Any, kind: Any) -> NDArray[Any]:

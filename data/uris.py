@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 EXTRA = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 """Protocols that need a package of the `cloud` extra."""
 _URI = re.compile(r"([a-z][a-z0-9+.-]+)://[^/]")
+_ODD = re.compile(r"[%@\\?#]|\s")
+"""What a URI's path may not have."""
 _FULL, _ROOM = 1.0, 0.9
 """What falls out of a full cache leaves this share of its size."""
 _SCAN_SHARE = 0.02
@@ -60,9 +63,18 @@ def allow(settings: DataSettings) -> None:
 
 def refusal(uri: str) -> str | None:
     """Why a URI may not be read; None where it may."""
+    return refusals([uri]).get(uri)
+
+
+def refusals(uris: Iterable[str]) -> dict[str, str]:
+    """Why URIs may not be read, of those that may not."""
     settings = _settings(os.environ.get(VARIABLE, ""))
+    return {uri: why for uri in uris if (why := _fault(uri, settings)) is not None}
+
+
+def _fault(uri: str, settings: UriSettings | None) -> str | None:
     path = uri.partition("://")[2]
-    if any(part in ("", "..", ".") for part in path.split("/")) or re.search(r"[%@\\?#]|\s", path):
+    if any(part in ("", "..", ".") for part in path.split("/")) or _ODD.search(path):
         return f"image {uri} has a part that is empty, `.` or `..`, or one of % @ ? # \\ and blanks: write it plainly"
     if settings is None or not uri.startswith(settings.allowed):
         allowed = "nothing" if settings is None else ", ".join(settings.allowed)

@@ -206,3 +206,28 @@ def test_tasks_have_the_names_that_the_data_gives_them(folder: Path) -> None:
     assert [sample.task for sample in loaded.samples] == ["signs", "percepton"]
     assert loaded.dropped == {"malformed_entry": ["Perception", "mean"]}
     assert any("if perception is meant, write it so" in note for note in loaded.notes)
+
+
+def test_the_images_of_a_frame_are_those_of_its_lines_whatever_came_before(tmp_path: Path) -> None:
+    lines = [
+        {"CAM_FRONT": "a.jpg", "CAM_BACK": "b.jpg"},
+        {"CAM_BACK": "b.jpg", "CAM_FRONT": "a.jpg"},
+        {"CAM_FRONT": ""},
+        {"CAM_FRONT": ""},
+        {"CAM_FRONT": "a.jpg"},
+    ]
+    file = tmp_path / "samples.jsonl"
+    made = [
+        {"id": f"q{n}", "scene_id": "s", "task": "planning", "kind": "open_ended", "question": "Q?", "answer": "A."}
+        for n in range(len(lines))
+    ]
+    file.write_text("".join(json.dumps(one | {"images": lines[n]}) + "\n" for n, one in enumerate(made)))
+    faults = Faults()
+    read = list(read_jsonl(file, faults, check_images=False))
+    assert [list(sample.images) for sample in read] == [
+        ["CAM_FRONT", "CAM_BACK"],
+        ["CAM_BACK", "CAM_FRONT"],
+        ["CAM_FRONT"],
+    ]
+    assert read[0].images["CAM_FRONT"] == str(tmp_path / "a.jpg")
+    assert faults.dropped == {"faulty_image": ["q2", "q3"]}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.sample import TASKS, DrivingSample, Task
+from data.sample_store import stored
 from data.settings import DataSettings
 from data.split import Split, TaskBalancedOrder, check_disjoint, split_by_scene, with_a_share
 
@@ -80,14 +82,22 @@ def test_a_held_out_share_outside_0_and_1_is_refused(share: float) -> None:
         split_by_scene([make_sample(0, 0), make_sample(1, 0)], share, 0)
 
 
-def test_a_frame_or_an_image_shared_by_two_scenes_is_refused() -> None:
+@pytest.mark.parametrize("held", [tuple, stored])
+def test_a_frame_or_an_image_shared_by_two_scenes_is_refused(held: Callable[..., Sequence[DrivingSample]]) -> None:
     one, other = make_sample(0, 0), make_sample(1, 0)
     with pytest.raises(DataError, match="1 frame_id.*first f0"):
-        split_by_scene([one, replace(other, frame_id="f0")], 0.5, 0)
+        split_by_scene(held([one, replace(other, frame_id="f0")]), 0.5, 0)
     with pytest.raises(DataError, match=r"1 image.*first /images/f0\.jpg"):
-        split_by_scene([one, replace(other, images=one.images)], 0.5, 0)
+        split_by_scene(held([one, replace(other, images=one.images)]), 0.5, 0)
     with pytest.raises(DataError, match="1 scene_id.*first s0"):
-        check_disjoint(Split((one,), (one,)))
+        check_disjoint(Split(held([one]), held([one])))
+
+
+def test_samples_on_disk_that_share_nothing_are_not_read_to_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = stored([make_sample(scene, 0) for scene in range(4)])
+    monkeypatch.setattr("data.sample_store._Files.read", lambda self, row: pytest.fail("a sample was read"))
+    split = split_by_scene(samples, 0.25, 0)
+    assert (len(split.train), len(split.held_out)) == (3, 1)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
