@@ -45,15 +45,14 @@ def check_nodes(address: str) -> list[Finding]:
     """What is wrong on any node of a cluster; nodes are named by their address.
 
     Raises:
-        SessionError: no cluster answers there, or a node gives no answer.
+        SessionError: the cluster cannot be joined, or a node gives no answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
-        raise SessionError(f"no Ray cluster answers at {address} (--address): {error}") from error
+    from cluster.joining import join
+
+    join(address, "--address")
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         task: Any = ray.remote(num_cpus=0)(look)

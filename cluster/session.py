@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import ray
 from actors.record.run_folder import in_submitted_job
 from cluster.errors import SessionError
 from cluster.janitor import Janitor
+from cluster.joining import join
 from data.uris import VARIABLE, allow
 from recipe import Recipe
 
@@ -25,8 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST_TEMP_DIR = 40
 """Ray's socket names below its folder are up to 65 characters long, and a socket name may have 107."""
-
-CONNECT_S = 10.0
 
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", VARIABLE)
 """Environment variables that actors on every node take over from the driver, where they are set."""
@@ -45,7 +43,7 @@ def session(recipe: Recipe, logs: Path | None = None, *, dashboard: bool = False
     process is killed (`cluster.janitor`).
 
     Raises:
-        SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named cluster does not answer.
+        SessionError: `cluster.temp_dir` is too long for Ray's socket names, or the named one cannot be joined.
     """
     allow(recipe.data)  # travels to the actors
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
@@ -55,35 +53,11 @@ def session(recipe: Recipe, logs: Path | None = None, *, dashboard: bool = False
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    _check_address(address)
-    try:
-        ray.init(address=address, runtime_env=_runtime_env(None), log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
-        raise _no_answer(address, error) from error
+    join(address, runtime_env=_runtime_env(None))
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _check_address(address: str) -> None:
-    """Refuse at once what Ray would try for minutes."""
-    if "://" in address:
-        raise SessionError(
-            f"{address} (cluster.address, RAY_ADDRESS) is no address of the form host:port; the job server's http:// "
-            "address is for `ray job submit` alone"
-        )
-    host, _, port = address.rpartition(":")
-    if not host:  # auto: Ray finds the cluster of this machine
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        raise _no_answer(address, error) from error
-
-
-def _no_answer(address: str, error: Exception) -> SessionError:
-    return SessionError(f"no Ray cluster answers at {address} (cluster.address, RAY_ADDRESS): {error}")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from commands.script import command
 from recipe import Recipe, load_recipe
 from serve.assembly import check_service_recipe, database_of
 from serve.errors import ServeError
+from serve.operations.listening import check_port
 from serve.operations.parent import keep_running
 from serve.policy import application, read_key
 
@@ -53,7 +53,7 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
     settings = recipe.serve
     _refuse_second_endpoint()
     if _on_head_node():
-        _refuse_taken_port(settings.host, settings.port)
+        check_port(settings.host, settings.port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     try:
@@ -75,7 +75,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as serve.port=8001")
     options = parser.parse_intermixed_args(arguments)
     if options.what is None or "=" in options.what or options.what.endswith((".yaml", ".yml")):
-        return _serve_training([one for one in (options.what, *options.overrides) if one is not None])
+        try:
+            return _serve_training([one for one in (options.what, *options.overrides) if one is not None])
+        except ServeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     run_folder = Path(options.what)
     if not (run_folder / "recipe.yaml").is_file():
         print(f"error: {run_folder} is not the folder of a run: it has no recipe.yaml", file=sys.stderr)
@@ -104,7 +108,7 @@ def _serve_training(given: list[str]) -> int:
     check_service_recipe(recipe)
     database_of(recipe, os.environ).upgrade()
     if not recipe.cluster.address and not os.environ.get("RAY_ADDRESS"):
-        _refuse_taken_port(recipe.serve.host, recipe.serve.port)
+        check_port(recipe.serve.host, recipe.serve.port)
     overrides = "".join(f" --set {one}" for one in arguments[1:])
     print(f"make a key: python -m serve.manage --recipe {arguments[0]}{overrides} key --tenant NAME", flush=True)
     return keep_running([sys.executable, "-m", "serve.server", *arguments])
@@ -134,15 +138,6 @@ def _on_head_node() -> bool:
     """Whether this process runs where the HTTP proxy will listen."""
     here = ray.get_runtime_context().get_node_id()
     return any(node["NodeID"] == here and HEAD_MARK in node["Resources"] for node in ray.nodes())
-
-
-def _refuse_taken_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ServeError(f"cannot listen on {host}:{port} (serve.host, serve.port): {error.strerror}") from None
 
 
 def _wait_for_signal() -> None:

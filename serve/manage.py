@@ -23,9 +23,10 @@ from recipe import Recipe, RecipeError, load_recipe
 from serve.assembly import database_of
 from serve.database.connection import Database, DatabaseError
 from serve.database.tables import AuditEntry, Tenant, Weights
-from serve.errors import ServiceError
+from serve.errors import ServeError, ServiceError
 from serve.jobs.results import Found, add_weights, copied
 from serve.operations.backup import BackupError, back_up, restore
+from serve.operations.listening import check_port
 from serve.operations.metrics import ServiceMetrics
 from serve.operations.settling import settle
 from serve.pages.application import pages_alone
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> int:
         database = database_of(recipe, os.environ)
         database.upgrade()
         done: int = options.do(options, recipe, database)
-    except (RecipeError, DatabaseError, BackupError, ServiceError, ValueError) as error:
+    except (RecipeError, DatabaseError, BackupError, ServeError, ServiceError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return done
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pages(options: argparse.Namespace, recipe: Recipe, database: Database) -> int:
     host, port = recipe.serve.host, recipe.serve.port
+    check_port(host, port)
     print(f"pages at http://{host}:{port}/pages; Ctrl-C ends them", flush=True)
     alone = pages_alone(database, recipe.run.folder, recipe.serve)
     settle()

@@ -50,8 +50,11 @@ def check_file(path: Path, plans: dict[str, Plan]) -> Findings:
     try:
         text = path.read_text()
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        findings.add("file", " ".join(str(error).split()))
+    except OSError as error:
+        findings.add("file", f"cannot be read: {error.strerror}")
+        return findings
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        findings.add("file", _no_yaml(error))
         return findings
     if not documents or not all(isinstance(document, dict) for document in documents):
         findings.add("file", "holds no mapping")
@@ -65,6 +68,14 @@ def check_file(path: Path, plans: dict[str, Plan]) -> Findings:
         for name, plan in plans.items():
             check_plan(findings, groups, name, plan)
     return findings
+
+
+def _no_yaml(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong with the text of a file, and on which line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        return f"is no YAML: {where}: {error.problem}; look at the indentation, quotes and brackets above it"
+    return f"is no YAML: {' '.join(str(error).split())}"
 
 
 def _groups(findings: Findings, documents: list[dict[str, Any]]) -> list[NodeGroup]:

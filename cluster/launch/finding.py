@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jsonschema
 from pydantic import BaseModel, ValidationError
+
+from extension import explain
 
 
 @dataclass
@@ -33,10 +36,33 @@ class Findings:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            for one in error.errors(include_url=False):
-                where = ".".join([place, *map(str, one["loc"])])
-                self.add(where, "no such key" if one["type"] == "extra_forbidden" else one["msg"])
+            for said in _reasons(error, model):
+                self.add(place, said)
             return None
+
+
+def _reasons(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A sentence for each fault; a key that is missing because it is misspelt is told once, with its misspelling."""
+    found = error.errors(include_url=False)
+    extra = [one for one in found if one["type"] == "extra_forbidden"]
+    misspelt = {one["loc"]: explain(one, model) for one in extra}
+    told = " ".join(misspelt.values())
+    told_already = [
+        one
+        for one in found
+        if one["type"] == "missing"
+        and any(loc[:-1] == one["loc"][:-1] for loc in misspelt)
+        and f"did you mean {one['loc'][-1]}?" in told
+    ]
+    return [explain(one, model) for one in found if one not in told_already]
+
+
+def schema_reason(error: jsonschema.ValidationError) -> str:
+    """What a JSON schema has against a value; for keys that it does not know, the nearest ones."""
+    if error.validator != "additionalProperties" or not isinstance(error.instance, dict):
+        return str(error.message)
+    known = error.schema.get("properties", {})
+    return "; ".join(unknown(name, known) for name in error.instance if name not in known)
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.launch.commands import check_shell
-from cluster.launch.finding import Findings, unknown
+from cluster.launch.finding import Findings, schema_reason, unknown
 from cluster.launch.node_group import NodeGroup, check_labels
 from cluster.launch.provider_api import check_aws, check_azure, check_gcp
 
@@ -111,7 +111,7 @@ def check_ray_up(findings: Findings, tree: dict[str, Any]) -> list[NodeGroup]:
     try:
         validate_config(prepare_config(copy.deepcopy(tree)))
     except (jsonschema.ValidationError, ValueError, KeyError, TypeError) as error:
-        said = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
+        said = schema_reason(error) if isinstance(error, jsonschema.ValidationError) else str(error)
         findings.add("file", f"Ray refuses it: {said}")
     for name, node in file.available_node_types.items():
         NODES[file.provider.type](findings, f"available_node_types.{name}.node_config", node.node_config)

@@ -20,7 +20,7 @@ import jsonschema
 
 from cluster.labels import ROLE
 from cluster.launch.commands import check_shell
-from cluster.launch.finding import Findings, unknown
+from cluster.launch.finding import Findings, schema_reason, unknown
 from cluster.launch.node_group import NodeGroup
 from cluster.launch.ray_up import ENVIRONMENT
 
@@ -39,7 +39,7 @@ def check_skypilot(findings: Findings, tree: dict[str, Any]) -> list[NodeGroup]:
     resources = tree.get("resources", {})
     for place, value, schema in (("task", tree, _schemas()["task"]), ("resources", resources, _schemas()["resources"])):
         for error in _Validator(schema).iter_errors(value):
-            findings.add(".".join([place, *map(str, error.path)]), error.message)
+            findings.add(".".join([place, *map(str, error.path)]), schema_reason(error))
     findings.refuse_unknown("resources.job_recovery", resources.get("job_recovery", {}), RECOVERY)  # Sky's allows any
     if str(resources.get("disk_tier")) not in DISK_TIERS:
         findings.add("resources.disk_tier", f"must be one of {', '.join(DISK_TIERS)}: models are loaded from there")
@@ -48,9 +48,9 @@ def check_skypilot(findings: Findings, tree: dict[str, Any]) -> list[NodeGroup]:
         findings.add("resources.image_id", "must be docker:IMAGE:1.2.3, pinned to a full version")
     if resources.get("ports"):
         findings.add("resources.ports", "opens a port: leave it out, and reach the dashboard through `ssh -L`")
-    roles, nodes = str(tree.get("envs", {}).get(ROLES, "")).split(), tree.get("num_nodes")
+    roles, nodes = str(tree.get("envs", {}).get(ROLES, "")).split(), tree.get("num_nodes", "an unknown number of")
     if len(roles) != nodes:
-        findings.add(f"envs.{ROLES}", f"names {len(roles)} roles for {nodes} nodes")
+        findings.add(f"envs.{ROLES}", f"names {len(roles)} roles for {nodes} nodes (num_nodes)")
     for wanted in ("auth_token", "umask 077", "--dashboard-host=127.0.0.1", f"${ROLES}"):
         if wanted not in str(tree.get("run", "")):
             findings.add("run", f"`{wanted}` is missing")

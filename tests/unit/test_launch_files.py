@@ -98,6 +98,10 @@ def test_a_typo_in_any_key_is_found(name: str, tmp_path: Path) -> None:
         ("kuberay/service.yaml", "serve.policy:policy", "serve.policy:polcy", "polcy"),
         ("skypilot.yaml", "disk_tier: best", "disk_tier: bestest", "must be one of high, ultra, best"),
         ("skypilot.yaml", "num_nodes: 3", "num_nodes: 2", "names 3 roles for 2 nodes"),
+        ("skypilot.yaml", "num_nodes", "num_node", "task: num_node does not exist; did you mean num_nodes?"),
+        ("aws.yaml", "max_workers: 3", "max_worker: 3", "file: unknown key max_worker (did you mean max_workers?)"),
+        ("kuberay/cluster.yaml", "version: v2", "verson: v2", "autoscalerOptions.verson (did you mean version?)"),
+        ("gcp.yaml", "cluster_name:", "cluster_name: [", "gcp.yaml: file: is no YAML: line "),
         ("skypilot.yaml", "A100-80GB: 8", "A100-80G: 8", "is none of A100-80GB"),
     ],
 )
@@ -139,6 +143,17 @@ def test_what_is_still_to_be_filled_in_is_named_and_counts_where_it_is_asked_to(
     assert main([file]) == 0
     assert "REPLACE_FILE_SYSTEM" in capsys.readouterr().out
     assert main([file, "--ready"]) == 1
+
+
+def test_a_misspelt_key_is_told_once(tmp_path: Path) -> None:
+    text = (ROOT / "cluster/launch/aws.yaml").read_text()
+    found = faults(text.replace("cluster_name:", "cluster_nam:"), tmp_path, "aws.yaml")
+    assert [one.partition("file: ")[2] for one in found] == ["unknown key cluster_nam (did you mean cluster_name?)"]
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    (found,) = check_file(tmp_path / "absent.yaml", plans()).faults
+    assert found.endswith("absent.yaml: file: cannot be read: No such file or directory")
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "a: [", "a: 1"])

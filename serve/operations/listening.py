@@ -1,0 +1,24 @@
+"""Whether a server can listen where its recipe says; asked before anything is loaded for it."""
+
+from __future__ import annotations
+
+import socket
+
+from serve.errors import ServeError
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened at.
+
+    Raises:
+        ServeError: another process listens there, or the address is not this machine's.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServeError(
+                f"cannot listen on {host}:{port} (serve.host, serve.port): {error.strerror}; set serve.port to a free "
+                "one, or end what listens there"
+            ) from None
