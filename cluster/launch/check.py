@@ -1,6 +1,7 @@
 """`python -m cluster.launch.check [FILE ...] [--ready] [--recipe RECIPE]`: what is wrong with launch files, offline.
 
-Without files it checks those of this project. `--ready` also counts what is still to be filled in (`REPLACE_...`).
+Without files it checks those of this project. `--ready` also counts what is still to be filled in (`REPLACE_...`), and
+what this machine lacks to start them: credentials, the token, the key.
 Exit status 0: nothing was found, 1: something was.
 """
 
@@ -10,7 +11,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cluster.launch.finding import Findings
 from cluster.launch.kuberay import check_kuberay
 from cluster.launch.node_group import NodeGroup, check_groups, check_plan
 from cluster.launch.ray_up import check_ray_up
+from cluster.launch.ready import kind_of, lacking
 from cluster.launch.skypilot import check_skypilot
 from cluster.plan import Plan, resource_plan
 from recipe import RecipeError, load_stages
@@ -59,6 +61,7 @@ def check_file(path: Path, plans: dict[str, Plan]) -> Findings:
     if not documents or not all(isinstance(document, dict) for document in documents):
         findings.add("file", "holds no mapping")
         return findings
+    findings.kind = kind_of(documents[0])
     for number, line in enumerate(text.splitlines(), 1):
         if not line.lstrip().startswith("#"):
             findings.unfilled += [f"{findings.file}:{number}: {name}" for name in re.findall(r"REPLACE_[A-Z_]+", line)]
@@ -90,11 +93,18 @@ def _groups(findings: Findings, documents: list[dict[str, Any]]) -> list[NodeGro
     return []
 
 
+def _missing_here(kinds: Iterable[str]) -> list[str]:
+    found = [sentence for kind in sorted(kinds) for sentence in lacking(kind, Path.home(), os.environ)]
+    return list(dict.fromkeys(found))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Check files and say what was found; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cluster.launch.check", description="Check launch files offline.")
     parser.add_argument("files", nargs="*", type=Path, help="those of cluster/launch without any")
-    parser.add_argument("--ready", action="store_true", help="also refuse what is still to be filled in")
+    parser.add_argument(
+        "--ready", action="store_true", help="also refuse what is still to be filled in, or missing here"
+    )
     parser.add_argument(
         "--recipe", type=Path, help="whose nodes must be there; all in recipes/ that name labels without it"
     )
@@ -110,7 +120,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {sentence}", file=sys.stderr)
         for place in findings.unfilled:
             print(f"yours to fill in: {place}", file=sys.stderr if options.ready else sys.stdout)
-    faults = sum(len(one.faults) + (len(one.unfilled) if options.ready else 0) for one in found)
+    missing = [] if not options.ready else _missing_here({one.kind for one in found if one.kind is not None})
+    for sentence in missing:
+        print(f"missing here: {sentence}", file=sys.stderr)
+    faults = len(missing) + sum(len(one.faults) + (len(one.unfilled) if options.ready else 0) for one in found)
     print(f"{len(found)} launch files, held against {len(plans)} recipes that ask for labels: {faults or 'no'} faults")
     return 1 if faults else 0
 

@@ -20,6 +20,8 @@ class Findings:
     file: str
     faults: list[str] = field(default_factory=list)
     unfilled: list[str] = field(default_factory=list)
+    kind: str | None = None
+    """Whose credentials it needs (`cluster.launch.ready`)."""
 
     def add(self, place: str, sentence: str) -> None:
         """Note a fault; `place` is the dotted path of a key."""

@@ -34,9 +34,7 @@ def joining(address: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_where_nothing_listens_the_address_and_what_names_it_are_said() -> None:
-    with pytest.raises(
-        SessionError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(--address\): .* start one"
-    ):
+    with pytest.raises(SessionError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(--address\): .* start one"):
         join("127.0.0.1:1", "--address")
 
 
