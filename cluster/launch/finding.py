@@ -63,7 +63,8 @@ def schema_reason(error: jsonschema.ValidationError) -> str:
     """What a JSON schema has against a value; for keys that it does not know, the nearest ones."""
     if error.validator != "additionalProperties" or not isinstance(error.instance, dict):
         return str(error.message)
-    known = error.schema.get("properties", {})
+    schema: Any = error.schema
+    known = schema.get("properties", {})
     return "; ".join(unknown(name, known) for name in error.instance if name not in known)
 
 
