@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.launch.commands import check_shell
+from cluster.launch.commands import check_shell, check_training
 from cluster.launch.finding import Findings
 
 ROOT = Path(__file__).parents[2]
@@ -90,10 +90,39 @@ def test_a_container_says_whether_it_is_well(dockerfile: Path) -> None:
     assert json.loads(command)[0] in ("python", "curl")
 
 
-@pytest.mark.parametrize("command", ["cluster.health", "cluster.doctor", "cluster.torchvision_cpu"])
-def test_the_modules_that_images_run_exist(command: str) -> None:
-    assert any(command in path.read_text() for path in DOCKERFILES)
-    assert (ROOT / f"{command.replace('.', '/')}.py").is_file()
+def test_the_modules_that_images_run_exist(dockerfile: Path) -> None:
+    text = dockerfile.read_text()
+    run = set(re.findall(r"python -m ([\w.]+)", text)) | set(re.findall(r'"python", "-m", "([\w.]+)"', text))
+    others = {"venv", "sglang.launch_server"}  # Python's own, and that of a package which is not installed here
+    assert run
+    assert [name for name in run - others if not (ROOT / f"{name.replace('.', '/')}.py").is_file()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["Dockerfile.cpu", "Dockerfile.sglang", "Dockerfile.train", "compose.yaml"])
+def test_the_trainings_and_files_that_comments_name_exist(file: str) -> None:
+    comments = re.findall(r"^#(.*)", (ROOT / "docker" / file).read_text(), re.MULTILINE)
+    text = "\n".join(comments).replace("\\\n", " ")
+    findings = Findings(file)
+    for training in re.findall(r"python train_\w+\.py [^\n]*", text):
+        check_training(findings, "comment", training.split())
+    assert findings.faults == []
+    named = re.findall(r"(?<![\w/])((?:docker|docs|recipes)/[\w./]+\w)", text)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_system_packages_have_names_that_debian_knows(dockerfile: Path) -> None:
+    """Ubuntu's have the same; asks the lists that this machine holds."""
+    if (apt := shutil.which("apt-cache")) is None or not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
+        pytest.skip("there are no lists of packages: apt-get update")
+    text = " ".join(arguments(dockerfile, "RUN"))
+    packages = re.findall(r"--no-install-recommends ([\w+. -]+?) +&&", text)[0].split()
+    assert len(packages) > 1
+    for package in packages:
+        done = subprocess.run([apt, "show", package], capture_output=True, text=True, timeout=60)
+        assert f"Package: {package}\n" in done.stdout, package
 
 
 def test_sglang_has_the_version_that_its_extra_names() -> None:
@@ -129,6 +158,28 @@ def test_the_services_listen_on_loopback_alone_and_are_pinned_and_checked() -> N
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         assert re.search(r":(cpu|v?\d+\.\d+\.\d+)$", service["image"]), name
         assert name in ("head", "worker") or "healthcheck" in service
+
+
+KEYS = {
+    *("image", "user", "command", "environment", "ports", "volumes", "tmpfs", "shm_size", "init", "restart"),
+    *("stop_grace_period", "healthcheck", "depends_on"),
+}
+
+
+def test_the_services_are_written_in_words_that_compose_knows_and_want_their_secrets() -> None:
+    text = (ROOT / "docker/compose.yaml").read_text()
+    assert {"head", "worker", "prometheus", "grafana"} == compose()["services"].keys()
+    for name, service in compose()["services"].items():
+        assert service.keys() <= KEYS, name
+        assert set(service.get("depends_on", [])) <= compose()["services"].keys()
+        volumes = {volume.split(":")[0] for volume in service["volumes"] if not volume.startswith("..")}
+        assert volumes <= compose()["volumes"].keys()
+        assert service.get("user", "1000:1000") != "0:0"
+    assert (
+        set(re.findall(r"\$\{(\w+):\?", text))
+        == set(re.findall(r"\$\{(\w+)", text))
+        == {"RAY_TOKEN", "GRAFANA_PASSWORD"}
+    )
 
 
 @pytest.mark.slow
