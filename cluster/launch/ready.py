@@ -27,12 +27,14 @@ CREDENTIALS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
 }
 """Of each provider: variables and files below the home folder, one of which is enough, and what makes them."""
 SECRETS = {
-    ".ray/auth_token": "(umask 077; ray get-auth-token --generate)",
+    ".ray/auth_token": "(umask 077; ray get-auth-token --generate > /dev/null)",
     ".autodriverl/checkpoint.key": (
         "(umask 077; mkdir -p ~/.autodriverl; openssl rand -hex 32 > ~/.autodriverl/checkpoint.key)"
     ),
 }
-"""Secrets below the home folder, and what makes them; Kubernetes keeps its own."""
+"""Secrets below the home folder that `ray up` copies, and what makes them."""
+OF_RAY_UP = ("aws", "gcp", "azure")
+"""Kubernetes keeps secrets of its own, and SkyPilot is given them on the command line."""
 
 
 def kind_of(tree: Mapping[str, Any]) -> str | None:
@@ -53,7 +55,7 @@ def lacking(kind: str, home: Path, environ: Mapping[str, str]) -> list[str]:
     if not any(environ.get(name) for name in variables) and not any((home / name).exists() for name in files):
         looked = ", ".join([*(f"${name}" for name in variables), *(f"~/{name}" for name in files)])
         said.append(f"no credentials for {kind} ({looked}): {command}")
-    for name, made_by in SECRETS.items() if kind != "kubernetes" else ():
+    for name, made_by in SECRETS.items() if kind in OF_RAY_UP else ():
         path = home / name
         if not path.is_file():
             said.append(f"~/{name} does not exist: {made_by}")
