@@ -88,7 +88,7 @@ def test_the_commands_of_ray_that_are_named_exist(page: str) -> None:
     unknown = [first for first, _ in named if first not in cli.commands]
     assert unknown == []
     jobs = {second for first, second in named if first == "job"}
-    assert jobs <= set(cli.commands["job"].commands)  # type: ignore[attr-defined]
+    assert jobs <= set(cli.commands["job"].commands)
 
 
 def commands_in(page: str) -> list[str]:
