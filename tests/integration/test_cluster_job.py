@@ -15,7 +15,7 @@ from tests.integration.heads import JOB_S, START_S, Head, lose, ray_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(START_S + 2 * JOB_S)]
 
-STEPS = 4
+STEPS = 6
 AWAY_S = 5.0
 
 
