@@ -24,7 +24,7 @@ from cluster.architecture import (
 from cluster.errors import PlanError
 from cluster.facts import Facts, NodeType
 from cluster.learner_bytes import BYTES, of_passes, states
-from cluster.memory import GIB
+from cluster.memory import GIB, together
 from cluster.plan import Plan, resource_plan
 from cluster.stage_times import Chips, Work, generation_s, judging_s, learning_s, lengths_of, sync_s
 from data.formats.format import images_per_prompt
@@ -278,10 +278,10 @@ class Forecast:
         if (judge := self.judge_memory()) is not None:
             found["judge"] = judge
         if 0 < learner.gpus < 1 and 0 < rollout.gpus < 1:
-            parts = {
-                f"{role}: {name}": gib for role in ("learner", "rollout") for name, gib in found.pop(role).parts.items()
-            }
-            found = {"learner and rollout": RoleMemory(parts, self.node.gib)} | found
+            both = together(
+                {role: found.pop(role).parts for role in ("learner", "rollout")}, turns=rollout.on_learners > 0
+            )
+            found = {"learner and rollout": RoleMemory(both, self.node.gib)} | found
         return found
 
     def misfits(self) -> list[str]:
@@ -292,7 +292,8 @@ class Forecast:
             if memory.total > memory.gib
         ]
         for role, memory in self.memory().items():
-            caches = [gib for name, gib in memory.parts.items() if name.endswith("KV cache")]
+            parts = self.engine_memory().parts if role.endswith("rollout") else memory.parts
+            caches = [gib for name, gib in parts.items() if name == "KV cache"]
             model = self.judge if role == "judge" else self.policy
             judge, rollout = self.recipe.reward.judge, self.recipe.rollout
             if not caches or model is None:
@@ -335,9 +336,10 @@ class Forecast:
             "sync": sync,
             "framework": facts.efficiency("framework_s"),
         }
-        if self.given.colocated:
+        if self.given.colocated or rollout.on_learners:
             stages["swapping"] = facts.efficiency("colocated_swap_s")
-        shares = self.given.colocated or 0 < learner.gpus < 1
+        lent = 0 < rollout.on_learners < rollout.engines
+        shares = self.given.colocated or (0 < learner.gpus < 1 and not lent)
         behind = learning + stages["framework"]
         if rollout.max_staleness == 0 or shares:
             return Times(stages, sum(stages.values()))

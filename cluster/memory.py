@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,3 +150,18 @@ def _engine_line(recipe: Recipe, shape: ModelShape) -> str:
 
 def _listed(parts: dict[str, float]) -> str:
     return ", ".join(f"{name} {amount / GIB:.2f} GiB" for name, amount in parts.items())
+
+
+def together(parts: Mapping[str, Mapping[str, float]], *, turns: bool) -> dict[str, float]:
+    """What learner and engine hold on one GPU, each part under its role's name.
+
+    Args:
+        parts: of `learner` and `rollout`.
+        turns: whether one rests while the other works (`rollout.on_learners`); then it is what the larger turn holds,
+            with what stays there of the one that rests.
+    """
+    resting = {"learner": ("weights", "CUDA and NCCL"), "rollout": ("CUDA and NCCL",)} if turns else {}
+    turns_of = [{**parts, role: {name: parts[role][name] for name in kept}} for role, kept in resting.items()]
+    cases = turns_of or [dict(parts)]
+    named = [{f"{role}: {name}": gib for role, own in case.items() for name, gib in own.items()} for case in cases]
+    return max(named, key=lambda one: sum(one.values()))

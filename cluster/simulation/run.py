@@ -28,6 +28,7 @@ from actors.rollout.pool import EnginePool
 from actors.scoring.judge_engines import JudgeEngines
 from actors.scoring.judge_pool import JudgeCounts, JudgePool
 from actors.scoring.scorers import Scorers
+from actors.turns import Turns
 from actors.updates import Updates
 from actors.waiting import now
 from actors.weight_sync import WeightSync
@@ -190,6 +191,8 @@ def _check(recipe: Recipe) -> None:
     refused = None
     if not (recipe.learner.gpus and recipe.rollout.gpus):
         refused = "learner.gpus or rollout.gpus is 0, and times are predicted for GPUs alone"
+    elif recipe.rollout.on_learners:
+        refused = "it has rollout.on_learners, and no stand-in sleeps; leave it out to simulate the rest"
     elif recipe.environment is not None:
         refused = "it has an environment, and nothing stands in for episodes"
     elif recipe.reward.clip is not None:
@@ -283,14 +286,20 @@ async def _crew(recipe: Recipe, world: World, found: _Found, samples: list[Drivi
         counts = JudgeCounts()
         backend = JudgeEngines(recipe.reward.judge, "", lambda *_: {}, counts, judge_class, in_driver)
         judge = JudgePool(backend, recipe.reward.judge, None, counts)
-        await asyncio.gather(backend.engines.start(), engines.started(), learners.begin_life())
+        await asyncio.gather(backend.engines.start(), engines.started())
     else:
-        await asyncio.gather(engines.started(), learners.begin_life())
+        await engines.started()
+
+    async def begun() -> LearnerGroup:
+        await learners.begin_life()
+        return learners
+
+    turns = await Turns.start(engines, begun)
     sync = WeightSync(learners, engines, recipe, samples[:1])
     await sync.connect()
     nobody = Quarantine(recipe.run.folder, len(samples), 1.0, print)
     scorers = _Scorers(recipe.reward, judge, found, world)
-    crew = Crew(recipe, learners, engines, sync, scorers, cast(PromptEncoder, None), nobody)
+    crew = Crew(recipe, turns, engines, sync, scorers, cast(PromptEncoder, None), nobody)
     try:
         yield crew
     finally:

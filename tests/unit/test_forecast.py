@@ -276,3 +276,21 @@ def test_zero_keeps_a_copy_of_what_it_updates_and_small_models_stay_gathered(dri
     most = 2 * (LIVE_NUMBERS + BUCKET_NUMBERS)
     assert of_passes(model, sharded, "bfloat16")["gathered layers"] == most < 2 * model.parameters
     assert deepspeed_config(sharded, "bfloat16")["zero_optimization"]["reduce_bucket_size"] == BUCKET_NUMBERS
+
+
+def test_who_takes_turns_on_a_gpu_needs_the_larger_turn_and_not_both(driverx: Forecast) -> None:
+    halves = (
+        ("learner", "gpus", 0.5),
+        ("rollout", "gpus", 0.5),
+        ("rollout", "max_staleness", 0),
+        ("learner", "offload_optimizer", True),
+    )
+    at_once = driverx.with_settings(*halves, ("rollout", "options", {"gpu_cache_gib": 8.0}))
+    sleeping = (("rollout", "on_learners", 8), ("rollout", "options", {"sleep_mode": True}))
+    in_turns = at_once.with_settings(("cluster", "rollout_label", None), *sleeping)
+    both, larger = (one.memory()["learner and rollout"] for one in (at_once, in_turns))
+    alone = at_once.learner_memory()
+    assert alone.total < larger.total < both.total
+    assert larger.parts["rollout: CUDA and NCCL"] > 0
+    assert in_turns.times().stages["swapping"] > 0
+    assert "swapping" not in at_once.times().stages
