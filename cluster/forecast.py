@@ -23,7 +23,7 @@ from cluster.architecture import (
 )
 from cluster.errors import PlanError
 from cluster.facts import Facts, NodeType
-from cluster.learner_bytes import BYTES, of_passes, states
+from cluster.learner_bytes import BYTES, after_passes, of_passes, states
 from cluster.memory import GIB, together
 from cluster.plan import Plan, resource_plan
 from cluster.stage_times import Chips, Work, generation_s, judging_s, learning_s, lengths_of, sync_s
@@ -230,10 +230,12 @@ class Forecast:
         """A learner rank's GPU."""
         learner, facts = self.recipe.learner, self.given.facts
         passing = of_passes(self.policy, learner, self.recipe.policy.dtype)
+        flat = after_passes(self.learning, learner, self.recipe.policy.dtype)
         parts = self.learner_states() | {
             "activations": self.activations / GIB,
             "fragments": facts.overhead("fragments_share") * self.activations / GIB,
             **{name: amount / GIB for name, amount in passing.items()},
+            "flat gradients": max(0.0, flat - self.activations) / GIB,
             "CUDA and NCCL": facts.overhead("cuda_context") + facts.overhead("nccl") * (learner.ranks > 1),
         }
         return RoleMemory(parts, self.node.gib)

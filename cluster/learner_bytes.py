@@ -14,6 +14,8 @@ from cluster.architecture import Architecture
 BUCKET_NUMBERS = 50_000_000
 """As in `actors.learning.deepspeed_config`, which brings torch."""
 BYTES = {"float32": 4, "bfloat16": 2}
+REDUCED_NUMBERS = 500_000_000
+"""Gradients that DeepSpeed reduces together without ZeRO."""
 LIVE_NUMBERS = 1_000_000_000
 """DeepSpeed's own `stage3_max_live_parameters` and `stage3_max_reuse_distance`: weights that stay gathered."""
 
@@ -37,6 +39,14 @@ def states(model: Architecture, learning: int, learner: LearnerSettings, dtype: 
         "gradients": kept * learning / over[2],
         "optimizer": 0.0 if learner.offload_optimizer else own * learning / over[1],
     }
+
+
+def after_passes(learning: int, learner: LearnerSettings, dtype: str) -> float:
+    """When activations are gone: without ZeRO, gradients are reduced as one flat copy, even on a single rank.
+
+    Source: `deepspeed/runtime/engine.py`, `allreduce_bucket` and `MEMORY_OPT_ALLREDUCE_SIZE`.
+    """
+    return 0.0 if learner.zero_stage >= 1 else float(BYTES[dtype] * min(learning, REDUCED_NUMBERS))
 
 
 def of_passes(model: Architecture, learner: LearnerSettings, dtype: str) -> dict[str, float]:

@@ -19,7 +19,14 @@ from cluster.architecture import config_of, image_tokens, text_model, vision_lan
 from cluster.errors import PlanError
 from cluster.facts import Facts, load_facts
 from cluster.forecast import Assumptions, Forecast
-from cluster.learner_bytes import BUCKET_NUMBERS, LIVE_NUMBERS, of_passes, states
+from cluster.learner_bytes import (
+    BUCKET_NUMBERS,
+    LIVE_NUMBERS,
+    REDUCED_NUMBERS,
+    after_passes,
+    of_passes,
+    states,
+)
 from cluster.plan import resource_plan
 from cluster.planned import arguments_of, as_dict, described, forecast_of, keep_prediction, outline
 from cluster.stage_times import Chips, attention_pairs, learner_efficiency, lengths_of
@@ -271,6 +278,8 @@ def test_zero_keeps_a_copy_of_what_it_updates_and_small_models_stay_gathered(dri
     eighth = states(model, model.parameters, sharded, "float32")
     assert eighth["optimizer"] == 12 * model.parameters / 8
     assert of_passes(model, plain, "bfloat16") == {"gathered layers": 0.0, "buckets": 0.0}
+    assert after_passes(10**9, plain, "float32") == 4 * REDUCED_NUMBERS
+    assert after_passes(10**9, sharded, "float32") == 0.0
     small = replace(model, parameters=25_000_000)
     assert of_passes(small, sharded, "float32")["gathered layers"] == 4 * small.parameters
     most = 2 * (LIVE_NUMBERS + BUCKET_NUMBERS)
