@@ -95,3 +95,9 @@ def test_spans_of_a_caption_end_where_its_scripts_words_and_sentences_do() -> No
     assert prefix_ends(caption, "sentence") == (8, 11)
     assert prefix_ends(caption, "clause") == (3, 8, 11)
     assert prefix_ends(caption, "word") == (1, 3, 4, 5, 6, 8, 9, 11)
+
+
+@given(st.text(st.characters(max_codepoint=127)), st.booleans())
+def test_ascii_text_has_the_words_that_any_text_has(text: str, whole_numbers: bool) -> None:
+    """The quick way and the one for every script; a letter of another script takes the second."""
+    assert words(text, whole_numbers=whole_numbers) == words(f"{text} é", whole_numbers=whole_numbers)[:-1]
