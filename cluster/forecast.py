@@ -280,9 +280,8 @@ class Forecast:
         if (judge := self.judge_memory()) is not None:
             found["judge"] = judge
         if 0 < learner.gpus < 1 and 0 < rollout.gpus < 1:
-            both = together(
-                {role: found.pop(role).parts for role in ("learner", "rollout")}, turns=rollout.on_learners > 0
-            )
+            roles = {role: found.pop(role).parts for role in ("learner", "rollout")}
+            both = together(roles, turns=rollout.on_learners > 0)
             found = {"learner and rollout": RoleMemory(both, self.node.gib)} | found
         return found
 
