@@ -97,7 +97,7 @@ def our_steps(name: str, model: Path, folder: Path, turn: int, steps: int) -> li
     """Seconds of each step of `train_grpo.py`, with its parts."""
     size, run = SIZES[name], f"{name}-{turn}"
     given = {
-        "run.root": folder, "run.name": run, "run.steps": steps, "run.checkpoint_every_minutes": 0,
+        "run.root": folder, "run.name": run, "run.steps": steps, "run.checkpoint_minutes": 0,
         "data.options.scenes": SCENES, "policy.model": model, "policy.image_size": f"[{size.pixels}, {size.pixels}]",
         "algorithm.options.kl_beta": 0.0, "algorithm.options.importance": "none", "warm_start.steps": 0,
         "rollout.prompts_per_step": size.prompts, "rollout.group_size": size.group_size,
