@@ -103,6 +103,9 @@ def our_steps(name: str, model: Path, folder: Path, turn: int, steps: int) -> li
         "rollout.prompts_per_step": size.prompts, "rollout.group_size": size.group_size,
         "rollout.max_tokens": size.tokens, "rollout.temperature": 1.0, "rollout.threads": THREADS,
         "learner.threads": THREADS, "learner.lr": LR, "evaluation.before_and_after": "false",
+        "reward.routes": '[{kind: any, scorers: {"benchmarks.free_reward:points": 1}}]',
+        "reward.gate.overlong": "false",
+        "reward.gate.max_repeated_share": 1, "reward.gate.max_repeated_sentence": size.tokens,
     }  # fmt: skip
     settings = [f"{key}={value}" for key, value in given.items()]
     command = [sys.executable, "train_grpo.py", "recipes/tiny.yaml", *settings]

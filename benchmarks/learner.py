@@ -35,6 +35,7 @@ from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
+    GenerationConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -244,7 +245,11 @@ def build_model(folder: Path) -> Path:
     """The model, with a processor that makes 64 tokens of each image."""
     tokenizer = train_tokenizer(driving_text(), 1024)
     image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    special: dict[str, Any] = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    special |= {"pad_token_id": tokenizer.pad_token_id}
     config = LlavaConfig(
+        architectures=[LlavaForConditionalGeneration.__name__],  # by which vLLM knows it
+        dtype="float32",
         vision_config=CLIPVisionConfig(
             hidden_size=128,
             intermediate_size=256,
@@ -262,7 +267,7 @@ def build_model(folder: Path) -> Path:
             num_attention_heads=7,
             num_key_value_heads=7,
             max_position_embeddings=4096,
-            pad_token_id=tokenizer.pad_token_id,
+            **special,
         ),
         image_token_id=image_token,
         vision_feature_select_strategy="default",
@@ -270,6 +275,7 @@ def build_model(folder: Path) -> Path:
     )
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(**special)
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": 112}, crop_size={"height": 112, "width": 112}),
         tokenizer=tokenizer,

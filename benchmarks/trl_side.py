@@ -6,7 +6,6 @@ import json
 import sys
 import tempfile
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.learner import OWN
 from actors.settings import LearnerSettings
+from benchmarks.free_reward import points
 from benchmarks.grpo_vs_trl import LR, SCENES, SIZES, THREADS, Size
 from data.rendered.samples import rendered_samples
 from policies.algorithms.registry import make_algorithm
@@ -42,9 +42,9 @@ def main(name: str, model: str, steps: int) -> None:
         print(json.dumps({"steps": side.timed()} if steps else {"same_tokens": side.beside_ours()}))
 
 
-def points(completions: list[Any], **_: Any) -> list[float]:
-    """A reward that costs nothing and differs from answer to answer."""
-    return [zlib.crc32(str(completion).encode()) % 101 / 100.0 for completion in completions]
+def rewards(completions: list[Any], **_: Any) -> list[float]:
+    """Our own, as TRL calls one."""
+    return [points(None, str(completion)) / 100.0 for completion in completions]
 
 
 class Timed(GRPOTrainer):
@@ -106,7 +106,7 @@ class TrlSide:
         )  # fmt: skip
         weights = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
         self.trainer = Timed(
-            weights, reward_funcs=points, args=settings, train_dataset=Dataset.from_list(rows),
+            weights, reward_funcs=rewards, args=settings, train_dataset=Dataset.from_list(rows),
             processing_class=load_processor(model, self.policy),
         )  # fmt: skip
 
