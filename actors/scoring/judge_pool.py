@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from aiolimiter import AsyncLimiter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from actors.scoring.judge_engines import JudgeEngines
 from actors.supervision import Counts, anywhere
@@ -199,21 +198,24 @@ class JudgePool:
             raise JudgeFailed("invalid_reply", str(error)) from error
 
     async def _reply(self, request: JudgeRequest, complaint: str | None) -> str:
-        for attempt in itertools.count(1):
-            self.counts.retried += attempt > 1
-            try:
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(AttemptFailed),
+            stop=stop_after_attempt(self.settings.attempts),
+            wait=self._wait,
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                self.counts.retried += attempt.retry_state.attempt_number > 1
                 return await self._attempt(request, complaint)
-            except AttemptFailed as error:
-                if attempt >= self.settings.attempts:
-                    raise
-                await asyncio.sleep(self._wait(attempt, error.retry_after_s))
-        raise AssertionError("a count has no end")
+        raise AssertionError("tenacity either returns or raises")
 
-    def _wait(self, attempt: int, asked_for: float) -> float:
+    def _wait(self, state: RetryCallState) -> float:
         """Back off at random, growing with every attempt; never shorter than the backend asked for."""
-        longest = self.settings.longest_backoff_s
-        backoff = random.uniform(0.0, min(longest, self.settings.backoff_s * 2.0 ** (attempt - 1)))
-        return min(max(backoff, asked_for), longest)
+        backoff = wait_random_exponential(self.settings.backoff_s, self.settings.longest_backoff_s)(state)
+        error = state.outcome.exception() if state.outcome is not None else None
+        asked_for = error.retry_after_s if isinstance(error, AttemptFailed) else 0.0
+        return min(max(backoff, asked_for), self.settings.longest_backoff_s)
 
     async def _attempt(self, request: JudgeRequest, complaint: str | None) -> str:
         if self._requests is not None:
