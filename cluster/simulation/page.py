@@ -10,6 +10,7 @@ from cluster.simulation.learning import LEARNING, SAVING
 from cluster.simulation.run import Simulated
 from cluster.simulation.serving import GENERATING, JUDGING, SYNC
 from cluster.simulation.timeline import Row
+from evaluation.numbers import counted_noun
 from evaluation.pages.gantt import Bar, GanttRow, Mark, gantt
 from evaluation.pages.page import Tile, write_page
 
@@ -73,8 +74,9 @@ def _part(one: Simulated, own: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": f"{own['gpus']} GPUs",
         "line": (
-            f"{own['learner_ranks']} learner ranks, {own['engines']} engines and {own['judges']} judges; "
-            f"{own['prompts_per_step']} prompts a step, {own['run_steps']:,} steps. The picture shows the first "
+            f"{counted_noun(own['learner_ranks'], 'learner rank')}, {counted_noun(own['engines'], 'engine')} and "
+            f"{counted_noun(own['judges'], 'judge')}; {counted_noun(own['prompts_per_step'], 'prompt')} a step, "
+            f"{counted_noun(own['run_steps'], 'step')}. The picture shows the first "
             f"{min(SHOWN_STEPS, len(ends))}; the means leave out the first two, in which the pipeline fills."
         ),
         "tiles": _tiles(own),
@@ -110,7 +112,9 @@ def _tiles(own: dict[str, Any]) -> list[Tile]:
         Tile(
             "Until a score", f"{own['score_wait_s_median']:.0f} s", f"99th percentile {own['score_wait_s_p99']:.0f} s"
         ),
-        Tile("Staleness", f"{own['staleness_mean']:g}", f"at most {own['staleness_max']:g} versions"),
+        Tile(
+            "Staleness", f"{own['staleness_mean']:g}", f"at most {counted_noun(round(own['staleness_max']), 'version')}"
+        ),
     ]
 
 
