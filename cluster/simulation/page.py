@@ -104,6 +104,7 @@ def _bars(row: Row, began_at: float) -> list[Bar]:
 
 
 def _tiles(own: dict[str, Any]) -> list[Tile]:
+    oldest = counted_noun(round(own["staleness_max"]), "version")
     return [
         Tile("A step", f"{own['step_s']:.0f} s", f"{own['predicted_step_s']:.0f} s by the plan"),
         Tile("The run", f"{own['hours']:.1f} h", f"{own['cost']:,} USD"),
@@ -112,9 +113,7 @@ def _tiles(own: dict[str, Any]) -> list[Tile]:
         Tile(
             "Until a score", f"{own['score_wait_s_median']:.0f} s", f"99th percentile {own['score_wait_s_p99']:.0f} s"
         ),
-        Tile(
-            "Staleness", f"{own['staleness_mean']:g}", f"at most {counted_noun(round(own['staleness_max']), 'version')}"
-        ),
+        Tile("Staleness", f"{own['staleness_mean']:g}", f"at most {oldest}"),
     ]
 
 
