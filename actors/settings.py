@@ -264,8 +264,9 @@ class SyncSettings(BaseModel):
     bucket_mib: float = Field(64.0, gt=0)
     """Weights travel in buckets of about this size."""
     compare_every: int = Field(10, ge=1)
-    """An engine compares all that it installed with what arrived at its first sync and then at every n-th. The
-    checksums of what travelled, and the probes, vouch for each."""
+    """An engine compares all that it installed with what arrived at its first sync and then at every n-th; the probes
+    are of one sample of each task then. At the others the checksums of what travelled vouch, and in float32 the probes
+    of a single sample, of each task in turn (in bfloat16, where single tokens stray, always those of all)."""
     max_logprob_gap: float = Field(1e-4, gt=0)
     """Largest allowed probe gap: the difference between the engine's and the learner's log-probabilities of the probes'
     first tokens; above it the run stops. 1e-4 suits float32; bfloat16 differs by up to about 5e-2."""

@@ -52,21 +52,25 @@ class Probes:
     ) -> None:
         """Ask about these samples."""
         self._learners, self._pool, self._settings = learners, pool, recipe.sync
-        self._samples, self._dtype = list(samples), recipe.policy.dtype
+        self._samples, self._dtype, self._turn = list(samples), recipe.policy.dtype, 0
 
     async def show(self, members: Sequence[Supervised]) -> None:
         """Let engines see the images once, so that what they keep of them is found out after the next publish."""
-        await self._answers(members, 0)
+        await self._answers(members, 0, self._samples)
 
-    async def gap(self, members: Sequence[Supervised], version: int | None, *, watched: bool = True) -> Gap | None:
+    async def gap(
+        self, members: Sequence[Supervised], version: int | None, *, every: bool = True, watched: bool = True
+    ) -> Gap | None:
         """How far engines and learner are apart; None where no engine was there to be asked.
+
+        Without `every`, float32's probes, each token of which is exact, are of one sample: of each in turn.
 
         Raises:
             SyncError: it is more than the recipe allows.
         """
         limit, strayed = self._settings.max_logprob_gap, 0.0
         for attempt in range(1 if self._dtype == EXACT else 2):
-            found = await self._measured(members, attempt, watched=watched)
+            found = await self._measured(members, attempt, every=every, watched=watched)
             if found is None or found.judged <= limit:
                 return found
             strayed = found.judged
@@ -76,16 +80,20 @@ class Probes:
             "activations"
         )
 
-    async def _measured(self, members: Sequence[Supervised], attempt: int, *, watched: bool) -> Gap | None:
+    async def _measured(self, members: Sequence[Supervised], attempt: int, *, every: bool, watched: bool) -> Gap | None:
+        answers: dict[str, list[Rollout]] = {}
+        asked = self._asked(every=every)
+        while not (answers := await self._answers(members, attempt, asked, watched=watched)):
+            if asked[0] in self._samples:
+                return None  # it is an engine that lacks, not the sample
+            asked = self._asked(every=every)
         groups, engine_rows = [], []
-        for sample, rollouts in (await self._answers(members, attempt, watched=watched)).items():
+        for sample, rollouts in answers.items():
             responses = tuple(
                 TrainingResponse(one.token_ids, one.logprobs, (0.0,) * len(one.token_ids)) for one in rollouts
             )
             groups.append(TrainingGroup(views_of(self._named(sample)), rollouts[0].prompt_ids, responses))
             engine_rows += [rollout.logprobs for rollout in rollouts]
-        if not groups:
-            return None
         learner_rows = await self._learners.log_probs(groups, TEMPERATURE)
         ours, theirs = (np.concatenate([np.asarray(row) for row in rows]) for rows in (learner_rows, engine_rows))
         gaps = np.abs(ours - theirs)
@@ -93,14 +101,21 @@ class Probes:
         coarse = self._dtype != EXACT and len(gaps) >= ENOUGH
         return Gap(float(np.percentile(gaps, SHARE)) if coarse else largest, largest, len(gaps))
 
+    def _asked(self, *, every: bool) -> list[DrivingSample]:
+        """The samples of a measurement."""
+        if every or self._dtype != EXACT:
+            return self._samples
+        self._turn += 1
+        return [self._samples[self._turn % len(self._samples)]]
+
     async def _answers(
-        self, members: Sequence[Supervised], attempt: int, *, watched: bool = True
+        self, members: Sequence[Supervised], attempt: int, samples: Sequence[DrivingSample], *, watched: bool = True
     ) -> dict[str, list[Rollout]]:
         """First tokens from every engine, by sample; a watched one that is lost over them is left out."""
         sampling = SamplingSettings(
             TEMPERATURE, self._settings.probe_tokens, attempt if self._pool.takes_seeds else None
         )
-        answers = await asyncio.gather(*(self._ask(member, sampling, watched=watched) for member in members))
+        answers = await asyncio.gather(*(self._ask(one, samples, sampling, watched=watched) for one in members))
         found: dict[str, list[Rollout]] = {}
         for answer in (one for own in answers for one in own):
             if isinstance(answer, Refusal):
@@ -109,8 +124,10 @@ class Probes:
                 found.setdefault(answer.sample_id, []).append(answer)
         return found
 
-    async def _ask(self, member: Supervised, sampling: SamplingSettings, *, watched: bool) -> list[Rollout | Refusal]:
-        requests, found = self._pool.requests(self._samples, 1, sampling), list[Rollout | Refusal]()
+    async def _ask(
+        self, member: Supervised, samples: Sequence[DrivingSample], sampling: SamplingSettings, *, watched: bool
+    ) -> list[Rollout | Refusal]:
+        requests, found = self._pool.requests(samples, 1, sampling), list[Rollout | Refusal]()
         with contextlib.suppress(*LOSSES) if watched else contextlib.nullcontext():
             async for answer in member.stream(self._settings.timeout_s, "generate", requests, watched=watched):
                 found.append(answer)

@@ -97,8 +97,8 @@ class WeightSync:
         """The lives of learner and engines that share a meeting."""
         self._prepared = -1
         """The learner's life that knows what to send."""
-        self.version = -1
-        """The version published last."""
+        self.version, self._published = -1, 0
+        """The version published last, and how many were."""
 
     async def connect(self) -> None:
         """Let learner and engines meet, and show every engine the probes' images once."""
@@ -155,7 +155,9 @@ class WeightSync:
                     except LOSSES:  # the engine's, which is being started again; the others meet without it
                         self._met = None
             self.version, sent = version, now()
-            gap = await self._probes.gap(self._pool.engines.healthy, version)
+            every = self._published % self._settings.compare_every == 0
+            self._published += 1
+            gap = await self._probes.gap(self._pool.engines.healthy, version, every=every)
             ended = now()
         size = sum(bucket.bytes for bucket in self._buckets)
         least = min(receipts, key=lambda receipt: receipt.compared, default=Receipt((), 0, 0, ()))

@@ -123,3 +123,33 @@ async def test_a_refused_probe_is_done_without_until_none_is_left() -> None:
     assert found.tokens == 2 * TOKENS
     with pytest.raises(DataError, match="no image of q3; no probe is left"):
         await asked.gap(members(Engine(["q1", "q3"])), 4)
+
+
+async def test_between_full_measurements_float32_asks_about_one_sample_in_turn() -> None:
+    learners = Learners()
+    asked = probes(learners, "float32")
+    for version in range(4):
+        found = await asked.gap(members(Engine(), Engine()), version, every=False)
+        assert found is not None
+        assert found.tokens == 2 * TOKENS
+    prompts = [group.responses for groups in learners.asked for group in groups]
+    assert [len(responses) for responses in prompts] == [2] * 4
+    assert asked._turn == len(SAMPLES)
+
+
+async def test_one_stray_token_of_the_sample_whose_turn_it_is_stops_the_run() -> None:
+    with pytest.raises(SyncError, match="disagree"):
+        await probes(Learners(far=0.5, strayed=1), "float32").gap(members(Engine()), 3, every=False)
+
+
+async def test_in_turn_a_refused_sample_gives_way_to_the_next() -> None:
+    asked = probes(Learners(), "float32")
+    assert (found := await asked.gap(members(Engine(["q1", "q2"])), 3, every=False)) is not None
+    assert found.tokens == TOKENS
+    assert "q1" not in {sample.id for sample in asked._samples}
+
+
+async def test_bfloat16_is_always_asked_about_every_sample() -> None:
+    found = await probes(Learners(), "bfloat16").gap(members(Engine()), 3, every=False)
+    assert found is not None
+    assert found.tokens == TOKENS * len(SAMPLES)
