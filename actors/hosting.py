@@ -15,8 +15,15 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError
 
+from recipe import ActorOptions
+
 LOCAL_PLACE = ""
 """The node of a local actor."""
+
+
+def anywhere(cpus: float, gpus: float) -> ActorOptions:
+    """The options of actors that have no place: what each needs is reserved on any node."""
+    return lambda role, index: {"num_cpus": cpus, "num_gpus": gpus}
 
 
 class Host(Protocol):

@@ -12,12 +12,15 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayError
 
 from failures import ActorLost
 
 T = TypeVar("T")
 
 LOOKED_EVERY_S = 5.0
+ANSWER_S = 120.0
+"""Longest wait for the control plane; Ray itself gives it up after a minute."""
 END_S = 30.0
 """Longest time for the work to clear away after itself then."""
 
@@ -39,8 +42,8 @@ async def on_living_node(work: Coroutine[Any, Any, T]) -> T:
             return working.result()
         watching.result()  # what looking raised
         raise ActorLost(
-            "the Ray node of this process ended (its raylet was killed, or the machine was out of memory), and all "
-            "actors on it with it"
+            "the Ray node of this process ended (its raylet was killed, or the machine was out of memory), or Ray's "
+            "control plane answers no more: actors there are gone with it"
         )
     finally:
         watching.cancel()
@@ -50,6 +53,13 @@ async def on_living_node(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _until_lost(node: str) -> None:
-    """Return when the control plane counts a node as gone."""
-    while any(one["NodeID"] == node and one["Alive"] for one in await asyncio.to_thread(ray.nodes)):
-        await asyncio.sleep(LOOKED_EVERY_S)
+    """Return when the control plane counts a node as gone, or does not answer any more."""
+    try:
+        while any(one["NodeID"] == node and one["Alive"] for one in await _nodes()):
+            await asyncio.sleep(LOOKED_EVERY_S)
+    except (RayError, TimeoutError):
+        return
+
+
+async def _nodes() -> list[dict[str, Any]]:
+    return await asyncio.wait_for(asyncio.to_thread(ray.nodes), ANSWER_S)

@@ -7,8 +7,7 @@
     await pool.close()
 
 An actor that dies, gives no answer in time or fails in a way that nobody foresaw is lost: it is ended, and started
-again until its restarts are used up. What was asked of it fails with one of `LOSSES`; the caller may ask again, and
-`choose` then names another.
+again until its restarts are used up. What was asked of it fails with one of `LOSSES`; `choose` then names another.
 """
 
 from __future__ import annotations
@@ -30,15 +29,9 @@ from actors.hosting import end_actor
 from actors.stacks import Place, keep_stacks, place_of
 from actors.waiting import one_line, stream, within
 from failures import ActorLost, ActorTimeout
-from recipe import ActorOptions
 
 LOSSES = (ActorLost, ActorTimeout)
 """How work fails that an actor did not do."""
-
-
-def anywhere(cpus: float, gpus: float) -> ActorOptions:
-    """The options of actors that have no place: what each needs is reserved on any node."""
-    return lambda role, index: {"num_cpus": cpus, "num_gpus": gpus}
 
 
 class State(StrEnum):
@@ -127,8 +120,7 @@ class Supervised:
         """The latest loss, in words."""
         self.held = False
         """Whether it is up again, and waits for something that is not its own (`Supervisor.may_return`)."""
-        self._pool, self._restarts, self._launched = pool, 0, False
-        self._places: list[Place] = []
+        self._pool, self._restarts, self._launched, self._places = pool, 0, False, list[Place]()
 
     @property
     def actor(self) -> Any:
@@ -225,9 +217,9 @@ class Supervised:
                 await self.open()
                 if hook is not None:
                     self._become(State.STALE)
-                    self.held = True
-                    await self._pool.may_return()
-                    self.held = False
+                    if self._pool.may_return is not None:
+                        self.held = True  # until it becomes something else, whatever that is
+                        await self._pool.may_return()
                     await within(care.start_timeout_s, f"{self.name} (coming back)", hook(self))
             except Exception as error:  # kept in `why`, and reported when the member is given up
                 again = self._bury(error)
@@ -260,13 +252,10 @@ class Supervised:
             end_actor(actor)
 
     def _become(self, state: State) -> None:
+        self.held = False
         if self.state is not State.STOPPED:
             self.state = state
             self._pool.tell()
-
-
-async def _at_once() -> None:
-    return None
 
 
 async def _start_all(member: Supervised) -> None:
@@ -301,7 +290,7 @@ class Supervisor:
         """
         self.name, self.make, self.care, self.counts = name, make, care, counts or Counts()
         self.start_member, self.on_restart = start_member, on_restart
-        self.may_return: Callable[[], Awaitable[Any]] = _at_once
+        self.may_return: Callable[[], Awaitable[Any]] | None = None
         """Awaited before `on_restart`; what it waits for has time limits of its own."""
         self.members = [Supervised(self, index) for index in range(size)]
         self._changed = asyncio.Event()

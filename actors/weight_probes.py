@@ -81,7 +81,6 @@ class Probes:
         )
 
     async def _measured(self, members: Sequence[Supervised], attempt: int, *, every: bool, watched: bool) -> Gap | None:
-        answers: dict[str, list[Rollout]] = {}
         asked = self._asked(every=every)
         while not (answers := await self._answers(members, attempt, asked, watched=watched)):
             if asked[0] in self._samples:

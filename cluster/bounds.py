@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from cluster.forecast import Forecast
-from cluster.learner_bytes import BYTES
-from cluster.memory import GIB
+from cluster.memory import BYTES, GIB
 
 
 def impossible(forecast: Forecast) -> list[str]:

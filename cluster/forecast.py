@@ -23,8 +23,8 @@ from cluster.architecture import (
 )
 from cluster.errors import PlanError
 from cluster.facts import Facts, NodeType
-from cluster.learner_bytes import BYTES, after_passes, of_passes, states
-from cluster.memory import GIB, together
+from cluster.learner_bytes import after_passes, of_passes, states
+from cluster.memory import BYTES, GIB, together
 from cluster.plan import Plan, resource_plan
 from cluster.stage_times import Chips, Work, generation_s, judging_s, learning_s, lengths_of, sync_s
 from data.formats.format import images_per_prompt

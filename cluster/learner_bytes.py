@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from actors.settings import LearnerSettings
 from cluster.architecture import Architecture
+from cluster.memory import BYTES
 
 BUCKET_NUMBERS = 50_000_000
 """As in `actors.learning.deepspeed_config`, which brings torch."""
-BYTES = {"float32": 4, "bfloat16": 2}
 REDUCED_NUMBERS = 500_000_000
 """Gradients that DeepSpeed reduces together without ZeRO."""
 LIVE_NUMBERS = 1_000_000_000

@@ -39,6 +39,10 @@ def check_service_recipe(recipe: Recipe) -> None:
         wrong = f"learner.zero_stage={recipe.learner.zero_stage} has room for one adapter alone: set it to 0"
     elif recipe.rollout.backend != "vllm":
         wrong = f"rollout.backend={recipe.rollout.backend} loads no adapters: set it to vllm"
+    elif recipe.rollout.on_learners:
+        wrong = (
+            "rollout.on_learners lets engines sleep while a learner works, and clients ask both at once: leave it out"
+        )
     elif recipe.policy.views != "six":
         wrong = (
             f"policy.views={recipe.policy.views}: clients say themselves which images a prompt shows; leave it at six"

@@ -17,9 +17,10 @@ from typing import Any
 
 import ray
 
+from actors.hosting import anywhere
 from actors.scoring.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
 from actors.scoring.gatherer import Gatherer
-from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor, anywhere
+from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
 from recipe import ActorOptions
 from rewards.clip import ClipFailed
 from rewards.settings import ClipSettings

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RpcError
 
 from actors import own_node
 from failures import ActorLost
@@ -69,3 +70,14 @@ def test_an_interrupt_ends_the_work_and_the_watch(nodes: list[dict[str, Any]]) -
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(interrupted())
     assert cleared == [True]
+
+
+def test_a_control_plane_that_does_not_answer_ends_the_work_too(
+    nodes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent() -> list[dict[str, Any]]:
+        raise RpcError("no answer")
+
+    monkeypatch.setattr(own_node.ray, "nodes", silent)
+    with pytest.raises(ActorLost, match="control plane answers no more"):
+        asyncio.run(own_node.on_living_node(asyncio.sleep(60.0)))
