@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayTaskError
 
 from actors.hosting import end_actor
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
@@ -123,7 +125,7 @@ class LearnerGroup:
         Not while it starts, which has the call's own time limit: a process that imports answers nobody.
 
         Raises:
-            LearnerLost: the rank died, or gave no answer in time.
+            LearnerLost: the rank died, or gave no answer in time; or it failed since another one was lost.
         """
         what = f"learner rank {rank} ({method})"
         call = getattr(self.ranks[rank], method).remote(*arguments, **named)
@@ -140,8 +142,20 @@ class LearnerGroup:
                 )
                 await self._reading
             raise LearnerLost(str(error)) from error
+        except RayTaskError:  # a collective breaks at once where a rank is lost, and Ray reports its death later
+            await self._others_live(rank, what)
+            raise
         finally:
             working.cancel()
+
+    async def _others_live(self, failed: int, what: str) -> None:
+        others = [rank for rank in range(len(self.ranks)) if rank != failed]
+        asked = [self.ranks[rank].__ray_ready__.options(concurrency_group=HEALTH).remote() for rank in others]
+        names = [f"learner rank {rank}, probed since {what} failed," for rank in others]
+        try:
+            await asyncio.gather(*map(partial(within, self.settings.probe_timeout_s), names, asked))
+        except (ActorLost, ActorTimeout) as error:
+            raise LearnerLost(str(error)) from error
 
     def portions(self, groups: Sequence[TrainingGroup], updates: int = 1) -> list[Portion]:
         """The groups of a batch as those of its updates, as many at most, each shared out over the ranks.
