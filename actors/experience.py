@@ -20,7 +20,7 @@ from actors.groups import collect_groups
 from actors.rollout.pool import EnginePool
 from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings
-from actors.waiting import now
+from actors.supervision.waiting import now
 from data.episode import Start
 from data.quarantine import Quarantine
 from data.rollout import SamplingSettings

@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
+from actors.supervision.waiting import now
 from actors.updates import Updates
-from actors.waiting import now
 from data.sample import DrivingSample
 from data.split import Order
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from actors.crew import Crew
 from actors.record.exporter import PoolState
 from actors.scoring.judge_engines import JudgeEngines
-from actors.supervision import Counts, Supervisor
+from actors.supervision.care import Counts
+from actors.supervision.supervisor import Supervisor
 
 
 def pool_states(crew: Crew) -> dict[str, Callable[[], PoolState]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.crew import Crew
-from actors.waiting import now
+from actors.supervision.waiting import now
 from data.sample import DrivingSample
 from recipe import Recipe
 from rewards.errors import RewardError

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
-from actors.waiting import now
+from actors.supervision.waiting import now
 
 
 class Turns:

@@ -29,7 +29,7 @@ from actors.crew import Crew
 from actors.driving.credit import EpisodeCredit
 from actors.driving.episodes import frames_of
 from actors.experience import Credit, ExperienceBatch, experience
-from actors.waiting import now
+from actors.supervision.waiting import now
 from data.errors import DataError
 from data.images import faulty_images
 from data.rollout import Refusal

@@ -15,7 +15,8 @@ import numpy as np
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
-from actors.supervision import LOSSES, Supervised
+from actors.supervision.care import LOSSES
+from actors.supervision.supervisor import Supervised
 from data.errors import DataError
 from data.rollout import Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample

@@ -15,9 +15,10 @@ from typing import Any
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
-from actors.supervision import LOSSES, Supervised
+from actors.supervision.care import LOSSES
+from actors.supervision.supervisor import Supervised
+from actors.supervision.waiting import now
 from actors.sync.transport import Meeting, Receipt, transport_of
-from actors.waiting import now
 from actors.weight_probes import Gap, Probes
 from data.sample import DrivingSample
 from failures import LearnerLost, SyncError

@@ -33,7 +33,8 @@ from actors.rollout.engine import Ability, Health, State
 from actors.rollout.pool import EnginePool
 from actors.rollout.streaming import streaming
 from actors.scoring.scorers import Scorers
-from actors.supervision import Care, Supervisor
+from actors.supervision.care import Care
+from actors.supervision.supervisor import Supervisor
 from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
 from actors.weight_sync import WeightSync

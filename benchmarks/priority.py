@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from actors.waiting import within
+from actors.supervision.waiting import within
 
 TIMEOUT_S = 60.0
 

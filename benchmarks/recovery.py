@@ -26,11 +26,11 @@ import psutil
 import pyarrow.parquet as pq
 
 from actors.checkpoint import LEARNER_FOLDER
-from actors.hosting import anywhere
 from actors.inputs import read_inputs
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG
 from actors.rollout.pool import EnginePool
-from actors.stacks import place_of
+from actors.supervision.hosting import anywhere
+from actors.supervision.stacks import place_of
 from cluster.session import session
 from evaluation.run_record import MASKED_ROLLOUTS, ROLLOUTS, RunRecord, checkpoint_folder, read_run, samples_path
 from policies.source import policy_source

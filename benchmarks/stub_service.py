@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from actors.hosting import anywhere
+from actors.supervision.hosting import anywhere
 from benchmarks.loopback import START_S, free_port
 from benchmarks.stub_runs import StubRuns
 from benchmarks.stub_workers import StubPool, StubTrainer

@@ -20,8 +20,8 @@ from typing import cast
 
 from actors.driving.credit import EpisodeCredit
 from actors.experience import Credit
-from actors.own_node import on_living_node
 from actors.scoring.scorers import Scorers
+from actors.supervision.own_node import on_living_node
 from commands.scoring import places_of_scorers
 from commands.script import command
 from data.errors import DataError

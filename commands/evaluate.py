@@ -142,7 +142,7 @@ def measure_policy(arguments: list[str]) -> int:
     format_of(recipe.data)
     plan = resource_plan(recipe, roles=roles)
     # Imported here: torch takes seconds, and --help needs none.
-    from actors.own_node import on_living_node
+    from actors.supervision.own_node import on_living_node
     from actors.training import drive_policy, evaluate_policy
 
     with session(recipe):

@@ -18,9 +18,9 @@ from actors.interruption import Interruption
 from actors.measuring.answerer import Answerer, Asked, EngineAnswerer, Reply
 from actors.measuring.benchmark import Asking, Benchmark, measure
 from actors.measuring.model_endpoint import KEY_VARIABLE, ModelEndpoint
-from actors.own_node import on_living_node
 from actors.record.run_folder import check_paths
 from actors.scoring.judge_pool import JudgePool
+from actors.supervision.own_node import on_living_node
 from cluster.placement import place
 from cluster.plan import Role, check_named, resource_plan
 from cluster.session import session

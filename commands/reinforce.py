@@ -79,8 +79,8 @@ def _run(recipe: Recipe) -> bool:
     with timed("data"):
         inputs = read_inputs(recipe)
     # Imported here, because Ray takes seconds, and --help and a refused recipe do not need it.
-    from actors.own_node import on_living_node
     from actors.rollout.pool import EnginePool
+    from actors.supervision.own_node import on_living_node
     from cluster.placement import place
     from cluster.session import session
     from cluster.shared_storage import check_shared

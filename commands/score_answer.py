@@ -13,9 +13,9 @@ import asyncio
 import difflib
 from pathlib import Path
 
-from actors.own_node import on_living_node
 from actors.record.run_folder import check_paths
 from actors.scoring.scorers import Scorers
+from actors.supervision.own_node import on_living_node
 from commands.scoring import places_of_scorers
 from commands.script import command
 from data.errors import DataError

@@ -34,7 +34,7 @@ def supervise(arguments: list[str]) -> int:
     print(f"{recipe.run.name}: {recipe.warm_start.steps} supervised steps; reading the data, then torch", flush=True)
     inputs = read_inputs(recipe)
     # Imported here, because torch and DeepSpeed take seconds, and --help and a refused recipe do not need them.
-    from actors.own_node import on_living_node
+    from actors.supervision.own_node import on_living_node
     from actors.training import prepare, train_sft
 
     try:

@@ -9,8 +9,9 @@ from typing import Any
 import ray
 
 from actors.driving.worker import EnvironmentWorker, Fault, Moved, Seen
-from actors.supervision import LOSSES, Care, Counts, Supervised, Supervisor
-from actors.waiting import one_line
+from actors.supervision.care import LOSSES, Care, Counts
+from actors.supervision.supervisor import Supervised, Supervisor
+from actors.supervision.waiting import one_line
 from data.episode import Start
 from data.settings import EnvironmentSettings
 from recipe import ActorOptions

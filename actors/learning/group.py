@@ -17,11 +17,11 @@ import numpy as np
 import ray
 from ray.exceptions import RayTaskError
 
-from actors.hosting import end_actor
 from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
-from actors.stacks import Place, here, keep_stacks
-from actors.waiting import now, within
+from actors.supervision.hosting import end_actor
+from actors.supervision.stacks import Place, here, keep_stacks
+from actors.supervision.waiting import now, within
 from evaluation.run_record import learnt_path
 from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
 from policies.algorithms.algorithm import Loss

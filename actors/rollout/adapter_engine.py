@@ -15,7 +15,7 @@ from typing import Any
 from actors.rollout.adapter_folder import AdapterFolder
 from actors.rollout.talk import TalkPiece, TalkRequest, talk
 from actors.rollout.vllm_engine import ADAPTER_RANKS, VllmEngine, VllmSettings
-from actors.waiting import as_they_end
+from actors.supervision.waiting import as_they_end
 from data.errors import DataError
 from policies.views import load_frame
 from policies.vllm_environment import compact_json

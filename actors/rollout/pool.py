@@ -15,11 +15,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from actors.hosting import Host, in_ray
 from actors.rollout.engine import Ability, InFlight, engine_of, in_flight_of
 from actors.rollout.streaming import streaming
-from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
-from actors.waiting import within
+from actors.supervision.care import LOSSES, Care, Counts, Probe
+from actors.supervision.hosting import Host, in_ray
+from actors.supervision.supervisor import Supervised, Supervisor
+from actors.supervision.waiting import within
 from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings, seed_of
 from data.sample import DrivingSample

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.rollout.engine import Ability, Health, State, refusal, refuse_mixed
+from actors.supervision.waiting import as_they_end
 from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
-from actors.waiting import as_they_end
 from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from failures import EngineError

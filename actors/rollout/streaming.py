@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from actors.waiting import batched
+from actors.supervision.waiting import batched
 from data.rollout import GenerationRequest, Refusal, Rollout
 
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.rollout.engine import Ability, Health, State, engine_of, in_flight_of, refusal, refuse_mixed
 from actors.rollout.shared_prompts import SharedPrompts
 from actors.rollout.swap import ABORTED, cache_names, hold, spans_of
+from actors.supervision.waiting import as_they_end
 from actors.sync.transport import Bucket, Meeting, Receipt
-from actors.waiting import as_they_end
 from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample

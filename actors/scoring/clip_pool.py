@@ -17,10 +17,11 @@ from typing import Any
 
 import ray
 
-from actors.hosting import anywhere
 from actors.scoring.clip_scorer import ClipScorer, ScoredBatch, SimilarityReply, SimilarityRequest
 from actors.scoring.gatherer import Gatherer
-from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
+from actors.supervision.care import LOSSES, Care, Counts, Probe
+from actors.supervision.hosting import anywhere
+from actors.supervision.supervisor import Supervised, Supervisor
 from recipe import ActorOptions
 from rewards.clip import ClipFailed
 from rewards.settings import ClipSettings

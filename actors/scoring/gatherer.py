@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Generic, TypeVar
 
-from actors.supervision import Supervised, Supervisor
+from actors.supervision.supervisor import Supervised, Supervisor
 from failures import ActorLost
 
 Asked = TypeVar("Asked")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.waiting import as_they_end, one_line
+from actors.supervision.waiting import as_they_end, one_line
 from policies.vllm_environment import compact_json, seedable, spread_over
 from rewards.settings import JudgeSettings
 from rewards.untrusted import shielded

@@ -10,10 +10,11 @@ import math
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.hosting import Host, in_ray
 from actors.scoring.gatherer import Gatherer
 from actors.scoring.judge_engine import JudgeEngine, SheetReply, SheetRequest
-from actors.supervision import LOSSES, Care, Counts, Probe, Supervised, Supervisor
+from actors.supervision.care import LOSSES, Care, Counts, Probe
+from actors.supervision.hosting import Host, in_ray
+from actors.supervision.supervisor import Supervised, Supervisor
 from policies.vllm_environment import vllm_environment
 from recipe import ActorOptions
 from rewards.judge import AttemptFailed, JudgeFailed, JudgeRequest

@@ -19,10 +19,10 @@ from typing import Protocol
 from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from actors.hosting import anywhere
 from actors.scoring.judge_engines import JudgeEngines
-from actors.supervision import Counts
-from actors.waiting import now
+from actors.supervision.care import Counts
+from actors.supervision.hosting import anywhere
+from actors.supervision.waiting import now
 from policies.source import judge_source
 from recipe import ActorOptions
 from rewards.judge import AttemptFailed, InvalidReply, JudgeFailed, Judgement, JudgeRequest, read_reply

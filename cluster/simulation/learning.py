@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
+from actors.supervision.waiting import now
 from actors.sync.transport import Bucket, Meeting
-from actors.waiting import now
 from cluster.simulation.serving import CHECKSUM, LOGPROB
 from cluster.simulation.world import World
 from policies.algorithms.algorithm import Loss

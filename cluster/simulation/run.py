@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from actors.crew import Crew
-from actors.hosting import in_driver
 from actors.learning.group import LearnerGroup
 from actors.loop import reinforce
 from actors.measuring.in_loop import InLoop
@@ -28,9 +27,10 @@ from actors.rollout.pool import EnginePool
 from actors.scoring.judge_engines import JudgeEngines
 from actors.scoring.judge_pool import JudgeCounts, JudgePool
 from actors.scoring.scorers import Scorers
+from actors.supervision.hosting import in_driver
+from actors.supervision.waiting import now
 from actors.turns import Turns
 from actors.updates import Updates
-from actors.waiting import now
 from actors.weight_sync import WeightSync
 from cluster.errors import PlanError
 from cluster.forecast import Assumptions, Forecast

@@ -1,6 +1,7 @@
 """What stands in for engines and judges: they answer as real ones do, say nothing of worth, and only take time.
 
-Each is an actor of this process (`actors.hosting.LocalActor`), made, asked, probed and started again by the real pools.
+Each is an actor of this process (`actors.supervision.hosting.LocalActor`), made, asked, probed and started again by the
+real pools.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any, ClassVar
 
 from actors.rollout.engine import Ability, Health, State, in_flight_of
 from actors.scoring.judge_engine import SheetReply, SheetRequest
+from actors.supervision.waiting import now
 from actors.sync.transport import Bucket, Meeting, Receipt
-from actors.waiting import now
 from cluster.simulation.server import Decoded, Server
 from cluster.simulation.world import World
 from data.rollout import GenerationRequest, Rollout, WeightSpan

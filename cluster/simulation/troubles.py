@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 
 from actors.crew import Crew
-from actors.hosting import LocalActor
 from actors.scoring.judge_engines import JudgeEngines
-from actors.supervision import State
-from actors.waiting import now
+from actors.supervision.care import State
+from actors.supervision.hosting import LocalActor
+from actors.supervision.waiting import now
 from cluster.simulation.world import World
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from actors.waiting import now
+from actors.supervision.waiting import now
 from cluster.architecture import Architecture
 from cluster.forecast import REPLY_TOKENS, RUBRIC_TOKENS, Forecast
 from cluster.simulation.timeline import Timeline

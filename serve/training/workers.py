@@ -17,7 +17,7 @@ from actors.learning.learner import OptimizerSettings, Stepped
 from actors.rollout.adapter_engine import AdapterEngine, TokenAnswer, TokenRequest
 from actors.rollout.pool import EnginePool
 from actors.rollout.talk import TalkPiece, TalkRequest
-from actors.supervision import LOSSES
+from actors.supervision.care import LOSSES
 from policies.datums import Datum, shares_of
 from policies.settings import LoraSettings
 from policies.summed_losses import SummedLoss

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.scoring.gatherer import Gatherer
-from actors.supervision import Supervised
+from actors.supervision.supervisor import Supervised
 from failures import ActorLost
 from tests.integration.workers import LONG_S, MakePool, until
 

@@ -14,7 +14,7 @@ from actors.rollout.pool import EnginePool, refuse
 from actors.scoring.judge_pool import JudgePool
 from actors.scoring.scorers import Scorers
 from actors.settings import RolloutSettings, RunSettings
-from actors.supervision import Supervisor
+from actors.supervision.supervisor import Supervisor
 from benchmarks.judge_server import completion
 from data.quarantine import Quarantine
 from data.rollout import GenerationRequest, Refusal, Rollout

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import ray
 
-from actors.supervision import Care, Probe, State, Supervised, Supervisor
+from actors.supervision.care import Care, Probe, State
+from actors.supervision.supervisor import Supervised, Supervisor
 from failures import ActorLost, ActorTimeout
 from tests.integration.workers import LONG_S, SHORT_S, MakePool, Worker, is_whole, lose, process, until
 

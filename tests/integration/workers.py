@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 import ray
 
-from actors.supervision import Care, Supervised, Supervisor
+from actors.supervision.care import Care
+from actors.supervision.supervisor import Supervised, Supervisor
 from failures import ActorLost
 
 LONG_S, SHORT_S = 600.0, 0.5

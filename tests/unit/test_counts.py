@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.scoring.judge_pool import JudgeCounts
-from actors.supervision import Counts
+from actors.supervision.care import Counts
 
 
 def test_counts_stand_in_the_journal_under_their_names() -> None:

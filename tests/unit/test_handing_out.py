@@ -13,7 +13,8 @@ import pytest
 from actors.rollout.engine import engine_of, in_flight_of
 from actors.rollout.pool import EnginePool
 from actors.rollout.shared_prompts import SharedPrompts
-from actors.supervision import Counts, Supervisor
+from actors.supervision.care import Counts
+from actors.supervision.supervisor import Supervisor
 from data.errors import DataError
 from data.rollout import GenerationRequest, Rollout, SamplingSettings
 from data.sample import CAMERAS, DrivingSample

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from actors.hosting import in_driver
-from actors.supervision import Care, Supervised, Supervisor
+from actors.supervision.care import Care
+from actors.supervision.hosting import in_driver
+from actors.supervision.supervisor import Supervised, Supervisor
 from failures import ActorLost
 
 TIMEOUT_S = 0.05

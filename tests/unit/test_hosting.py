@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from actors.hosting import LocalActor, end_actor, in_driver
-from actors.supervision import Care, State, Supervisor
-from actors.waiting import stream, within
+from actors.supervision.care import Care, State
+from actors.supervision.hosting import LocalActor, end_actor, in_driver
+from actors.supervision.supervisor import Supervisor
+from actors.supervision.waiting import stream, within
 from data.errors import DataError
 from failures import ActorLost
 

@@ -64,17 +64,18 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "serve.inference": ("serve.database", "serve.tenants", "serve.operations", "serve.training"),
     "serve.rewards": ("serve.database", "serve.tenants", "serve.operations", "serve.training"),
     "serve.jobs": ("serve.database", "serve.tenants", "serve.operations", "serve.training", "serve.rewards"),
-    "actors.sync": (),
-    "actors.rollout": ("actors.sync",),
-    "actors.record": ("actors.rollout",),
-    "actors.learning": ("actors.sync", "actors.record"),
-    "actors.scoring": ("actors.rollout",),
-    "actors.driving": ("actors.rollout",),
-    "actors.measuring": tuple(f"actors.{part}" for part in ("rollout", "record", "learning", "scoring")),
+    "actors.supervision": (),
+    "actors.sync": ("actors.supervision",),
+    "actors.rollout": ("actors.supervision", "actors.sync"),
+    "actors.record": ("actors.supervision", "actors.rollout"),
+    "actors.learning": ("actors.supervision", "actors.sync", "actors.record"),
+    "actors.scoring": ("actors.supervision", "actors.rollout"),
+    "actors.driving": ("actors.supervision", "actors.rollout"),
+    "actors.measuring": tuple(f"actors.{part}" for part in ("supervision", "rollout", "record", "learning", "scoring")),
 }
 """Part of a layer to the parts of it that it may import, besides itself and what lies directly in the layer."""
 
-FOUNDATION = {f"actors.{name}" for name in ("settings", "hosting", "waiting", "stacks", "supervision", "interruption")}
+FOUNDATION = {f"actors.{name}" for name in ("settings", "interruption")}
 """What lies directly in actors and below its rooms; everything else there is the story, which joins the rooms."""
 
 PACKAGES = tuple(layer for layer in MAY_IMPORT if layer not in ("hints", "extension", "failures", "recipe", "scripts"))

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from ray.exceptions import RayTaskError
 
-from actors.hosting import LocalActor
 from actors.learning.group import LearnerGroup
+from actors.supervision.hosting import LocalActor
 from failures import LearnerError, LearnerLost
 from recipe import load_recipe
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RpcError
 
-from actors import own_node
+from actors.supervision import own_node
 from failures import ActorLost
 
 

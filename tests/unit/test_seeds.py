@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from actors.rollout.pool import EnginePool
-from actors.supervision import Supervisor
+from actors.supervision.supervisor import Supervisor
 from data.rollout import GenerationRequest, SamplingSettings, seed_of
 from data.sample import DrivingSample
 

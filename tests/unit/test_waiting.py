@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from actors.waiting import as_they_end, batched, within
+from actors.supervision.waiting import as_they_end, batched, within
 from failures import ActorLost, ActorTimeout
 from policies.errors import PolicyError
 

@@ -10,7 +10,7 @@ import pytest
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
-from actors.supervision import Supervised
+from actors.supervision.supervisor import Supervised
 from actors.weight_probes import ENOUGH, Probes
 from data.errors import DataError
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings

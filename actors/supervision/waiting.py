@@ -18,7 +18,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from actors.hosting import end_stream
+from actors.supervision.hosting import end_stream
 from data.errors import DataError
 from failures import ActorLost, ActorTimeout, DiskFull, EngineError, LearnerError
 from policies.errors import BudgetError, PolicyError

@@ -19,8 +19,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.hosting import LOCAL_PLACE
-from actors.waiting import one_line
+from actors.supervision.hosting import LOCAL_PLACE
+from actors.supervision.waiting import one_line
 from failures import DiskFull, writing
 
 STACKS_FOLDER = "stacks"
