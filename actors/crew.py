@@ -86,6 +86,7 @@ class Crew:
         )
         sync = WeightSync(turns.learners, engines, recipe, probes)
         await sync.connect()
+        engines.invite()
         return cls(recipe, turns, engines, sync, scorers, encoder, quarantine, driver)
 
     async def evaluate(self, name: str, samples: list[DrivingSample]) -> EvaluationResult:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from actors.crew import Crew
 from actors.record.exporter import PoolState
 from actors.scoring.judge_engines import JudgeEngines
-from actors.supervision.care import Counts
+from actors.supervision.care import Counts, State
 from actors.supervision.supervisor import Supervisor
 
 
@@ -33,7 +33,7 @@ def _counted(counts: Counts) -> PoolState:
 
 
 def _supervised(pool: Supervisor) -> PoolState:
-    members = list(pool.members)
+    members = [member for member in pool.members if member.state is not State.WAITING]
     return _counted(pool.counts)._replace(
         waiting=sum(member.load for member in members), healthy=len(pool.healthy), members=len(members)
     )

@@ -108,7 +108,10 @@ class RolloutSettings(BaseModel):
     """What the engine of that name takes of its own: for vLLM `compile`, `max_concurrent`, `memory_gib`,
     `gpu_memory_share` and `sleep_mode` (`actors/rollout/vllm_engine.py`)."""
     engines: int = Field(1, ge=1)
-    """How many engine actors."""
+    """How many engine actors; the run waits until all are there."""
+    max_engines: int | None = Field(None, ge=1)
+    """Up to how many there may be while it trains: each one beyond `engines` joins once the cluster has room for it (a
+    node that was added, by the autoscaler too), and leaves with its node. None: no more than `engines`."""
     tensor_parallel: int = Field(1, ge=1)
     """GPUs per engine."""
     cpus: float = Field(1.0, gt=0)

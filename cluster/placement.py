@@ -49,10 +49,15 @@ class Placement:
     def options(self, role: str, index: int) -> dict[str, Any]:
         """Keyword arguments for `Actor.options(...)` that put an actor into its bundle.
 
+        One that was only invited has none: Ray makes it once there is room beside what is reserved.
+
         Raises:
             KeyError: the plan has no such bundle.
         """
         bundles = [bundle for bundle in self.plan.bundles if bundle.role == role]
+        for own in self.plan.invited:
+            if (own.role, own.index) == (role, index):
+                return {"num_cpus": own.cpus, "num_gpus": own.gpus, "label_selector": own.selector}
         if not 0 <= index < len(bundles):
             raise KeyError(f"the plan has {len(bundles)} {role} bundles, there is no {role} {index}")
         own = bundles[index]

@@ -62,6 +62,8 @@ class Plan:
     work: str
     wait_for_nodes: bool = False
     """Nodes may still join: what the present ones cannot hold is waited for instead of refused at once."""
+    invited: tuple[Bundle, ...] = ()
+    """Engines that may join later (`rollout.max_engines`): nothing is reserved for them."""
 
     def of(self, role: Role) -> tuple[Bundle, ...]:
         """The bundles of one role in index order."""
@@ -111,7 +113,9 @@ class Plan:
             first = bundles[0]
             nodes = f"labelled {first.label}" if first.label else "any"
             rows.append(f"  {role:<12}{len(bundles):>6}{first.cpus:>11g}{first.gpus:>11g}  {nodes:<24}{packing}")
-        return [*rows, f"  {'total':<12}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}"]
+        rows.append(f"  {'total':<12}{len(self.bundles):>6}{self.cpus:>11g}{self.gpus:>11g}")
+        further = f"  up to {len(self.invited)} engines more join when there is room for them (rollout.max_engines)"
+        return [*rows, further] if self.invited else rows
 
 
 def check_named(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> None:
@@ -154,7 +158,30 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     clips = _clips(recipe.reward.clip)
     benchmarks, environments = _benchmarks(recipe), _environments(recipe.environment)
     bundles = tuple(b for b in (*learners, *engines, *environments, *judges, *clips, *benchmarks) if b.role in roles)
-    return Plan(bundles, estimate_memory(recipe), _work(recipe, roles), recipe.cluster.wait_for_nodes)
+    joined = {"learner", "rollout"} <= set(roles)
+    invited = [_engine(recipe, i, of_engines, 0) for i in _invited(recipe)] if joined else []
+    return Plan(bundles, estimate_memory(recipe), _work(recipe, roles), recipe.cluster.wait_for_nodes, tuple(invited))
+
+
+def _invited(recipe: Recipe) -> range:
+    """The indices of engines that may join later.
+
+    Raises:
+        PlanError: they are fewer than none, or the others take turns with the learner.
+    """
+    rollout = recipe.rollout
+    most = rollout.max_engines or rollout.engines
+    if most < rollout.engines:
+        raise PlanError(
+            f"rollout.max_engines={most} is below rollout.engines={rollout.engines}, which the run waits for: raise "
+            "it, or lower the other"
+        )
+    if most > rollout.engines and rollout.on_learners:
+        raise PlanError(
+            f"rollout.max_engines={most} and rollout.on_learners={rollout.on_learners} were not made for each other: "
+            "engines that take turns with a learner and engines that come and go; leave one out"
+        )
+    return range(rollout.engines, most)
 
 
 def _engine(recipe: Recipe, index: int, label: str | None, guests: int) -> Bundle:

@@ -43,6 +43,8 @@ def check_service_recipe(recipe: Recipe) -> None:
         wrong = (
             "rollout.on_learners lets engines sleep while a learner works, and clients ask both at once: leave it out"
         )
+    elif recipe.rollout.max_engines not in (None, recipe.rollout.engines):
+        wrong = "rollout.max_engines lets engines join a run, and a service keeps those it has: leave it out"
     elif recipe.policy.views != "six":
         wrong = (
             f"policy.views={recipe.policy.views}: clients say themselves which images a prompt shows; leave it at six"

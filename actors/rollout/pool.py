@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -70,6 +70,7 @@ class EnginePool:
         in_flight: InFlight = "finish",
         decoded_at_once: int | None = None,
         guests: int = 0,
+        invited: int = 0,
     ) -> None:
         """Use `launch` instead."""
         self.engines, self.timeout_s, self.dispatches, self.seed = engines, timeout_s, dispatches, seed
@@ -78,6 +79,8 @@ class EnginePool:
         self.in_flight = in_flight
         self.guests = guests
         """The first engines, which lie beside learner ranks and sleep while those work (`rollout.on_learners`)."""
+        self.invited = invited
+        """How many engines more may join (`rollout.max_engines`)."""
         self._resting = False
         self._most = math.inf if decoded_at_once is None else AHEAD * decoded_at_once
         self._settled, self._handing_out = asyncio.Lock(), asyncio.Lock()
@@ -114,7 +117,7 @@ class EnginePool:
         chosen, own, abilities = engine_of(recipe)
         chosen = engine_class or chosen
         environment, actor_class = {"env_vars": chosen.environment(recipe, own)}, streaming(chosen)
-        lives = [itertools.count() for _ in range(recipe.rollout.engines)]
+        lives: dict[int, Iterator[int]] = defaultdict(itertools.count)
 
         def make(index: int) -> list[Any]:
             seed = recipe.run.seed * SEEDS_APART + index + next(lives[index]) * LIVES_APART
@@ -135,8 +138,17 @@ class EnginePool:
         rollout, at_once = recipe.rollout, getattr(own, "max_concurrent", None)
         in_flight = in_flight_of(recipe, abilities)
         guests = rollout.on_learners if role == "rollout" else 0
+        invited = (rollout.max_engines or rollout.engines) - rollout.engines
         return cls(
-            engines, rollout.timeout_s, rollout.dispatches, abilities, recipe.run.seed, in_flight, at_once, guests
+            engines,
+            rollout.timeout_s,
+            rollout.dispatches,
+            abilities,
+            recipe.run.seed,
+            in_flight,
+            at_once,
+            guests,
+            invited,
         )
 
     async def started(self) -> EnginePool:
@@ -147,6 +159,11 @@ class EnginePool:
         """
         await self.engines.start()
         return self
+
+    def invite(self) -> None:
+        """Let further engines join, as many as the recipe allows, each once there is room for it."""
+        for _ in range(self.invited):
+            self.engines.invite()
 
     async def rest(self) -> None:
         """Let the guests sleep. What they are at stays with them, and they are handed nothing else until `rise`."""

@@ -17,6 +17,8 @@ class State(StrEnum):
     """Where a member of a pool stands. Only a healthy one is given work."""
 
     STARTING = "starting"
+    WAITING = "waiting for a place"
+    """Planned beyond the pool's size: it starts once the cluster has room for it, and nobody counts on it before."""
     HEALTHY = "healthy"
     DEAD = "dead"
     """Lost, and waiting for its restart."""
@@ -73,6 +75,8 @@ class Counts:
     """How often an actor was lost, or failed to come back."""
     restarted: int = 0
     """How often a lost actor came back."""
+    joined: int = 0
+    """How often an actor beyond the pool's size joined (`Supervisor.invite`)."""
     failed: Counter[str] = field(default_factory=Counter)
     """Requests that were given up, by reason."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ from failures import ActorLost, ActorTimeout
 class Supervised:
     """A member of a pool: an actor, or the ranks of a group, which live and die together."""
 
-    def __init__(self, pool: Supervisor, index: int) -> None:
+    def __init__(self, pool: Supervisor, index: int, *, invited: bool = False) -> None:
         """Made by the `Supervisor`."""
         self.name, self.index, self.state = f"{pool.name} {index}", index, State.STARTING
+        self.invited = invited
+        """Whether it is beyond the pool's size; see `Supervisor.invite`."""
         self.actors: list[Any] = []
         self.generation = 0
         """How often it was made; a loss is one of a generation."""
@@ -47,6 +50,7 @@ class Supervised:
         self.held = False
         """Whether it is up again, and waits for something that is not its own (`Supervisor.may_return`)."""
         self._pool, self._restarts, self._launched, self._places = pool, 0, False, list[Place]()
+        self._lives_on = Counter[str]()
 
     @property
     def actor(self) -> Any:
@@ -94,7 +98,7 @@ class Supervised:
     def lose(self, generation: int, error: Exception) -> None:
         """Replace what was made as `generation`: once, however many calls find it lost."""
         if generation == self.generation and self.state is State.HEALTHY and self._bury(error):
-            self._pool.begin(self._come_back())
+            self._pool.begin(self.come())
 
     def launch(self) -> None:
         """Make the actors anew: their constructors run while the caller does something else."""
@@ -132,14 +136,17 @@ class Supervised:
         except Exception as error:  # kept in `why`
             self.lose(generation, error)
 
-    async def _come_back(self) -> None:
+    async def come(self) -> None:
+        """Start until the restarts are used up, and become what a member must be; a hook's failure is one more loss."""
         care, hook, again = self._pool.care, self._pool.on_restart, True
         while again:
             if self._restarts:
                 await asyncio.sleep(min(care.longest_backoff_s, care.backoff_s * 2.0 ** (self._restarts - 1)))
             self._restarts += 1
-            self._become(State.RESTARTING)
             try:
+                if self.invited:
+                    self._restarts = await self._find_place()
+                self._become(State.RESTARTING)
                 await self.open()
                 if hook is not None:
                     self._become(State.STALE)
@@ -150,14 +157,35 @@ class Supervised:
             except Exception as error:  # kept in `why`, and reported when the member is given up
                 again = self._bury(error)
             else:
-                self._pool.counts.restarted += 1
-                self._become(State.HEALTHY)
+                self._has_come()
                 return
+
+    async def _find_place(self) -> int:
+        """Wait for room, for as long as the pool lives; how often this member was started on that node before.
+
+        Ray keeps what it has no room for, asks the autoscaler for a node, and goes on when one joins.
+        """
+        self._become(State.WAITING)
+        self.launch()
+        self._places = await asyncio.gather(*map(place_of, self.actors))
+        node = self._places[0].node
+        self._lives_on[node] += 1
+        return self._lives_on[node] - 1
+
+    def _has_come(self) -> None:
+        if self.invited:
+            self._pool.counts.joined += 1
+            print(f"{self.name} joined", flush=True)
+        else:
+            self._pool.counts.restarted += 1
+        self._become(State.HEALTHY)
 
     def _bury(self, error: Exception) -> bool:
         """End what is left of a lost member; whether it may be started again."""
         self.why = one_line(error)
         self._pool.counts.lost += 1
+        if self.invited:
+            print(f"{self.name} {'left' if self.state is State.HEALTHY else 'could not join'}: {self.why}", flush=True)
         if isinstance(error, ActorTimeout) and self._pool.care.folder is not None:
             self._pool.begin(self._read_and_kill(self._pool.care.folder, self.actors))
         else:
@@ -244,6 +272,15 @@ class Supervisor:
         if self.care.probe is not None:
             self.begin(self._keep_probing(self.care.probe))
 
+    def invite(self) -> None:
+        """Plan one member more, for which there may be no room yet, and which may leave again with its node.
+
+        It is made when the cluster has a place for it, becomes what it must be by `on_restart`, and takes work then.
+        What happens to it ends nothing. It may be started again `restarts` times on each node.
+        """
+        self.members.append(member := Supervised(self, len(self.members), invited=True))
+        self.begin(member.come())
+
     @property
     def healthy(self) -> list[Supervised]:
         """The members that take work."""
@@ -251,8 +288,8 @@ class Supervisor:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nobody is left, nor comes back."""
-        return all(member.state in (State.GIVEN_UP, State.STOPPED) for member in self.members)
+        """Whether nobody is left, nor surely comes back."""
+        return all(member.state in (State.GIVEN_UP, State.STOPPED, State.WAITING) for member in self.members)
 
     async def choose(self, timeout_s: float, key: str | None = None) -> Supervised:
         """A healthy member; while there is none, wait for one to come back.

@@ -193,6 +193,8 @@ def _check(recipe: Recipe) -> None:
         refused = "learner.gpus or rollout.gpus is 0, and times are predicted for GPUs alone"
     elif recipe.rollout.on_learners:
         refused = "it has rollout.on_learners, and no stand-in sleeps; leave it out to simulate the rest"
+    elif recipe.rollout.max_engines not in (None, recipe.rollout.engines):
+        refused = "it has rollout.max_engines, and no nodes join here; leave it out, or set rollout.engines to it"
     elif recipe.environment is not None:
         refused = "it has an environment, and nothing stands in for episodes"
     elif recipe.reward.clip is not None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from cluster.errors import PlanError
 from cluster.memory import checkpoint_folder, read_shape
-from cluster.placement import Node, first_unplaced
+from cluster.placement import Node, Placement, first_unplaced
 from cluster.plan import Bundle, resource_plan
 from data.errors import DataError
 from extension import ExtensionError
@@ -308,6 +308,35 @@ def test_engines_that_cannot_lie_beside_learners_are_refused(
 ) -> None:
     with pytest.raises(PlanError, match=re.escape(said)):
         resource_plan(recipe(rollout=rollout, learner=learner))
+
+
+@pytest.mark.parametrize(
+    ("rollout", "said"),
+    [
+        ({"max_engines": 1, "engines": 2}, "rollout.max_engines=1 is below rollout.engines=2"),
+        ({"max_engines": 2, "on_learners": 1}, "leave one out"),
+    ],
+)
+def test_engines_that_could_never_join_are_refused(rollout: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(said)):
+        resource_plan(recipe(rollout=rollout))
+
+
+def test_an_engine_that_may_join_has_the_others_shape_and_nothing_reserved() -> None:
+    given = recipe(rollout={"max_engines": 3, "cpus": 2}, cluster={"rollout_label": "rollout"})
+    plan, own = resource_plan(given), resource_plan(recipe(rollout={"cpus": 2}))
+    assert plan.cpus == own.cpus
+    assert plan.invited == (Bundle("rollout", 1, 2, 0, "rollout"), Bundle("rollout", 2, 2, 0, "rollout"))
+    assert "up to 2 engines more join" in plan.describe()
+    assert "engines more" not in own.describe()
+    invited = Placement(plan, {}).options("rollout", 2)
+    assert invited == {"num_cpus": 2, "num_gpus": 0, "label_selector": {"autodriverl/role": "rollout"}}
+    with pytest.raises(KeyError, match="there is no rollout 3"):
+        Placement(plan, {}).options("rollout", 3)
+
+
+def test_what_only_evaluates_invites_nobody() -> None:
+    assert resource_plan(recipe(rollout={"max_engines": 3}), ("rollout", "judge")).invited == ()
 
 
 def test_what_a_refusal_of_engines_beside_learners_asks_for_is_accepted() -> None:
