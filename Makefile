@@ -23,9 +23,7 @@ test: lint ## Check style and types, then run the tests.
 	@$(PYTHON_IN_VENV) -m pytest -m "not fault"
 
 test-faults: setup ## Kill engines, learners and drivers of real runs in every way there is a test for (minutes).
-	@$(PYTHON_IN_VENV) -m pytest tests/integration/test_survival.py tests/integration/test_scripts.py \
-		tests/integration/test_nodes.py tests/integration/test_cluster_job.py \
-		tests/integration/test_training_kills.py -n0
+	@$(PYTHON_IN_VENV) -m pytest -m fault -n0
 
 test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).
 	@$(PYTHON_IN_VENV) -m pytest tests/unit -m "not slow"

@@ -48,6 +48,7 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(("bf16", "fp16", "torch_dtype"), "policy.dtype"),
     **dict.fromkeys(("lora_r", "lora_rank", "r"), "policy.lora.rank"),
     "lora_alpha": "policy.lora.alpha",
+    **dict.fromkeys(("load_in_4bit", "qlora", "use_qlora", "quantization_bit"), "policy.lora.four_bit"),
     **dict.fromkeys(("target_modules", "lora_target_modules", "lora_target"), "policy.lora.targets"),
     **dict.fromkeys(("attn_implementation", "flash_attention"), "policy.attention"),
     **dict.fromkeys(("dataset", "dataset_name", "train_files", "datasets"),

@@ -4,6 +4,8 @@ python train_ppo.py recipes/tiny_a2c.yaml [part.key=value ...] [--dry-run]
 ray job submit --working-dir . -- python train_ppo.py recipes/tiny_a2c.yaml run.root=/absolute/path
 """
 
+# PYTHON_ARGCOMPLETE_OK
+
 from __future__ import annotations
 
 from commands.reinforce import reinforcement

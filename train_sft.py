@@ -5,6 +5,8 @@
 The policy it leaves in `<run>/policy` is a checkpoint folder for `policy.model`.
 """
 
+# PYTHON_ARGCOMPLETE_OK
+
 from __future__ import annotations
 
 from commands.script import command

@@ -206,7 +206,7 @@ def predicted_mib(case: Case, model: Architecture) -> float:
     found = trace(model.config, policy, SHAPE, recompute=case.recompute, reference=False)
     passing = of_passes(model, case.learner, "float32")
     passing["buckets"] = min(passing["buckets"], 4.0 * found.learning)
-    held = states(model, found.learning, case.learner, "float32")
+    held = states(model, found.learning, case.learner, policy)
     passed = max(float(found.peak), after_passes(found.learning, case.learner, "float32"))
     return (sum(held.values()) + sum(passing.values()) + passed) / 2**20
 

@@ -221,7 +221,7 @@ class Forecast:
     def learner_states(self) -> dict[str, float]:
         """GiB of what a learner rank holds between passes."""
         recipe, learner, model = self.recipe, self.recipe.learner, self.policy
-        parts = states(model, self.learning, learner, recipe.policy.dtype)
+        parts = states(model, self.learning, learner, recipe.policy)
         if self.reference and recipe.policy.lora is None:
             parts["reference"] = parts["weights"]
         return {name: amount / GIB for name, amount in parts.items()}

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from actors.settings import LearnerSettings
 from cluster.architecture import Architecture
-from cluster.memory import BYTES
+from cluster.memory import BYTES, FOUR_BIT_BYTES, held_in_four_bit
+from policies.settings import PolicySettings
 
 BUCKET_NUMBERS = 50_000_000
 """As in `actors.learning.deepspeed_config`, which brings torch."""
@@ -20,22 +21,23 @@ LIVE_NUMBERS = 1_000_000_000
 """DeepSpeed's own `stage3_max_live_parameters` and `stage3_max_reuse_distance`: weights that stay gathered."""
 
 
-def states(model: Architecture, learning: int, learner: LearnerSettings, dtype: str) -> dict[str, float]:
+def states(model: Architecture, learning: int, learner: LearnerSettings, policy: PolicySettings) -> dict[str, float]:
     """Between passes: weights, gradients, and the optimizer with its copy of the weights; a reference apart.
 
     Args:
         model: the policy.
         learning: how many of its parameters learn.
         learner: ranks, ZeRO stage and optimizer.
-        dtype: of the weights.
+        policy: dtype of the weights, and whether those below the adapters are held in 4 bits; the one matrix that is
+            then unpacked for a moment is not counted.
     """
-    size = BYTES[dtype]
+    size, packed = BYTES[policy.dtype], held_in_four_bit(policy, model.body)
     over = {stage: learner.ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     moments = 2 if learner.optimizer == "adamw_8bit" else 8
-    own = moments + (4 if learner.zero_stage >= 1 or dtype != "float32" else 0)
+    own = moments + (4 if learner.zero_stage >= 1 or policy.dtype != "float32" else 0)
     kept = 4 if learner.zero_stage >= 2 else size
     return {
-        "weights": size * model.parameters / over[3],
+        "weights": (size * (model.parameters - packed) + FOUR_BIT_BYTES * packed) / over[3],
         "gradients": kept * learning / over[2],
         "optimizer": 0.0 if learner.offload_optimizer else own * learning / over[1],
     }

@@ -16,11 +16,20 @@ from actors.rollout.engine import engine_of
 from policies.algorithms.registry import make_algorithm
 from policies.errors import PolicyError
 from policies.parts import LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
-from policies.settings import TINY
+from policies.settings import TINY, PolicySettings
 from recipe import Recipe
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
+
+
+FOUR_BIT_BYTES = 4.127 / 8
+"""Of a weight in NF4 with its share of the scales: 8 bits for 64 weights, and 32 for 256 of those."""
+
+
+def held_in_four_bit(policy: PolicySettings, matrices: int) -> int:
+    """How many of the parameters of a language model's matrices are held in 4 bits."""
+    return matrices if policy.lora is not None and policy.lora.four_bit else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class ModelShape:
     """Sum of inputs + outputs of the matrices of each LoRA target group."""
     cache_per_token: int
     """Elements of the KV cache per token: 2 x layers x KV heads x head size."""
+    matrices: int = 0
+    """Parameters of the language model's attention and MLP."""
 
 
 def estimate_memory(recipe: Recipe) -> str:
@@ -83,6 +94,7 @@ def read_shape(folder: Path) -> ModelShape | None:
         group: {name for name in shapes.keys() - vision if name.endswith(tuple(f".{matrix}.weight" for matrix in own))}
         for group, own in LANGUAGE_PROJECTIONS.items()
     }
+    language = {name for group in LANGUAGE_PROJECTIONS for name in groups[group]}
     projections = {
         group: sum(sum(shapes[name]) for name in names if len(shapes[name]) == 2 and "embed" not in name)
         for group, names in groups.items()
@@ -93,6 +105,7 @@ def read_shape(folder: Path) -> ModelShape | None:
         projector=sum(math.prod(shapes[name]) for name in projector),
         projections=projections,
         cache_per_token=2 * text["num_hidden_layers"] * _kv_width(text),
+        matrices=sum(math.prod(shapes[name]) for name in language),
     )
 
 
@@ -123,8 +136,9 @@ def _learner_line(recipe: Recipe, shape: ModelShape) -> str:
     reads_reference = make_algorithm(recipe.algorithm).reference != "none"
     copies = 2 if reads_reference and policy.lora is None else 1  # the reference policy is a full copy
     sharded = {stage: learner.ranks if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
+    packed = held_in_four_bit(policy, shape.matrices)
     parts = {
-        "weights": size * shape.parameters / sharded[3] * copies,
+        "weights": (size * (shape.parameters - packed) + FOUR_BIT_BYTES * packed) / sharded[3] * copies,
         "gradients": size * trained / sharded[2],
         "optimizer": optimizer / sharded[1],
     }

@@ -152,6 +152,7 @@ def resource_plan(recipe: Recipe, roles: Collection[Role] = get_args(Role)) -> P
     _check_gpus("learner", learner.gpus, 1)
     if learner.optimizer == "adamw_8bit" and not learner.gpus:
         raise PlanError("learner.optimizer=adamw_8bit runs on GPUs only: set learner.gpus, or learner.optimizer=adamw")
+    _check_four_bit(recipe)
     _check_gpus("rollout", rollout.gpus, rollout.tensor_parallel)
     _check_cache(recipe)
     judges = _judges(recipe.reward.judge, recipe.cluster.judge_label)
@@ -231,6 +232,21 @@ def check_guests(recipe: Recipe) -> int:
             "learner.offload_optimizer=true, or a lower stage"
         )
     return count
+
+
+def _check_four_bit(recipe: Recipe) -> None:
+    if recipe.policy.lora is None or not recipe.policy.lora.four_bit:
+        return
+    if recipe.learner.zero_stage == 3:
+        raise PlanError(
+            "policy.lora.four_bit and learner.zero_stage=3: what is held in 4 bits cannot be cut over ranks: set "
+            "learner.zero_stage=2 or lower"
+        )
+    if recipe.rollout.adapters == "apart":
+        raise PlanError(
+            "policy.lora.four_bit and rollout.adapters=apart: engines would put the adapters on weights that were "
+            "never rounded: set rollout.adapters=merged"
+        )
 
 
 def _judges(judge: JudgeSettings | None, label: str | None) -> list[Bundle]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from cluster.errors import PlacementError, PlanError, SessionError
+from commands.completion import offer
 from data.errors import DataError, one_line
 from extension import ExtensionError, at_home
 from failures import (
@@ -68,9 +69,10 @@ RETRY_WAIT_S = 30.0
 def parse_arguments(script: str, description: str, arguments: list[str], example: str = "tiny") -> argparse.Namespace:
     """A command line as `given` (the recipe, where there is one, and overrides) and `dry_run`."""
     parser = argparse.ArgumentParser(prog=script, description=description)
-    parser.add_argument("recipe", nargs="?", help=f"YAML file, such as recipes/{example}.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as learner.lr=1e-4")
+    recipe = parser.add_argument("recipe", nargs="?", help=f"YAML file, such as recipes/{example}.yaml")
+    overrides = parser.add_argument("overrides", nargs="*", metavar="part.key=value", help="such as learner.lr=1e-4")
     parser.add_argument("--dry-run", action="store_true", help="print recipe, placement and estimate; start nothing")
+    offer(parser, recipe, overrides)
     options = parser.parse_intermixed_args(arguments)
     options.given = [one for one in (options.recipe, *options.overrides) if one is not None]
     return options

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from policies.errors import PolicyError
+from policies.four_bit import unpacked
 from policies.parts import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
 from policies.settings import LoraSettings
 
 if TYPE_CHECKING:  # a second of imports, for runs with adapters alone
-    from peft.tuners.lora import Linear as LoraLinear
+    from peft.tuners.lora import LoraLayer
 
 
 def add_adapters(model: Any, settings: LoraSettings, name: str = "default") -> Any:
@@ -54,13 +55,13 @@ def _layers_of(model: Any, group: str) -> list[str]:
     return found
 
 
-def adapted_layers(model: nn.Module) -> dict[str, LoraLinear]:
+def adapted_layers(model: nn.Module) -> dict[str, LoraLayer]:
     """The layers that carry an adapter, by module name."""
     if "peft" not in sys.modules:  # then nothing carries one
         return {}
-    from peft.tuners.lora import Linear
+    from peft.tuners.lora import LoraLayer
 
-    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
 
 
 def adapter_name(parameter: str) -> str:
@@ -80,8 +81,8 @@ def adapter_config(settings: LoraSettings) -> dict[str, Any]:
     }
 
 
-def merged_weight(layer: LoraLinear) -> Tensor:
+def merged_weight(layer: LoraLayer) -> Tensor:
     """The weight W + scale * B A that the layer acts with; the layer itself is left alone."""
-    weight = layer.get_base_layer().weight
+    weight = unpacked(layer.get_base_layer().weight)
     adapters = [layer.get_delta_weight(name) for name in layer.active_adapters]
     return weight + sum(delta.to(weight.dtype) for delta in adapters)

@@ -18,6 +18,7 @@ from policies.batch import Batch, counted_positions
 from policies.cross_attention import cross_attention_mask
 from policies.errors import PolicyError
 from policies.folder import check_folder
+from policies.four_bit import keep_format, quantization
 from policies.heads.due import Due, due_of
 from policies.heads.files import heads_in
 from policies.heads.rows import learn_rows, release_rows, without_rows
@@ -202,6 +203,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
             attn_implementation="sdpa",
             trust_remote_code=False,
             use_safetensors=True,
+            quantization_config=quantization(settings),
             ignore_mismatched_sizes=True,  # reported below, like what is missing, instead of a traceback
             output_loading_info=True,
         )
@@ -213,6 +215,7 @@ def load_policy(folder: Path | str, settings: PolicySettings, temperature: float
             f"policy.model={folder}: {len(absent)} of the weights that its config.json describes are missing or of "
             f"another shape ({named}): put the config.json there that belongs to these weights, or the missing files"
         )
+    keep_format(model)
     model.config.use_cache = False
     forbidden = placeholder_ids(model.config)
     if settings.freeze_vision:

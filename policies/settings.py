@@ -21,6 +21,10 @@ class LoraSettings(BaseModel):
     """Scale: the update is multiplied by alpha / rank."""
     targets: tuple[Literal["attention", "mlp", "vision", "projector"], ...] = ("attention", "mlp")
     """Which matrices carry adapters: the language model's attention or MLP, the vision tower's, the projector's."""
+    four_bit: bool = False
+    """QLoRA: hold the language model's matrices in 4 bits (NF4, bitsandbytes), a quarter of what they take in bfloat16.
+    Engines get them as they are rounded, with the adapters merged, so that both sides act alike. Not with ZeRO-3, nor
+    with `rollout.adapters: apart`. Run by us on CPU alone."""
 
 
 class HeadSettings(BaseModel):

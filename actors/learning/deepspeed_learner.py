@@ -79,6 +79,11 @@ class DeepSpeedLearner(WeightSender):
         """The last number that the own adapter has seen."""
         return self._seen[OWN]
 
+    @property
+    def _four_bit(self) -> bool:
+        """Whether frozen weights are in 4 bits: checkpoints leave them out, since the policy's own folder has them."""
+        return self.policy_settings.lora is not None and self.policy_settings.lora.four_bit
+
     def address(self) -> tuple[str, int]:
         """A host and a free port on this actor's node, for a group to meet at."""
         # Ray's address of the node: the machine's own name is 127.0.1.1 in the hosts file of a stock Debian or Ubuntu.
@@ -347,7 +352,8 @@ class DeepSpeedLearner(WeightSender):
         if waiting := self._waiting_adapters():
             raise LearnerError(f"gradients of adapter {waiting[0]} wait for a step and would be lost: step first")
         with writing(Path(folder)):
-            self.engine.save_checkpoint(folder, tag=CHECKPOINT_TAG, client_state={"applied": self.applied})
+            client = {"applied": self.applied}
+            self.engine.save_checkpoint(folder, CHECKPOINT_TAG, client, exclude_frozen_parameters=self._four_bit)
             if self.policy_settings.lora is not None:  # what an engine can load while the run goes on
                 write_adapter(self.policy, Path(folder, ADAPTER_FOLDER), writes=self.rank == 0)
             if self._added and self.rank == 0:
@@ -365,7 +371,8 @@ class DeepSpeedLearner(WeightSender):
         """
         self._load_added(Path(folder, ADDED_FILE))
         self.engine._config.load_universal_checkpoint = universal is not None  # which DeepSpeed reads at every load
-        _, client = self.engine.load_checkpoint(universal or folder, tag=CHECKPOINT_TAG)
+        every = not self._four_bit
+        _, client = self.engine.load_checkpoint(universal or folder, tag=CHECKPOINT_TAG, load_module_strict=every)
         self._seen[OWN], self._waiting = int(client["applied"]), False
         if (path := self._random_state(folder)).is_file():
             state = json.loads(path.read_text())

@@ -18,6 +18,7 @@ from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, WeightTransport, cut, join
 from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
+from policies.four_bit import shape_of, unpacked
 from policies.heads.rows import ROWS, grown
 from policies.lora import adapted_layers, adapter_name, merged_weight
 from policies.model import Policy
@@ -35,7 +36,8 @@ class WeightSource:
         rows = {f"{name}.{ROWS}" for name in grown(policy.model)}
         named = ((n, p) for n, p in policy.model.named_parameters() if n not in rows)
         self._parameters = {n: p for n, p in named if (".lora_" in n) == adapters_only}
-        sizes = {name: p.element_size() * math.prod(full_shape(p)) for name, p in self._parameters.items()}
+        width = getattr(torch, dtype).itemsize
+        sizes = {name: width * math.prod(full_shape(p)) for name, p in self._parameters.items()}
         self._groups = cut(sizes, bucket_bytes)
 
     def buckets(self) -> list[Bucket]:
@@ -67,7 +69,7 @@ class WeightSource:
         if (matrix := self._grown.get(name)) is not None:
             return matrix.whole().detach()
         layer = self._adapted.get(name)
-        return (merged_weight(layer) if layer is not None else self._parameters[name]).detach()
+        return (merged_weight(layer) if layer is not None else unpacked(self._parameters[name])).detach()
 
 
 class WeightSender:
@@ -107,8 +109,8 @@ class WeightSender:
 
 
 def full_shape(parameter: Any) -> tuple[int, ...]:
-    """A parameter's shape before ZeRO-3 sharded it away."""
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+    """A parameter's shape before ZeRO-3 sharded it away, or it was packed into 4 bits."""
+    return tuple(getattr(parameter, "ds_shape", shape_of(parameter)))
 
 
 @contextmanager

@@ -215,7 +215,11 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_on_any_rank_and_its_bat
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("lora", ["null", "{rank: 4, alpha: 8}"], ids=["all weights", "adapters"])
+@pytest.mark.parametrize(
+    "lora",
+    ["null", "{rank: 4, alpha: 8}", "{rank: 4, alpha: 8, four_bit: true}"],
+    ids=["all weights", "adapters", "adapters over 4 bits"],
+)
 def test_a_saved_learner_goes_on_as_if_nothing_had_happened(
     small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path, lora: str
 ) -> None:
@@ -288,7 +292,13 @@ def test_a_rank_without_images_keeps_step_with_one_that_has_some(
 
 @pytest.mark.parametrize(
     ("stage", "wrote", "reads", "lora"),
-    [(0, 2, 1, "null"), (2, 1, 2, "null"), (3, 2, 1, "null"), (3, 2, 1, "{rank: 4, alpha: 8}")],
+    [
+        (0, 2, 1, "null"),
+        (2, 1, 2, "null"),
+        (3, 2, 1, "null"),
+        (3, 2, 1, "{rank: 4, alpha: 8}"),
+        (2, 1, 2, "{rank: 4, alpha: 8, four_bit: true}"),
+    ],
 )
 def test_a_checkpoint_goes_on_under_another_number_of_ranks(
     small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path, stage: int, wrote: int, reads: int, lora: str
@@ -340,8 +350,12 @@ def test_in_bfloat16_too_a_step_is_the_same_however_its_batch_is_cut(
     asyncio.run(run())
 
 
-def test_adapters_learn_and_leave_merged(small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path) -> None:
-    recipe = small_recipe("policy.lora={rank: 4, alpha: 8}", "algorithm.kl_beta=0.05", "learner.zero_stage=3")
+@pytest.mark.parametrize(("stage", "four_bit"), [(3, False), (0, True)], ids=["sharded", "over 4 bits"])
+def test_adapters_learn_and_leave_merged(
+    small_recipe: MakeRecipe, begin: Begin, cache: Path, tmp_path: Path, stage: int, four_bit: bool
+) -> None:
+    lora = f"policy.lora={{rank: 4, alpha: 8, four_bit: {str(four_bit).lower()}}}"
+    recipe = small_recipe(lora, "algorithm.kl_beta=0.05", f"learner.zero_stage={stage}")
     source = policy_source(recipe.policy, cache, 0, CORPUS)
 
     async def run() -> tuple[list[list[float]], list[list[float]]]:

@@ -140,6 +140,16 @@ def test_adapters_that_travel_alone_act_in_the_engine_as_in_the_learner(small_re
     assert 0 < steps[0]["sync_mib"] < whole / 5
 
 
+def test_adapters_over_four_bits_act_in_the_engine_as_in_the_learner(small_recipe: MakeRecipe) -> None:
+    """Of the weights as they are rounded: an engine that kept the checkpoint's own would be far off."""
+    lora = "policy.lora={rank: 4, alpha: 32, four_bit: true}"
+    adapters = (lora, "warm_start.lr=1e-2", "learner.lr=1e-2", "algorithm.kl_beta=0.01")
+    steps = steps_of(run(small_recipe("run.steps=2", "evaluation.before_and_after=false", *adapters)))
+    assert all(step["probe_gap"] < 1e-4 and step["updates"] == 1 for step in steps)
+    assert 0 < steps[-1]["grad_norm"] < 1e6
+    assert steps[0]["kl"] > 0  # the warm start moved the adapters away from the model below them
+
+
 OWN = (
     "rollout.backend=docs.examples.engine:OwnEngine",
     "rollout.options.threads=1",

@@ -34,7 +34,7 @@ from cluster.traced import LiveBytes, PassShape, _batch, _traced, shared_out, tr
 from policies import vocabulary
 from policies.attention import take_kernel
 from policies.model import Policy
-from policies.settings import PolicySettings
+from policies.settings import LoraSettings, PolicySettings
 from policies.tiny import build_tiny_policy
 from recipe import Recipe, load_recipe
 
@@ -270,12 +270,22 @@ def test_a_shape_that_nobody_knows_is_no_reason_to_end_a_run(facts: Facts, tmp_p
         image_tokens(llava, recipe)
 
 
+def test_below_adapters_the_language_models_matrices_may_take_a_quarter(driverx: Forecast) -> None:
+    model, plain = driverx.policy, driverx.recipe.learner.model_copy(update={"zero_stage": 0})
+    lora = LoraSettings(rank=8, four_bit=True)
+    full = states(model, 10**7, plain, PolicySettings(dtype="bfloat16", lora=LoraSettings(rank=8)))["weights"]
+    packed = states(model, 10**7, plain, PolicySettings(dtype="bfloat16", lora=lora))["weights"]
+    assert full == 2 * model.parameters
+    assert packed == pytest.approx(full - (2 - 4.127 / 8) * model.body)
+
+
 def test_zero_keeps_a_copy_of_what_it_updates_and_small_models_stay_gathered(driverx: Forecast) -> None:
     model, sharded = driverx.policy, driverx.recipe.learner
     plain = sharded.model_copy(update={"zero_stage": 0, "ranks": 1})
-    assert states(model, model.parameters, plain, "float32")["optimizer"] == 8 * model.parameters
-    assert states(model, model.parameters, plain, "bfloat16")["optimizer"] == 12 * model.parameters
-    eighth = states(model, model.parameters, sharded, "float32")
+    in_full, in_half = PolicySettings(), PolicySettings(dtype="bfloat16")
+    assert states(model, model.parameters, plain, in_full)["optimizer"] == 8 * model.parameters
+    assert states(model, model.parameters, plain, in_half)["optimizer"] == 12 * model.parameters
+    eighth = states(model, model.parameters, sharded, in_full)
     assert eighth["optimizer"] == 12 * model.parameters / 8
     assert of_passes(model, plain, "bfloat16") == {"gathered layers": 0.0, "buckets": 0.0}
     assert after_passes(10**9, plain, "float32") == 4 * REDUCED_NUMBERS
