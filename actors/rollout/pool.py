@@ -50,6 +50,18 @@ def refuse(refusal: Refusal) -> None:
     raise DataError(refusal.why)
 
 
+def _care(recipe: Recipe) -> Care:
+    return Care(
+        start_timeout_s=recipe.rollout.start_timeout_s,
+        restarts=recipe.rollout.restarts,
+        budget="rollout.restarts",
+        probe=Probe(recipe.rollout.probe_timeout_s, method="health", while_busy=True),
+        stop="stop",
+        stop_timeout_s=recipe.sync.timeout_s,
+        folder=recipe.run.folder,
+    )
+
+
 class Receivers(NamedTuple):
     """Where answers go."""
 
@@ -124,16 +136,7 @@ class EnginePool:
             placed = options(role, index) | {"runtime_env": environment, "max_concurrency": CALLS}
             return [host(actor_class, placed, f"{role} engine {index}", folder, recipe, own, seed)]
 
-        care = Care(
-            start_timeout_s=recipe.rollout.start_timeout_s,
-            restarts=recipe.rollout.restarts,
-            budget="rollout.restarts",
-            probe=Probe(recipe.rollout.probe_timeout_s, method="health", while_busy=True),
-            stop="stop",
-            stop_timeout_s=recipe.sync.timeout_s,
-            folder=recipe.run.folder,
-        )
-        engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, care)
+        engines = Supervisor(f"{role} engine", recipe.rollout.engines, make, _care(recipe))
         engines.launch()
         rollout, at_once = recipe.rollout, getattr(own, "max_concurrent", None)
         in_flight = in_flight_of(recipe, abilities)

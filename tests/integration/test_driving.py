@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,12 +136,16 @@ SMALL = (
 )
 
 
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_a_run_copies_the_expert_drives_learns_and_is_measured_with_its_control(tmp_path: Path) -> None:
     given = [str(ROOT / "recipes/tiny_closed_loop.yaml"), f"run.root={tmp_path}", *SMALL]
     folder = tmp_path / "tiny_closed_loop"
     prepared = prepare(load_recipe(given))
     assert asyncio.run(run_reinforcement(prepared, any_node))
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = steps_of(folder)
     assert [step["step"] for step in steps] == [1, 2]
     for step in steps:
         assert step["episodes"] == 4
@@ -155,3 +161,35 @@ def test_a_run_copies_the_expert_drives_learns_and_is_measured_with_its_control(
         assert result.parts["scenarios"].episodes == 2
         assert result.parts["families"].episodes == 1
     assert "animateTransform" in (folder / "report.html").read_text()
+
+
+def test_a_critic_learns_from_turns_what_comes_after_them(tmp_path: Path) -> None:
+    ppo = ("algorithm.name=ppo", "algorithm.options.updates_per_batch=2", "evaluation.control=false")
+    given = [str(ROOT / "recipes/tiny_closed_loop.yaml"), f"run.root={tmp_path}", *SMALL, *ppo]
+    prepared = prepare(load_recipe([*given, "evaluation.before_and_after=false"]))
+    assert asyncio.run(run_reinforcement(prepared, any_node))
+    for step in steps_of(prepared.folder):
+        assert step["rollouts/count"] == step["episodes/turns"]
+        assert step["updates"] == 2
+        assert step["value_loss"] > 0
+
+
+def test_a_run_that_is_killed_amid_a_batch_of_episodes_drives_them_again_as_they_were(tmp_path: Path) -> None:
+    plain = ("run.steps=3", "evaluation.control=false", "evaluation.before_and_after=false")
+    given = ("recipes/tiny_closed_loop.yaml", f"run.root={tmp_path}", *SMALL, *plain)
+    command = [sys.executable, "train_grpo.py", *given, "run.name=killed"]
+    folder = tmp_path / "killed"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as first:
+        deadline = time.monotonic() + 900.0
+        while not any((folder / "frames" / "step-2").rglob("*.*")):
+            assert first.poll() is None and time.monotonic() < deadline, "it never drove in its second step"
+            time.sleep(0.02)
+        first.kill()
+    assert [step["step"] for step in steps_of(folder)] == [1]
+    again = subprocess.run([*command, "run.resume=true"], cwd=ROOT, capture_output=True, text=True, timeout=1500)
+    assert again.returncode == 0, again.stderr[-3000:]
+    unbroken = prepare(load_recipe([*given, "run.name=unbroken"]))
+    assert asyncio.run(run_reinforcement(unbroken, any_node))
+    figures = ("step", "reward/mean", "episodes/turns", "loss", "grad_norm")
+    found, expected = ([[step[name] for name in figures] for step in steps_of(f)] for f in (folder, unbroken.folder))
+    assert found == expected

@@ -27,7 +27,7 @@ TABLES = (
 
 def upgrade() -> None:
     """Go forward."""
-    for make in (_tenants, _requests, _models, _operations):
+    for make in (_tenants, _requests, _models, _weights, _samplers, _operations):
         make()
 
 
@@ -174,6 +174,8 @@ def _models() -> None:
         batch_op.create_index(batch_op.f("ix_models_session_id"), ["session_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_models_tenant_id"), ["tenant_id"], unique=False)
 
+
+def _weights() -> None:
     op.create_table(
         "weights",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -200,6 +202,8 @@ def _models() -> None:
         batch_op.create_index(batch_op.f("ix_weights_model_id"), ["model_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_weights_tenant_id"), ["tenant_id"], unique=False)
 
+
+def _samplers() -> None:
     op.create_table(
         "samplers",
         sa.Column("id", sa.String(length=200), nullable=False),
