@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +39,10 @@ _BY_TASK: dict[Task, str] = {
 }
 
 
+_block_of_sample = lru_cache(1024)(block)
+"""Of what all responses to a sample share: its question and its reference are cleaned once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rubric:
     """A rubric: `text` is the judge's system message, `sees` the parts of a case that go with it."""
@@ -57,7 +61,7 @@ class Rubric:
 
     def request(self, sample: DrivingSample, response_text: str) -> JudgeRequest:
         """Ask for a judgement of a response. A part of the case that the sample does not have is left out."""
-        shown = [block(part, text) for part in self.sees if (text := _part(part, sample))]
+        shown = [_block_of_sample(part, text) for part in self.sees if (text := _part(part, sample))]
         user = "\n".join([*shown, block(ANSWER, response_text), ASK])
         return JudgeRequest(self.label, self.text, user, self.criteria)
 
