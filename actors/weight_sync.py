@@ -18,7 +18,7 @@ from actors.rollout.pool import EnginePool
 from actors.supervision.care import LOSSES
 from actors.supervision.supervisor import Supervised
 from actors.supervision.waiting import now
-from actors.sync.transport import Meeting, Receipt, transport_of
+from actors.sync.transport import Meeting, Receipt, Sent, transport_of
 from actors.weight_probes import Gap, Probes
 from data.sample import DrivingSample
 from failures import LearnerLost, SyncError
@@ -46,6 +46,11 @@ class SyncReport:
     """The engines that took it."""
     checksums: tuple[int, ...] = ()
     """Of the bytes of every bucket; each engine's receipt has the same."""
+    gather_s: float = 0.0
+    send_s: float = 0.0
+    """Of the first learner rank."""
+    install_s: float = 0.0
+    """Of the engine worker that took longest, beside what it waited for. Sending and installing overlap."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -64,6 +69,9 @@ class SyncReport:
             measured |= {"sync_compared": float(self.compared), "sync_incomparable": float(self.incomparable)}
         return measured | {
             "sync_s": self.seconds,
+            "gather_s": self.gather_s,
+            "send_s": self.send_s,
+            "install_s": self.install_s,
             "sync_mib": self.mebibytes,
             "sync_engines": float(self.engines),
             "weight_version": float(self.version),
@@ -143,13 +151,14 @@ class WeightSync:
             SyncError: a checksum, an installed weight or the probes' log-probabilities differ.
             LearnerLost: a rank of the learner stopped answering.
         """
-        began, receipts, took = now(), list[Receipt](), list[str]()
+        began, sending, receipts, took = now(), Sent([]), list[Receipt](), list[str]()
         async with self._pool.settled():
             async with self.steady:
                 self.learnt = version
                 while members := self._pool.engines.healthy:
                     try:
-                        receipts, took = await self._send(members, version), [member.name for member in members]
+                        sending, receipts = await self._send(members, version)
+                        took = [member.name for member in members]
                         break
                     except LearnerLost:
                         raise
@@ -173,6 +182,9 @@ class WeightSync:
             ended - sent,
             tuple(took),
             least.checksums,
+            sending.gather_s,
+            sending.send_s,
+            max((receipt.install_s for receipt in receipts), default=0.0),
         )
 
     async def _bring_back(self, member: Supervised) -> None:
@@ -207,8 +219,10 @@ class WeightSync:
             self._prepared = self._learners.life
         self._met = lives
 
-    async def _send(self, members: Sequence[Supervised], version: int, *, watched: bool = True) -> list[Receipt]:
-        """Send the learner's weights to some engines, which install them as `version`; every worker's receipt.
+    async def _send(
+        self, members: Sequence[Supervised], version: int, *, watched: bool = True
+    ) -> tuple[Sent, list[Receipt]]:
+        """Send the learner's weights to some engines, which install them as `version`; every worker has a receipt.
 
         Raises:
             SyncError: what arrived or what is installed is not what was sent.
@@ -219,11 +233,11 @@ class WeightSync:
         receiving = [
             member.call(timeout, "receive_weights", version, buckets, timeout, watched=watched) for member in members
         ]
-        sent, *received = await together(self._learners.all("send_weights"), *receiving)
+        (sent, *_), *received = await together(self._learners.all("send_weights"), *receiving)
         for member, receipts in zip(members, received, strict=True):
             for receipt in receipts:
-                check_receipt(member.name, version, sent[0], receipt)
-        return [receipt for receipts in received for receipt in receipts]
+                check_receipt(member.name, version, sent.checksums, receipt)
+        return sent, [receipt for receipts in received for receipt in receipts]
 
 
 async def together(sender: Awaitable[Any], *receivers: Awaitable[Any]) -> list[Any]:

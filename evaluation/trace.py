@@ -19,7 +19,7 @@ from rewards.group import Group, ScoredRollout
 MICROSECONDS = 1e6
 LEARNER, FIRST_ENGINE = 1, 2
 """Numbers of what the trace calls processes."""
-STEPS, LEARNING, SYNC = 1, 2, 3
+STEPS, LEARNING, SYNC, INSTALLING = 1, 2, 3, 4
 """Rows of the learner."""
 LEARN_PARTS = {
     "assess_s": "assess", "pack_s": "pack", "forward_s": "forward", "backward_s": "backward", "optimizer_s": "optimizer"
@@ -62,7 +62,8 @@ def _range(first: int | None, last: int | None) -> str:
 
 def _learner(steps: Any, began: float) -> Iterator[dict[str, Any]]:
     """What the driver and the learner did, step by step; a step's line is written when its weights are published."""
-    yield from _named(LEARNER, "learner", {STEPS: "steps", LEARNING: "learning", SYNC: "weight sync"})
+    rows = {STEPS: "steps", LEARNING: "learning", SYNC: "weight sync", INSTALLING: "engines install"}
+    yield from _named(LEARNER, "learner", rows)
     for line in steps:
         end, sync, learn = line["time"] - began, line.get("sync_s") or 0.0, line.get("learn_s") or 0.0
         shown = {name: line.get(name) for name in ("reward/mean", "loss", "staleness", "tokens_per_s")}
@@ -75,7 +76,14 @@ def _learner(steps: Any, began: float) -> Iterator[dict[str, Any]]:
                 yield _slice(LEARNER, LEARNING, name, at, seconds, {})
                 at += seconds
         yield _slice(LEARNER, SYNC, "publish", end - sync, sync, {"MiB": line.get("sync_mib")})
-        if probing := line.get("probe_s"):
+        at, probing = end - sync, line.get("probe_s") or 0.0
+        for name in ("gather", "send"):  # bucket by bucket, drawn one after the other
+            if seconds := line.get(f"{name}_s"):
+                yield _slice(LEARNER, SYNC, name, at, seconds, {})
+                at += seconds
+        if installing := line.get("install_s"):
+            yield _slice(LEARNER, INSTALLING, "install", end - probing - installing, installing, {})
+        if probing:
             yield _slice(LEARNER, SYNC, "probe", end - probing, probing, {"gap": line.get("probe_gap")})
 
 

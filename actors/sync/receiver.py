@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,20 +105,26 @@ class Arrival:
         self._channel, self._buckets = channel, buckets
         self._bucket_checksums: list[int] = []
         self._arrived: dict[str, Arrived] = {}
+        self._began, self._receive_s = time.monotonic(), 0.0
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (on-disk name, tensor) of all buckets in order."""
         for bucket in self._buckets:
+            asked = time.monotonic()
             tensors = self._channel.receive(bucket)
             arrived = [Arrived(tuple(one.shape), one.dtype, checksum(one)) for one in tensors]
             self._bucket_checksums.append(derived(one.checksum for one in arrived))
             self._arrived.update(zip(bucket.names, arrived, strict=True))
+            self._receive_s += time.monotonic() - asked
             yield from zip(bucket.names, tensors, strict=True)
 
     @property
     def uncompared(self) -> Receipt:
         """What arrived, and no word on what was installed."""
-        return Receipt(tuple(self._bucket_checksums), 0, 0, ())
+        return Receipt(tuple(self._bucket_checksums), 0, 0, (), *self._seconds())
+
+    def _seconds(self) -> tuple[float, float]:
+        return self._receive_s, time.monotonic() - self._began - self._receive_s
 
     def receipt(self, model: nn.Module, engine_name: Callable[[str], str | None] | None) -> Receipt:
         """Compare the model's parameters with what arrived, where name and form allow it."""
@@ -127,7 +134,7 @@ class Arrival:
         self, installed: Mapping[str, Tensor], engine_name: Callable[[str], str | None] | None = None
     ) -> Receipt:
         """Compare tensors with what arrived, by value in the dtype that travelled, exactly."""
-        compared, differing = 0, []
+        compared, differing, seconds = 0, [], self._seconds()
         for name, arrived in self._arrived.items():
             mapped = engine_name(name) if engine_name is not None else name
             parameter = installed.get(mapped) if mapped is not None else None
@@ -137,4 +144,5 @@ class Arrival:
             compared += 1
             if not same:
                 differing.append(name)
-        return Receipt(tuple(self._bucket_checksums), compared, len(self._arrived) - compared, tuple(differing))
+        incomparable = len(self._arrived) - compared
+        return Receipt(tuple(self._bucket_checksums), compared, incomparable, tuple(differing), *seconds)

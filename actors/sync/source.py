@@ -6,6 +6,7 @@ Under ZeRO-3 a bucket is gathered on all ranks, sent, and let go again: never th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.sync.checksums import checksum, derived
-from actors.sync.transport import Bucket, Meeting, WeightTransport, cut, join
+from actors.sync.transport import Bucket, Meeting, Sent, WeightTransport, cut, join
 from failures import LearnerError
 from policies.checkpoint import disk_name, plain_name
 from policies.four_bit import shape_of, unpacked
@@ -91,21 +92,28 @@ class WeightSender:
         """Join the weight transport as its sender (rank 0 alone)."""
         self.channel = join(meeting, 0)
 
-    def send_weights(self) -> list[int]:
-        """Send every bucket; returns the checksums of what was sent, on rank 0: taken here, before it travels."""
-        dtype, checksums, failure = self.policy_settings.dtype, [], None
+    def send_weights(self) -> Sent:
+        """Send every bucket, its checksum taken here, before it travels.
+
+        Raises:
+            LearnerError: the transport failed.
+        """
+        dtype, checksums, failure = self.policy_settings.dtype, list[int](), None
         kind: torch.dtype = getattr(torch, dtype)
+        began, send_s = time.monotonic(), 0.0
         for bucket in self.source.gathered():  # to the end, also when a receiver is gone: the other ranks gather too
             if self.rank == 0 and failure is None:
                 tensors = [tensor.to(kind) for _, tensor in bucket]
                 checksums.append(derived(map(checksum, tensors)))
+                given = time.monotonic()
                 try:
                     self.channel.send(tensors, dtype)
                 except Exception as error:  # each transport has its own
                     failure = error
+                send_s += time.monotonic() - given
         if failure is not None:
             raise LearnerError(f"the weights could not be sent: {type(failure).__name__}: {failure}") from failure
-        return checksums
+        return Sent(checksums, time.monotonic() - began - send_s, send_s)
 
 
 def full_shape(parameter: Any) -> tuple[int, ...]:

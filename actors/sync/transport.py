@@ -79,6 +79,22 @@ class Receipt:
     """Weights that arrived and have no plain counterpart: the engine fuses, packs, shards or quantises them."""
     differing: tuple[str, ...]
     """The compared ones that hold another value."""
+    receive_s: float = field(default=0.0, compare=False)
+    """Seconds until all had arrived, checksums included."""
+    install_s: float = field(default=0.0, compare=False)
+    """Seconds of the engine's own work with what had arrived, before anything was compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a learner rank sent."""
+
+    checksums: list[int]
+    """One per bucket, taken before it travelled; empty on all ranks but the first."""
+    gather_s: float = 0.0
+    """Seconds in which the ranks put whole weights together."""
+    send_s: float = 0.0
+    """Seconds in which the transport had them; what the receivers take is in it, where it waits for them."""
 
 
 class WeightTransport(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
 from actors.supervision.waiting import now
-from actors.sync.transport import Bucket, Meeting
+from actors.sync.transport import Bucket, Meeting, Sent
 from cluster.simulation.serving import CHECKSUM, LOGPROB
 from cluster.simulation.world import World
 from policies.algorithms.algorithm import Loss
@@ -82,10 +82,10 @@ class SimulatedRank:
     def join_weight_channel(self, meeting: Meeting) -> None:
         """Nothing travels."""
 
-    async def send_weights(self) -> list[int]:
+    async def send_weights(self) -> Sent:
         """The checksums of what was sent, after the time it takes."""
         await asyncio.sleep(self.world.publish_s)
-        return [CHECKSUM]
+        return Sent([CHECKSUM], send_s=self.world.publish_s)
 
     async def save(self, folder: str) -> None:
         """The time of a checkpoint, and a file to be sealed."""

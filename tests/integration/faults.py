@@ -18,7 +18,7 @@ from actors.learning.learner import Gathered, Held, OptimizerSettings, Stepped
 from actors.rollout.transformers_engine import TransformersEngine
 from actors.rollout.vllm_engine import VllmEngine
 from actors.sync.receiver import WeightReceiver
-from actors.sync.transport import Bucket, Receipt
+from actors.sync.transport import Bucket, Receipt, Sent
 from data.rollout import GenerationRequest, Refusal, Rollout
 from policies.algorithms.algorithm import Loss
 from policies.micro_batches import Share
@@ -48,7 +48,7 @@ class FaultyLearner(DeepSpeedLearner):
 class LearnerWithFlippedByte(FaultyLearner):
     """A byte of the second sync is damaged in transit."""
 
-    def send_weights(self) -> list[int]:
+    def send_weights(self) -> Sent:
         self.damage(self.applied > 0)
         return super().send_weights()
 

@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
     write_rollouts(samples_path(tmp_path, 1), 1, [Group(SAMPLE, first)], about)
     write_rollouts(samples_path(tmp_path, 2), 2, [Group(SAMPLE, (scored("e", "engine 0", 110.0, 111.0),))], about)
     times = {"step_s": 10.0, "learn_s": 4.0, "sync_s": 1.0, "probe_s": 0.25, "pack_s": 0.5, "optimizer_s": 0.5}
-    times |= {"forward_s": 1.0, "backward_s": 1.5}
+    times |= {"forward_s": 1.0, "backward_s": 1.5, "gather_s": 0.125, "send_s": 0.25, "install_s": 0.5}
     lines = [{"step": step, "time": 100.0 + 10.0 * step, **times} for step in (1, 2)]
     lines.append({"step": 2, "time": 500.0, "benchmark/x/y": 1.0})  # measured later
     (tmp_path / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -81,6 +81,10 @@ def test_a_steps_parts_lie_within_it_and_end_with_the_publish(run: Path) -> None
     assert named["learn"]["ts"] + named["learn"]["dur"] == named["publish"]["ts"]
     assert named["pack"]["ts"] == named["learn"]["ts"]
     assert named["probe"]["dur"] == 250_000
+    assert named["gather"]["ts"] == named["publish"]["ts"]
+    assert named["send"]["ts"] == named["gather"]["ts"] + 125_000
+    assert named["install"]["ts"] + named["install"]["dur"] == named["probe"]["ts"]
+    assert named["install"]["tid"] != named["send"]["tid"]
 
 
 def test_only_the_steps_that_are_asked_for(run: Path) -> None:

@@ -104,8 +104,8 @@ def test_a_packed_narrowed_or_sharded_weight_cannot_be_compared(installed: torch
 
 
 def test_weights_that_cannot_be_compared_are_counted() -> None:
-    arrival = Arrival.__new__(Arrival)
-    arrival._bucket_checksums = []
+    nothing_came: Any = None
+    arrival = Arrival(nothing_came, [])
     arrival._arrived = {"a": arrived(MATRIX), "b": arrived(BIAS), "c": arrived(BIAS)}
     receipt = arrival.compared({"a": torch.empty(0), "b": BIAS.float()})
     assert receipt == Receipt((), compared=1, incomparable=2, differing=())
