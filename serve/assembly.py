@@ -35,6 +35,8 @@ def check_service_recipe(recipe: Recipe) -> None:
     wrong = None
     if recipe.policy.lora is None or "vision" in recipe.policy.lora.targets:
         wrong = "policy.lora must be set, with attention and mlp alone: clients train adapters of the language model"
+    elif recipe.policy.lora.four_bit:
+        wrong = "policy.lora.four_bit rounds the base that engines hold in full, under the same adapters: leave it out"
     elif recipe.learner.zero_stage > 0:
         wrong = f"learner.zero_stage={recipe.learner.zero_stage} has room for one adapter alone: set it to 0"
     elif recipe.rollout.backend != "vllm":

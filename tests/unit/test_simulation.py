@@ -172,6 +172,7 @@ def test_roles_keep_their_shares_of_more_and_fewer_gpus() -> None:
         (["--slow-judges", "2"], "--slow-judges 2 must be a share from 0 to 1"),
         (["--losses-per-hour", "-1"], "--losses-per-hour -1 must be 0 or more"),
         (["reward.judge.url=http://localhost:1/v1"], "its judge is a URL's"),
+        (["rollout.max_engines=12"], "it has rollout.max_engines, and no nodes join here"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_in_one_sentence(given: list[str], sentence: str) -> None:
