@@ -16,7 +16,9 @@ from torch import Tensor
 from data.rendered.samples import rendered_samples
 from data.sample import LIDAR
 from policies.batch import TrainingGroup, TrainingResponse, pack
+from policies.checkpoint import plain_name
 from policies.errors import PolicyError
+from policies.four_bit import is_packed, unpacked
 from policies.lora import adapted_layers
 from policies.model import ROTARY_GRID_MODELS, Policy, load_policy, load_processor
 from policies.parts import LANGUAGE_MODELS, LANGUAGE_PROJECTIONS, PROJECTORS, TOWERS
@@ -271,6 +273,24 @@ def test_adapters_lie_on_the_chosen_group_alone(folder: Path, target: Any) -> No
     assert all(any(f".{name}." in layer for name in part) for layer in adapted)
     if target in LANGUAGE_PROJECTIONS:
         assert {layer.rpartition(".")[2] for layer in adapted} == set(LANGUAGE_PROJECTIONS[target])
+
+
+def test_in_four_bits_a_policy_acts_as_one_with_its_weights_rounded(
+    folder: Path, encoder: PromptEncoder, groups: list[TrainingGroup]
+) -> None:
+    lora = LoraSettings(rank=2, four_bit=True)
+    packed = load_policy(folder, SETTINGS.model_copy(update={"lora": lora}), temperature=0.8)
+    held = {plain_name(name): parameter for name, parameter in packed.model.named_parameters() if is_packed(parameter)}
+    assert held
+    assert all(any(f".{part}." in f".{name}" for part in LANGUAGE_MODELS) for name in held)
+    rounded = load_policy(folder, SETTINGS, temperature=0.8)
+    weights = {plain_name(name): parameter for name, parameter in rounded.model.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in held.items():
+            weights[name].copy_(unpacked(parameter))
+    expected, _ = learnt(rounded, encoder, groups, shared=True)
+    found, _ = learnt(packed, encoder, groups, shared=True)
+    assert_same_values(found, expected)
 
 
 def test_llama_vision_sees_its_images_in_every_row_and_takes_adapters(tmp_path: Path) -> None:
