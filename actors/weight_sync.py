@@ -9,9 +9,12 @@ seen before, the same log-probabilities (`actors.weight_probes`). After the firs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ray.exceptions import RayError
 
 from actors.learning.group import LearnerGroup
 from actors.rollout.pool import EnginePool
@@ -233,22 +236,39 @@ class WeightSync:
         receiving = [
             member.call(timeout, "receive_weights", version, buckets, timeout, watched=watched) for member in members
         ]
-        (sent, *_), *received = await together(self._learners.all("send_weights"), *receiving)
+        sending = self._learners.all("send_weights")
+        (sent, *_), *received = await together(sending, *receiving, abandon=self._learners.abandon_weights)
         for member, receipts in zip(members, received, strict=True):
             for receipt in receipts:
                 check_receipt(member.name, version, sent.checksums, receipt)
         return sent, [receipt for receipts in received for receipt in receipts]
 
 
-async def together(sender: Awaitable[Any], *receivers: Awaitable[Any]) -> list[Any]:
+async def together(
+    sender: Awaitable[Any], *receivers: Awaitable[Any], abandon: Callable[[], Awaitable[None]] | None = None
+) -> list[Any]:
     """All results, the sender's first; none is left behind when another fails.
+
+    Args:
+        sender: the learner's side.
+        receivers: the engines' sides.
+        abandon: what to do as soon as one of them fails, so that the others do not wait for it until their time limit.
 
     Raises:
         LearnerLost: a rank of the learner was lost.
         ActorLost, ActorTimeout: a receiver was; then it is why the sender failed too.
         LearnerError: the sender failed though all receivers are there.
     """
-    results = await asyncio.gather(sender, *receivers, return_exceptions=True)
+    work = [asyncio.ensure_future(one) for one in (sender, *receivers)]
+    try:
+        _, waiting = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
+        if waiting and abandon is not None:
+            with contextlib.suppress(*LOSSES, RayError):  # the sender's own call says so
+                await abandon()
+        results = await asyncio.gather(*work, return_exceptions=True)
+    finally:
+        for one in work:
+            one.cancel()
     failed = [result for result in results if isinstance(result, BaseException)]
     for kind in (LearnerLost, *LOSSES, BaseException):
         for error in failed:

@@ -213,6 +213,15 @@ class LearnerGroup:
         self._skipped.record(self.sequence, stepped.applied, portion.groups, metrics["loss"])
         return metrics | {"skipped": float(not stepped.applied)} | sharing(portion.groups, self._limits)
 
+    async def abandon_weights(self) -> None:
+        """End a `send_weights` that waits for an engine which is gone.
+
+        Raises:
+            ActorLost, ActorTimeout: the first rank is gone too, or does not answer.
+        """
+        asked = self.ranks[0].abandon_weights.options(concurrency_group=HEALTH).remote()
+        await within(self.settings.probe_timeout_s, "learner rank 0 (abandon_weights)", asked)
+
     async def record(self, folder: Path, step: int) -> None:
         """Let every rank write what a step's updates saw of its responses, for the ledger."""
         await self.each("record", [(str(learnt_path(folder, step, rank)),) for rank in range(len(self.ranks))])

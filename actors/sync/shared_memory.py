@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # a recipe is checked without torch
     from torch import Tensor
 
 SLOTS = 2
+ABANDONED = "null"
+"""Stands where a bucket would be."""
 KEPT = 4
 """Buffers that an engine keeps between buckets and syncs."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -59,7 +61,8 @@ class SharedMemoryTransport:
         """
         from torch.distributed import TCPStore
 
-        self._member, self._number = member, 0
+        self._member, self._number, self._meeting = member, 0, meeting
+        self._awaited, self._abandoned = list[str](), False
         self._timeout = timedelta(seconds=meeting.timeout_s)
         # The server of the store lives as long as the sender holds it.
         self._store = TCPStore(
@@ -83,10 +86,12 @@ class SharedMemoryTransport:
 
         self._number += 1
         before = self._number - SLOTS
-        awaited = [_taken(before, one) if before > 0 else _joined(one) for one in self._receivers]
-        self._store.wait(awaited, self._timeout)
+        self._awaited = [_taken(before, one) if before > 0 else _joined(one) for one in self._receivers]
+        self._store.wait(self._awaited, self._timeout)
+        if self._abandoned:
+            raise EngineError("sync.transport=shared_memory: sending was abandoned, since an engine is gone")
         if before > 0:
-            for key in (_written(before), *awaited):
+            for key in (_written(before), *self._awaited):
                 self._store.delete_key(key)
         kind: torch.dtype = getattr(torch, dtype)
         size = sum(tensor.numel() for tensor in tensors) * kind.itemsize
@@ -106,7 +111,9 @@ class SharedMemoryTransport:
 
         self._number += 1
         self._store.wait([_written(self._number)], self._timeout)
-        file, made_as, size = json.loads(self._store.get(_written(self._number)))
+        if (written := json.loads(self._store.get(_written(self._number)))) is None:
+            raise EngineError("sync.transport=shared_memory: the learner stopped sending, since an engine is gone")
+        file, made_as, size = written
         memory = self._slots.get(self._number % SLOTS)
         if memory is None or memory.made_as != made_as:
             memory = self._slots[self._number % SLOTS] = _Memory.of(self._sender, file, made_as, size)
@@ -115,6 +122,18 @@ class SharedMemoryTransport:
         arrived.copy_(torch.frombuffer(memory.map, dtype=kind, count=len(arrived)))
         self._store.set(_taken(self._number, self._member), "")
         return unpacked(arrived, bucket)
+
+    def abandon(self) -> None:
+        """See `WeightTransport`; with a client of its own, since one that waits holds the store's other calls up."""
+        from torch.distributed import TCPStore
+
+        where = self._meeting
+        store = TCPStore(where.host, where.port, where.members, False, self._timeout, wait_for_workers=False)
+        self._abandoned = True
+        for key in self._awaited:
+            store.set(key, "")
+        for number in (self._number, self._number + 1):
+            store.compare_set(_written(number), "", ABANDONED)
 
 
 class _Memory:

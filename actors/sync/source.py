@@ -92,6 +92,10 @@ class WeightSender:
         """Join the weight transport as its sender (rank 0 alone)."""
         self.channel = join(meeting, 0)
 
+    def abandon_weights(self) -> None:
+        """End a `send_weights` that waits for a receiver which is gone; called from another thread."""
+        self.channel.abandon()
+
     def send_weights(self) -> Sent:
         """Send every bucket, its checksum taken here, before it travels.
 
@@ -110,6 +114,7 @@ class WeightSender:
                     self.channel.send(tensors, dtype)
                 except Exception as error:  # each transport has its own
                     failure = error
+                    self.channel.abandon()  # the other receivers would wait for the next bucket
                 send_s += time.monotonic() - given
         if failure is not None:
             raise LearnerError(f"the weights could not be sent: {type(failure).__name__}: {failure}") from failure

@@ -130,6 +130,14 @@ class WeightTransport(Protocol):
         not write over them."""
         ...
 
+    def abandon(self) -> None:
+        """End what waits in `send` and, at the other members, in `receive`, soon and with an error.
+
+        Called on member 0, from another thread, when a receiver is gone. Nothing is sent afterwards: the members that
+        are left meet anew.
+        """
+        ...
+
 
 def transport_of(recipe: Recipe) -> str:
     """The name or `module:Class` of the transport that a recipe asks for, `auto` decided; connects nothing.

@@ -87,6 +87,9 @@ class SimulatedRank:
         await asyncio.sleep(self.world.publish_s)
         return Sent([CHECKSUM], send_s=self.world.publish_s)
 
+    def abandon_weights(self) -> None:
+        """Nothing waits."""
+
     async def save(self, folder: str) -> None:
         """The time of a checkpoint, and a file to be sealed."""
         began = now()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from actors.sync.transport import Bucket, Meeting, packed, unpacked
+from failures import EngineError
 from recipe import Recipe
 
 POLL_S = 0.01
@@ -56,6 +57,10 @@ class FileTransport:
         buffer = torch.from_file(str(path), size=sum(bucket.sizes), dtype=getattr(torch, bucket.dtype))
         return unpacked(buffer, bucket)
 
+    def abandon(self) -> None:
+        """Nothing waits here; a file says to those that wait for the next bucket that there is none."""
+        (self._folder / "abandoned").touch()
+
     def _write(self, buffer: Tensor) -> None:
         path = self._next()
         beside = path.with_suffix(".partial")
@@ -69,6 +74,8 @@ class FileTransport:
     def _wait_for(self, path: Path) -> None:
         deadline = time.monotonic() + self._timeout_s
         while not path.exists():
+            if (self._folder / "abandoned").exists():
+                raise EngineError(f"{path} will not come: sending was abandoned")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path} did not appear within {self._timeout_s:g} s")
             time.sleep(POLL_S)

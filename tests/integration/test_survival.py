@@ -56,10 +56,14 @@ def test_of_two_engines_the_other_goes_on_meanwhile(small_recipe: MakeRecipe) ->
     assert all(step["probe_gap"] < 1e-4 for step in steps)
 
 
-def test_an_engine_that_dies_while_weights_are_sent_ends_nothing(small_recipe: MakeRecipe) -> None:
-    recipe = small_recipe("run.steps=3", "rollout.engines=2", "sync.timeout_s=60", QUICK_ENGINE, *PLAIN)
+@pytest.mark.parametrize("transport", ["shared_memory", pytest.param("gloo", marks=pytest.mark.fault)])
+def test_an_engine_that_dies_while_weights_are_sent_ends_nothing_and_is_not_waited_for(
+    small_recipe: MakeRecipe, transport: str
+) -> None:
+    recipe = small_recipe("run.steps=3", "rollout.engines=2", f"sync.transport={transport}", QUICK_ENGINE, *PLAIN)
     steps = run(recipe, 1, engine_class=faults.EngineThatDiesReceiving)
     assert steps[-1]["engines/lost"] >= 1
+    assert all(step["sync_s"] < recipe.sync.timeout_s for step in steps)
     assert all(step["probe_gap"] < 1e-4 for step in steps)
 
 

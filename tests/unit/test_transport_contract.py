@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,45 @@ def test_a_byte_that_changes_on_the_way_changes_the_checksum(
     name = f"{transport.__module__}:{transport.__name__}"
     sent, arrived = together(Meeting(name, "127.0.0.1", free_port(), 2, 300.0, {"folder": str(tmp_path)}), work)
     assert sent != arrived
+
+
+def stay(given: Meeting, member: int) -> None:
+    """Join, take nothing, and be there until killed."""
+    held = join(given, member)
+    time.sleep(3600.0)
+    del held
+
+
+@pytest.mark.slow
+def test_where_one_receiver_is_killed_neither_the_sender_nor_the_others_wait_out_their_time(
+    meeting: Callable[..., Meeting],
+) -> None:
+    given = meeting(timeout_s=3000.0)  # far above the test's own limit
+    bucket = Bucket(("matrix",), ((1024, 1024),), "float32")
+    killed = multiprocessing.get_context("spawn").Process(target=stay, args=(given, 2), daemon=True)
+    killed.start()
+    with ThreadPoolExecutor(2) as threads:
+        sender, receiver = threads.map(lambda member: join(given, member), range(2))
+
+        def send() -> None:
+            try:
+                for _ in range(10):
+                    sender.send([torch.zeros(1024, 1024)], "float32")
+            except Exception:
+                sender.abandon()  # as a learner does
+                raise
+
+        def receive() -> None:
+            for _ in range(11):  # one more than is ever sent, for a transport that does not wait for readers
+                receiver.receive(bucket)
+
+        sending, receiving = threads.submit(send), threads.submit(receive)
+        wait([sending, receiving], 1.0)
+        killed.kill()
+        killed.join()
+        sender.abandon()
+        assert receiving.exception(120) is not None
+        sending.exception(120)
 
 
 def test_a_receiver_that_never_comes_ends_in_an_error(meeting: Callable[..., Meeting]) -> None:
