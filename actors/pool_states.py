@@ -33,7 +33,8 @@ def _counted(counts: Counts) -> PoolState:
 
 
 def _supervised(pool: Supervisor) -> PoolState:
-    members = [member for member in pool.members if member.state is not State.WAITING]
+    absent = (State.WAITING, State.GIVEN_UP)
+    members = [member for member in pool.members if not (member.invited and member.state in absent)]
     return _counted(pool.counts)._replace(
         waiting=sum(member.load for member in members), healthy=len(pool.healthy), members=len(members)
     )

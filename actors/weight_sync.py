@@ -24,7 +24,7 @@ from actors.supervision.waiting import now
 from actors.sync.transport import Meeting, Receipt, Sent, transport_of
 from actors.weight_probes import Gap, Probes
 from data.sample import DrivingSample
-from failures import LearnerLost, SyncError
+from failures import LearnerError, LearnerLost, SyncError
 from recipe import Recipe
 
 
@@ -165,7 +165,8 @@ class WeightSync:
                         break
                     except LearnerLost:
                         raise
-                    except LOSSES:  # the engine's, which is being started again; the others meet without it
+                    except LOSSES as loss:  # the engine's, which is being started again; the others meet without it
+                        print(f"weights {version} are sent again: {loss}{_beside(loss)}", flush=True)
                         self._met = None
             self.version, sent = version, now()
             every = self._published % self._settings.compare_every == 0
@@ -256,7 +257,7 @@ async def together(
 
     Raises:
         LearnerLost: a rank of the learner was lost.
-        ActorLost, ActorTimeout: a receiver was; then it is why the sender failed too.
+        ActorLost, ActorTimeout: a receiver was; its cause is the sender's error, where the sender failed too.
         LearnerError: the sender failed though all receivers are there.
     """
     work = [asyncio.ensure_future(one) for one in (sender, *receivers)]
@@ -273,8 +274,14 @@ async def together(
     for kind in (LearnerLost, *LOSSES, BaseException):
         for error in failed:
             if isinstance(error, kind):
-                raise error
+                beside = results[0] if isinstance(results[0], BaseException) and results[0] is not error else None
+                raise error from (beside or error.__cause__)
     return results
+
+
+def _beside(loss: BaseException) -> str:
+    """What else failed, where that is no loss of an actor but may be why: the sender's own error."""
+    return f"; {loss.__cause__}" if isinstance(loss.__cause__, LearnerError) else ""
 
 
 def check_receipt(engine: str, version: int, sent: list[int], receipt: Receipt) -> None:

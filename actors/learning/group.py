@@ -21,7 +21,7 @@ from actors.learning.deepspeed_learner import CHECKPOINT_TAG, DeepSpeedLearner
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.supervision.hosting import end_actor
 from actors.supervision.stacks import Place, here, keep_stacks
-from actors.supervision.waiting import now, within
+from actors.supervision.waiting import now, one_line, within
 from evaluation.run_record import learnt_path
 from failures import ActorLost, ActorTimeout, CheckpointError, LearnerLost, TooManySkipped
 from policies.algorithms.algorithm import Loss
@@ -35,6 +35,8 @@ CONVERSION_TIMEOUT_S = 3600.0
 HEALTH = "health"
 """Where a rank answers probes: a thread beside the one that computes."""
 PROBED_EVERY_S = 10.0
+STARTING_ANSWER_S = 30.0
+"""How long a rank that starts is waited for, when another one failed to start."""
 
 
 @dataclass(frozen=True)
@@ -142,20 +144,27 @@ class LearnerGroup:
                 )
                 await self._reading
             raise LearnerLost(str(error)) from error
-        except RayTaskError:  # a collective breaks at once where a rank is lost, and Ray reports its death later
-            await self._others_live(rank, what)
+        except RayTaskError as failed:  # a collective breaks where a rank is lost, and Ray reports its death later
+            await self._others_live(rank, what, one_line(failed))
             raise
         finally:
             working.cancel()
 
-    async def _others_live(self, failed: int, what: str) -> None:
+    async def _others_live(self, failed: int, what: str, why: str) -> None:
+        """Return where all other ranks live; one that still starts may be too busy to say so.
+
+        Raises:
+            LearnerLost: one does not.
+        """
         others = [rank for rank in range(len(self.ranks)) if rank != failed]
         asked = [self.ranks[rank].__ray_ready__.options(concurrency_group=HEALTH).remote() for rank in others]
         names = [f"learner rank {rank}, probed since {what} failed," for rank in others]
+        limit = self.settings.probe_timeout_s if self._up else STARTING_ANSWER_S
         try:
-            await asyncio.gather(*map(partial(within, self.settings.probe_timeout_s), names, asked))
+            await asyncio.gather(*map(partial(within, limit), names, asked))
         except (ActorLost, ActorTimeout) as error:
-            raise LearnerLost(str(error)) from error
+            if self._up or isinstance(error, ActorLost):
+                raise LearnerLost(f"{error}; {what}: {why}") from error
 
     def portions(self, groups: Sequence[TrainingGroup], updates: int = 1) -> list[Portion]:
         """The groups of a batch as those of its updates, as many at most, each shared out over the ranks.

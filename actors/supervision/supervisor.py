@@ -29,6 +29,9 @@ from actors.supervision.stacks import Place, keep_stacks, place_of
 from actors.supervision.waiting import one_line, stream, within
 from failures import ActorLost, ActorTimeout
 
+FAILED_JOINS = 10
+"""How often in a row an invited member may fail before it has a place, beyond the pool's restarts."""
+
 
 class Supervised:
     """A member of a pool: an actor, or the ranks of a group, which live and die together."""
@@ -145,7 +148,7 @@ class Supervised:
             self._restarts += 1
             try:
                 if self.invited:
-                    self._restarts = await self._find_place()
+                    await self._find_place()
                 self._become(State.RESTARTING)
                 await self.open()
                 if hook is not None:
@@ -160,17 +163,29 @@ class Supervised:
                 self._has_come()
                 return
 
-    async def _find_place(self) -> int:
-        """Wait for room, for as long as the pool lives; how often this member was started on that node before.
+    async def _find_place(self) -> None:
+        """Wait for room, for as long as the pool lives.
 
-        Ray keeps what it has no room for, asks the autoscaler for a node, and goes on when one joins.
+        Ray keeps what it has no room for, asks the autoscaler for a node, and goes on when one joins. Restarts count
+        for each node, since a node that leaves says nothing of the member.
+
+        Raises:
+            ActorLost: its restarts on that node are used up.
         """
         self._become(State.WAITING)
         self.launch()
         self._places = await asyncio.gather(*map(place_of, self.actors))
         node = self._places[0].node
         self._lives_on[node] += 1
-        return self._lives_on[node] - 1
+        self._restarts = self._lives_on[node] - 1
+        if self._restarts > self._pool.care.restarts:
+            self._restarts = self._most_restarts
+            raise ActorLost(f"its restarts on node {node} are used up ({self._pool.care.budget})")
+
+    @property
+    def _most_restarts(self) -> int:
+        """Starts in a row that may fail; those of an invited member before it has a place say little."""
+        return self._pool.care.restarts + (FAILED_JOINS if self.invited else 0)
 
     def _has_come(self) -> None:
         if self.invited:
@@ -190,7 +205,7 @@ class Supervised:
             self._pool.begin(self._read_and_kill(self._pool.care.folder, self.actors))
         else:
             self._kill()
-        again = self.state is not State.STOPPED and self._restarts < self._pool.care.restarts
+        again = self.state is not State.STOPPED and self._restarts < self._most_restarts
         self._become(State.DEAD if again else State.GIVEN_UP)
         return again
 
@@ -276,7 +291,8 @@ class Supervisor:
         """Plan one member more, for which there may be no room yet, and which may leave again with its node.
 
         It is made when the cluster has a place for it, becomes what it must be by `on_restart`, and takes work then.
-        What happens to it ends nothing. It may be started again `restarts` times on each node.
+        What happens to it ends nothing, but it holds the room that it was given: see docs/reliability.md. On each node
+        it may be started again `restarts` times.
         """
         self.members.append(member := Supervised(self, len(self.members), invited=True))
         self.begin(member.come())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors.sync.transport import Bucket, Meeting, packed, unpacked
 from extension import NoOptions
+from failures import EngineError
 from recipe import Recipe
 
 if TYPE_CHECKING:  # a recipe is checked without torch
@@ -54,14 +56,17 @@ class GlooTransport:
         return unpacked(buffer, bucket)
 
     def abandon(self) -> None:
-        """See `WeightTransport`: the connections close once nobody waits in them.
+        """See `WeightTransport`: the connections close once nobody waits in them, in a thread that may wait for that.
 
-        One who waits for a process that ended hears so from the operating system; for a node that went without a word
-        only the time limit ends the wait, which neither gloo's `abort` nor its `shutdown` does.
+        A wait for a process that ended is ended by the operating system. A wait for a node that vanished without
+        closing its connections is ended by the time limit alone: gloo's own `abort` and `shutdown` do not end it.
         """
-        self._group = None
+        group, self._group = self._group, None
+        threading.Thread(target=lambda held: None, args=(group,), daemon=True).start()
 
     def _broadcast(self, buffer: Tensor) -> None:
+        if self._group is None:
+            raise EngineError("sending was abandoned, since an engine is gone")
         self._group.broadcast(buffer, 0).wait(self._timeout)
 
 
@@ -80,6 +85,10 @@ class NcclTransport(GlooTransport):
             "a whole GPU for every learner rank and engine, and this recipe has "
             f"learner.gpus={learner.gpus:g} and rollout.gpus={rollout.gpus:g}"
         )
+
+    def abandon(self) -> None:
+        """See `WeightTransport`; no socket tells NCCL that a member is gone. Not run by us."""
+        self._group.abort()
 
     def _joined(self, member: int, members: int) -> Any:
         from torch.distributed import ProcessGroupNCCL  # builds of torch for CPU have none

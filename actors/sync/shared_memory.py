@@ -87,9 +87,9 @@ class SharedMemoryTransport:
         self._number += 1
         before = self._number - SLOTS
         self._awaited = [_taken(before, one) if before > 0 else _joined(one) for one in self._receivers]
+        self._end_if_abandoned()
         self._store.wait(self._awaited, self._timeout)
-        if self._abandoned:
-            raise EngineError("sync.transport=shared_memory: sending was abandoned, since an engine is gone")
+        self._end_if_abandoned()
         if before > 0:
             for key in (_written(before), *self._awaited):
                 self._store.delete_key(key)
@@ -123,13 +123,17 @@ class SharedMemoryTransport:
         self._store.set(_taken(self._number, self._member), "")
         return unpacked(arrived, bucket)
 
+    def _end_if_abandoned(self) -> None:
+        if self._abandoned:
+            raise EngineError("sync.transport=shared_memory: sending was abandoned, since an engine is gone")
+
     def abandon(self) -> None:
         """See `WeightTransport`; with a client of its own, since one that waits holds the store's other calls up."""
         from torch.distributed import TCPStore
 
         where = self._meeting
         store = TCPStore(where.host, where.port, where.members, False, self._timeout, wait_for_workers=False)
-        self._abandoned = True
+        self._abandoned = True  # a `send` that begins now sees it; one that waits already has said for what
         for key in self._awaited:
             store.set(key, "")
         for number in (self._number, self._number + 1):

@@ -114,10 +114,12 @@ class WeightSender:
                     self.channel.send(tensors, dtype)
                 except Exception as error:  # each transport has its own
                     failure = error
-                    self.channel.abandon()  # the other receivers would wait for the next bucket
                 send_s += time.monotonic() - given
         if failure is not None:
-            raise LearnerError(f"the weights could not be sent: {type(failure).__name__}: {failure}") from failure
+            try:
+                self.channel.abandon()  # the other receivers would wait for the next bucket
+            finally:
+                raise LearnerError(f"the weights could not be sent: {type(failure).__name__}: {failure}") from failure
         return Sent(checksums, time.monotonic() - began - send_s, send_s)
 
 

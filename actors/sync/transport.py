@@ -92,7 +92,7 @@ class Sent:
     checksums: list[int]
     """One per bucket, taken before it travelled; empty on all ranks but the first."""
     gather_s: float = 0.0
-    """Seconds in which the ranks put whole weights together."""
+    """Seconds in which the ranks put whole weights together, dtypes and checksums included."""
     send_s: float = 0.0
     """Seconds in which the transport had them; what the receivers take is in it, where it waits for them."""
 
@@ -133,8 +133,8 @@ class WeightTransport(Protocol):
     def abandon(self) -> None:
         """End what waits in `send` and, at the other members, in `receive`, soon and with an error.
 
-        Called on member 0, from another thread, when a receiver is gone. Nothing is sent afterwards: the members that
-        are left meet anew.
+        Called on member 0 when a receiver is gone or `send` failed: from another thread or from the sending one, and
+        perhaps twice. Nothing is sent afterwards: the members that are left meet anew.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -154,7 +155,7 @@ class EngineThatHangs(EngineThatDies):
 
 
 class EngineThatDiesReceiving(TransformersEngine):
-    """Is gone when the second version of the weights is on its way to it."""
+    """Is gone when it has taken the first bucket of the second version of the weights."""
 
     def __init__(self, name: str, folder: str, recipe: Recipe, options: Any, seed: int) -> None:
         super().__init__(name, folder, recipe, options, seed)
@@ -162,6 +163,7 @@ class EngineThatDiesReceiving(TransformersEngine):
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
         if version == 2 and one_of(self.deaths):
+            await asyncio.to_thread(self._channel.receive, buckets[0])
             os._exit(1)
         return await super().receive_weights(version, buckets, timeout_s)
 

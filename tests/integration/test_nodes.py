@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,13 +38,18 @@ def cluster() -> Iterator[Cluster]:
 
 
 def wait_for(run: subprocess.Popen[str], beginning: str) -> None:
-    """Read what the run prints until a line begins so."""
+    """Read what the run prints until a line begins so; it is ended where that takes too long."""
     said = []
     assert run.stdout is not None
-    for line in run.stdout:
-        said.append(line)
-        if line.startswith(beginning):
-            return
+    limit = threading.Timer(600.0, run.kill)
+    limit.start()
+    try:
+        for line in run.stdout:
+            said.append(line)
+            if line.startswith(beginning):
+                return
+    finally:
+        limit.cancel()
     raise AssertionError(f"it never said {beginning!r}: {''.join(said)[-3000:]}")
 
 
@@ -100,7 +106,8 @@ def test_an_engine_more_joins_with_a_node_and_leaves_with_it_while_the_run_goes_
             wait_for(run, "step ")
         cluster.add_node(**ENGINES)
         wait_for(run, "rollout engine 1 joined")
-        wait_for(run, "step ")
+        for _ in range(3):
+            wait_for(run, "step ")
         run.send_signal(signal.SIGINT)
         rest, _ = run.communicate(timeout=600)
         assert "stopped after step" in rest

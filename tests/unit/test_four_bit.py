@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file
 
 from actors.sync.source import WeightSource
 from cluster.errors import PlanError
 from cluster.plan import resource_plan
 from policies.errors import PolicyError
-from policies.four_bit import is_packed, shape_of, unpacked
+from policies.four_bit import is_packed, keep_format, shape_of, unpacked
 from policies.lora import adapted_layers, merged_weight
 from policies.model import Policy, load_policy
 from policies.settings import LoraSettings, PolicySettings
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(build_tiny_policy(tmp_path_factory.mktemp("policy") / "tiny", 0))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def policy(folder: Path) -> Policy:
     return load_policy(folder, QLORA, 1.0)
 
@@ -64,6 +65,15 @@ def test_a_merged_layer_acts_as_the_learners_own(policy: Policy) -> None:
         expected = matrices(x_B_D)
         found = x_B_D @ merged_weight(layer).T
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max(), name
+
+
+def test_layers_compute_in_the_dtype_that_was_asked_for_on_every_processor(policy: Policy) -> None:
+    layers = [module for module in policy.modules() if isinstance(module, Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = True  # what bitsandbytes finds on some
+    keep_format(policy.model)
+    assert layers
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
 
 
 def test_a_weight_in_full_is_itself() -> None:

@@ -11,7 +11,7 @@ import pytest
 from actors.supervision.care import Care, State
 from actors.supervision.hosting import LocalActor
 from actors.supervision.stacks import Place
-from actors.supervision.supervisor import Supervised, Supervisor
+from actors.supervision.supervisor import FAILED_JOINS, Supervised, Supervisor
 from failures import ActorLost
 
 
@@ -31,6 +31,8 @@ class Placed(LocalActor):
 
     async def _apply(self, function: Any, *arguments: Any) -> Place:
         await self.cluster.room.wait()
+        if not self.cluster.node:
+            raise ActorLost("it could not be made")
         return Place(self.cluster.node, 1)
 
 
@@ -41,9 +43,9 @@ class Cluster:
         self.node, self.room = "first", asyncio.Event()
         self.seen = defaultdict[int, list[State]](list)
 
-    async def start(self, size: int = 1) -> Supervisor:
-        care = Care(start_timeout_s=5.0, restarts=1, budget="restarts", backoff_s=0.0)
-        self.pool = Supervisor("worker", size, lambda index: [Placed(self)], care)
+    async def start(self, restarts: int = 1) -> Supervisor:
+        care = Care(start_timeout_s=5.0, restarts=restarts, budget="restarts", backoff_s=0.0)
+        self.pool = Supervisor("worker", 1, lambda index: [Placed(self)], care)
         self.room.set()
         await self.pool.start()
         self.room.clear()
@@ -104,6 +106,46 @@ async def test_on_one_node_it_is_started_again_as_often_as_the_others() -> None:
         cluster.lose(1)
     await cluster.until(State.HEALTHY, State.GIVEN_UP)
     assert not pool.exhausted
+    await pool.close()
+
+
+async def test_what_it_used_up_on_a_node_that_left_does_not_count_on_the_next() -> None:
+    cluster = Cluster()
+    pool = await cluster.start()
+    cluster.room.set()
+    pool.invite()
+    await cluster.until(State.HEALTHY, State.HEALTHY)
+    cluster.lose(1)
+    await cluster.until(State.HEALTHY, State.HEALTHY)  # its one restart on the first node
+    cluster.node = "second"
+    cluster.lose(1)
+    await cluster.until(State.HEALTHY, State.HEALTHY)
+    assert pool.counts.joined == 3
+    await pool.close()
+
+
+async def test_without_restarts_it_still_joins_with_the_next_node() -> None:
+    cluster = Cluster()
+    pool = await cluster.start(restarts=0)
+    cluster.room.set()
+    pool.invite()
+    await cluster.until(State.HEALTHY, State.HEALTHY)
+    cluster.node = "second"
+    cluster.lose(1)
+    await cluster.until(State.HEALTHY, State.HEALTHY)
+    cluster.lose(1)
+    await cluster.until(State.HEALTHY, State.GIVEN_UP)
+    await pool.close()
+
+
+async def test_one_that_cannot_even_be_made_is_given_up_in_the_end() -> None:
+    cluster = Cluster()
+    pool = await cluster.start()
+    cluster.node = ""  # where nothing can be made
+    cluster.room.set()
+    pool.invite()
+    await cluster.until(State.HEALTHY, State.GIVEN_UP)
+    assert pool.counts.lost == pool.care.restarts + FAILED_JOINS
     await pool.close()
 
 

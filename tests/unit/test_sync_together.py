@@ -32,8 +32,10 @@ class Sending:
 
     async def abandon(self) -> None:
         self.told += 1
-        self._abandoned.set()
-        if self._stops is not None:
+        if self._stops is None:
+            self._abandoned.set()
+        else:
+            asyncio.get_running_loop().call_later(0.05, self._abandoned.set)  # it ends by itself
             self._stops()
 
 

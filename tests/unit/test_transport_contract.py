@@ -118,9 +118,10 @@ def test_a_byte_that_changes_on_the_way_changes_the_checksum(
     assert sent != arrived
 
 
-def stay(given: Meeting, member: int) -> None:
+def stay(given: Meeting, member: int, joined: Any) -> None:
     """Join, take nothing, and be there until killed."""
     held = join(given, member)
+    joined.set()
     time.sleep(3600.0)
     del held
 
@@ -131,7 +132,9 @@ def test_where_one_receiver_is_killed_neither_the_sender_nor_the_others_wait_out
 ) -> None:
     given = meeting(timeout_s=3000.0)  # far above the test's own limit
     bucket = Bucket(("matrix",), ((1024, 1024),), "float32")
-    killed = multiprocessing.get_context("spawn").Process(target=stay, args=(given, 2), daemon=True)
+    spawning = multiprocessing.get_context("spawn")
+    joined = spawning.Event()
+    killed = spawning.Process(target=stay, args=(given, 2, joined), daemon=True)
     killed.start()
     with ThreadPoolExecutor(2) as threads:
         sender, receiver = threads.map(lambda member: join(given, member), range(2))
@@ -149,12 +152,14 @@ def test_where_one_receiver_is_killed_neither_the_sender_nor_the_others_wait_out
                 receiver.receive(bucket)
 
         sending, receiving = threads.submit(send), threads.submit(receive)
-        wait([sending, receiving], 1.0)
+        assert joined.wait(300)
+        wait([sending, receiving], 2.0)
         killed.kill()
         killed.join()
         sender.abandon()
         assert receiving.exception(120) is not None
-        sending.exception(120)
+        waits_for_readers = given.transport != OWN
+        assert (sending.exception(120) is not None) == waits_for_readers
 
 
 def test_a_receiver_that_never_comes_ends_in_an_error(meeting: Callable[..., Meeting]) -> None:
@@ -198,7 +203,7 @@ def test_auto_is_nccl_where_everybody_has_a_gpu_of_his_own_and_elsewhere_what_re
 
 
 class NoSender:
-    """Lacks two methods."""
+    """Lacks three methods."""
 
     Settings = FileTransport.Settings
     refusal = FileTransport.refusal
@@ -222,7 +227,7 @@ class NoSender:
         ),
         ({}, {"options": {"folder": "x"}}, "unknown key sync.options.folder (known: none)"),
         ({}, {"transport": OWN, "options": {"foldr": "x"}}, "unknown key sync.options.foldr (did you mean folder?)"),
-        ({}, {"transport": "tests.unit.test_transport_contract:NoSender"}, "NoSender lacks send, receive of WeightTr"),
+        ({}, {"transport": "tests.unit.test_transport_contract:NoSender"}, "NoSender lacks send, receive, abandon"),
     ],
 )
 def test_a_transport_that_cannot_be_had_is_refused_in_one_sentence(
