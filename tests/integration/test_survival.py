@@ -65,7 +65,9 @@ def test_an_engine_that_dies_while_weights_are_sent_ends_nothing_and_is_not_wait
     steps = run(recipe, 1, engine_class=faults.EngineThatDiesReceiving)
     assert steps[-1]["engines/lost"] >= 1
     assert all(step["sync_s"] < recipe.sync.timeout_s for step in steps)
-    assert all(step["probe_gap"] < 1e-4 for step in steps)
+    gaps = [step["probe_gap"] for step in steps if "probe_gap" in step]
+    assert len(gaps) >= len(steps) - 1, "in the step of the loss the other engine may be away too"
+    assert max(gaps) < 1e-4
 
 
 def test_a_driver_that_is_killed_learns_again_from_what_it_had_written_as_if_nothing_had_been(tmp_path: Path) -> None:

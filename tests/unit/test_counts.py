@@ -9,7 +9,7 @@ from actors.supervision.care import Counts
 def test_counts_stand_in_the_journal_under_their_names() -> None:
     counts = Counts(asked=3, retried=1, lost=2, restarted=1)
     counts.failed["timeout"] += 1
-    plain = {"judge/asked": 3.0, "judge/retried": 1.0, "judge/lost": 2.0, "judge/restarted": 1.0}
+    plain = {"judge/asked": 3.0, "judge/retried": 1.0, "judge/lost": 2.0, "judge/restarted": 1.0, "judge/joined": 0.0}
     assert counts.metrics("judge") == plain | {"judge/failed/timeout": 1.0}
 
 
