@@ -22,7 +22,7 @@ lint: setup ## Check style and types.
 test: lint ## Check style and types, then run the tests.
 	@$(PYTHON_IN_VENV) -m pytest -m "not fault"
 
-test-faults: setup ## Kill engines, learners and drivers of real runs in every way there is a test for (minutes).
+test-faults: setup ## Kill engines, learners, drivers and nodes of real runs, and what else is too long for `make test`.
 	@$(PYTHON_IN_VENV) -m pytest -m fault -n0
 
 test-fast: setup ## Run the tests that start no engine, no cluster and no other process (minutes).

@@ -213,7 +213,7 @@ def add_flags(
         taken = _flag(name) in parser._option_string_actions
         names[name] = f"{prefix}_{name}" if taken else name
         flag, arguments = _flag(names[name]), dict[str, Any](dest=names[name], default=None)
-        plain = _without_none(field.annotation)
+        plain = without_none(field.annotation)
         default = "" if field.default is None else f" (default: {_shown(field.default)})"
         default = " (required)" if field.is_required() else default
         arguments["help"] = (" ".join((field.description or "").split()) + default).replace("%", "%%")
@@ -267,10 +267,16 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-def _without_none(annotation: Any) -> Any:
+def without_none(annotation: Any) -> Any:
     """`Path | None` as `Path`; anything else as it is."""
     rest = [part for part in get_args(annotation) if part is not type(None)]
     return rest[0] if type(None) in get_args(annotation) and len(rest) == 1 else annotation
+
+
+def settings_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings model that a field holds, or may hold: alone, in a list, or beside null."""
+    found = (one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel))
+    return next(found, None)
 
 
 def _imported(name: str) -> Any:

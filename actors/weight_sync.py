@@ -166,7 +166,7 @@ class WeightSync:
                     except LearnerLost:
                         raise
                     except LOSSES as loss:  # the engine's, which is being started again; the others meet without it
-                        print(f"weights {version} are sent again: {loss}{_beside(loss)}", flush=True)
+                        print(f"weights {version} did not reach every engine: {loss}{_beside(loss)}", flush=True)
                         self._met = None
             self.version, sent = version, now()
             every = self._published % self._settings.compare_every == 0
@@ -183,12 +183,12 @@ class WeightSync:
             gap,
             least.compared,
             least.incomparable,
-            ended - sent,
-            tuple(took),
-            least.checksums,
-            sending.gather_s,
-            sending.send_s,
-            max((receipt.install_s for receipt in receipts), default=0.0),
+            probe_s=ended - sent,
+            holders=tuple(took),
+            checksums=least.checksums,
+            gather_s=sending.gather_s,
+            send_s=sending.send_s,
+            install_s=max((receipt.install_s for receipt in receipts), default=0.0),
         )
 
     async def _bring_back(self, member: Supervised) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
+from extension import settings_in, without_none
 from recipe import Recipe
 
 
@@ -38,21 +38,13 @@ def matching(prefix: str) -> list[str]:
 def _keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every key that holds a value of its own, and the values that it knows; those of lists are left out."""
     for name, field in model.model_fields.items():
-        inner = [one for one in (field.annotation, *get_args(field.annotation)) if _is_settings(one)]
-        if not inner:
-            yield above + name, _values(field.annotation)
+        if (inner := settings_in(field.annotation)) is None:
+            yield above + name, _values(without_none(field.annotation))
         elif get_origin(field.annotation) is not tuple:
-            yield from _keys(inner[0], f"{above}{name}.")
-
-
-def _is_settings(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            yield from _keys(inner, f"{above}{name}.")
 
 
 def _values(annotation: Any) -> tuple[str, ...]:
     if annotation is bool:
         return ("true", "false")
-    if get_origin(annotation) is Literal:
-        return tuple(map(str, get_args(annotation)))
-    inner = [one for one in get_args(annotation) if one is not NoneType]
-    return _values(inner[0]) if len(inner) == 1 and inner[0] is not annotation else ()
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from actors.record.tracker import TRACKERS
 from actors.rollout.engine import ENGINES
 from data.formats.format import FORMATS
-from extension import ROOT, resolve
+from extension import ROOT, resolve, settings_in
 from policies.settings import ALGORITHMS
 from recipe import Recipe
 
@@ -65,7 +65,7 @@ def reference() -> str:
     parts = [HEAD]
     for name, field in Recipe.model_fields.items():
         parts.append(
-            f"\n## {name}\n\n{_prose(field.description or '')}\n\n{_table(_rows(_settings_in(field.annotation), name))}"
+            f"\n## {name}\n\n{_prose(field.description or '')}\n\n{_table(_rows(settings_in(field.annotation), name))}"
         )
         for mapping, key, classes in OPTIONS:
             if mapping.partition(".")[0] == name:
@@ -91,13 +91,8 @@ def _rows(model: type[BaseModel] | None, above: str) -> Iterator[tuple[str, str,
     for name, field in model.model_fields.items() if model else ():
         dotted = f"{above}.{name}".lstrip(".")
         yield dotted, _type(field.annotation), _default(field), _prose(field.description or "")
-        if (inner := _settings_in(field.annotation)) is not None:
+        if (inner := settings_in(field.annotation)) is not None:
             yield from _rows(inner, f"{dotted}[]" if get_origin(field.annotation) is tuple else dotted)
-
-
-def _settings_in(annotation: Any) -> type[BaseModel] | None:
-    found = (one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel))
-    return next(found, None)
 
 
 def _type(annotation: Any) -> str:

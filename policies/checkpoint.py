@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def save_checkpoint(folder: Path, model: Any, processor: Any, tensors: dict[str,
         tensors: in-memory parameter name to weight, on CPU; tied weights once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
+    config = copy.deepcopy(model.config)
+    vars(config).pop("quantization_config", None)  # the weights are written in full, however the model held them
+    config.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         # Not `save_pretrained`, which refuses settings that the checkpoint came with and that nothing here reads.
         model.generation_config.to_json_file(folder / "generation_config.json")

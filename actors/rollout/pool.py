@@ -142,17 +142,8 @@ class EnginePool:
         in_flight = in_flight_of(recipe, abilities)
         guests = rollout.on_learners if role == "rollout" else 0
         invited = (rollout.max_engines or rollout.engines) - rollout.engines
-        return cls(
-            engines,
-            rollout.timeout_s,
-            rollout.dispatches,
-            abilities,
-            recipe.run.seed,
-            in_flight,
-            at_once,
-            guests,
-            invited,
-        )
+        limits = (rollout.timeout_s, rollout.dispatches, abilities, recipe.run.seed, in_flight, at_once)
+        return cls(engines, *limits, guests=guests, invited=invited)
 
     async def started(self) -> EnginePool:
         """This pool, once every engine holds the model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -371,6 +372,7 @@ def test_adapters_learn_and_leave_merged(
 
     adapted, found = asyncio.run(run())
     same_logprobs(adapted, found)
+    assert "quantization_config" not in json.loads((tmp_path / "merged/config.json").read_text())
     before, after = load_file(Path(source) / "model.safetensors"), load_file(tmp_path / "merged/model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed

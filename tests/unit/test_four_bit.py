@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from safetensors.torch import load_file
 from actors.sync.source import WeightSource
 from cluster.errors import PlanError
 from cluster.plan import resource_plan
+from policies.checkpoint import save_checkpoint
 from policies.errors import PolicyError
 from policies.four_bit import is_packed, keep_format, shape_of, unpacked
 from policies.lora import adapted_layers, merged_weight
-from policies.model import Policy, load_policy
+from policies.model import Policy, load_policy, load_processor
 from policies.settings import LoraSettings, PolicySettings
 from policies.tiny import build_tiny_policy
 from recipe import load_recipe
@@ -53,6 +55,20 @@ def test_what_is_sent_has_every_weight_in_its_shape_as_it_is_rounded(policy: Pol
     for name in rounded:
         error = (sent[name] - full[name]).norm() / full[name].norm()
         assert error < 0.15  # 16 levels over a normal distribution round by about a tenth
+
+
+def test_what_is_written_is_a_checkpoint_in_full_that_any_engine_loads(
+    policy: Policy, folder: Path, tmp_path: Path
+) -> None:
+    source = WeightSource(policy, "float32", 2.0**30)
+    sent = {name: tensor.clone() for bucket in source.gathered() for name, tensor in bucket}
+    save_checkpoint(tmp_path, policy.body, load_processor(folder, QLORA), sent)
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
+    loaded = load_policy(tmp_path, PolicySettings(), 1.0)
+    for name, parameter in loaded.model.named_parameters():
+        assert not is_packed(parameter)
+        assert torch.equal(parameter, sent[name]), name
+    assert hasattr(policy.body.config, "quantization_config"), "the model that learns goes on as it was"
 
 
 def test_a_merged_layer_acts_as_the_learners_own(policy: Policy) -> None:
