@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -118,9 +118,12 @@ class EnvironmentSettings(BaseModel):
     100, is its score. What has no weight counts nothing."""
     discount: float = Field(0.95, gt=0, le=1)
     """What a point is worth one turn later: each turn is credited with the discounted points from there on."""
-    credit: Literal["turn", "episode"] = "turn"
+    credit: Literal["turn", "place", "episode"] = "turn"
     """`turn`: the points from that turn on, compared with those of the siblings that are still driving in that turn;
-    `episode`: the whole episode's score, the same for all its turns."""
+    `place`: compared with those of the siblings from where they had come as far, each in its own time; `episode`: the
+    whole episode's score, the same for all its turns."""
+    place: str = "progress"
+    """With `credit: place`: the measure whose points so far say how far an episode has come."""
     max_turns: int = Field(60, ge=1)
     """An episode that is not over after this many turns is ended."""
     workers: int = Field(1, ge=1)
@@ -141,6 +144,16 @@ class EnvironmentSettings(BaseModel):
     demonstrated: int = Field(0, ge=0)
     """For the control (`evaluation.control`): how many fresh scenarios the demonstrations of more imitation come from;
     0: as many as the training drove."""
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if self.credit == "place" and self.weights.get(self.place, 0.0) <= 0:
+            weighed = ", ".join(name for name, weight in self.weights.items() if weight > 0) or "nothing"
+            raise ValueError(
+                f"credit: place compares episodes by their points of place={self.place}, to which weights gives none "
+                f"(it gives points to {weighed}): name one that it gives points to, or set credit: turn"
+            )
+        return self
 
 
 def with_moved_options(given: dict[str, Any]) -> dict[str, Any]:

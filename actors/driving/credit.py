@@ -1,13 +1,15 @@
-"""What each turn of an episode is worth to the learner: episodes from one start are compared turn by turn.
+"""What each turn of an episode is worth to the learner: it is compared with the siblings' turns at the same place.
 
-Every algorithm serves: a turn of the G siblings is to it a group of G responses, and the points from that turn on,
-discounted, are their rewards. With a critic the returns are what its values learn to expect of a turn.
+Every algorithm serves: a turn and those that it is compared with are to it a group of responses, and the points from
+there on, discounted, are their rewards. With a critic the returns are what its values learn to expect of a turn.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from statistics import fmean
 
 from data.settings import EnvironmentSettings
@@ -30,19 +32,28 @@ class EpisodeCredit:
         groups = list(groups)
         made = list(groups)
         for episodes in by_episode(groups).values():
-            returns = {key: self._returns([groups[index] for index in turns]) for key, turns in episodes.items()}
-            for turn in range(max(map(len, episodes.values()))):
-                present = [key for key, turns in episodes.items() if turn < len(turns)]
-                scored = [self._scored(groups[episodes[key][turn]], returns[key][turn]) for key in present]
-                credits = self.algorithm.credits(scored)
-                rewards = tuple(one.reward for one in scored)
-                for key, credit in zip(present, credits, strict=True):
-                    index = episodes[key][turn]
+            drives = [[groups[index] for index in turns] for turns in episodes.values()]
+            returns, places = [self._returns(drive) for drive in drives], [self._places(drive) for drive in drives]
+            for number, turns in enumerate(episodes.values()):
+                for turn, index in enumerate(turns):
+                    met = [bisect_left(theirs, places[number][turn]) for theirs in places]
+                    met[number] = turn  # which may be a later one at that place
+                    there = [other for other, at in enumerate(met) if at < len(drives[other])]
+                    scored = [self._scored(drives[one][met[one]], returns[one][met[one]]) for one in there]
+                    credit = self.algorithm.credits(scored)[there.index(number)]
                     advantage = () if self.algorithm.over_batch else (fmean(credit) if credit else None,)
+                    rewards = tuple(one.reward for one in scored)
                     made[index] = replace(
                         groups[index], shaped_rewards=rewards, credits=(credit,), advantages=advantage
                     )
         return tuple(made)
+
+    def _places(self, turns: Sequence[Group]) -> list[float]:
+        """How far the episode had come before each turn, never falling: its number, or points of progress so far."""
+        if self._settings.credit != "place":
+            return [float(turn) for turn in range(len(turns))]
+        gained = [group.rollouts[0].score.parts.get(self._settings.place, 0.0) for group in turns[:-1]]
+        return list(accumulate(accumulate(gained, initial=0.0), max))
 
     def _returns(self, turns: Sequence[Group]) -> list[float | None]:
         """The reward of each turn, 1.0 being 100 points; None where the episode cannot be scored."""

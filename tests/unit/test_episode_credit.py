@@ -19,12 +19,15 @@ from rewards.episode import Episode, Turn, discounted
 from rewards.group import Group
 
 
-def episode(number: int, points: list[float], failure: str | None = None, seed: int = 0) -> Episode:
+def episode(
+    number: int, points: list[float], failure: str | None = None, seed: int = 0, costs: dict[int, float] | None = None
+) -> Episode:
+    """Progress of each turn, and points that some turns cost."""
     one = Episode(Start("bend", seed), number, failure=failure)
-    for gained in points:
+    for turn, gained in enumerate(points):
         sample = one.sample("?", {})
         rollout = Rollout(sample.id, sample.id, (1,), (2,), (-0.5,), "Hold, straight.", "stop", 3, "e", 1.0, 2.0)
-        one.turns.append(Turn(sample, rollout, {"progress": gained}))
+        one.turns.append(Turn(sample, rollout, {"progress": gained, "collision": (costs or {}).get(turn, 0.0)}))
     return one
 
 
@@ -57,6 +60,39 @@ def test_each_turn_is_compared_with_the_siblings_that_still_drive() -> None:
     assert (advantages[0] or 0.0) > 0
 
 
+def test_by_place_a_slow_drive_is_compared_from_where_the_others_had_come_as_far() -> None:
+    slow, fast = episode(0, [10.0, 10.0, 0.0, 20.0]), episode(1, [20.0, 20.0], costs={1: -50.0})
+    by_place = credit("dr_grpo", credit="place", discount=1.0).of_batch(turns_of(slow, fast))
+    rewards = [one.shaped_rewards for one in by_place]
+    assert rewards[0] == pytest.approx((0.4, -0.1))  # both from the start on
+    assert rewards[1] == pytest.approx((0.3, -0.3))  # at 10 the fast one was past it in its second turn, at 20
+    assert rewards[2] == rewards[3] == pytest.approx((0.2, -0.3))  # standing at 20, the slow one has two turns there
+    assert rewards[5] == pytest.approx((0.2, -0.3))  # of its turns at that place the first
+    advantages = [one.advantages[0] for one in by_place]
+    assert advantages == pytest.approx([0.25, 0.3, 0.25, 0.25, -0.25, -0.25])
+
+
+def test_by_place_nobody_is_compared_with_one_who_never_came_so_far() -> None:
+    by_place = credit("dr_grpo", credit="place").of_batch(turns_of(episode(0, [30.0, 5.0]), episode(1, [10.0])))
+    assert by_place[1].shaped_rewards == pytest.approx((0.05,))
+    assert by_place[1].advantages == (None,)  # alone, it teaches nothing
+
+
+def test_drives_that_differ_in_pace_alone_have_equal_advantages_by_place_and_not_by_turn() -> None:
+    drives = turns_of(episode(0, [10.0] * 4), episode(1, [20.0, 20.0]))
+    by_place = credit("dr_grpo", credit="place", discount=1.0).of_batch(drives)
+    assert [one.advantages[0] for one in by_place if one.sample.frame_id.endswith("#1")] == [0.0, 0.0]
+    by_turn = credit("dr_grpo", credit="turn", discount=1.0).of_batch(drives)
+    assert [one.advantages[0] for one in by_turn if one.sample.frame_id.endswith("#1")] == pytest.approx([0.0, -0.05])
+
+
+def test_a_place_that_earns_nothing_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"place=distance.*progress"):
+        EnvironmentSettings(credit="place", place="distance")
+    with pytest.raises(ValueError, match=r"place=collision.*progress"):
+        EnvironmentSettings(credit="place", place="collision")
+
+
 def test_the_whole_episode_is_credited_where_the_recipe_says_so() -> None:
     groups = credit(credit="episode").of_batch(turns_of(episode(0, [10.0, 30.0]), episode(1, [5.0])))
     assert groups[0].shaped_rewards == groups[2].shaped_rewards == pytest.approx((0.4, 0.05))
@@ -83,15 +119,16 @@ def test_a_critic_is_given_the_return_of_each_turn() -> None:
     assert [one.credits[0] for one in groups] == [pytest.approx((0.25,)), pytest.approx((0.3,)), pytest.approx((0.0,))]
 
 
-def test_credit_is_the_same_after_the_batch_was_on_disk(tmp_path: Path) -> None:
-    fresh = credit().of_batch(
+@pytest.mark.parametrize("way", ["turn", "place", "episode"])
+def test_credit_is_the_same_after_the_batch_was_on_disk(tmp_path: Path, way: str) -> None:
+    fresh = credit(credit=way).of_batch(
         turns_of(
             episode(0, [10.0, 10.0]), episode(1, [10.0, -50.0]), episode(2, [9.0], failure="environment_raised: x")
         )
     )
     write_rollouts(tmp_path / "step.parquet", 1, fresh, {})
     groups, _ = read_rollouts(tmp_path / "step.parquet")
-    again = credit().of_batch(groups)
+    again = credit(credit=way).of_batch(groups)
     assert [one.credits for one in again] == [one.credits for one in fresh]
     assert [one.sample.id for one in again] == [one.sample.id for one in fresh]
 
