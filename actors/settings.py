@@ -311,3 +311,7 @@ class WarmStartSettings(BaseModel):
     """At most this many held-out answers, drawn from the data seed."""
     patience: int = Field(3, ge=1)
     """Early stopping: after this many measurements in a row without a new lowest loss."""
+    keep_moments: bool = True
+    """Whether RL goes on with the moments that AdamW gathered here; false: it begins with none, as a run does that
+    starts from a finished checkpoint. Supervised gradients are the larger ones: while their second moments last, RL's
+    steps are small, for 1 / (1 - beta2) updates and more."""

@@ -299,6 +299,8 @@ class Updates:
         left_out = {"groups/refused": float(sum(group.sample.id in refused for group in batch.groups))}
         if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
             return left_out | {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
+        if batch.step == 1 and not self.crew.recipe.warm_start.keep_moments:
+            await learners.all("forget_moments")
         portions, assessed = learners.portions(groups, algorithm.updates_per_batch), dict[str, float]()
         async with self.crew.sync.steady:
             try:

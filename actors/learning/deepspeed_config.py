@@ -46,6 +46,17 @@ def clip_at(engine: Any, norm: float) -> None:
         engine.optimizer.clip_grad = norm
 
 
+def forget_moments(engine: Any) -> None:
+    """Bring AdamW's state to where it was before the first step; the tensors stay, since checkpoints hold them."""
+    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)  # ZeRO's wrap the one that they were given
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if name == "step" and not isinstance(value, torch.Tensor):
+                state[name] = 0
+            elif isinstance(value, torch.Tensor) and not name.startswith("qmap"):  # 8 bits: what a code stands for
+                value.zero_()
+
+
 def make_optimizer(policy: Policy, settings: LearnerSettings) -> torch.optim.Optimizer:
     """AdamW over what is trained; a critic's weights are a group of their own, under the name `VALUE_HEAD`."""
     common: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}

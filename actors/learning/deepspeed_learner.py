@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.integrations import HfDeepSpeedConfig
 
 from actors.learning.adapters import AddedAdapter
-from actors.learning.deepspeed_config import VALUE_HEAD, clip_at, deepspeed_config, make_optimizer
+from actors.learning.deepspeed_config import VALUE_HEAD, clip_at, deepspeed_config, forget_moments, make_optimizer
 from actors.learning.learner import OWN, Gathered, Held, OptimizerSettings, Stepped
 from actors.learning.own_adapter import write_adapter
 from actors.learning.packing import Packing
@@ -301,6 +301,10 @@ class DeepSpeedLearner(WeightSender):
         )
         self._learnt.add(groups, seen)
         return loss.loss(seen, counts)
+
+    def forget_moments(self) -> None:
+        """See `Learner`."""
+        forget_moments(self.engine)
 
     def record(self, path: str) -> None:
         """See `Learner.record`."""

@@ -150,6 +150,9 @@ class Learner(Protocol):
     def freeze_reference(self) -> None:
         """Take the policy as it is now for the reference; with adapters that is the model below them."""
 
+    def forget_moments(self) -> None:
+        """Begin the optimizer of the policy's own weights anew: what it gathered of gradients before counts no more."""
+
     def offload(self) -> None:
         """Move to host memory what only learning needs, until `reload`; weights stay, since they are sent.
 

@@ -46,6 +46,9 @@ class SimulatedRank:
     def freeze_reference(self) -> None:
         """Nothing changes here."""
 
+    def forget_moments(self) -> None:
+        """Nothing changes here either."""
+
     async def assess(self, shares: Sequence[Share], kl_beta: float) -> dict[str, float]:
         """A pass over every share, which is kept."""
         self._held = list(shares)

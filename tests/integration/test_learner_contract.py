@@ -126,6 +126,30 @@ def test_a_step_without_a_gradient_and_a_number_seen_before_are_refused(
     with_learners(small_recipe(*way), use)
 
 
+@every_learner
+def test_an_optimizer_that_forgot_its_moments_steps_as_a_new_one_does(
+    small_recipe: MakeRecipe, with_learners: WithLearners, way: tuple[str, ...]
+) -> None:
+    async def use(learners: LearnerGroup, groups: list[TrainingGroup], *, before: int, forget: bool) -> torch.Tensor:
+        for _ in range(before):  # gathers moments, and leaves the weights as they are
+            await learners.accumulate(learners.portions(groups[:3])[0], Supervised())
+            await learners.step(replace(STEP, lr=0.0))
+        if forget:
+            await learners.all("forget_moments")
+        await step(learners, groups[3:])
+        return await seen_by(learners, groups)
+
+    def seen(before: int, *, forget: bool) -> torch.Tensor:
+        found: torch.Tensor = with_learners(
+            small_recipe(*way), lambda learners, groups: use(learners, groups, before=before, forget=forget)
+        )
+        return found
+
+    new = seen(0, forget=False)
+    assert_same_values(seen(3, forget=True), new)
+    assert float((seen(3, forget=False) - new).abs().max()) > 1e-3
+
+
 @one_and_two_ranks
 def test_two_adapters_trained_in_turn_are_each_what_they_are_alone(
     small_recipe: MakeRecipe, with_learners: WithLearners, way: tuple[str, ...]
