@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from actors.checkpoint import RunState
 from actors.driving.episodes import EpisodeDriver, frames_of
+from actors.experience import ExperienceBatch
 from actors.updates import Updates, _decisive
 from data.driving.actions import ACTIONS
 from data.driving.demonstrations import spoken_text
@@ -52,6 +54,47 @@ def test_what_was_driven_before_a_stop_is_learnt_from_again_while_its_images_are
     assert (batch.position, batch.metrics["episodes"]) == (11, 2.0)
     assert [group.credits for group in batch.groups] == [group.credits for group in driven]
     assert len(batch.training_groups(updates.algorithm)) == 4
+
+
+class NotingLearners:
+    """Notes what is asked of all ranks, and of each update its learning rate."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def all(self, method: str) -> None:
+        self.asked.append(method)
+
+    def portions(self, groups: list[Any], updates: int) -> list[Any]:
+        return [SimpleNamespace(counts=SimpleNamespace(responses=1, tokens=1))]
+
+    async def update(self, portion: Any, algorithm: Any, lr: float) -> dict[str, float]:
+        self.asked.append("update")
+        return {"loss": 0.0, "skipped": 0.0}
+
+    async def record(self, folder: Path, step: int) -> None:
+        """Nothing to write."""
+
+
+@pytest.mark.parametrize(("kept", "first"), [(True, ["update"]), (False, ["forget_moments", "update"])])
+def test_moments_of_the_warm_start_are_forgotten_before_the_first_update_alone(
+    updates: Updates, kept: bool, first: list[str]
+) -> None:
+    learners = NotingLearners()
+    recipe = RECIPE.model_copy(update={"warm_start": RECIPE.warm_start.model_copy(update={"keep_moments": kept})})
+    sync = SimpleNamespace(steady=asyncio.Lock(), learnt=0)
+    quarantine = SimpleNamespace(ids=frozenset[str]())
+    updates.crew = SimpleNamespace(recipe=recipe, learners=learners, sync=sync, quarantine=quarantine)  # type: ignore[assignment]
+    driven = updates._credit.of_batch(turns_of(episode(0, [10.0, 10.0]), episode(1, [10.0, -50.0])))
+
+    async def learn(step: int) -> None:
+        await updates._learn(ExperienceBatch(step, driven, 11, 1.0))
+        await updates._recorded()
+
+    asyncio.run(learn(1))
+    assert learners.asked == first
+    asyncio.run(learn(2))
+    assert learners.asked == [*first, "update"]
 
 
 def test_images_are_kept_for_the_steps_after_a_checkpoint(updates: Updates) -> None:
