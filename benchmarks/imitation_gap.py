@@ -1,11 +1,12 @@
 """The imitation gap without pictures: a small network that is told what the cameras show, in the closed-loop world.
 
-    python -m benchmarks.imitation_gap [--seeds 3]
+    python -m benchmarks.imitation_gap [--seeds 3] [--credit place|turn] [--discount 0.99]
 
 In seconds, and with no engine: what imitation of the expert reaches, what imitation of as many more scenarios as RL
 drives does (the control), and what RL does from the same start. `benchmarks/closed_loop.py` asks the same of a
-vision-language policy on the real stack. Prints, last, one JSON object; driving scores are Bench2Drive's, on held-out
-scenarios and on held-out families, with the paired bootstrap over the scenarios of all seeds.
+vision-language policy on the real stack; `--credit` and `--discount` are those of `environment` in its recipe. Prints,
+last, one JSON object; driving scores are Bench2Drive's, on held-out scenarios and on held-out families, with the
+paired bootstrap over the scenarios of all seeds.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from data.episode import Start, StartOrder, measured_starts
 from data.settings import EnvironmentSettings
 from evaluation.driving import paired_gain
 from evaluation.metrics.bench2drive import composed_score
-from rewards.episode import discounted
+from rewards.episode import discounted, met, places
 
 WORDS = [word for _, word in DISTANCES] + [NOTHING]
 INDEX = {action: index for index, action in enumerate(ACTIONS)}
@@ -44,8 +45,8 @@ PATIENCE = 4
 LATE = (0.2, 0.4)
 """Seconds that an answer takes in further measurements of what RL left; the world goes on meanwhile."""
 
-Turn = tuple[Tensor, int, float, float]
-"""Features, action, log-probability and points."""
+Turn = tuple[Tensor, int, float, float, float]
+"""Features, action, log-probability, points, and those of them for progress."""
 
 
 def features(world: World) -> list[float]:
@@ -136,30 +137,34 @@ def drive(
         chosen = logprobs.argmax(-1) if greedy else torch.distributions.Categorical(logits=logprobs).sample()
         for row, number, action in zip(range(len(running)), running, chosen.tolist(), strict=True):
             measures = episodes[number].act(ACTIONS[action], seconds)
-            points = sum(weights[name] * value for name, value in measures.items())
-            turns[number].append((rows[row], action, float(logprobs[row, action]), points))
+            points = {name: weights[name] * value for name, value in measures.items()}
+            logprob = float(logprobs[row, action])
+            turns[number].append((rows[row], action, logprob, sum(points.values()), points["progress"]))
     return episodes, turns
 
 
-def reinforce(policy: nn.Module, order: StartOrder) -> None:
-    """Each turn is compared with the siblings that still drive then; four clipped updates a step."""
-    discount, optimizer = EnvironmentSettings().discount, torch.optim.Adam(policy.parameters(), LR)
+def reinforce(policy: nn.Module, order: StartOrder, credit: str, discount: float) -> None:
+    """Each turn is compared with the siblings' in that turn, or at that place; four clipped updates a step."""
+    optimizer = torch.optim.Adam(policy.parameters(), LR)
     for _ in range(STEPS):
         starts = [Start.of(sample) for sample in order.take(len(FAMILIES)) for _ in range(GROUP)]
         _, turns = drive(policy, starts, greedy=False)
-        returns = [discounted([points for *_, points in episode], discount) for episode in turns]
+        returns = [discounted([points for *_, points, _ in episode], discount) for episode in turns]
+        if credit == "place":
+            reached = [places([progress for *_, progress in episode]) for episode in turns]
+        else:
+            reached = [[float(turn) for turn in range(len(episode))] for episode in turns]
         rows, actions, old, advantages = [], [], [], []
         for first in range(0, len(turns), GROUP):
-            group = range(first, first + GROUP)
-            for turn in range(max(len(turns[number]) for number in group)):
-                present = [number for number in group if turn < len(turns[number])]
-                mean = statistics.fmean(returns[number][turn] for number in present)
-                for number in present:
-                    row, action, logprob, _ = turns[number][turn]
+            siblings = range(first, first + GROUP)
+            for number in range(GROUP):
+                for turn, (row, action, logprob, _, _) in enumerate(turns[first + number]):
+                    there = met([reached[sibling] for sibling in siblings], number, turn)
+                    mean = statistics.fmean(returns[first + other][at] for other, at in there.items())
                     rows.append(row)
                     actions.append(action)
                     old.append(logprob)
-                    advantages.append((returns[number][turn] - mean) / 100.0)
+                    advantages.append((returns[first + number][turn] - mean) / 100.0)
         batch = torch.stack(rows), torch.tensor(actions), torch.tensor(old), torch.tensor(advantages)
         for part in torch.randperm(len(rows)).split(-(-len(rows) // 4)):
             seen, taken, before, worth = (one[part] for one in batch)
@@ -197,7 +202,7 @@ def expert_scores(seed: int) -> Scores:
     return found
 
 
-def one_seed(seed: int) -> dict[str, Scores]:
+def one_seed(seed: int, credit: str, discount: float) -> dict[str, Scores]:
     """Scores of the expert, of its copy, of RL from there, and of the control."""
     torch.manual_seed(seed)
     families = list(FAMILIES)
@@ -211,7 +216,7 @@ def one_seed(seed: int) -> dict[str, Scores]:
     imitate(policy, shown, held_out)
     control = copy.deepcopy(policy)
     found = {"expert": expert_scores(seed), "before": scores(policy, seed)}
-    reinforce(policy, StartOrder(families, seed))
+    reinforce(policy, StartOrder(families, seed), credit, discount)
     found["after"] = scores(policy, seed)
     for seconds in LATE:
         found[f"after_{seconds:g}s_late"] = scores(policy, seed, seconds)
@@ -237,10 +242,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds are pooled")
-    options = parser.parse_args()
+    parser.add_argument("--credit", choices=("place", "turn"), default="place", help="what a turn is compared with")
+    parser.add_argument("--discount", type=float, default=0.99, help="what a point is worth one turn later")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    began, runs = time.time(), [one_seed(seed) for seed in range(options.seeds)]
-    found: dict[str, object] = {"seeds": options.seeds, "seconds": round(time.time() - began, 1)}
+    began, runs = time.time(), [one_seed(seed, given.credit, given.discount) for seed in range(given.seeds)]
+    found: dict[str, object] = {"seeds": given.seeds, "credit": given.credit, "discount": given.discount}
+    found["seconds"] = round(time.time() - began, 1)
     for part in ("scenarios", "families"):
         pooled = {name: [score for run in runs for _, score in run[name][part]] for name in runs[0]}
         for name, values in pooled.items():

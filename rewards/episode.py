@@ -6,8 +6,10 @@ value and, as parts, the points of the turn alone: what is on disk says all that
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from data.episode import Start
@@ -75,6 +77,23 @@ def discounted(points: Sequence[float], discount: float) -> list[float]:
         after = points[turn] + discount * after
         returns[turn] = after
     return returns
+
+
+def places(gained: Sequence[float]) -> list[float]:
+    """How far an episode had come before each turn, of what it gained in each; falls nowhere."""
+    return list(accumulate(accumulate(gained[:-1], initial=0.0), max))
+
+
+def met(places: Sequence[Sequence[float]], number: int, turn: int) -> dict[int, int]:
+    """By number of an episode its first turn that is as far as this one: itself, and the siblings that came so far.
+
+    Args:
+        places: how far each sibling had come before each of its turns; for a comparison turn by turn, their numbers.
+        number, turn: the turn that is compared.
+    """
+    there = {other: bisect_left(theirs, places[number][turn]) for other, theirs in enumerate(places)}
+    there[number] = turn  # which may be a later one at that place
+    return {other: at for other, at in there.items() if at < len(places[other])}
 
 
 def by_episode(groups: Sequence[Group]) -> dict[str, dict[str, list[int]]]:

@@ -6,15 +6,13 @@ there on, discounted, are their rewards. With a critic the returns are what its 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from statistics import fmean
 
 from data.settings import EnvironmentSettings
 from policies.algorithms.algorithm import Algorithm, Scored
-from rewards.episode import by_episode, discounted
+from rewards.episode import by_episode, discounted, met, places
 from rewards.group import Group
 
 FULL = 100.0
@@ -33,14 +31,12 @@ class EpisodeCredit:
         made = list(groups)
         for episodes in by_episode(groups).values():
             drives = [[groups[index] for index in turns] for turns in episodes.values()]
-            returns, places = [self._returns(drive) for drive in drives], [self._places(drive) for drive in drives]
+            returns, reached = [self._returns(drive) for drive in drives], [self._places(drive) for drive in drives]
             for number, turns in enumerate(episodes.values()):
                 for turn, index in enumerate(turns):
-                    met = [bisect_left(theirs, places[number][turn]) for theirs in places]
-                    met[number] = turn  # which may be a later one at that place
-                    there = [other for other, at in enumerate(met) if at < len(drives[other])]
-                    scored = [self._scored(drives[one][met[one]], returns[one][met[one]]) for one in there]
-                    credit = self.algorithm.credits(scored)[there.index(number)]
+                    there = met(reached, number, turn)
+                    scored = [self._scored(drives[one][at], returns[one][at]) for one, at in there.items()]
+                    credit = self.algorithm.credits(scored)[list(there).index(number)]
                     advantage = () if self.algorithm.over_batch else (fmean(credit) if credit else None,)
                     rewards = tuple(one.reward for one in scored)
                     made[index] = replace(
@@ -49,11 +45,10 @@ class EpisodeCredit:
         return tuple(made)
 
     def _places(self, turns: Sequence[Group]) -> list[float]:
-        """How far the episode had come before each turn, never falling: its number, or points of progress so far."""
+        """How far the episode had come before each turn: its number, or points of progress so far."""
         if self._settings.credit != "place":
             return [float(turn) for turn in range(len(turns))]
-        gained = [group.rollouts[0].score.parts.get(self._settings.place, 0.0) for group in turns[:-1]]
-        return list(accumulate(accumulate(gained, initial=0.0), max))
+        return places([group.rollouts[0].score.parts.get(self._settings.place, 0.0) for group in turns])
 
     def _returns(self, turns: Sequence[Group]) -> list[float | None]:
         """The reward of each turn, 1.0 being 100 points; None where the episode cannot be scored."""
