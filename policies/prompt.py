@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ class PromptEncoder:
         self.settings = settings
         self._tensors: LRUCache[Views, dict[str, Tensor]] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=tensor_bytes)
         self._drawn: LRUCache[Picture, Image.Image] = LRUCache(IMAGE_CACHE_BYTES, getsizeof=_pixels)
+        self._a_row_each = True
+        """Whether the processor gives every image one row of `pixel_values` and nothing else; until it is seen."""
 
     @cached_property
     def special(self) -> SpecialTokens:
@@ -135,10 +138,35 @@ class PromptEncoder:
         """
         if (cached := self._tensors.get(views)) is not None:
             return cached
-        tensors = _unnested(self._image_inputs(self.images(views)))
+        tensors = _unnested(self._image_inputs([self.images(views)]))
+        self._keep(views, tensors)
+        return tensors
+
+    def prepare(self, prompts: Iterable[Views]) -> None:
+        """Compute the image tensors of several prompts, all those of as many images in one call of the processor.
+
+        A call costs milliseconds whatever the pixels. Processors that give an image more than one row, or none of its
+        own, are left to `image_tensors`.
+
+        Raises:
+            DataError: as `images`.
+        """
+        missing = [views for views in dict.fromkeys(prompts) if views not in self._tensors]
+        counted = sorted(((len(pictures(views, self.settings)), views) for views in missing), key=lambda one: one[0])
+        for count, group in groupby(counted, key=lambda one: one[0]):
+            sets = [views for _, views in group]
+            if not count or len(sets) < 2 or not self._a_row_each:
+                continue
+            tensors = self._image_inputs([self.images(views) for views in sets])
+            rows = tensors.get("pixel_values", torch.empty(0))
+            self._a_row_each = len(tensors) == 1 and rows.ndim == 4 and len(rows) == count * len(sets)
+            if self._a_row_each:
+                for views, own in zip(sets, rows.split(count), strict=True):
+                    self._keep(views, {"pixel_values": own.clone()})  # a part would keep the whole
+
+    def _keep(self, views: Views, tensors: dict[str, Tensor]) -> None:
         if tensor_bytes(tensors) <= self._tensors.maxsize:
             self._tensors[views] = tensors
-        return tensors
 
     def blank_prompt(self) -> tuple[int, ...]:
         """The prompt ids of one black image (`policies.views.BLANK`) and no question."""
@@ -147,12 +175,16 @@ class PromptEncoder:
         inputs = self.processor(images=self.images((BLANK,)), text=text, return_tensors="pt", **beginning)
         return tuple(inputs["input_ids"][0].tolist())
 
-    def _image_inputs(self, images: list[Image.Image]) -> dict[str, Tensor]:
-        """What the whole processor makes of images: it may cut them otherwise than its image processor does alone."""
-        if not images:
+    def _image_inputs(self, prompts: list[list[Image.Image]]) -> dict[str, Tensor]:
+        """What the processor makes of the images of prompts, as many for each: it may cut them otherwise than its
+        image processor does alone."""
+        if not (count := len(prompts[0])):
             return {}
-        text = self.processor.apply_chat_template(chat_messages("", len(images), None), tokenize=False)
-        inputs = self.processor(images=images, text=text, return_tensors="pt")
+        text = self.processor.apply_chat_template(chat_messages("", count, None), tokenize=False)
+        if len(prompts) == 1:
+            inputs = self.processor(images=prompts[0], text=text, return_tensors="pt")
+        else:
+            inputs = self.processor(images=prompts, text=[text] * len(prompts), return_tensors="pt")
         return {name: v for name, v in inputs.items() if name not in TEXT_INPUTS and isinstance(v, torch.Tensor)}
 
     def _draw(self, picture: Picture) -> Image.Image:

@@ -30,6 +30,8 @@ from policies.vision import FrameFeatures, keeps_features
 from tests.families import tiny_idefics3, tiny_internvl, tiny_mllama, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
 from tests.rounding import assert_same_gradient, assert_same_values
 
+A_ROW_EACH = ("LlavaProcessor", "InternVLProcessor")
+"""Processors that give an image one row of pixels and nothing else: those of one image are then computed together."""
 SETTINGS = PolicySettings(image_size=(64, 48))
 LENGTHS = ((3, 1, 6), (2, 4))
 CUTTING_FAMILIES = ("idefics3", "smolvlm", "internvl")
@@ -151,6 +153,21 @@ def test_as_many_image_tokens_stand_in_a_prompt_as_its_images_have_features(
     features = torch.cat(list(found)) if isinstance(found, (list, tuple)) else found.flatten(0, -2)
     placeholders = encoder.prompt_ids(sample).count(policy.body.config.image_token_id)
     assert placeholders == len(features) > 0
+
+
+def test_images_prepared_together_are_those_of_each_prompt_alone(
+    folder: Path, groups: list[TrainingGroup], tmp_path: Path
+) -> None:
+    views = [views_of(sample) for sample in rendered_samples(tmp_path, 3, seed=4)]
+    prompts = [*dict.fromkeys(views), views[0][:2], views[0][2:3], views[0][3:4], ()]
+    together, alone = (PromptEncoder(load_processor(folder, SETTINGS), SETTINGS) for _ in range(2))
+    together.prepare([*prompts, *prompts])
+    a_row_each = type(together.processor).__name__ in A_ROW_EACH
+    assert set(together._tensors) == ({*prompts[:3], *prompts[4:6]} if a_row_each else set())
+    for images in prompts:
+        ours, theirs = together.image_tensors(images), alone.image_tensors(images)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.fixture(scope="module")
