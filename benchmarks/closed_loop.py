@@ -70,6 +70,7 @@ def figures(folder: Path) -> dict[str, object]:
             found[f"driving_score_{name}{suffix}"] = round(of_part.driving_score, 1)
             found[f"success_{name}{suffix}"] = round(of_part.success, 1)
             found[f"collisions_{name}{suffix}"] = round(of_part.collisions, 2)
+            found[f"turns_{name}{suffix}"] = round(of_part.turns, 1)
         found[f"episodes{suffix}"] = results["after"].parts[part].episodes
     phases = json.loads((folder / "phases.json").read_text())
     return found | {name: round(phases[name], 1) for name in ("warm_start", "reinforcement", "control")}

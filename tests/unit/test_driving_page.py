@@ -58,8 +58,17 @@ def test_the_page_shows_the_same_scenario_before_and_after_and_needs_neither_scr
     assert "animateTransform" in page
     assert "data:image/png;base64," in page
     assert "could not be shown" not in page
+    assert "episodes score higher after RL than before" in page
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_before_there_is_an_after_nothing_is_said_of_mended_episodes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "driving").mkdir()
+    (tmp_path / "driving" / "before.json").write_bytes((folder / "driving" / "before.json").read_bytes())
+    page = write_report(tmp_path).read_text()
+    assert "<th>Turns</th>" in page
+    assert "episodes score higher" not in page
 
 
 def test_where_action_tokens_led_is_drawn(tmp_path: Path) -> None:
