@@ -44,6 +44,22 @@ def test_a_submitted_run_trains_and_leaves_its_report(head: Head, tmp_path: Path
     assert 0.0 <= float(shown["reward"]) <= 100.0
 
 
+def test_a_submitted_run_drives_and_shows_it(head: Head, tmp_path: Path) -> None:
+    small = ("run.steps=1", "rollout.prompts_per_step=2", "rollout.group_size=2", "warm_start.steps=2")
+    quick = (
+        "data.options.scenarios=11",
+        "environment.measured_each=1",
+        "environment.max_turns=4",
+        "evaluation.control=false",
+    )
+    root = f"run.root={tmp_path}"
+    job = head.submit("python", "train_grpo.py", "recipes/tiny_closed_loop.yaml", root, *small, *quick)
+    status, log = head.outcome(job)
+    assert status == "SUCCEEDED", log
+    assert "animateTransform" in (tmp_path / "tiny_closed_loop" / "report.html").read_text()
+    assert head.job(job)["metadata"]["step"] == "1 of 1"
+
+
 def test_a_relative_run_root_is_refused_for_it_would_be_thrown_away(head: Head) -> None:
     status, log = head.outcome(head.submit("python", "train_grpo.py", "recipes/tiny.yaml", "run.root=runs"))
     assert status == "FAILED", log
