@@ -294,13 +294,13 @@ class Updates:
         learners, settings, algorithm = self.crew.learners, self.crew.recipe.learner, self.algorithm
         steps = self.crew.recipe.run.steps
         lr = settings.lr * scheduled(settings.schedule, batch.step, steps, settings.warmup_steps, settings.lr_floor)
+        if batch.step == 1 and not self.crew.recipe.warm_start.keep_moments:  # also where nothing is learnt from it
+            await learners.all("forget_moments")
         refused = self.crew.quarantine.ids
         groups = batch.training_groups(algorithm, refused)
         left_out = {"groups/refused": float(sum(group.sample.id in refused for group in batch.groups))}
         if not groups:  # every group's rewards are equal: nothing to learn, and the journal counts them
             return left_out | {"loss": 0.0, "grad_norm": 0.0, "lr": lr, "updates": 0.0, "skipped": 0.0}
-        if batch.step == 1 and not self.crew.recipe.warm_start.keep_moments:
-            await learners.all("forget_moments")
         portions, assessed = learners.portions(groups, algorithm.updates_per_batch), dict[str, float]()
         async with self.crew.sync.steady:
             try:

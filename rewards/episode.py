@@ -84,16 +84,16 @@ def places(gained: Sequence[float]) -> list[float]:
     return list(accumulate(accumulate(gained[:-1], initial=0.0), max))
 
 
-def met(places: Sequence[Sequence[float]], number: int, turn: int) -> dict[int, int]:
-    """By number of an episode its first turn that is as far as this one: itself, and the siblings that came so far.
+def met(reached: Sequence[Sequence[float]], number: int, turn: int) -> dict[int, int]:
+    """The turns that one is compared with, by number of their episode: itself, and each sibling's first at its place.
 
     Args:
-        places: how far each sibling had come before each of its turns; for a comparison turn by turn, their numbers.
-        number, turn: the turn that is compared.
+        reached: how far each sibling had come before each of its turns (`places`); to compare turn by turn, 0, 1, ....
+        number, turn: episode and turn that are compared. A sibling that never came so far is left out.
     """
-    there = {other: bisect_left(theirs, places[number][turn]) for other, theirs in enumerate(places)}
+    there = {other: bisect_left(theirs, reached[number][turn]) for other, theirs in enumerate(reached)}
     there[number] = turn  # which may be a later one at that place
-    return {other: at for other, at in there.items() if at < len(places[other])}
+    return {other: at for other, at in there.items() if at < len(reached[other])}
 
 
 def by_episode(groups: Sequence[Group]) -> dict[str, dict[str, list[int]]]:

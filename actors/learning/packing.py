@@ -36,7 +36,8 @@ class Packing:
         towers_meet = self._ranks > 1 and not self.keeps_features
         if towers_meet and not any(group.images for group in groups):
             groups = [*groups, TrainingGroup((BLANK,), self._encoder.blank_prompt(), ())]
-        self._encoder.prepare(group.images for group in groups)
+        if not self.keeps_features:  # else most pixels are not needed any more
+            self._encoder.prepare(group.images for group in groups)
         batch = pack(
             groups,
             self.image_inputs,

@@ -57,7 +57,7 @@ def test_what_was_driven_before_a_stop_is_learnt_from_again_while_its_images_are
 
 
 class NotingLearners:
-    """Notes what is asked of all ranks, and of each update its learning rate."""
+    """Notes what is asked of all ranks, and the updates."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -84,7 +84,8 @@ def test_moments_of_the_warm_start_are_forgotten_before_the_first_update_alone(
     recipe = RECIPE.model_copy(update={"warm_start": RECIPE.warm_start.model_copy(update={"keep_moments": kept})})
     sync = SimpleNamespace(steady=asyncio.Lock(), learnt=0)
     quarantine = SimpleNamespace(ids=frozenset[str]())
-    updates.crew = SimpleNamespace(recipe=recipe, learners=learners, sync=sync, quarantine=quarantine)  # type: ignore[assignment]
+    crew: Any = SimpleNamespace(recipe=recipe, learners=learners, sync=sync, quarantine=quarantine)
+    updates.crew = crew
     driven = updates._credit.of_batch(turns_of(episode(0, [10.0, 10.0]), episode(1, [10.0, -50.0])))
 
     async def learn(step: int) -> None:
@@ -95,6 +96,16 @@ def test_moments_of_the_warm_start_are_forgotten_before_the_first_update_alone(
     assert learners.asked == first
     asyncio.run(learn(2))
     assert learners.asked == [*first, "update"]
+
+
+def test_moments_are_forgotten_also_where_the_first_batch_teaches_nothing(updates: Updates) -> None:
+    learners = NotingLearners()
+    crew: Any = SimpleNamespace(recipe=RECIPE, learners=learners, quarantine=SimpleNamespace(ids=frozenset[str]()))
+    updates.crew = crew
+    alike = updates._credit.of_batch(turns_of(episode(0, [10.0]), episode(1, [10.0])))
+    metrics = asyncio.run(updates._learn(ExperienceBatch(1, alike, 11, 1.0)))
+    assert metrics["updates"] == 0.0
+    assert learners.asked == ["forget_moments"]
 
 
 def test_images_are_kept_for_the_steps_after_a_checkpoint(updates: Updates) -> None:
