@@ -53,10 +53,10 @@ def main(recipe_name: str = "tiny_closed_loop", run_name: str = "closed_loop", a
 
 
 def measured(folder: Path) -> dict[str, DrivingResult]:
-    """The three measurements of a run."""
+    """A run's measurements: `before`, `after`, and `control` where the run had one."""
     found = {name: read_driving(folder, kept) for name, kept in MEASURED.items()}
-    if lacking := [name for name, result in found.items() if result is None]:
-        sys.exit(f"{folder} has no measurement {lacking[0]}: let the run end, with evaluation.control=true")
+    if lacking := [name for name in ("before", "after") if found[name] is None]:
+        sys.exit(f"{folder} has no measurement {lacking[0]}: let the run end")
     return {name: result for name, result in found.items() if result is not None}
 
 
@@ -73,18 +73,24 @@ def figures(folder: Path) -> dict[str, object]:
             found[f"turns_{name}{suffix}"] = round(of_part.turns, 1)
         found[f"episodes{suffix}"] = results["after"].parts[part].episodes
     phases = json.loads((folder / "phases.json").read_text())
-    return found | {name: round(phases[name], 1) for name in ("warm_start", "reinforcement", "control")}
+    return found | {
+        name: round(phases[name], 1) for name in ("warm_start", "reinforcement", "control") if name in phases
+    }
 
 
 def pooled(folders: Iterable[Path]) -> dict[str, object]:
-    """RL against the start and against the control, over the scenarios of several runs: paired, with intervals."""
+    """RL against the start and against the control, over the scenarios of several runs: paired, with intervals.
+
+    Without the control where a run has none.
+    """
     runs = [measured(folder) for folder in folders]
+    names = [name for name in MEASURED if all(name in run for run in runs)]
     found: dict[str, object] = {"seeds": len(runs)}
     for part, suffix in (("scenarios", ""), ("families", "_held_out_families")):
-        scores = {name: [score for run in runs for score in _scores(run[name].episodes, part)] for name in MEASURED}
+        scores = {name: [score for run in runs for score in _scores(run[name].episodes, part)] for name in names}
         for name, values in scores.items():
             found[f"driving_score_{name}{suffix}"] = round(statistics.fmean(values), 1)
-        for other in ("before", "control"):
+        for other in [name for name in names if name != "after"]:
             gain = paired_gain(scores[other], scores["after"])
             found[f"gain_over_{other}{suffix}"] = {name: round(value or 0.0, 1) for name, value in gain.items()}
     return found

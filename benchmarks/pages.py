@@ -23,12 +23,12 @@ import httpx
 import numpy as np
 from sqlalchemy import insert, select, update
 
+from actors.supervision.settling import settle
 from benchmarks.loopback import on_loopback
 from benchmarks.made_up_run import made_up_run
 from serve.database.connection import Database
 from serve.database.page_tables import Annotator, Rating, RatingItem
 from serve.database.tables import Key
-from serve.operations.settling import settle
 from serve.pages.application import pages_alone
 from serve.pages.sample_index import SampleIndex
 from serve.rating.answers import drawn, from_run

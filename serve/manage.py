@@ -17,6 +17,7 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from actors.supervision.settling import settle
 from commands.script import command
 from evaluation.run_record import ADAPTER_FOLDER, POLICY_FOLDER, RECIPE_FILE
 from recipe import Recipe, RecipeError, load_recipe
@@ -28,7 +29,6 @@ from serve.jobs.results import Found, add_weights, copied
 from serve.operations.backup import BackupError, back_up, restore
 from serve.operations.listening import check_port
 from serve.operations.metrics import ServiceMetrics
-from serve.operations.settling import settle
 from serve.pages.application import pages_alone
 from serve.rating.command import add_rating_commands
 from serve.tenants.audit import record

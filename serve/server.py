@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
+from actors.supervision.settling import settle
 from cluster.session import session
 from commands.script import command
 from recipe import load_recipe
@@ -22,7 +23,6 @@ from serve.assembly import assembled
 from serve.operations.logs import tell, write_logs
 from serve.operations.parent import die_with_parent
 from serve.operations.patience import Patience
-from serve.operations.settling import settle
 from serve.training.service import TrainingService
 
 LOG_FILE = "service.log"

@@ -93,6 +93,14 @@ class SimulatedRank:
     def abandon_weights(self) -> None:
         """Nothing waits."""
 
+    async def offload(self) -> None:
+        """Make room for the engine that lies beside."""
+        await self.world.swapped(self.row)
+
+    async def reload(self) -> None:
+        """Take the room back."""
+        await self.world.swapped(self.row)
+
     async def save(self, folder: str) -> None:
         """The time of a checkpoint, and a file to be sealed."""
         began = now()

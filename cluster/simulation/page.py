@@ -10,6 +10,7 @@ from cluster.simulation.learning import LEARNING, SAVING
 from cluster.simulation.run import Simulated
 from cluster.simulation.serving import GENERATING, JUDGING, SYNC
 from cluster.simulation.timeline import Row
+from cluster.simulation.world import SWAPPING
 from evaluation.numbers import counted_noun
 from evaluation.pages.gantt import Bar, GanttRow, Mark, gantt
 from evaluation.pages.page import Tile, write_page
@@ -17,7 +18,10 @@ from evaluation.pages.page import Tile, write_page
 TEMPLATE = "simulation.html.j2"
 SHOWN_STEPS = 4
 MOST_ROWS = {GENERATING: 6, JUDGING: 3, LEARNING: 4}
-STYLES = {GENERATING: "series-1", JUDGING: "series-4", LEARNING: "series-3", SYNC: "series-2", SAVING: "series-6"}
+STYLES = {
+    GENERATING: "series-1", JUDGING: "series-4", LEARNING: "series-3", SYNC: "series-2", SAVING: "series-6",
+    SWAPPING: "series-5",
+}  # fmt: skip
 METHOD = (
     "The real loop, experience, pools, supervisors, weight sync and updates ran in one process against stand-ins for "
     "engines, judges and learner ranks, on a clock that jumps to what is due next. A stand-in takes as long as the "

@@ -191,8 +191,6 @@ def _check(recipe: Recipe) -> None:
     refused = None
     if not (recipe.learner.gpus and recipe.rollout.gpus):
         refused = "learner.gpus or rollout.gpus is 0, and times are predicted for GPUs alone"
-    elif recipe.rollout.on_learners:
-        refused = "it has rollout.on_learners, and no stand-in sleeps; leave it out to simulate the rest"
     elif recipe.rollout.max_engines not in (None, recipe.rollout.engines):
         refused = "it has rollout.max_engines, and no nodes join here; leave it out, or set rollout.engines to it"
     elif recipe.environment is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from cluster.errors import PlanError
 from recipe import Recipe
 
@@ -39,11 +41,14 @@ def scaled(recipe: Recipe, gpus: int, *, grow: bool = False) -> Recipe:
         raise PlanError(f"{gpus} GPUs have no room for one process of each role of the recipe, which holds {own}")
     own_prompts = recipe.rollout.prompts_per_step
     prompts = max(1, round(own_prompts * share)) if grow else max(own_prompts, ranks)
+    guests = min(ranks, math.ceil(recipe.rollout.on_learners * made / recipe.rollout.engines))
     steps = max(1, round(recipe.run.steps * own_prompts / prompts))
     changes = {
         "reward": reward,
         "learner": recipe.learner.model_copy(update={"ranks": ranks}),
-        "rollout": recipe.rollout.model_copy(update={"engines": made, "prompts_per_step": prompts}),
+        "rollout": recipe.rollout.model_copy(
+            update={"engines": made, "prompts_per_step": prompts, "on_learners": guests}
+        ),
         "run": recipe.run.model_copy(update={"steps": steps}),
     }
     return recipe.model_copy(update=changes)

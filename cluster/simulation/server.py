@@ -58,6 +58,7 @@ class Server:
         self._waiting: deque[Decoded] = deque()
         self._numbers = itertools.count()
         self._running = self._context = 0
+        self._paused = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -84,6 +85,18 @@ class Server:
         """Let nobody advance for so long."""
         self._count()
         self._held += seconds
+        self._go_on()
+
+    def pause(self) -> None:
+        """Let nobody advance until `resume`."""
+        self._count()
+        self._paused = True
+        self._go_on()
+
+    def resume(self) -> None:
+        """Go on where `pause` found it."""
+        self._count()
+        self._paused = False
         self._go_on()
 
     def had(self, sequence: Decoded) -> float:
@@ -120,7 +133,7 @@ class Server:
     def _go_on(self) -> None:
         """Fill the places, and wait for the next that is done."""
         self._count()
-        while self._waiting and self._running < self._at_once:
+        while self._waiting and self._running < self._at_once and not self._paused:
             one = self._waiting.popleft()
             one.begun_at = self._steps
             self._held += one.prefill_s
@@ -132,7 +145,7 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._ends or not self._at_once:
+        if not self._ends or not self._at_once or self._paused:
             self._row.idle(self._now())
             return
         self._row.busy(self._now())
@@ -161,6 +174,8 @@ class Server:
         """Bring the count of steps up to now."""
         passed = self._now() - self._since
         self._since = self._now()
+        if self._paused:
+            return
         held = min(self._held, passed)
         self._held -= held
         if self._running:

@@ -135,6 +135,20 @@ class SimulatedEngine:
         workers = self.world.recipe.rollout.tensor_parallel
         return [Receipt((CHECKSUM,) * len(buckets), len(buckets), 0, ()) for _ in range(workers)]
 
+    async def sleep(self) -> None:
+        """See `RolloutEngine`."""
+        if self.state == "generating":
+            self._server.pause()
+            await self.world.swapped(self.row)
+            self.state = "asleep"
+
+    async def wake(self) -> None:
+        """See `RolloutEngine`."""
+        if self.state == "asleep":
+            await self.world.swapped(self.row)
+            self._server.resume()
+            self.state = "generating"
+
     async def health(self) -> Health:
         """See `RolloutEngine`."""
         return Health(self.state, self.version, self._server.load)

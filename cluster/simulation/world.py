@@ -11,7 +11,7 @@ from functools import cached_property
 from actors.supervision.waiting import now
 from cluster.architecture import Architecture
 from cluster.forecast import REPLY_TOKENS, RUBRIC_TOKENS, Forecast
-from cluster.simulation.timeline import Timeline
+from cluster.simulation.timeline import Row, Timeline
 from cluster.stage_times import (
     Chips,
     Work,
@@ -27,6 +27,9 @@ from policies.micro_batches import Share
 CHARACTERS_PER_TOKEN = 4
 LONGEST_TEXT = 4096
 """Words."""
+SWAPPING = "swapping"
+MOVES = 4
+"""Of a step in which engine and learner take turns on a GPU: each clears it, and each fills it."""
 PROCESS_START_S = 60.0
 """Until a new process has imported everything and made its CUDA context and graphs, beside reading its weights."""
 
@@ -126,6 +129,12 @@ class World:
         apart = self.forecast.learning if self.recipe.rollout.adapters == "apart" else None
         return sync_s(self.policy, self._learners, self.facts, numbers=apart)
 
+    async def swapped(self, row: Row) -> None:
+        """One of `MOVES`."""
+        began = now()
+        await asyncio.sleep(self.facts.efficiency("colocated_swap_s") / MOVES)
+        row.did(SWAPPING, began, now())
+
     @property
     def framework_s(self) -> float:
         """Seconds of a step that no pass accounts for."""
@@ -164,10 +173,13 @@ class World:
     # --- nodes ---
 
     def node_of(self, role: str, index: int) -> int:
-        """The node of an actor: roles follow each other, packed."""
+        """The node of an actor: roles follow each other, packed; engines on learner ranks are where these are."""
         recipe, judge = self.recipe, self.recipe.reward.judge
+        guests = recipe.rollout.on_learners
+        if role == "rollout":
+            role, index = ("learner", index) if index < guests else (role, index - guests)
         gpus = {"learner": recipe.learner.gpus, "rollout": recipe.rollout.gpus, "judge": judge.gpus if judge else 0.0}
-        counts = {"learner": recipe.learner.ranks, "rollout": recipe.rollout.engines}
+        counts = {"learner": recipe.learner.ranks, "rollout": recipe.rollout.engines - guests}
         first = 0.0
         for name, held in gpus.items():
             if name == role:

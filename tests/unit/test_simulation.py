@@ -120,6 +120,25 @@ def test_generation_runs_ahead_as_far_as_the_recipe_lets_it(ahead: Simulated) ->
         assert 0.5 < one.step_s / one.predicted_step_s < 1.6, "the plan's arithmetic, and what queues make of it"
 
 
+def test_engines_that_lie_on_learner_ranks_take_turns_with_them() -> None:
+    halves = ("rollout.gpus=0.5", "learner.gpus=0.5", "learner.zero_stage=2", "cluster.rollout_label=null")
+    halves += ("rollout.options.sleep_mode=true", "rollout.options.gpu_cache_gib=8")
+    alone = run(*halves, "rollout.on_learners=4", "rollout.max_staleness=0", gpus=12)
+    engine, rank = alone.timeline.of("generating")[0], alone.timeline.of("learning")[0]
+    for one in (engine, rank):
+        assert any(span.kind == "swapping" for span in one.spans)
+    works = [(span.began, span.ended) for span in rank.spans if span.kind == "learning"]
+    said = [(span.began, span.ended) for span in engine.spans if span.kind == "generating"]
+    both = [(a, b) for a, b in works for c, d in said if min(b, d) - max(a, c) > 1e-6]
+    assert not both, "one works while the other sleeps"
+    assert 0.5 < alone.step_s / alone.predicted_step_s < 1.6
+
+    lent = run(*halves, "rollout.on_learners=2", "rollout.options.max_concurrent=16", gpus=12)
+    assert max(step["staleness"] for step in lent.steps) == 1, "the others generate meanwhile"
+    slept = {row.name for row in lent.timeline.of("generating") if any(one.kind == "swapping" for one in row.spans)}
+    assert slept == {"engine 0", "engine 1"}
+
+
 def test_what_processes_did_fills_the_time_and_no_more(ahead: Simulated) -> None:
     assert set(ahead.busy) == {"generating", "judging", "learning"}
     assert all(0 < share <= 1 for share in ahead.busy.values())
@@ -162,6 +181,10 @@ def test_roles_keep_their_shares_of_more_and_fewer_gpus() -> None:
     grown = scaled(recipe, 48, grow=True)
     assert (grown.rollout.prompts_per_step, grown.run.steps) == (256, 117)
     assert scaled(recipe, 24) is recipe
+    halves = ["rollout.gpus=0.5", "learner.gpus=0.5", "learner.zero_stage=2", "rollout.max_staleness=0"]
+    halves.append("cluster.rollout_label=null")
+    shared = scaled(load_recipe([DRIVERX, *halves, "rollout.on_learners=8"]), 40)
+    assert shared.rollout.on_learners == shared.rollout.engines == shared.learner.ranks
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+"""What a process has loaded when its work begins stays: Python's collector need not walk through it again and again.
+
+With torch and transformers loaded, one such walk held a page of the service up for 0.4 s, and a fifth of a driver's
+processor time went there.
+"""
+
+from __future__ import annotations
+
+import gc
+
+
+def settle() -> None:
+    """Collect what is garbage now, and leave the rest alone for good. Called once, by the process that works."""
+    gc.collect()
+    gc.freeze()
