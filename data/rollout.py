@@ -64,6 +64,19 @@ class WeightSpan(NamedTuple):
     end: int
 
 
+class EngineTimes(NamedTuple):
+    """Where the seconds of a response went, one after the other; what is left is the way to the engine and back."""
+
+    prepare_s: float
+    """Until its prompt was made, images processed; requests of one prompt wait for it together."""
+    queue_s: float
+    """Until the engine took it in hand."""
+    prefill_s: float
+    """Until its first token."""
+    decode_s: float
+    """From there to its last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One response the policy gave.
@@ -90,6 +103,8 @@ class Rollout:
     """Which version sampled which tokens, where weights were swapped amid the response; empty: one sampled all."""
     dropped: int = 0
     """How often it was begun before, and dropped for newer weights (`rollout.in_flight: drop`)."""
+    times: EngineTimes | None = None
+    """Where its seconds went; None where the engine does not say."""
 
 
 @dataclass(frozen=True, slots=True)

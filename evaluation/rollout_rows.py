@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.rollout import Rollout, WeightSpan
+from data.rollout import EngineTimes, Rollout, WeightSpan
 from data.sample import DrivingSample
 from evaluation.run_record import ROLLOUT_SCHEMA
 from failures import DiskFull, writing
@@ -119,6 +119,8 @@ def _row(scored: ScoredRollout) -> dict[str, Any]:
         "started_at": rollout.started_at,
         "finished_at": rollout.finished_at,
         "scoring_started_at": scored.scoring_started_at,
+        "scored_at": scored.scored_at,
+        "engine_times": rollout.times,
         "logprob_mean": statistics.fmean(rollout.logprobs) if rollout.logprobs else None,
         "increments": increments,
         "prompt_ids": rollout.prompt_ids,
@@ -141,10 +143,11 @@ def _scored(row: Mapping[str, Any]) -> ScoredRollout:
         engine=row["engine"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
-        seed=row.get("seed"),  # not in files of before it was kept, like the next two
+        seed=row.get("seed"),  # not in files of before it was kept, like what follows
         weight_spans=tuple(WeightSpan(*span) for span in json.loads(row.get("weight_spans") or "[]")),
         dropped=row.get("dropped") or 0,
+        times=EngineTimes(*times) if (times := row.get("engine_times")) else None,
     )
     gains = None if row["increments"] is None else tuple(Increment(*one) for one in json.loads(row["increments"]))
     score = Score(row["value"] or 0.0, json.loads(row["parts"]), gains, row["failure"])
-    return ScoredRollout(rollout, score, row["scoring_started_at"])
+    return ScoredRollout(rollout, score, row["scoring_started_at"], row.get("scored_at"))

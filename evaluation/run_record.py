@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from data.errors import DataError
+from data.rollout import EngineTimes
 from data.sample import Task, in_order
 from data.text_file import unreadable
 from evaluation.held_out import EvaluationResult, failure_name
@@ -53,6 +54,10 @@ OVERLONG_SHARE = "response/overlong_share"
 """Share of responses cut off at the token cap."""
 VALID_FORMAT_SHARE = "response/valid_format_share"
 """Share of responses in the format their question asks for (`rewards/format.py`)."""
+ENGINE_TIMES = tuple(f"response/{name}" for name in EngineTimes._fields)
+"""Mean seconds of a response in its engine: preparing its prompt, in the queue, over its prompt, over its tokens."""
+WAIT_TIME, SCORE_TIME = "response/wait_s", "response/score_s"
+"""Mean seconds from the end of a response to the beginning of its scoring, and from there to its score."""
 LOGPROB_MEAN = "response/logprob_mean"
 """Mean log-probability of a response token under the engine."""
 PROBE_GAP = "probe_gap"
@@ -137,6 +142,8 @@ ROLLOUT_SCHEMA = pa.schema(
         ("started_at", pa.float64()),
         ("finished_at", pa.float64()),
         ("scoring_started_at", pa.float64()),
+        ("scored_at", pa.float64()),
+        ("engine_times", pa.list_(pa.float64())),  # those of `data.rollout.EngineTimes`; null where no engine said
         ("logprob_mean", pa.float64()),
         ("increments", pa.string()),  # JSON: gain and end of each span; null where nobody can tell
         ("prompt_ids", pa.list_(pa.int32())),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from data.sample import in_order
 from evaluation import run_record as names
 from rewards.format import valid_format
-from rewards.group import Group
+from rewards.group import Group, ScoredRollout
 
 
 def step_panels(groups: Sequence[Group]) -> dict[str, float]:
@@ -35,6 +35,7 @@ def step_panels(groups: Sequence[Group]) -> dict[str, float]:
         names.LENGTH_MEAN: lengths,
         names.OVERLONG_SHARE: [float(item.rollout.finish_reason == "length") for item in scored],
         names.VALID_FORMAT_SHARE: formats,
+        **_times(scored),
         names.LOGPROB_MEAN: logprobs,
         names.SCORING_OVERLAPPED_SHARE: [float(group.scoring_overlapped) for group in groups],
         **dict(sorted(parts.items())),
@@ -49,3 +50,13 @@ def step_panels(groups: Sequence[Group]) -> dict[str, float]:
         names.MASKED_ROLLOUTS: float(sum(masked.values())),
         **{name: float(count) for name, count in sorted(masked.items())},
     }
+
+
+def _times(scored: Sequence[ScoredRollout]) -> dict[str, list[float]]:
+    """Seconds of each response by where they went."""
+    engines = [item.rollout.times for item in scored if item.rollout.times is not None]
+    found = {name: [times[place] for times in engines] for place, name in enumerate(names.ENGINE_TIMES)}
+    ended = [(item, item.scored_at) for item in scored if item.scored_at is not None]
+    found[names.WAIT_TIME] = [item.scoring_started_at - item.rollout.finished_at for item, _ in ended]
+    found[names.SCORE_TIME] = [at - item.scoring_started_at for item, at in ended]
+    return found

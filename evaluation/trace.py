@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import DataError
+from data.rollout import Rollout
 from evaluation.ledger import updates
 from evaluation.run_record import METRICS_FILE, read_lines
+from evaluation.time_parts import ENGINE_PARTS, LEARN_PARTS
 from rewards.group import Group, ScoredRollout
 
 MICROSECONDS = 1e6
@@ -21,10 +23,6 @@ LEARNER, FIRST_ENGINE = 1, 2
 """Numbers of what the trace calls processes."""
 STEPS, LEARNING, SYNC, INSTALLING = 1, 2, 3, 4
 """Rows of the learner."""
-LEARN_PARTS = {
-    "assess_s": "assess", "pack_s": "pack", "forward_s": "forward", "backward_s": "backward", "optimizer_s": "optimizer"
-}  # fmt: skip
-"""What a step's learning is made of, each part's time over all micro-batches and updates together."""
 
 
 def trace(folder: Path, first: int | None = None, last: int | None = None) -> dict[str, Any]:
@@ -105,7 +103,21 @@ def _engines(groups: Sequence[Group], began: float) -> Iterator[dict[str, Any]]:
             heapq.heappush(free, (rollout.finished_at, row))
             start, seconds = rollout.started_at - began, rollout.finished_at - rollout.started_at
             yield _slice(FIRST_ENGINE + number, row, group.sample.task, start, seconds, _about(group, scored))
+            for part, at, took in _parts(rollout):
+                yield _slice(FIRST_ENGINE + number, row, part, at - began, took, {})
         yield from _named(FIRST_ENGINE + number, engine, {row: f"response {row}" for row in range(1, rows + 1)})
+
+
+def _parts(rollout: Rollout) -> Iterator[tuple[str, float, float]]:
+    """What an engine did for a response, when and for how long: the last parts end with it, since those of a try that
+    was dropped lie before them."""
+    if rollout.times is None:
+        return
+    yield ENGINE_PARTS[0], rollout.started_at, rollout.times.prepare_s
+    at = max(rollout.started_at + rollout.times.prepare_s, rollout.finished_at - sum(rollout.times[1:]))
+    for part, took in zip(ENGINE_PARTS[1:], rollout.times[1:], strict=True):
+        yield part, at, min(took, rollout.finished_at - at)
+        at += took
 
 
 def _about(group: Group, scored: ScoredRollout) -> dict[str, Any]:
@@ -117,6 +129,7 @@ def _about(group: Group, scored: ScoredRollout) -> dict[str, Any]:
         "weights": [list(span) for span in rollout.weight_spans] or rollout.weight_version,
         "scored": scored.score.value if scored.score.failure is None else scored.score.failure,
         "waited for scoring (s)": round(scored.scoring_started_at - rollout.finished_at, 4),
+        "scored in (s)": None if scored.scored_at is None else round(scored.scored_at - scored.scoring_started_at, 4),
     }
 
 

@@ -16,6 +16,8 @@ class ScoredRollout:
     rollout: Rollout
     score: Score
     scoring_started_at: float
+    scored_at: float | None = None
+    """When it had that score; None where nobody kept it."""
 
 
 @dataclass(frozen=True, slots=True)

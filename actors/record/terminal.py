@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation import run_record as names
+from evaluation.time_parts import in_words
 
 TREND_STEPS = 32
 TREND_MARKS = "▁▂▃▄▅▆▇█"
@@ -111,12 +112,14 @@ class LiveTable:
     def _line(self, step: int) -> str:
         current = self._history[-1]
         shown = [f"{row.short} {row.write(current[row.metric])}" for row in _rows(current) if row.metric in current]
-        return "  ".join([f"step {step}/{self._steps}", *shown, f"eta {self._eta(step)}"])
+        took = [f"took {words}"] if (words := in_words(current)) else []
+        return "  ".join([f"step {step}/{self._steps}", *shown, *took, f"eta {self._eta(step)}"])
 
     def _table(self, step: int) -> Table:
         current = self._history[-1]
         table = Table(
-            title=f"{self._run} · step {step}/{self._steps} · {_duration(self._durations[-1])} a step · "
+            title=f"{self._run} · step {step}/{self._steps} · "
+            f"{in_words(current) or _duration(self._durations[-1])} a step · "
             f"{self._eta(step)} left",
             title_justify="left",
         )

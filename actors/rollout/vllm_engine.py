@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.rollout.engine import Ability, Health, State, engine_of, in_flight_of, refusal, refuse_mixed
 from actors.rollout.shared_prompts import SharedPrompts
 from actors.rollout.swap import ABORTED, cache_names, hold, spans_of
+from actors.rollout.vllm_times import engine_times, timing_only
 from actors.supervision.waiting import as_they_end
 from actors.sync.transport import Bucket, Meeting, Receipt
 from data.errors import DataError
@@ -168,7 +169,7 @@ class VllmEngine:
             **due_arguments(self.policy),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
-        self._llm = AsyncLLM.from_engine_args(arguments)
+        self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[timing_only()])
         self.state = "generating"
         return time.time() - began
 
@@ -227,6 +228,7 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
 
         began, prompt, dropped = time.time(), await prompts.take(request.sample), 0
+        prepared = time.time() - began
         sampling, adapter = self._sampling(request.sampling), self._adapter
         while True:
             final: Any = None
@@ -258,6 +260,7 @@ class VllmEngine:
             finished_at=time.time(),
             weight_spans=spans if len(spans) > 1 else (),
             dropped=dropped,
+            times=engine_times(prepared, final.metrics),
         )
 
     def _sampling(self, sampling: SamplingSettings) -> Any:

@@ -48,7 +48,7 @@ class Scorers:
         """Score one rollout; one whose scorer takes too long is masked, never a zero."""
         began = time.time()
         score = await self.router.score(sample, rollout.text, rollout.finish_reason)
-        return ScoredRollout(rollout, score, scoring_started_at=began)
+        return ScoredRollout(rollout, score, scoring_started_at=began, scored_at=time.time())
 
     async def complete(self, sample: DrivingSample, group: Sequence[ScoredRollout]) -> list[ScoredRollout]:
         """A group whose last rollout is scored: what its responses are worth beside each other."""

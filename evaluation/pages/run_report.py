@@ -28,6 +28,7 @@ from evaluation.pages.panels import benchmark_panels, health_panels, training_pa
 from evaluation.predicted import predicted_and_measured
 from evaluation.run_record import RunRecord, read_run
 from evaluation.settings import EvaluationSettings
+from evaluation.time_parts import response_parts, step_parts
 
 T = TypeVar("T")
 
@@ -105,6 +106,8 @@ def _context(run: RunRecord, renewed_s: float) -> dict[str, Any]:
         "tiles": parts.make("the figures", [], lambda: _tiles(run, comparison)),
         "panels": parts.make("curves of the training", [], lambda: training_panels(run)),
         "small_panels": small,
+        "step_parts": parts.make("the time of a step", [], lambda: step_parts(run)),
+        "response_parts": parts.make("the time of a response", [], lambda: response_parts(run)),
         "comparison": comparison,
         "scale": _scale,
         "window": window,

@@ -31,6 +31,7 @@ from tests.learner_gap import largest_gap
 SETTINGS = RolloutSettings(temperature=1.3, max_tokens=16, max_model_len=2048, options={"max_concurrent": 8})
 POLICY = PolicySettings(image_size=(64, 48))
 RECIPE = Recipe(run=RunSettings(name="logprobs"), policy=POLICY, rollout=SETTINGS)
+CLOCKS_APART_S = 0.05
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "qwen3_vl": families.tiny_qwen3_vl,
     "idefics3": families.tiny_idefics3,
@@ -58,6 +59,9 @@ def compare(family: str, scratch: Path) -> float:
     engine = chosen.engine_class("engine", str(folder), recipe, chosen.options, seed=0)
     found = asyncio.run(rollouts(engine, samples))
     assert all(len(rollout.token_ids) > 1 for rollout in found)
+    for one in found:  # where its seconds went, as far as the engine says
+        took = one.finished_at - one.started_at
+        assert other if one.times is None else min(one.times) >= 0 and 0 < sum(one.times) <= took + CLOCKS_APART_S
     return largest_gap(load_policy(folder, POLICY, SETTINGS.temperature).eval(), folder, POLICY, samples, found)
 
 

@@ -362,11 +362,13 @@ def test_a_damaged_recipe_or_provenance_is_one_sentence(folder: Path, name: str,
 def test_without_a_terminal_a_step_is_one_plain_line() -> None:
     out = io.StringIO()
     table = LiveTable("first", 40, Console(file=out, width=40))
-    table.update(7, {"reward/mean": 51.25, "rollout_gap_max": 3.1e-6, "clip_share": 0.015, "step_s": 2.0})
+    table.update(
+        7, {"reward/mean": 51.25, "rollout_gap_max": 3.1e-6, "clip_share": 0.015, "step_s": 2.0, "learn_s": 1.5}
+    )
     table.update(8, {"reward/mean": math.nan, "step_s": 2.0})
     first, second = out.getvalue().splitlines()
-    assert first == "step 7/40  reward 51.2  clip 1.5%  rollout gap 3.1e-06  eta 1 min 06 s"
-    assert second == "step 8/40  reward nan  eta 1 min 04 s"
+    assert first == "step 7/40  reward 51.2  clip 1.5%  rollout gap 3.1e-06  took 2 s (learn 1.5)  eta 1 min 06 s"
+    assert second == "step 8/40  reward nan  took 2 s  eta 1 min 04 s"
 
 
 def test_in_a_terminal_the_table_shows_the_latest_value_and_its_change() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commands.trace import main
-from data.rollout import Rollout, WeightSpan
+from data.rollout import EngineTimes, Rollout, WeightSpan
 from data.sample import DrivingSample
 from evaluation.rollout_rows import read_rollouts, write_rollouts
-from evaluation.run_record import METRICS_FILE, samples_path
+from evaluation.run_record import METRICS_FILE, read_run, samples_path
+from evaluation.step_panels import step_panels
+from evaluation.time_parts import ENGINE_PARTS, TimePart, in_words, response_parts, step_parts
 from rewards.group import Group, ScoredRollout
 from rewards.score import Score
 
@@ -22,6 +25,9 @@ SAMPLE = DrivingSample("q0", "scene", "frame", "planning", "open_ended", "What n
 
 def scored(name: str, engine: str, start: float, end: float, spans: tuple[WeightSpan, ...] = ()) -> ScoredRollout:
     rollout = Rollout(name, "q0", (1,), (7, 8), (-0.5, -0.5), "Stop.", "stop", 0, engine, start, end, 5, spans)
+    if name == "a":
+        times = EngineTimes(0.5, 0.25, 0.25, 1.5)
+        return ScoredRollout(replace(rollout, times=times), Score(80.0), end + 0.5, end + 0.75)
     return ScoredRollout(rollout, Score(80.0), end + 0.5)
 
 
@@ -73,6 +79,20 @@ def test_every_response_is_on_its_engine_with_the_weights_that_sampled_it(run: P
     assert found["a"]["args"]["waited for scoring (s)"] == 0.5
 
 
+def test_what_the_engine_did_for_a_response_lies_within_it(run: Path) -> None:
+    engine = [event for event in slices(run) if event["pid"] != 1]
+    parts = [event for event in engine if event["name"] in ENGINE_PARTS]
+    assert [(one["name"], one["ts"], one["dur"]) for one in parts] == [
+        ("prepare", 0, 500_000),
+        ("queue", 1_000_000, 250_000),  # what was dropped, or is unknown, lies between
+        ("prefill", 1_250_000, 250_000),
+        ("decode", 1_500_000, 1_500_000),
+    ]
+    found = {event["args"]["request"]: event["args"] for event in engine if "request" in event["args"]}
+    assert found["a"]["scored in (s)"] == 0.25
+    assert found["b"]["scored in (s)"] is None
+
+
 def test_a_steps_parts_lie_within_it_and_end_with_the_publish(run: Path) -> None:
     named = {event["name"]: event for event in slices(run, "--steps", "1")}
     end = 10_000_000
@@ -112,3 +132,21 @@ def test_weight_spans_are_read_back_as_they_were_written(run: Path) -> None:
     (group,), _ = read_rollouts(samples_path(run, 1))
     assert group.rollouts[0].rollout.weight_spans == (WeightSpan(0, 0, 1), WeightSpan(1, 1, 2))
     assert group.rollouts[1].rollout.weight_spans == ()
+
+
+def test_what_a_step_and_a_response_are_made_of_is_said_of_every_part_that_was_measured(run: Path) -> None:
+    (group,), _ = read_rollouts(samples_path(run, 1))
+    panels = step_panels([group])
+    parts = ("prepare_s", "decode_s", "wait_s", "score_s")
+    assert [panels[f"response/{name}"] for name in parts] == [0.5, 1.5, 0.5, 0.25]
+
+    found = step_parts(read_run(run))
+    assert [(one.name, one.seconds, one.inner) for one in found][:3] == [
+        ("learning", "4", False),
+        ("pack", "0.5", True),
+        ("forward", "1", True),
+    ]
+    assert found[-1] == TimePart("a whole step", "10", 1.0, False)
+    assert response_parts(read_run(run)) == [], "this record has none"
+    assert in_words({"step_s": 9.43, "learn_s": 4.7, "sync_s": 1.6}) == "9.43 s (learn 4.7, sync 1.6)"
+    assert in_words({}) == ""
