@@ -121,8 +121,8 @@ def test_generation_runs_ahead_as_far_as_the_recipe_lets_it(ahead: Simulated) ->
 
 
 def test_engines_that_lie_on_learner_ranks_take_turns_with_them() -> None:
-    halves = ("rollout.gpus=0.5", "learner.gpus=0.5", "learner.zero_stage=2", "cluster.rollout_label=null")
-    halves += ("rollout.options.sleep_mode=true", "rollout.options.gpu_cache_gib=8")
+    halves = ["rollout.gpus=0.5", "learner.gpus=0.5", "learner.zero_stage=2", "cluster.rollout_label=null"]
+    halves += ["rollout.options.sleep_mode=true", "rollout.options.gpu_cache_gib=8"]
     alone = run(*halves, "rollout.on_learners=4", "rollout.max_staleness=0", gpus=12)
     engine, rank = alone.timeline.of("generating")[0], alone.timeline.of("learning")[0]
     for one in (engine, rank):
