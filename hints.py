@@ -1,4 +1,4 @@
-"""What a key of another trainer, or a slip of the pen, is called here. Words only: imports nothing of the house.
+"""What a key of another trainer, or a slip of the pen, is called here. Words only: imports nothing of this project.
 
 `hint_for("learning_rate")` is `called learner.lr here`. TRL, verl, axolotl and LLaMA-Factory are the trainers whose
 names stand here.

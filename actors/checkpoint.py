@@ -104,17 +104,17 @@ def _removed_without_room(folder: Path) -> Iterator[None]:
 
 def sign_checkpoints(run_folder: Path) -> list[str]:
     """Sign every intact checkpoint below a run's folder with this user's key; a line for each says what was done."""
-    key, told = checkpoint_key(run_folder), []
+    key, lines = checkpoint_key(run_folder), []
     for manifest in sorted(run_folder.rglob(f"step_*[0-9]/{MANIFEST}")):
         folder = manifest.parent
         if (fault := _damage(folder)) is not None:
-            told.append(f"{folder} is damaged ({fault}): left as it is")
+            lines.append(f"{folder} is damaged ({fault}): left as it is")
             continue
         content = _manifest(folder)
         shutil.rmtree(folder / UNIVERSAL, ignore_errors=True)  # made anew where it is wanted
         _write_manifest(folder, content, key)
-        told.append(f"{folder} is signed")
-    return told
+        lines.append(f"{folder} is signed")
+    return lines
 
 
 def newest_checkpoint(run_folder: Path) -> int | None:

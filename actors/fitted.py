@@ -30,11 +30,11 @@ def fitting_of(recipe: Recipe, lengths: PromptLengths, *, answers: bool, engines
             f"rollout.max_model_len={rollout.max_model_len} is more than the {context} tokens that "
             f"policy.model={recipe.policy.model} takes: set it to {context} or less"
         )
-    told = f"rollout.max_model_len={rollout.max_model_len} less rollout.max_tokens={rollout.max_tokens}"
+    room_by = f"rollout.max_model_len={rollout.max_model_len} less rollout.max_tokens={rollout.max_tokens}"
     limits = Limits(
         rollout.max_images or most_images(recipe.data, recipe.policy),
         rollout.max_model_len - rollout.max_tokens,
-        told,
+        room_by,
         longest if answers else None,  # a benchmark is asked as it stands
     )
     return Fitting(lengths, limits, strip=strip, answers=answers)

@@ -73,7 +73,7 @@ class Kept:
         return cls(run.checkpoint_every, run.resume, stopping, run.checkpoint_minutes)
 
     def is_due(self, step: int, since_s: float) -> bool:
-        """Whether a checkpoint is to be written after a step that ends so many seconds after the last one."""
+        """Whether a checkpoint is to be written after a step that ends `since_s` seconds after the last one."""
         by_time = self.minutes > 0 and since_s >= 60.0 * self.minutes
         return self.stopping() or by_time or (self.every > 0 and step % self.every == 0)
 

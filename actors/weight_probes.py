@@ -1,4 +1,4 @@
-"""`Probes`: whether engines act with the learner's weights, told by log-probabilities of the same tokens on both sides.
+"""`Probes`: whether engines act with the learner's weights, seen in log-probabilities of the same tokens on both sides.
 
 Whatever goes wrong between a weight and a word shows here: a matrix packed wrongly, caches that hold old activations,
 an adapter that was not applied.

@@ -1,4 +1,4 @@
-"""The imitation gap without pictures: a small network that is told what the cameras show, in the closed-loop world.
+"""The imitation gap without pictures: in the closed-loop world a small network is given, as numbers, what is in sight.
 
     python -m benchmarks.imitation_gap [--seeds 3] [--credit place|turn] [--discount 0.99]
 
@@ -125,7 +125,7 @@ def imitate(policy: nn.Module, shown: tuple[Tensor, Tensor], held_out: tuple[Ten
 def drive(
     policy: nn.Module, starts: Sequence[Start], *, greedy: bool, seconds: float = 0.0
 ) -> tuple[list[Driving], list[list[Turn]]]:
-    """Episodes side by side, an answer taking so many `seconds`; what there is to know of every turn."""
+    """Episodes side by side, each answer taking `seconds` seconds; what there is to know of every turn."""
     weights = EnvironmentSettings().weights
     episodes = [Driving(DrivingSettings()) for _ in starts]
     for episode, start in zip(episodes, starts, strict=True):
@@ -180,7 +180,7 @@ Scores = dict[str, list[tuple[str, float]]]
 
 
 def scores(policy: nn.Module, seed: int, seconds: float = 0.0) -> Scores:
-    """Driving scores of the measured starts, greedily driven, an answer taking so many `seconds`."""
+    """Driving scores of the measured starts, greedily driven, each answer taking `seconds` seconds."""
     found = {}
     for part, families in (("scenarios", FAMILIES), ("families", HELD_OUT)):
         episodes, _ = drive(policy, measured_starts(list(families), EACH, seed), greedy=True, seconds=seconds)

@@ -1,4 +1,4 @@
-"""A benchmark in parts: each has a folder of its own, and what was found so far is told while the next one runs."""
+"""A benchmark in parts: each has a folder of its own, and what was found so far is printed before the next one runs."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def client(url: str) -> Any:
 
 
 async def rate(url: str, first: int) -> float:
-    """Requests a second, of so many clients at once."""
+    """Requests a second, with `CLIENTS` requests under way at once."""
     who, places = client(url), asyncio.Semaphore(CLIENTS)
     prompts = [prompt(first + number) for number in range(REQUESTS)]
 

@@ -53,7 +53,7 @@ class StubRuns:
             code = int(self._ended(name).read_text())
             if code == 0:
                 return Look("succeeded", 0)
-            return Look("stopped", code) if code == 130 else Look("failed", code, "error: the stub was told to fail")
+            return Look("stopped", code) if code == 130 else Look("failed", code, "error: the stub was asked to fail")
         if not self._begun(name).is_file():
             return Look("gone")
         pid = self._begun(name).read_text()

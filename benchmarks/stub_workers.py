@@ -100,7 +100,7 @@ class StubTrainer:
         await asyncio.sleep(self.seconds)
         if self.losses:
             self.losses -= 1
-            raise LearnerLost("the stub was told to be lost")
+            raise LearnerLost("the stub was asked to be lost")
 
 
 @dataclass
@@ -124,7 +124,7 @@ class StubPool:
             await asyncio.sleep(self.seconds)
         if self.losses:
             self.losses -= 1
-            raise ActorLost("the stub was told to be lost")
+            raise ActorLost("the stub was asked to be lost")
         for request in requests:
             yield answered(request)
 

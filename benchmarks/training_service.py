@@ -179,7 +179,7 @@ def measure_tenants(root: Path) -> dict[str, Any]:
 
 
 def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
-    """Loops that are never told of a kill, and what they have to show for it."""
+    """Kill the server under loops that get no notice of it; what they lost or did twice, and what they learnt."""
     with service(root) as running:
         base = running.base
         unbroken = supervised_loop(running.client("unbroken"), base, steps)

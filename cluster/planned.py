@@ -31,7 +31,9 @@ def arguments_of(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     group = parser.add_argument_group("simulation", "the real driver against actors that only take time")
     group.add_argument("--simulate", action="store_true", help="simulate the first steps, and print what came of it")
-    group.add_argument("--gpus", nargs="+", type=int, metavar="N", help="on so many GPUs; default: the recipe's own")
+    group.add_argument(
+        "--gpus", nargs="+", type=int, metavar="N", help="numbers of GPUs to try (default: the recipe's own)"
+    )
     group.add_argument("--steps", type=int, default=6, help="steps to simulate, at least 3 (default: 6)")
     group.add_argument("--grow-batch", action="store_true", help="prompts of a step in proportion to the GPUs")
     group.add_argument("--losses-per-hour", type=float, default=0.0, metavar="N", help="actors that die alone")

@@ -15,7 +15,7 @@ PORTS: Mapping[int, tuple[str, str]] = {
     10001: ("Ray's client server", "ray start --head --ray-client-server-port=N"),
     8000: ("the endpoint", "serve.port=N in the recipe"),
 }
-"""Port to what listens there, and how it is told another one."""
+"""Port to what listens there, and how it is given another port."""
 OURS = ("gcs_server", "raylet", "dashboard", "ray::", "ray/", "serve.app")
 """Words in the command line of those that may hold them."""
 

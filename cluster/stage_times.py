@@ -173,7 +173,7 @@ def judging_s(
 
 
 def learner_efficiency(node: NodeType, tokens: float, facts: Facts) -> float:
-    """Share of the peak that a pass over so many positions reaches: small ones wait for weights."""
+    """Share of the peak that a pass over `tokens` positions reaches: a small pass waits for weights."""
     half = facts.efficiency("learner_half_tokens") * node.tflops / 989
     return facts.efficiency(f"learner_{node.generation}") * tokens / (tokens + half)
 

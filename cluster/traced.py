@@ -167,7 +167,7 @@ def _onward(at_fewer: int, at_more: int, layers: int) -> int:
 
 
 def _with_layers(config: Any, count: int) -> Any:
-    """The config of the same model with so many layers of text."""
+    """The config of the same model with `count` layers of text."""
     changed = copy.deepcopy(config)
     text = changed.get_text_config()
     text.num_hidden_layers = count

@@ -90,7 +90,7 @@ def _fit_codes(given: argparse.Namespace) -> dict[str, object]:
 
 
 def expert_segments(drives: int, first: int = SHOWN) -> list[Segment]:
-    """The motions that the embedded world's expert means, over so many scenarios of every family."""
+    """The motions that the embedded world's expert means, over `drives` scenarios of every family."""
     starts = (Start(family, first + number) for number in range(drives) for family in FAMILIES)
     return [segment for start in starts for segment in driven_segments(start)]
 

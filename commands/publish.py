@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     adapter = commands.add_parser("adapter", help="take the adapter of a run")
     adapter.add_argument("run", type=Path, help="the run's folder")
     adapter.add_argument("out", type=Path, help="folder to write; must not exist")
-    adapter.add_argument("--base", help="the base model's name, for whoever loads it (default: the run's)")
+    adapter.add_argument("--base", help="the base model's name, for those who load it (default: the run's)")
     merging = commands.add_parser("merge", help="merge an adapter into its base")
     merging.add_argument("base", help="checkpoint folder, or name on the hub")
     merging.add_argument("adapter", type=Path, help="folder with adapter_config.json")

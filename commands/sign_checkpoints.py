@@ -23,10 +23,10 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("run_folder", type=Path, help="folder of the run, such as runs/tiny")
     folder: Path = parser.parse_args(arguments).run_folder
-    told = sign_checkpoints(folder)
-    if not told:
+    lines = sign_checkpoints(folder)
+    if not lines:
         raise RunFolderError(f"{folder} is not the folder of a run with checkpoints: there are none below it")
-    print(*told, sep="\n")
+    print(*lines, sep="\n")
     return 0
 
 

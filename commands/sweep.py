@@ -142,8 +142,14 @@ def run_sweep(options: argparse.Namespace) -> int:
     for run, why in sweep.unfinished.items():
         print(f"{run}: {why}")
     print(f"page: {page}")
-    told = {"sweep": name, "seeds": sweep.seeds, "recipes": figures, "unfinished": sweep.unfinished, "page": str(page)}
-    print(json.dumps(told))
+    summary = {
+        "sweep": name,
+        "seeds": sweep.seeds,
+        "recipes": figures,
+        "unfinished": sweep.unfinished,
+        "page": str(page),
+    }
+    print(json.dumps(summary))
     return 1 if sweep.unfinished else 0
 
 

@@ -63,7 +63,7 @@ def check_disjoint(split: Split) -> None:
     """
     train, apart = split.train, split.held_out
     if isinstance(train, StoredSamples) and isinstance(apart, StoredSamples) and not train.may_share(apart):
-        return  # told by hashes: reading all of them again takes long
+        return  # hashes show that nothing is shared; reading all samples again takes long
     held_out, shared = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for sample in split.held_out:
         for what, names in _apart(sample):

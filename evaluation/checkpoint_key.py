@@ -1,4 +1,4 @@
-"""The key that checkpoints are signed with: what DeepSpeed wrote is pickled, and whoever writes a pickle runs code."""
+"""The key that checkpoints are signed with: what DeepSpeed wrote is pickled, and loading a pickle can run any code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checkpoint_key(run_folder: Path) -> bytes:
     """The key of this user, made at the first time of asking.
 
     Args:
-        run_folder: of the run whose checkpoints are signed; whoever may write beside it must not read the key.
+        run_folder: of the run whose checkpoints are signed; anyone who may write beside it must not read the key.
 
     Raises:
         CheckpointError: the file lies under the folder of all runs, cannot be made, is open to others, or is no key.
@@ -58,8 +58,8 @@ def checkpoint_key(run_folder: Path) -> bytes:
 
 def signature(key: bytes, content: Mapping[str, Any]) -> str:
     """The signature of what a manifest says."""
-    told = json.dumps({name: value for name, value in content.items() if name != "signature"}, sort_keys=True)
-    return hmac.new(key, told.encode(), hashlib.sha256).hexdigest()
+    text = json.dumps({name: value for name, value in content.items() if name != "signature"}, sort_keys=True)
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def is_signed(key: bytes, content: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Which samples a model can be asked, told before anything starts: special tokens, images, lengths."""
+"""Which samples a model can be asked, checked before anything starts: special tokens, images, lengths."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Limits:
     room: int | None
     """Tokens of a prompt; None: any number."""
     room_by: str
-    """What leaves so many, for messages."""
+    """The settings that leave that number, as messages name them."""
     longest: int | None = None
     """Tokens of the longest prompt that is wanted (`data.max_prompt_tokens`)."""
 

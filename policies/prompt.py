@@ -35,7 +35,7 @@ def chat_messages(question: str, images: int, system_prompt: str | None) -> list
 
 
 def begins(processor: Any, text: str) -> dict[str, bool]:
-    """What a processor or tokenizer is told besides a chat text, so that the text begins once.
+    """Options for a processor or tokenizer that reads a chat text, so that the token of beginning comes once.
 
     As `apply_chat_template(tokenize=True)` of a processor: where the template writes the token of beginning, the
     tokenizer adds none.

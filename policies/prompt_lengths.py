@@ -53,7 +53,7 @@ class PromptLengths:
         return words + self._images(sample, words)
 
     def at_most(self, sample: DrivingSample) -> int:
-        """As many or more, told without its text being cut into tokens: two for each byte of the question.
+        """That number or more, found without cutting the text into tokens: two for each byte of the question.
 
         Raises:
             ImageError: an image cannot be read.
@@ -64,7 +64,7 @@ class PromptLengths:
         return self._around[images] + 2 * len(sample.question.encode()) + self._images(sample, None)
 
     def _images(self, sample: DrivingSample, words: int | None) -> int:
-        """What the images of a prompt add to its text, which has so many tokens (None: not counted yet)."""
+        """What the images of a prompt add to its text, which has `words` tokens (None: not counted yet)."""
         fixed = self.encoder.settings.image_size
         views = tuple(
             (name, fixed or (None if name == LIDAR else image_size(path))) for name, path in sample.images.items()

@@ -146,7 +146,7 @@ class JudgeSettings(BaseModel):
     """How often a lost engine is started again."""
 
     def least_seconds(self, answers: int) -> float:
-        """How long so many answers take at least at the limits per minute, of which the first minute's come at once."""
+        """The least time for `answers` answers at the limits per minute; those of the first minute come at once."""
         limits = ((self.requests_per_minute, 1), (self.tokens_per_minute, self.max_tokens))
         return max(60.0 * max(0.0, answers * each / rate - 1.0) if rate else 0.0 for rate, each in limits)
 

@@ -14,7 +14,7 @@ from serve.errors import ServiceError
 
 
 class FairQueue:
-    """So many at once; of those who wait, each tenant in turn. Within a tenant, who came first."""
+    """A fixed number of places; of those who wait, each tenant in turn. Within a tenant: first come, first served."""
 
     def __init__(self, places: int, waiting: int) -> None:
         """`places` are worked on at once, and at most `waiting` wait for one."""
@@ -82,7 +82,7 @@ class FairQueue:
 
 
 class PixelBudget:
-    """So many decoded pixels at once. A request that alone would take more waits until nothing else is held."""
+    """A bound on decoded pixels at once. A request that alone would take more waits until nothing else is held."""
 
     def __init__(self, pixels: int) -> None:
         """All free."""
@@ -91,7 +91,7 @@ class PixelBudget:
 
     @asynccontextmanager
     async def held(self, pixels: int) -> AsyncIterator[None]:
-        """Hold so many inside the block, once they are free."""
+        """Hold `pixels` inside the block, once they are free."""
         wanted = min(pixels, self._all)
         async with self._changed:
             await self._changed.wait_for(lambda: self._free >= wanted)

@@ -1,4 +1,4 @@
-"""Keep house of a training service: `python -m serve.manage key|revoke|model|audit|pages|rate|collect|...`.
+"""Administer a training service: `python -m serve.manage key|revoke|model|audit|pages|rate|collect|...`.
 
     python -m serve.manage key --tenant perception --name laptop [--scopes train,sample,read] [--quota models=4]
 

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of model families that are not the house's own; each with tokenizer and processor."""
+"""Tiny random checkpoints of model families that are not this project's own; each with tokenizer and processor."""
 
 from __future__ import annotations
 

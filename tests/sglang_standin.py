@@ -1,6 +1,6 @@
 """A stand-in for SGLang 0.5.23, which cannot start without a GPU: the shapes of its requests and responses, no model.
 
-It answers every prompt with the same tokens, keeps what it is told, and refuses what SGLang's classes would refuse: an
+It answers every prompt with the same tokens, keeps what it is given, and refuses what SGLang's classes would refuse: an
 unknown argument of `Engine`, a sampling parameter that there is not, a field that a request does not have.
 """
 

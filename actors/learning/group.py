@@ -138,7 +138,7 @@ class LearnerGroup:
                 await within(self.settings.probe_timeout_s, f"{what}, probed,", alive)
             return await working
         except (ActorLost, ActorTimeout) as error:
-            if isinstance(error, ActorTimeout) and self._up:  # once, whoever of the ranks is asked first
+            if isinstance(error, ActorTimeout) and self._up:  # once, whichever rank is asked first
                 self._reading = self._reading or asyncio.create_task(
                     keep_stacks(self._folder, "learner rank", self._places)
                 )

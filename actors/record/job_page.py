@@ -32,7 +32,7 @@ class JobPage:
     """The page of the job that this process is; does nothing where it is none."""
 
     def __init__(self, folder: Path, steps: int) -> None:
-        """Of a run in `folder` that takes so many steps."""
+        """Of a run in `folder` that takes `steps` steps."""
         config = json.loads(os.environ.get(JOB_VARIABLE, "{}"))
         self._job: str | None = config.get("metadata", {}).get(JOB_ID_METADATA_KEY)
         self._folder, self._steps = folder, steps

@@ -138,9 +138,9 @@ class Journal:
             self.warn(self.step, "tracker_left_out", failure)
 
     def _renew_page(self) -> None:
-        told = self._page.failure
+        reported = self._page.failure
         self._page.renew()
-        if self._page.failure is not None and self._page.failure != told:
+        if self._page.failure is not None and self._page.failure != reported:
             self.warn(self.step, "no_live_report", self._page.failure)
 
     def _draw_curves(self, step: int, scalars: Mapping[str, float]) -> None:

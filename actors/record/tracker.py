@@ -1,7 +1,7 @@
 """`Tracker`: where curves and sample tables also go, beside the run folder; and what feeds all of a run's. No ray.
 
 `run.trackers` names them: a built-in one or `module:Class`, each with its options. They are fed by a thread of their
-own, so that a slow server costs no step; one that fails is told in a sentence and left out, and the run goes on.
+own, so that a slow server costs no step; one that fails is reported in a sentence and left out, and the run goes on.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """What a tracker is told of the run when it begins."""
+    """What a tracker is given about the run when it begins."""
 
     name: str
     tags: tuple[str, ...]

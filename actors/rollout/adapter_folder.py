@@ -1,4 +1,4 @@
-"""`AdapterFolder`: an adapter as an engine is told of it. Neither its number nor its files ever change."""
+"""`AdapterFolder`: an adapter as it is given to an engine. Neither its number nor its files ever change."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ async def talk(
         llm: vLLM's AsyncLLM.
         request: what is asked.
         bias: logit biases of ids that must not be sampled.
-        extra: what vLLM's plugins of ours are told.
+        extra: arguments for this project's vLLM plugins.
 
     Raises:
         DataError: the prompt is too long for the model, or vLLM cannot follow the schema; in vLLM's words.

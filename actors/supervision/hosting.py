@@ -82,7 +82,7 @@ class LocalActor:
         return _Method(self, getattr(self._target, name))
 
     def die(self, why: str) -> None:
-        """End the actor: calls under way fail, and so does each later one. An object's own `died()` is told."""
+        """End the actor: calls under way fail, and so does each later one. An object's own `died()` is called."""
         if self._why:
             return
         self._why = why

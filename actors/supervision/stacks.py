@@ -54,12 +54,12 @@ async def keep_stacks(folder: Path, name: str, places: list[Place]) -> None:
     """
     if not folder.is_dir() or not ray.is_initialized():
         return
-    told = [f"driver\n{await asyncio.to_thread(stacks, os.getpid())}"]
-    told += [f"{name}, process {place.pid} on node {place.node}\n{await _stacks_at(place)}" for place in places]
+    parts = [f"driver\n{await asyncio.to_thread(stacks, os.getpid())}"]
+    parts += [f"{name}, process {place.pid} on node {place.node}\n{await _stacks_at(place)}" for place in places]
     file = folder / STACKS_FOLDER / f"{name.replace(' ', '_')}_{time.strftime('%Y%m%d-%H%M%S')}.txt"
     with contextlib.suppress(DiskFull), writing(file):  # a run does not end for want of these
         file.parent.mkdir(exist_ok=True)
-        file.write_text("\n\n".join(told))
+        file.write_text("\n\n".join(parts))
 
 
 def stacks(pid: int) -> str:

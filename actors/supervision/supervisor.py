@@ -81,7 +81,7 @@ class Supervised:
 
         Raises:
             ActorLost, ActorTimeout: the work failed so, or there was nobody to do it. What an actor raises that a
-                person can act on (`actors.supervision.waiting.TOLD`) is no loss and arrives as itself.
+                person can act on (`actors.supervision.waiting.REPORTED`) is no loss and arrives as itself.
         """
         if self.state is not State.HEALTHY:
             raise ActorLost(f"{self.name} is {self.state}: {self.why}")

@@ -26,7 +26,7 @@ from rewards.errors import RewardError
 
 T = TypeVar("T")
 
-TOLD = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError, DiskFull)
+REPORTED = (PolicyError, DataError, RewardError, BudgetError, LearnerError, EngineError, DiskFull)
 """What an actor may raise that a person can act on: it arrives as itself."""
 
 GONE = (
@@ -47,7 +47,7 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
     Raises:
         ActorTimeout: no answer in time.
         ActorLost: the actor's process died (`GONE`).
-        one of `TOLD`: what the actor raised, without its traceback.
+        one of `REPORTED`: what the actor raised, without its traceback.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -55,7 +55,7 @@ async def within(timeout_s: float, what: str, answer: Awaitable[T]) -> T:
     except TimeoutError:
         raise ActorTimeout(f"{what} gave no answer within {timeout_s:g} s") from None
     except RayTaskError as error:
-        if isinstance(error.cause, TOLD):
+        if isinstance(error.cause, REPORTED):
             raise error.cause from None
         raise
     except GONE as error:

@@ -44,19 +44,19 @@ class Findings:
 
 
 def _reasons(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """A sentence for each fault; a key that is missing because it is misspelt is told once, with its misspelling."""
+    """A sentence for each fault; a key that is missing because it is misspelt is named once, with its misspelling."""
     found = error.errors(include_url=False)
     extra = [one for one in found if one["type"] == "extra_forbidden"]
     misspelt = {one["loc"]: explain(one, model) for one in extra}
-    told = " ".join(misspelt.values())
-    told_already = [
+    hints = " ".join(misspelt.values())
+    reported = [
         one
         for one in found
         if one["type"] == "missing"
         and any(loc[:-1] == one["loc"][:-1] for loc in misspelt)
-        and f"did you mean {one['loc'][-1]}?" in told
+        and f"did you mean {one['loc'][-1]}?" in hints
     ]
-    return [explain(one, model) for one in found if one not in told_already]
+    return [explain(one, model) for one in found if one not in reported]
 
 
 def schema_reason(error: jsonschema.ValidationError) -> str:

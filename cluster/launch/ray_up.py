@@ -21,7 +21,7 @@ from cluster.launch.provider_api import check_aws, check_azure, check_gcp
 RUN_OPTIONS = {"--user", "--ulimit", "--shm-size", "--volume", "--env"}
 ENVIRONMENT = {"HF_HOME", "RAY_AUTH_MODE", "RAY_JOB_STOP_WAIT_TIME_S", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"}
 LEAST_STOP_S = 300
-"""A run that is told to stop finishes its step and writes a checkpoint: Ray's own 3 s would kill it."""
+"""A run that is asked to stop finishes its step and writes a checkpoint: Ray's own 3 s would kill it."""
 SHARED = "/mnt/shared"
 
 

@@ -56,7 +56,7 @@ from rewards.score import Score
 from rewards.settings import RewardSettings, RouteSettings
 
 STEPS = 6
-"""Simulated, unless told otherwise; the first two are not counted."""
+"""Steps that are simulated where no other number is given; the first two are not counted."""
 WARM_UP = 2
 QUESTIONS = 6000
 NOTHING = Troubles()
@@ -153,11 +153,11 @@ def simulate(
     *,
     grow: bool = False,
 ) -> Simulated:
-    """Simulate a recipe on so many GPUs; see `scaled` for `grow`.
+    """Simulate a recipe on `gpus` GPUs; see `scaled` for `grow`.
 
     Raises:
-        PlanError: the recipe is for CPUs, has what no stand-in knows, has no room on so many, or does not outlive what
-            goes wrong.
+        PlanError: the recipe is for CPUs, has what no stand-in knows, has no room on `gpus` GPUs, or does not outlive
+            what goes wrong.
     """
     _check(recipe)
     recipe = scaled(recipe, gpus, grow=grow)

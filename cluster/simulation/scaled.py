@@ -16,7 +16,7 @@ def gpus_of(recipe: Recipe) -> int:
 
 
 def scaled(recipe: Recipe, gpus: int, *, grow: bool = False) -> Recipe:
-    """The recipe on so many GPUs.
+    """The recipe on `gpus` GPUs.
 
     Judges come first, since they are the largest processes; engines and learner ranks keep their proportion. A step
     stays as it is, or draws a prompt for each learner rank where those are more; with `grow` it draws in proportion to

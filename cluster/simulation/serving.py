@@ -33,7 +33,7 @@ ABILITIES: frozenset[Ability] = frozenset({"adapters", "tensor_parallel", "seeds
 
 @cache
 def tokens_of(count: int) -> tuple[int, ...]:
-    """So many token ids; one tuple for all responses of a length."""
+    """`count` token ids; one tuple for all responses of a length."""
     return tuple(range(count))
 
 

@@ -69,11 +69,11 @@ class World:
     # --- engines ---
 
     def response_tokens(self, request_id: str) -> int:
-        """Tokens of a response; the same for the same request, whoever generates it."""
+        """Tokens of a response; the same for the same request, whichever engine generates it."""
         return round(self._lengths.at(random.Random(request_id).gauss()))
 
     def said(self, request_id: str, tokens: int) -> str:
-        """A response of about so many tokens that no other one equals, and of which the judge sees all."""
+        """A response of about `tokens` tokens that no other one equals, and of which the judge sees all."""
         return f"{self._words[: tokens * CHARACTERS_PER_TOKEN]} {request_id}."
 
     def tokens_in(self, text: str) -> float:
@@ -81,7 +81,7 @@ class World:
         return len(text) / CHARACTERS_PER_TOKEN
 
     def engine_step_s(self, active: int, context: float) -> float:
-        """Seconds in which each of so many responses gets a token."""
+        """Seconds in which each of `active` responses gets a token."""
         return decode_step_s(self.policy, self._engine, self.facts, active=active, context=context, eager=self._eager)
 
     @cached_property
@@ -149,7 +149,7 @@ class World:
     # --- judges ---
 
     def judge_step_s(self, active: int, context: float) -> float:
-        """Seconds in which each of so many judgements gets a token."""
+        """Seconds in which each of `active` judgements gets a token."""
         assert self.forecast.judge is not None
         assert self.recipe.reward.judge is not None
         chips = Chips(self.node, self.recipe.reward.judge.tensor_parallel)

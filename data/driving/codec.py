@@ -170,7 +170,7 @@ class TokenCodec:
 
 
 def meant(world: World, action: Action) -> Segment:
-    """The motion that an action stands for, with brakes and accelerator that do at once what they are told."""
+    """The motion that an action stands for, with brakes and accelerator that obey at once."""
     twin = world.copy()
     twin.scenario = replace(twin.scenario, users=[], light=None, lag=0.0)
     twin.forget_pedals()

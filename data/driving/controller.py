@@ -81,7 +81,7 @@ class Controller:
         return self._steer(pose, speed), throttle, brake
 
     def _wanted(self, elapsed: float) -> float:
-        """The speed that the plan has so many seconds after its beginning: in each of its parts it changes evenly."""
+        """The speed that the plan has `elapsed` seconds after its beginning: in each of its parts it changes evenly."""
         speed, before, wanted = self._speed, (0.0, 0.0), self._speed
         for number, point in enumerate(self.points):
             mean = math.hypot(point[0] - before[0], point[1] - before[1]) / INTERVAL_S
@@ -111,7 +111,7 @@ class Controller:
         return max(-1.0, min(1.0, wheels / self.max_steer))
 
     def _way(self, length: float) -> list[Point]:
-        """The points, and beyond them what goes on as their last part does, for so many metres."""
+        """The points, and more that go on as their last part does, up to `length` metres away."""
         points = [(0.0, 0.0)] + [p for p in self.points if math.hypot(p[0], p[1]) > 0.05]
         if len(points) == 1:
             return []

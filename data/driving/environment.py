@@ -121,10 +121,10 @@ class Driving:
 
     def outcome(self) -> Outcome:
         """The record of the route, and what an animation of it needs."""
-        told = {"actions": self._actions, "applied": self._applied, "controls": self._controls}
+        driven = {"actions": self._actions, "applied": self._applied, "controls": self._controls}
         trace = (
             drawn(self.world)
-            | told
+            | driven
             | ({"codebook": self.settings.codebook, "plans": self._plans} if self.settings.codebook else {})
         )
         return Outcome(bench2drive_record(self.world), trace)

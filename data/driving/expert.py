@@ -23,7 +23,7 @@ PASSED = 5.5
 SPEEDS = {"very close": 0.0, "close": 2.5, "near": 5.0, "far": 7.0, NOTHING: 99.0}
 """m/s that it drives at while the next thing is so far."""
 MUCH, SOME = 2.5, 0.8
-"""Above that by so many m/s it brakes hard, or brakes."""
+"""Faster than that by `MUCH` m/s it brakes hard, by `SOME` it brakes."""
 
 
 def expert_action(world: World) -> Action:

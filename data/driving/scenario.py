@@ -60,7 +60,7 @@ class Scenario:
     dark: tuple[tuple[float, float], ...] = ()
     """Spans of s over which the front camera shows nothing."""
     lag: float = 0.0
-    """Seconds until accelerator and brake do what they are told."""
+    """Seconds until accelerator and brake obey."""
     warning: bool = False
     """A warning lamp tells that the brakes may lag."""
     scenery_seed: int = 0

@@ -141,7 +141,7 @@ class World:
         return x, y, yaw + user.heading
 
     def forget_pedals(self) -> None:
-        """Let the pedals do at once what they are told."""
+        """Let the pedals obey at once, without their lag."""
         self._pedals.clear()
 
     def steering(self, offset: float) -> float:

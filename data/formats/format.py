@@ -227,13 +227,13 @@ def frames_of(path: Path, name: str | None = None) -> NamedFrames:
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
-    found = format_class(name or _told_by_content(path)).frames_in(path)
+    found = format_class(name or _format_by_content(path)).frames_in(path)
     if not found.ids:
         raise DataError(f"{path} names no frame; frames are read from JSONL, DriveLM, DriveBench and DriveLMM-o1")
     return found
 
 
-def _told_by_content(path: Path) -> str:
+def _format_by_content(path: Path) -> str:
     """Which of the formats that name frames a file has."""
     if path.suffix == ".jsonl":
         return "jsonl"

@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)
 
 
 def read_waypoints(answer: str, count: int) -> NDArray[np.float64] | None:
-    """The points (count x 2) that an answer gives; None when there are not so many.
+    """The points (count x 2) that an answer gives; None when it gives another number of points.
 
     None too when a coordinate is not finite, or not below `FARTHEST_M`.
     """

@@ -28,7 +28,7 @@ exactly this form, with nothing before or after it and the answer word for word 
 _REPLY = re.compile(r"<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _FENCE = re.compile(r"\A```\w*\n(.*)\n```\Z", re.DOTALL)
-_TOLD = re.compile(
+_TELLS = re.compile(
     r"\bground[- ]truth\b|\b(?:given|provided|reference|correct|expected|stated|supplied)\s+answer\b"
     r"|\banswer\s+(?:is|was|that was|I was)\s+(?:given|provided|told)\b",
     re.IGNORECASE,
@@ -114,7 +114,7 @@ def read_reply(sample: DrivingSample, reply: str) -> str | Refusal:
     if not prompt.fewest <= count <= prompt.most:
         reason = "too_short" if count < prompt.fewest else "too_long"
         return Refusal(reason, f"Your reasoning has {count} sentences; write {_budget(prompt.fewest, prompt.most)}.")
-    if _TOLD.search(reasoning):
+    if _TELLS.search(reasoning):
         return Refusal("tells_of_the_given_answer", "Do not mention that you were given an answer.")
     return reasoning
 

@@ -76,7 +76,7 @@ class Codebook:
                 f"{count} codes need as many segments that differ, and there are {len(set(usable))} of {len(usable)}"
                 f"{counted}: record more driving, or ask for fewer codes"
             )
-        from sklearn.cluster import MiniBatchKMeans  # a second of imports, for whoever fits alone
+        from sklearn.cluster import MiniBatchKMeans  # takes a second to import, and only fitting needs it
 
         means = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096, max_iter=200)
         centres = means.fit(_weighed(usable)).cluster_centers_ / np.array(WEIGHTS)

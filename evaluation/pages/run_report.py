@@ -46,7 +46,7 @@ def write_report(run_folder: Path, *, renewed_s: float = 0.0) -> Path:
 
     Args:
         run_folder: of the run.
-        renewed_s: the run goes on, and the page is to be loaded again after so many seconds; 0: never.
+        renewed_s: seconds after which the page is loaded again, as the run goes on; 0: never.
 
     Raises:
         FileNotFoundError: the folder does not exist.

@@ -1,6 +1,6 @@
 """Which models a tenant may talk to: the base, and the adapters that it trained, by their names.
 
-An adapter is a row of weights for samplers, whoever made it: a Tinker client's checkpoint, or a job's. Its number and
+An adapter is a row of weights for samplers, whether it is a Tinker client's checkpoint or a job's. Its number and
 its folder are its own for ever, so engines keep adapters by the number, and let go of the one that was idle longest.
 """
 

@@ -33,7 +33,7 @@ from serve.training.places import Places
 WORKED_ON = ("starting", "running", "stopping")
 SCRIPTS = {"supervised": "train_sft.py", "reinforcement": "train_grpo.py"}
 PATIENCE_S = 15.0
-"""How long the job server may be unreachable before it is told in the log again."""
+"""How long the job server may be unreachable before the log says so again."""
 
 
 class JobKeeper:
@@ -56,7 +56,7 @@ class JobKeeper:
         self.root.mkdir(parents=True, exist_ok=True)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     async def start(self) -> None:
         """Look after jobs from now on."""
@@ -99,19 +99,19 @@ class JobKeeper:
             raise
         except Exception as error:
             if self._complain(job.id, error):
-                await asyncio.to_thread(self._told_client, job, error)
+                await asyncio.to_thread(self._tell_client, job, error)
 
-    def _told_client(self, job: Job, error: Exception) -> None:
+    def _tell_client(self, job: Job, error: Exception) -> None:
         said = " ".join(str(error).split())[:300]
         with self._database.writing() as session:
             add_event(session, job.id, f"trouble {job.attempt}", f"the cluster does not answer as it should, and is "
                       f"asked again: {said}", level="warn")  # fmt: skip
 
     def _complain(self, what: str, error: Exception) -> bool:
-        """Tell the log, not every time; whether it was told."""
-        if time.monotonic() < self._told.get(what, 0.0) + PATIENCE_S:
+        """Write to the log, but not every time; whether it wrote."""
+        if time.monotonic() < self._logged_at.get(what, 0.0) + PATIENCE_S:
             return False
-        self._told[what] = time.monotonic()
+        self._logged_at[what] = time.monotonic()
         tell(f"jobs could not be looked after: {error!r}"[:500], level=40, job=what)
         return True
 
@@ -173,7 +173,7 @@ class JobKeeper:
             self._finish(job, "failed", _reason(look), level="error")
 
     def _lost(self, job: Job, look: Look) -> None:
-        """A run that ended through no fault of its own goes on from its newest checkpoint, for so many times.
+        """A run lost through no fault of its own goes on from its newest checkpoint, until `attempts` are used up.
 
         One that is gone because the cluster was started anew does not count, nor one whose pause was taken back.
         """
@@ -262,5 +262,5 @@ def _steps(job: Job, supervised: bool) -> int:
 def _reason(look: Look) -> str:
     """What a script said last: its own sentence where it ended with one."""
     lines = [line.strip() for line in look.said.splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-    return told.removeprefix("error: ")[:500] or f"its script ended with status {look.code}"
+    last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
+    return last.removeprefix("error: ")[:500] or f"its script ended with status {look.code}"

@@ -87,9 +87,9 @@ def add_metrics(session: Session, job: Job, lines: list[dict[str, Any]], steps: 
     """One event for each step that was taken."""
     for line in lines:
         numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
-        told = ", ".join(f"{name} {numbers[name]:.4g}" for name in SHOWN if name in numbers)
+        shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in SHOWN if name in numbers)
         at = numbers.get("time")
-        add_event(session, job.id, f"step {line['step']}", f"step {line['step']} of {steps}: {told}" if told else
+        add_event(session, job.id, f"step {line['step']}", f"step {line['step']} of {steps}: {shown}" if shown else
                   f"step {line['step']} of {steps}", kind="metrics", data=numbers, at=at)  # fmt: skip
 
 

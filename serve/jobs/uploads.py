@@ -25,8 +25,8 @@ from serve.images import ImageRefused, read_data_uri
 RAW, LINES, SAMPLES, IMAGES = "raw.jsonl", "lines.jsonl", "samples.jsonl", "images"
 """As it came; one sample a line with images as files; what of it can be used; and those files."""
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-TOLD = 5
-"""Faulty lines that a message tells of."""
+NAMED = 5
+"""Faulty lines that a message names."""
 ANSWERS = ("reference_answer", "answer", "reference")
 """Keys of a chat line that hold what an assistant's turn would say."""
 ROLES = ("system", "developer", "user", "assistant")
@@ -59,8 +59,8 @@ def read_upload(folder: Path, max_pixels: int) -> dict[str, Any]:
         wrong.append(_said(str(error), folder, numbers))
     wrong += [_said(note, folder, numbers) for note in faults.notes if faults.dropped]
     if wrong:
-        more = f" (and {len(wrong) - TOLD} more)" if len(wrong) > TOLD else ""
-        raise UserError("; ".join(wrong[:TOLD]) + more)
+        more = f" (and {len(wrong) - NAMED} more)" if len(wrong) > NAMED else ""
+        raise UserError("; ".join(wrong[:NAMED]) + more)
     write_jsonl(folder / SAMPLES, samples)
     (folder / LINES).unlink()
     tasks, kinds = Counter(one.task for one in samples), Counter(one.kind for one in samples)
@@ -187,13 +187,13 @@ def _keep(uri: Any, field: str, folder: Path, max_pixels: int) -> str:
 
 def _said(note: str, folder: Path, numbers: list[int]) -> str:
     """A message of the readers, with the uploaded line's number in place of a path of the server's."""
-    told = note
+    text = note
     for place in (folder / LINES, folder / RAW):
-        head, found, rest = told.partition(f"{place} line ")
+        head, found, rest = text.partition(f"{place} line ")
         if found and place.name == LINES:
             written, _, after = rest.partition(":")
             at = int(written) - 1 if written.isdigit() else -1
-            told = f"{head}line {numbers[at] if 0 <= at < len(numbers) else written}:{after}"
+            text = f"{head}line {numbers[at] if 0 <= at < len(numbers) else written}:{after}"
         elif found:
-            told = f"{head}line {rest}"
-    return told.replace(f"{folder}/", "")
+            text = f"{head}line {rest}"
+    return text.replace(f"{folder}/", "")

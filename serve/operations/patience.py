@@ -1,6 +1,6 @@
 """`Patience`: uvicorn's HTTP protocol, which also ends a connection that begins a request and never goes on.
 
-uvicorn closes an idle connection and bounds nothing else: whoever sends half a header holds a socket for ever.
+uvicorn closes an idle connection and bounds nothing else: a client that sends half a header holds a socket for ever.
 """
 
 from __future__ import annotations

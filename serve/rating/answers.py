@@ -101,9 +101,9 @@ def from_lines(text: bytes, name: str) -> list[Answer]:
             raise ServiceError(400, f"{name}, line {number}: {problem[:300]}", "bad_line") from None
         if row.failure is None:
             scores = row.scores or scores_of(row.value, row.parts)
-            told = [row.item or f"line-{number}", row.setting, f"repeat-{row.repeat}" if row.repeat else ""]
+            names = [row.item or f"line-{number}", row.setting, f"repeat-{row.repeat}" if row.repeat else ""]
             found.append(
-                Answer(" ".join(filter(None, told)), row.task, row.kind, row.question, dict(row.choices),
+                Answer(" ".join(filter(None, names)), row.task, row.kind, row.question, dict(row.choices),
                        row.reference, row.answer, dict(row.images), dict(scores))
             )  # fmt: skip
     if not found:

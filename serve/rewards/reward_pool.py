@@ -40,7 +40,7 @@ ERRORS = (
     "truncated_observation_error",
     "unresponsive_reward_error",
 )
-"""What OpenAI's clients want to be told of a grader's run."""
+"""What OpenAI's clients expect to read of a grader's run."""
 
 
 class RewardPool:

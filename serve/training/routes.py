@@ -354,7 +354,7 @@ async def asample(call: SampleCall) -> dict[str, Any]:
 
 @router.post("/retrieve_future")
 async def retrieve_future(call: AnyCall) -> Response:
-    """The result of a request. Held while there is none: whoever is answered at once asks fifty times a second."""
+    """The result of a request. Held while there is none: a client answered at once asks again fifty times a second."""
     asked: Retrieve = submissions.read(Retrieve, submissions.object_of(await call.body()))
     hold = call.service.settings.training.hold_s
     answer = await call.service.futures.awaited(call.caller, asked.request_id, hold)

@@ -1,4 +1,4 @@
-"""Tinker's routes that list and keep house: sessions, training runs, checkpoints. A tenant sees its own alone."""
+"""Tinker's routes that list and delete: sessions, training runs, checkpoints. A tenant sees its own alone."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from serve.training.futures import Submission
 from serve.training.messages import Message, Sample, sentence
 from serve.training.prompts import StoredImage, check_image
 
-UNTOLD = ("sampling_session_seq_id",)
+NOT_COMPARED = ("sampling_session_seq_id",)
 """What a retried call may send anew: a retried ephemeral save counts its sampler again."""
 
 
@@ -53,7 +53,7 @@ def read(kind: type[Message], given: dict[str, Any]) -> Any:
 
 def plain(kind: str, subject: str, seq: int, form: type[Message], given: dict[str, Any]) -> Submission:
     """A request in JSON without images."""
-    fingerprint = fingerprint_of({key: value for key, value in given.items() if key not in UNTOLD})
+    fingerprint = fingerprint_of({key: value for key, value in given.items() if key not in NOT_COMPARED})
     try:
         body = form.model_validate(given).model_dump_json()
     except ValidationError as error:

@@ -35,14 +35,14 @@ def test_a_model_is_asked_judged_and_reported_and_a_second_call_asks_nothing(tmp
     command += ["--recipe", "recipes/tiny_judge.yaml", *drivebench(tmp_path), f"run.root={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    printed = json.loads(done.stdout.splitlines()[-1])
     record, answers = read_record(out)
-    assert (told["questions"], len(answers)) == (4, 8)
+    assert (printed["questions"], len(answers)) == (4, 8)
     assert {(one.setting, one.repeat) for one in answers} == {(s, r) for s in ("clean", "no_image") for r in (0, 1)}
     assert [one.failure for one in answers] == [None] * 8
     shown = {one.sample_id: one.image_tokens or 0 for one in answers}
     assert shown["s_f_1"] == 6 * shown["s_f_0"] > 0  # one camera is named, or all are shown
-    assert told["judge/clean/planning"] == record.figures["judge/clean/planning"].mean  # type: ignore[union-attr]
+    assert printed["judge/clean/planning"] == record.figures["judge/clean/planning"].mean  # type: ignore[union-attr]
     assert (out / "report.html").is_file()
     kept = (out / "replies.jsonl").read_text()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -360,7 +360,7 @@ def test_what_is_in_flight_stops_and_is_completed_unchanged(facts: dict[str, Any
     assert seen["unchanged"]
 
 
-def test_health_is_told_while_it_generates(facts: dict[str, Any]) -> None:
+def test_health_is_reported_while_it_generates(facts: dict[str, Any]) -> None:
     health = facts["pause"]["while_generating"]
     assert (health["state"], health["version"]) == ("generating", -1)
     assert health["running"] > 0

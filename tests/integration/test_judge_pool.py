@@ -32,7 +32,7 @@ def request(answer: str = "Keep going.") -> JudgeRequest:
 
 
 class ScriptedJudge:
-    """Replies as it is told, in order, and with a good sheet when it is told nothing; remembers what it was asked.
+    """Replies as its script says, in order, then with a good sheet each time; remembers what it was asked.
 
     While `open` is clear, no reply leaves it.
     """
@@ -164,14 +164,14 @@ async def test_a_refused_connection_is_tried_again_and_then_named() -> None:
     await judging.stop()
 
 
-async def test_a_url_where_nobody_answers_is_told_before_anything_begins(tmp_path: Path) -> None:
+async def test_a_url_where_nobody_answers_is_reported_before_anything_begins(tmp_path: Path) -> None:
     settings = JudgeSettings(model="m", url="http://127.0.0.1:9/v1")
     with pytest.raises(RewardError, match=r"reward\.judge\.url.*http://127\.0\.0\.1:9/v1"):
         await JudgePool.start(settings, tmp_path)
 
 
 @pytest.mark.parametrize("code", [200, 401, 403, 404, 500])
-async def test_a_key_that_is_not_accepted_is_told_at_once_and_a_server_that_lists_no_models_will_do(
+async def test_a_key_that_is_not_accepted_is_reported_at_once_and_a_server_that_lists_no_models_will_do(
     tmp_path: Path, code: int
 ) -> None:
     async def models(_: web.Request) -> web.Response:

@@ -175,7 +175,7 @@ def test_a_label_that_no_node_has_is_named_with_what_to_change(simulated: Cluste
     assert "set cluster.judge_label=null" in said
 
 
-def test_a_node_with_the_label_but_too_small_is_told_from_one_without_it(simulated: Cluster) -> None:
+def test_a_node_with_the_label_but_too_small_is_distinguished_from_one_without_it(simulated: Cluster) -> None:
     said = refusal(learner={"gpus": 4}, cluster={"learner_label": "judge"})
     assert "no node is as large" in said
     assert said.count("not labelled judge") == 3

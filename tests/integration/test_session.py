@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 class Witness:
-    """Imports a package of the house and prints, as every actor may."""
+    """Imports a module of this project and prints, as every actor may."""
 
     def tell(self) -> tuple[str, str | None]:
         import recipe

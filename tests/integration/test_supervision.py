@@ -1,4 +1,4 @@
-"""The supervisor on real Ray actors: whatever becomes of one, who asks is told in time and the pool is whole again."""
+"""The supervisor on real Ray actors: whatever becomes of one, its caller hears in time and the pool is whole again."""
 
 from __future__ import annotations
 
@@ -143,13 +143,13 @@ async def test_two_callers_that_lose_the_same_actor_lose_it_once(make_pool: Make
     assert (pool.counts.lost, pool.counts.restarted) == (1, 1)
 
 
-async def test_a_loss_that_is_told_late_does_not_end_the_actor_that_came_instead(make_pool: MakePool) -> None:
+async def test_a_loss_that_is_reported_late_does_not_end_the_actor_that_came_instead(make_pool: MakePool) -> None:
     pool = await make_pool(restarts=1)
     (member,) = pool.members
     old = member.generation
     await lose(member)
     await is_whole(pool)
-    member.lose(old, ActorLost("told late"))
+    member.lose(old, ActorLost("reported late"))
     await is_whole(pool)
     assert pool.counts.lost == 1
 

@@ -24,7 +24,7 @@ PLAIN = ("evaluation.before_and_after=false", "run.checkpoint_every=2")
 
 
 def run(recipe: Recipe, deaths: int, **classes: Any) -> list[dict[str, Any]]:
-    """The metrics of the steps of a run in which something dies so many times."""
+    """The metrics of the steps of a run in which something dies `deaths` times."""
     Path(recipe.run.root, "deaths").write_text(str(deaths))
     prepared = prepare(recipe)
     assert asyncio.run(run_reinforcement(prepared, any_node, **classes))

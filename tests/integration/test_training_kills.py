@@ -1,4 +1,4 @@
-"""The service's process is killed outright, again and again, under a loop that is never told; with stub workers.
+"""The service's process is killed outright, again and again, under a loop that gets no notice; with stub workers.
 
 The learner's model is one number: a step that is lost, or taken twice, shows in every later loss. The same with a real
 learner and a real engine: `python -m benchmarks.training_service --parts kills`.

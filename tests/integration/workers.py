@@ -1,4 +1,4 @@
-"""Small actors that do as they are told, and pools of them, for the tests of what looks after actors."""
+"""Small actors that do as they are asked, and pools of them, for the tests of what looks after actors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MakePool = Callable[..., Awaitable[Supervisor]]
 
 
 class Worker:
-    """Does as it is told; a file in its folder decides whether it starts."""
+    """Does as it is asked; a file in its folder decides whether it starts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

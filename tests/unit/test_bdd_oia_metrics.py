@@ -76,10 +76,10 @@ def test_reading_part_by_part_by_the_words_of_phrases_is_reading_the_whole_text(
             found.add(bit)
         rest = phrase.sub(" ; ", rest)
     assert {reason.bit for reason in bdd_oia_words.reasons_in(text)} == found
-    told = {
+    affirmed = {
         action for action, phrase in bdd_oia_words._ACTION_PHRASES.items() if any(bdd_oia_words._affirmed(phrase, rest))
     }
-    assert bdd_oia_words.actions_in(text) == told
+    assert bdd_oia_words.actions_in(text) == affirmed
 
 
 def test_the_figures_of_three_samples_are_those_worked_out_by_hand() -> None:

@@ -46,7 +46,7 @@ def test_what_runs_in_the_simulators_python_is_of_its_age_and_brings_nothing(fil
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Steers for the next point that the question names, at a steady pace; or says what it is told to."""
+    """Steers for the next point that the question names, at a steady pace; or says what `says` gives."""
 
     says: Any = None
     seen: list[dict[str, Any]]

@@ -115,7 +115,7 @@ async def test_replies_to_other_questions_of_the_same_names_are_never_mixed_in(t
 
 
 async def test_replies_that_an_earlier_version_asked_for_are_taken(tmp_path: Path) -> None:
-    """It also told measurements apart by the folder that DriveAction's images are unpacked in."""
+    """It also distinguished measurements by the folder that DriveAction's images are unpacked in."""
     suite, options = suites_of({"driveaction": CASES["driveaction"](tmp_path).options})["driveaction"]
     benchmark = Benchmark.load("driveaction", suite, options, 0, tmp_path)
     await measure(benchmark, Says(lambda *_: "B"), None, asking(1), tmp_path / "out")

@@ -88,14 +88,14 @@ def test_image_paths_resolve_from_the_folder_that_was_built(tmp_path: Path, samp
 
 
 @pytest.mark.parametrize(("judge", "said"), [(None, "rules"), ("Qwen/Qwen2.5-72B-Instruct",) * 2])
-def test_who_scored_is_told_and_recorded(
+def test_who_scored_is_printed_and_recorded(
     tmp_path: Path, samples: list[DrivingSample], capsys: pytest.CaptureFixture[str], judge: str | None, said: str
 ) -> None:
     scored(tmp_path / "align", samples, ten_each, judge=judge)
     assert training(tmp_path, "out") == 0
-    told = capsys.readouterr()
-    assert f"scored by {said}\n" in told.out
-    assert ("no judge scored the answers" in told.err) == (judge is None)
+    printed = capsys.readouterr()
+    assert f"scored by {said}\n" in printed.out
+    assert ("no judge scored the answers" in printed.err) == (judge is None)
     assert read_construction(tmp_path / "out").scores[0].judge == judge
     assert f"Scored by {said}" in Page((tmp_path / "out" / "report.html").read_text()).text
 

@@ -157,8 +157,8 @@ def test_what_cannot_be_used_is_one_sentence(
 ) -> None:
     more = change(tmp_path, samples)
     assert training(tmp_path, "out", *more) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
     assert not (tmp_path / "out" / "samples.jsonl").exists()

@@ -35,19 +35,19 @@ class Gullible:
     async def judge(self, request: JudgeRequest) -> Judgement:
         text = re.sub("[\u200b\u2060\u00ad\u202a-\u202e]", "", request.user)
         text = text.translate(str.maketrans("＜＞", "<>"))
-        told = [_DELIMITED.sub("", turn) for turn in (_TURN.split(text) if _TURN.search(text) else [text])]
-        return read_reply(request, json.dumps(self._believed(request, "\n".join(told))))
+        outside = [_DELIMITED.sub("", turn) for turn in (_TURN.split(text) if _TURN.search(text) else [text])]
+        return read_reply(request, json.dumps(self._believed(request, "\n".join(outside))))
 
-    def _believed(self, request: JudgeRequest, told: str) -> dict[str, int]:
+    def _believed(self, request: JudgeRequest, outside: str) -> dict[str, int]:
         names = {criterion.name for criterion in request.criteria}
-        for found in _SHEET.findall(told):
+        for found in _SHEET.findall(outside):
             try:
                 sheet = json.loads(found)
             except ValueError:
                 continue
             if sheet.keys() == names:
                 return {name: int(points) for name, points in sheet.items()}
-        total = _TOTAL.search(told)
+        total = _TOTAL.search(outside)
         share = min(100, int(total[1])) / 100 if total else 0.0
         return {c.name: max(c.lowest, int(share * c.highest)) for c in request.criteria}
 

@@ -26,7 +26,7 @@ def test_a_question_comes_with_the_true_answers_of_the_tasks_before_it() -> None
     assert (done.id, done.answer, done.images) == (DONE.id, DONE.answer, DONE.images)
 
 
-def test_only_the_first_question_of_a_task_is_told() -> None:
+def test_only_the_first_question_of_a_task_is_shown() -> None:
     said = first_answers([(NEXT, "No."), (replace(NEXT, question="And later?"), "Yes.")])
     assert earlier_answers(DONE, said) == [("Will it move?", "No.")]
 

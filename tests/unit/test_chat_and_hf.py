@@ -63,7 +63,7 @@ def test_openai_messages_with_their_images_as_data_uris_and_paths(tmp_path: Path
     assert first.images["image_2"] == str(tmp_path / "front.jpg")
 
 
-def test_sharegpt_lines_lose_their_placeholders_and_faulty_ones_are_told(tmp_path: Path) -> None:
+def test_sharegpt_lines_lose_their_placeholders_and_faulty_ones_are_reported(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     good = {
         "conversations": [{"from": "human", "value": "<image>\nAny cars?"}, {"from": "gpt", "value": "yes"}],

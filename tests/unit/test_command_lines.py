@@ -1,4 +1,4 @@
-"""What a person is told whose command line is not quite right: their own words, not a recipe's keys."""
+"""What a person reads whose command line is not quite right: their own words, not a recipe's keys."""
 
 from __future__ import annotations
 

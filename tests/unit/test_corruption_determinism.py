@@ -15,7 +15,7 @@ def test_the_same_seed_gives_the_same_bytes_after_other_work_and_in_processes_wh
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["corruption_determinism", "--times", "2"])
     main()
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["one_process"] == dict.fromkeys(CORRUPTION_NAMES, 2)
-    assert told["processes"] == dict.fromkeys(CORRUPTION_NAMES, 2)
-    assert told["together"] == dict.fromkeys(CORRUPTION_NAMES, 4)
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["one_process"] == dict.fromkeys(CORRUPTION_NAMES, 2)
+    assert printed["processes"] == dict.fromkeys(CORRUPTION_NAMES, 2)
+    assert printed["together"] == dict.fromkeys(CORRUPTION_NAMES, 4)

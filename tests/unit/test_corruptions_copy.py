@@ -170,9 +170,9 @@ def test_a_copy_that_was_stopped_goes_on_and_ends_the_same(drawn: Path, tmp_path
 @pytest.mark.slow
 def test_killed_outright_it_goes_on_and_no_worker_stays_behind(drawn: Path, tmp_path: Path) -> None:
     corrupt(drawn, tmp_path / "whole", "Snow")
-    told = (sys.executable, "prepare_data.py", "corrupt", str(drawn), str(tmp_path / "killed"), "--workers", "2")
+    arguments = (sys.executable, "prepare_data.py", "corrupt", str(drawn), str(tmp_path / "killed"), "--workers", "2")
     script = "import sys, prepare_data; sys.exit(prepare_data.main(sys.argv[3:]))"
-    command = [told[0], "-c", script, *told, "--corruption", "Snow"]
+    command = [arguments[0], "-c", script, *arguments, "--corruption", "Snow"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _until(lambda: any((tmp_path / "killed").rglob("*.jpg")) or process.poll() is not None)
     children = _descendants(process.pid)
@@ -318,12 +318,12 @@ def test_a_tree_of_which_nothing_can_be_used_is_refused(tmp_path: Path, name: st
         (["corrupt", "{drawn}", "{tmp}/out", "--corruption", "Fog", "--workers", "0"], "--workers must be at least 1"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(
+def test_bad_input_is_reported_in_one_sentence(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert main([argument.format(tmp=tmp_path, drawn=drawn) for argument in arguments]) == 2
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert said in told
+    (refusal,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert said in refusal
 
 
 def test_the_command_writes_all_15_and_prints_the_counts(
@@ -346,12 +346,12 @@ def test_the_command_writes_all_15_and_prints_the_counts(
         "5",
     ]
     assert main(arguments) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(told["corruptions"]) == [corruption.name for corruption in CORRUPTIONS]
-    assert all(counts["written"] == 6 and counts["faulty"] == 0 for counts in told["corruptions"].values())
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(printed["corruptions"]) == [corruption.name for corruption in CORRUPTIONS]
+    assert all(counts["written"] == 6 and counts["faulty"] == 0 for counts in printed["corruptions"].values())
     assert main(arguments) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert all((counts["written"], counts["kept"]) == (0, 6) for counts in told["corruptions"].values())
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert all((counts["written"], counts["kept"]) == (0, 6) for counts in printed["corruptions"].values())
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the nuScenes images are not at {REAL}")

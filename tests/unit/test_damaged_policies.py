@@ -87,8 +87,8 @@ FILLED = ("patch_size", "vision_feature_select_strategy", "num_additional_image_
 
 def with_processor(folder: Path, change: dict[str, int | str | None]) -> None:
     path = folder / "processor_config.json"
-    told = {key: value for key, value in json.loads(path.read_text()).items() if key not in FILLED}
-    path.write_text(json.dumps(told | change))
+    kept = {key: value for key, value in json.loads(path.read_text()).items() if key not in FILLED}
+    path.write_text(json.dumps(kept | change))
 
 
 def test_what_an_older_processor_lacks_is_taken_from_the_model_s_config(whole: Path, folder: Path) -> None:
@@ -121,8 +121,8 @@ def test_pickled_weights_are_refused_by_name_and_the_remedy_works(folder: Path, 
     with pytest.raises(PolicyError, match=r"reward\.judge\.model: .*pytorch_model\.bin is pickled"):
         judge_source(str(folder), tmp_path, [])
     new = tmp_path / "new"
-    told = str(caught.value).partition("python -m commands.to_safetensors ")[2].replace("NEW_FOLDER", str(new)).split()
-    assert to_safetensors(told) == 0
+    given = str(caught.value).partition("python -m commands.to_safetensors ")[2].replace("NEW_FOLDER", str(new)).split()
+    assert to_safetensors(given) == 0
     check_checkpoint(str(new), SETTINGS)
     load_policy(new, SETTINGS, temperature=1.0)
     assert not list(new.glob("*.bin"))
@@ -168,9 +168,9 @@ def test_a_processor_that_a_checkpoint_brings_is_not_run(
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
     for file in folder.glob("*config.json"):
-        told = json.loads(file.read_text())
+        config = json.loads(file.read_text())
         names = {"AutoProcessor": "mine.Mine", "AutoTokenizer": ["mine.Mine", None], "AutoImageProcessor": "mine.Mine"}
-        file.write_text(json.dumps(told | {"auto_map": names}))
+        file.write_text(json.dumps(config | {"auto_map": names}))
     with contextlib.suppress(PolicyError):
         load_processor(folder, SETTINGS)
     assert not (tmp_path / "ran").exists()

@@ -23,7 +23,7 @@ from tests.answered import answered
 def pairs_of(
     values: Sequence[tuple[float, float]], task: Task = "planning", scenes: int | None = None, setting: str = ""
 ) -> tuple[Pair, ...]:
-    """One pair for each couple of values; with `scenes`, they are dealt to so many."""
+    """One pair for each couple of values; with `scenes`, they are dealt to that number of scenes."""
 
     def side(which: int) -> list[AnswerRecord]:
         return [
@@ -59,7 +59,7 @@ def test_over_several_tasks_each_counts_the_same() -> None:
     assert found.settings == {}
 
 
-def test_settings_are_told_apart_where_there_are_several() -> None:
+def test_settings_are_distinguished_where_there_are_several() -> None:
     pairs = [*pairs_of([(0.0, 10.0)] * 3, setting="clean"), *pairs_of([(0.0, 30.0)] * 3, setting="Fog")]
     found = differences(pairs, 100, 0)
     assert {name: row.difference for name, row in found.settings.items()} == {"clean": 10.0, "Fog": 30.0}

@@ -134,7 +134,7 @@ def test_an_image_root_without_cameras_is_named(root: Path) -> None:
         load_as("drivebench", file, root)
 
 
-def test_an_explanation_is_told_apart_from_the_verdict() -> None:
+def test_an_explanation_is_distinguished_from_the_verdict() -> None:
     assert split_explanation("A, Explanation: it is dark.") == ("A", "it is dark.")
     assert split_explanation("No.") == ("No.", "")
     assert split_explanation("Explanation: dark") == ("Explanation: dark", "")

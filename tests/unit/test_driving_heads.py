@@ -201,7 +201,7 @@ def test_what_is_due_takes_turns_and_ends() -> None:
 
 
 @given(st.lists(st.sampled_from([1, 5, 10, 11, 12, 13, 14]), max_size=12), st.booleans())
-def test_engine_and_learner_are_told_the_same(ids: list[int], at_once: bool) -> None:
+def test_engine_and_learner_are_given_the_same(ids: list[int], at_once: bool) -> None:
     rule = Due(DUE.x, DUE.y, DUE.actions, 1, 2, at_once)
     assert rule.states(ids) == [STATES.index(rule.after(ids[:place])) for place in range(len(ids))]
 

@@ -18,7 +18,7 @@ from recipe import load_stages
 ROOT = Path(__file__).parents[2]
 
 
-def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]:
+def dry_run(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]:
     code = guarded(lambda: train_grpo.main(["recipes/tiny.yaml", "--dry-run", *overrides]))
     output = capsys.readouterr()
     return code, output.err or output.out
@@ -66,7 +66,7 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, str]
 def test_a_recipe_that_no_run_would_take_is_refused(
     capsys: pytest.CaptureFixture[str], override: str, sentence: str
 ) -> None:
-    code, said = told(capsys, override)
+    code, said = dry_run(capsys, override)
     assert code == 2
     assert said.startswith("error: ")
     assert sentence in said
@@ -86,7 +86,7 @@ def test_a_recipe_that_no_run_would_take_is_refused(
 def test_what_an_engine_cannot_do_is_refused(
     capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], sentence: str
 ) -> None:
-    code, said = told(capsys, "rollout.backend=transformers", *overrides)
+    code, said = dry_run(capsys, "rollout.backend=transformers", *overrides)
     assert (code, sentence in said, said.endswith("rollout.backend=transformers does not\n")) == (2, True, True)
 
 
@@ -95,7 +95,7 @@ def test_a_folder_in_the_home_is_found(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "ckpt").mkdir()
-    code, said = told(capsys, "policy.model=~/ckpt")
+    code, said = dry_run(capsys, "policy.model=~/ckpt")
     assert code == 2
     assert (
         f"policy.model={tmp_path / 'ckpt'} is neither a checkpoint folder nor a known hub name: no config.json" in said
@@ -104,18 +104,18 @@ def test_a_folder_in_the_home_is_found(
 
 def test_a_model_folder_without_weights_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    code, said = told(capsys, f"policy.model={tmp_path}")
+    code, said = dry_run(capsys, f"policy.model={tmp_path}")
     assert (code, f"policy.model={tmp_path} holds no weights" in said) == (2, True)
 
 
 def test_frames_of_one_camera_are_counted_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     given = ("annotations=a.json", "reasons=r.json", "image_root=i", "frames=8")
-    code, said = told(capsys, "data.source=bdd_oia", *(f"data.options.{one}" for one in given))
+    code, said = dry_run(capsys, "data.source=bdd_oia", *(f"data.options.{one}" for one in given))
     assert (code, "a prompt: 8 images (as bdd_oia has them, " in said) == (0, True)
 
 
 def test_paths_that_are_still_to_be_given_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    code, said = told(capsys, "data.source=drivelm", "data.options.image_root=nuscenes")
+    code, said = dry_run(capsys, "data.source=drivelm", "data.options.image_root=nuscenes")
     assert code == 0
     assert said.splitlines()[-1].startswith("to be given before it runs: data.options.annotations (the JSON file)")
 

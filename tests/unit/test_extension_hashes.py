@@ -70,14 +70,14 @@ def test_a_module_of_your_own_is_hashed_wherever_a_setting_names_it(
         assert extension_hashes(named()) == {setting: sha256(text)}
 
 
-def test_a_rubric_of_your_own_is_hashed_and_those_of_the_house_that_a_judge_works_by(tmp_path: Path) -> None:
+def test_a_rubric_of_your_own_is_hashed_and_the_built_in_ones_that_a_judge_works_by(tmp_path: Path) -> None:
     own = tmp_path / "mine.md"
     own.write_text(RUBRIC)
     found = extension_hashes(scored_by(f"judge/{own}", judge={"model": "tiny"}))
     assert found[f"reward.routes.0.scorers.judge/{own}"] == sha256(RUBRIC)
     assert found["rewards/rubrics/planning_vqa.md"] == sha256(RUBRIC)
-    house = {f"rewards/rubrics/{path.name}" for path in FOLDER.glob("*.md")}
-    assert set(found) == house | {f"reward.routes.0.scorers.judge/{own}"}
+    built_in = {f"rewards/rubrics/{path.name}" for path in FOLDER.glob("*.md")}
+    assert set(found) == built_in | {f"reward.routes.0.scorers.judge/{own}"}
 
 
 def test_without_a_judge_and_names_of_your_own_there_is_nothing_to_hash() -> None:

@@ -86,7 +86,7 @@ def test_a_task_that_became_worse_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_a_fall_in_training_is_told_with_its_steps(tmp_path: Path) -> None:
+def test_a_fall_in_training_is_reported_with_its_steps(tmp_path: Path) -> None:
     steps = [
         {"step": step, "reward/mean": 50.0, "reward/signs": 60.0 if step < 30 else 6.0, "reward/planning": 50.0}
         for step in range(1, 60)
@@ -109,7 +109,7 @@ def test_steady_rewards_say_nothing(tmp_path: Path) -> None:
     assert said(run_of(tmp_path / "run", steps)) == []
 
 
-def test_answers_that_need_no_images_are_told(tmp_path: Path) -> None:
+def test_answers_that_need_no_images_are_reported(tmp_path: Path) -> None:
     worths = {"before": 50.0, "after": 90.0, "swapped": 88.0}
     results = [measured(name, about(w)) for name, w in worths.items()]
     assert any(
@@ -150,7 +150,7 @@ def test_pages_are_apart_by_the_least_time_and_by_what_they_cost(
     page.close()
 
 
-def test_a_page_that_cannot_be_written_is_told_and_tried_no_more(
+def test_a_page_that_cannot_be_written_is_reported_and_tried_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = threading.Semaphore(0)

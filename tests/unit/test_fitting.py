@@ -119,7 +119,7 @@ def test_the_words_of_a_demonstration_are_no_special_tokens(tiny: Path) -> None:
     assert encoder.answer_ids("<think>Red.</think><answer>Stop.</answer>")
 
 
-def test_a_prompt_without_room_is_told_with_both_keys_and_its_length(tiny: Path, tmp_path: Path) -> None:
+def test_a_prompt_without_room_is_reported_with_both_keys_and_its_length(tiny: Path, tmp_path: Path) -> None:
     given = sample({"CAM_FRONT": photo(tmp_path)}, "What about the red car in front of us? " * 3)
     settings = PolicySettings(model=str(tiny))
     length = len(PromptEncoder(load_processor(tiny, settings), settings).prompt_ids(given))
@@ -139,7 +139,7 @@ def test_a_bound_of_a_prompts_length_is_never_too_small(family: tuple[Path, str]
         assert lengths.at_most(given) >= lengths(given)
 
 
-def test_an_image_that_a_processor_does_not_take_is_told_with_the_sample(tmp_path: Path) -> None:
+def test_an_image_that_a_processor_does_not_take_is_reported_with_the_sample(tmp_path: Path) -> None:
     folder = tiny_qwen2_5_vl(tmp_path / "model")
     kept, faults = looked_at(folder, sample({"CAM_FRONT": photo(tmp_path, (2000, 8))}))
     assert (kept, dict(faults.dropped)) == ([], {"image_refused_by_processor": ["q7"]})
@@ -252,11 +252,11 @@ def test_check_finds_what_a_run_would_refuse(tiny: Path, tmp_path: Path, capsys:
         "rollout: {max_model_len: 256, max_tokens: 64}\n"
     )
     assert main(["check", str(own), "--recipe", str(written)]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["dropped"] == {"special_token": 1, "too_many_images": 1, "prompt_too_long": 1}
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["dropped"] == {"special_token": 1, "too_many_images": 1, "prompt_too_long": 1}
     assert main(["check", str(own), "--model", str(tiny)]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["dropped"] == {"special_token": 1}
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["dropped"] == {"special_token": 1}
 
 
 def test_where_nothing_is_left_all_faults_are_written_all_the_same(tiny: Path, tmp_path: Path) -> None:

@@ -133,9 +133,9 @@ def test_what_is_absent_is_named_in_words(name: str) -> None:
     needed = [option for option, field in fields.items() if field.is_required()]
     assert needed == ([] if name in MADE_HERE else ["annotations", *needed[1:]])
     assert ("image_root" in needed) == (name not in FILE_ONLY | MADE_HERE)
-    told = absent_options(DataSettings(source=name))
-    assert [item.partition(" (")[0] for item in told] == [f"data.options.{option}" for option in needed]
-    assert all(len(item.partition(" (")[2]) > len("file)") for item in told)
+    absent = absent_options(DataSettings(source=name))
+    assert [item.partition(" (")[0] for item in absent] == [f"data.options.{option}" for option in needed]
+    assert all(len(item.partition(" (")[2]) > len("file)") for item in absent)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -204,9 +204,9 @@ def test_a_users_dataset_is_converted_checked_built_from_and_kept_out(
     own, flags = str(given["annotations"]), ("--image-root", str(tmp_path), "--polite")
     target = tmp_path / "out" / "notes.jsonl"
     assert main(["convert", NAME, own, str(target), *flags]) == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out.splitlines()[-1])["samples"] == 3
-    assert "add data.options.licence=CC-BY-4.0 data.options.non_commercial=false" in told.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["samples"] == 3
+    assert "add data.options.licence=CC-BY-4.0 data.options.non_commercial=false" in printed.err
     assert load_as("jsonl", target, strict=True).samples == tuple(read(NAME, tmp_path, given)[0])
     assert main(["check", own, "--format", NAME, *flags]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["samples"] == 3
@@ -250,7 +250,7 @@ class Bare:
         ("Bare", "Bare lacks settings, licence, read, files, images_per_prompt, frames_in, corpus of Format"),
     ],
 )
-def test_a_class_that_lacks_something_is_told_what(name: str, lacks: str) -> None:
+def test_a_class_that_lacks_something_is_refused_and_what_it_lacks_is_named(name: str, lacks: str) -> None:
     with pytest.raises(ExtensionError) as caught:
         format_class(f"{__name__}:{name}")
     assert lacks in str(caught.value)

@@ -94,8 +94,8 @@ def test_what_is_converted_and_loaded_equals_the_loaders_own_samples(
     options = [f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in given.items()]
     options = [option for option in options if not option.startswith("--annotations")]
     assert main(["convert", name, str(given["annotations"]), str(target), *options]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told == {"target": str(target), "samples": len(own), "dropped": {}, "kept_with_fault": {}}
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == {"target": str(target), "samples": len(own), "dropped": {}, "kept_with_fault": {}}
     assert load_as("jsonl", target, strict=True).samples == own
 
 
@@ -170,8 +170,8 @@ def test_check_counts_tasks_kinds_and_faults_and_ends_with_one_json_line(
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the script says of arguments it refuses."""
     assert main(list(arguments)) == 2
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    return told
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return error
 
 
 def test_check_tells_image_problems_and_nothing_left_is_an_error(
@@ -200,9 +200,9 @@ def test_check_tells_prompt_lengths_for_a_model_as_its_encoder_counts_them(
     exact = sorted(len(lengths.encoder.prompt_ids(sample)) for sample in samples)
     assert sorted(map(lengths, samples)) == exact
     assert main(["check", str(path), "--model", str(folder)]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["prompt_tokens"] == {"shortest": exact[0], "median": exact[1], "p95": exact[2], "longest": exact[2]}
-    assert told["context"] == lengths.context == 4096
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["prompt_tokens"] == {"shortest": exact[0], "median": exact[1], "p95": exact[2], "longest": exact[2]}
+    assert printed["context"] == lengths.context == 4096
 
 
 def test_convert_overwrites_nothing_and_leaves_no_file_when_nothing_is_usable(
@@ -211,9 +211,9 @@ def test_convert_overwrites_nothing_and_leaves_no_file_when_nothing_is_usable(
     given = drivelm(tmp_path)
     (tmp_path / "there.jsonl").write_text("mine")
     arguments = ["--image-root", str(tmp_path)]
-    told = refused(capsys, "convert", "drivelm", str(given["annotations"]), str(tmp_path / "there.jsonl"), *arguments)
-    assert "there.jsonl exists already" in told
+    error = refused(capsys, "convert", "drivelm", str(given["annotations"]), str(tmp_path / "there.jsonl"), *arguments)
+    assert "there.jsonl exists already" in error
     empty = written(tmp_path / "empty.json", {})
-    told = refused(capsys, "convert", "drivelm", str(empty), str(tmp_path / "new.jsonl"), *arguments)
-    assert "empty.json holds no usable question" in told
+    error = refused(capsys, "convert", "drivelm", str(empty), str(tmp_path / "new.jsonl"), *arguments)
+    assert "empty.json holds no usable question" in error
     assert not (tmp_path / "new.jsonl").exists()

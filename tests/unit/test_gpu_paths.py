@@ -36,7 +36,7 @@ def test_an_engine_over_several_gpus_names_the_executor_that_needs_one_bundle() 
     assert not judge["enforce_eager"]
 
 
-def test_rollouts_are_compiled_on_gpus_alone_unless_told_otherwise() -> None:
+def test_rollouts_are_compiled_on_gpus_alone_unless_set_otherwise() -> None:
     assert VllmSettings().eager(gpus=0)
     assert not VllmSettings().eager(gpus=1)
     assert VllmSettings(compile=False).eager(gpus=1)

@@ -101,7 +101,7 @@ def test_with_every_score_failed_there_is_no_reward() -> None:
     assert (result.reward, result.behavior_accuracy, result.tasks["behavior"].accuracy) == (None, None, None)
 
 
-def test_accuracy_is_told_by_rule_of_closed_questions_only_whatever_the_reward_is() -> None:
+def test_accuracy_is_found_by_rule_of_closed_questions_only_whatever_the_reward_is() -> None:
     answers = [
         judged(sample(0, task="perception"), "A. Going ahead.", 40.0),
         judged(sample(1, task="perception", kind="yes_no", answer="Yes."), "No.", 0.0),

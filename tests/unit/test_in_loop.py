@@ -1,4 +1,4 @@
-"""Benchmarks beside the training: what goes wrong there is told and counted, and the training goes on."""
+"""Benchmarks beside the training: what goes wrong there is reported and counted, and the training goes on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def recipe(folder: Path, **suites: object) -> Recipe:
     return loaded.model_copy(update={"evaluation": loaded.evaluation.model_copy(update={"suites": suites})})
 
 
-async def test_engines_that_do_not_come_up_are_told_and_leave_no_snapshot(
+async def test_engines_that_do_not_come_up_are_reported_and_leave_no_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*_: Any, **__: Any) -> EngineAnswerer:
@@ -68,7 +68,7 @@ def test_a_submitted_job_takes_no_relative_path_of_a_benchmark(tmp_path: Path, m
         check_paths(recipe(tmp_path, drivelm_hard={"answers": "hard.jsonl"}))
 
 
-def test_what_a_benchmark_lacks_is_told_in_the_words_of_the_recipe(tmp_path: Path) -> None:
+def test_what_a_benchmark_lacks_is_reported_in_the_words_of_the_recipe(tmp_path: Path) -> None:
     answers = written(tmp_path / "test_eval.json", {})
     with pytest.raises(DataError, match=r"^evaluation\.suites\.drivelm\.image_root is not given: to ask a model"):
         load_benchmarks(recipe(tmp_path, drivelm={"answers": answers}))

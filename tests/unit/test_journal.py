@@ -126,7 +126,7 @@ def test_an_alarm_is_kept_with_its_step_and_what_was_measured(recipe: Recipe, fo
     assert "parts/judge went from 20.0 to" in alarm["message"]
 
 
-def test_a_reward_between_0_and_1_is_told_once(recipe: Recipe, folder: Path) -> None:
+def test_a_reward_between_0_and_1_is_reported_once(recipe: Recipe, folder: Path) -> None:
     scores = [replace(scored(), score=Score(value, {"mine:f": value})) for value in (0.2, 0.9)]
     fractions = [group(sample(number=1), *scores)]
     with Journal(recipe, folder) as journal:

@@ -145,7 +145,7 @@ def test_what_is_still_to_be_filled_in_is_named_and_counts_where_it_is_asked_to(
     assert main([file, "--ready"]) == 1
 
 
-def test_a_misspelt_key_is_told_once(tmp_path: Path) -> None:
+def test_a_misspelt_key_is_reported_once(tmp_path: Path) -> None:
     text = (ROOT / "cluster/launch/aws.yaml").read_text()
     found = faults(text.replace("cluster_name:", "cluster_nam:"), tmp_path, "aws.yaml")
     assert [one.partition("file: ")[2] for one in found] == ["unknown key cluster_nam (did you mean cluster_name?)"]

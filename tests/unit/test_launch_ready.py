@@ -48,7 +48,7 @@ def test_a_secret_that_is_missing_or_lies_open_is_named(home: Path) -> None:
     assert lacking("kubernetes", home, {"KUBECONFIG": "x"}) == []
 
 
-def test_the_kind_of_a_file_is_told_by_its_keys() -> None:
+def test_the_kind_of_a_file_is_recognised_by_its_keys() -> None:
     assert kind_of({"provider": {"type": "azure"}}) == "azure"
     assert kind_of({"provider": {"type": "moon"}}) is None
     assert kind_of({"apiVersion": "ray.io/v1"}) == "kubernetes"

@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def tables(root: Path, turn: float = 0.0) -> Path:
-    """A vehicle that drives north (its x axis along the world's y) at 4 m/s, turning by so many radians a step.
+    """A vehicle that drives north (its x axis along the world's y) at 4 m/s, turning by `turn` radians a step.
 
     Its LiDAR stands 1 m ahead of its origin and, as nuScenes' does, a quarter turn to the right: x right, y ahead.
     """

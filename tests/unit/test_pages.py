@@ -171,10 +171,10 @@ def test_the_playground_asks_two_models_with_the_samples_images(
         browser = made.signed_in()
         page = browser.get("/pages/playground?run=grpo&sample=1")
         assert page.text.count("<option>echo</option>") + page.text.count("<option selected>echo</option>") == 2
-        told = browser.send(page, "/pages/playground", question="What now?", first="echo", second="broken")
-        assert "&lt;script&gt;What now?&lt;/script&gt;" in told.text
-        assert "it answered 503" in told.text
-        assert "<b>out of order" not in told.text
+        answered = browser.send(page, "/pages/playground", question="What now?", first="echo", second="broken")
+        assert "&lt;script&gt;What now?&lt;/script&gt;" in answered.text
+        assert "it answered 503" in answered.text
+        assert "<b>out of order" not in answered.text
         unknown = browser.send(page, "/pages/playground", question="q", first="http://169.254.169.254/")
         assert unknown.status_code == 400
         assert "No endpoint of serve.pages.endpoints serves" in unknown.text

@@ -172,7 +172,7 @@ def test_a_learners_memory_follows_dtype_adapters_and_zero_stage(
     assert f"weights {weights:.2f} GiB, gradients {gradients:.2f} GiB, optimizer {optimizer:.2f} GiB" in estimate
 
 
-def test_an_engines_cache_is_told_in_tokens(tmp_path: Path) -> None:
+def test_an_engines_cache_is_given_in_tokens(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m")
     estimate = resource_plan(recipe(policy={"model": str(folder)}, rollout={"options": {"memory_gib": 0.5}})).memory
     assert f"KV cache 0.5 GiB = {2**29 // (4 * 16):,} tokens" in estimate

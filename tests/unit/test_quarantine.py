@@ -28,7 +28,7 @@ def quarantine(folder: Path, share: float = 0.5) -> tuple[Quarantine, list[str]]
     return Quarantine(folder, len(SAMPLES), share, said.append), said
 
 
-def test_a_question_is_listed_and_told_once_and_never_drawn_again(tmp_path: Path) -> None:
+def test_a_question_is_listed_and_reported_once_and_never_drawn_again(tmp_path: Path) -> None:
     list_faults(tmp_path, {"empty_answer": ["other"]})
     kept, said = quarantine(tmp_path)
     for _ in range(3):

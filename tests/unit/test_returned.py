@@ -59,7 +59,7 @@ def test_whatever_is_no_number_is_a_failure_that_says_what_was_returned(returned
         raise AssertionError(score.failure)
 
 
-def test_a_batch_of_fractions_is_told_from_scores_and_from_noughts() -> None:
+def test_a_batch_of_fractions_is_distinguished_from_scores_and_from_noughts() -> None:
     batch = [
         {"mine:fraction": 0.4, "mine:score": 40.0, "mine:nought": 0.0, "mine:score/share": 0.5, "rouge_l": 0.5},
         {"mine:fraction": 1.0, "mine:score": 1.0, "mine:nought": 0.0, "mine:score/share": 0.5, "failed_mine:x": 1.0},

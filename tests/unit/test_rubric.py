@@ -47,7 +47,7 @@ def own(tmp_path: Path, old: str = "", new: str = "") -> str:
     return str(path)
 
 
-# --- the rubrics of the house -----------------------------------------------------------------------------------------
+# --- this project's rubrics -------------------------------------------------------------------------------------------
 
 
 def test_the_rubrics_of_the_papers_are_there() -> None:

@@ -127,7 +127,7 @@ def test_previous_files_are_kept_under_rising_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_folder_has_one_owner_which_a_second_process_is_told_of(tmp_path: Path) -> None:
+def test_a_run_folder_has_one_owner_that_a_second_process_names(tmp_path: Path) -> None:
     folder = create_run_folder(recipe_at(tmp_path))
     create_run_folder(recipe_at(tmp_path, run={"resume": True}))  # the owner may
     again = f"""

@@ -27,19 +27,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
 def test_every_run_has_a_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--root", str(root), "--json"]) == 0
-    lines = {line["name"]: line for line in map(json.loads, told(capsys).splitlines())}
+    lines = {line["name"]: line for line in map(json.loads, printed(capsys).splitlines())}
     assert {name: (line["state"], line["step"]) for name, line in lines.items()} == {
         "first": ("finished", 9), "second": ("finished", 9), "third": ("stopped", 4),
     }  # fmt: skip
     assert lines["second"]["after"] > lines["first"]["after"] > lines["first"]["before"]
     assert main(["list", "--root", str(root)]) == 0
-    assert "3 runs in" in told(capsys)
+    assert "3 runs in" in printed(capsys)
 
 
 def test_a_run_that_another_process_works_on_is_running(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,31 +47,31 @@ def test_a_run_that_another_process_works_on_is_running(root: Path, capsys: pyte
 
     with FileLock(root / "third" / ".lock"):
         assert main(["show", "third", "--root", str(root), "--json"]) == 0
-    assert json.loads(told(capsys))["state"] == "running"
+    assert json.loads(printed(capsys))["state"] == "running"
 
 
 def test_runs_are_compared_by_what_differs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "first", "second", "--root", str(root), "--json"]) == 0
-    assert json.loads(told(capsys))["settings"] == {"learner.lr": ["1", "2"]}
+    assert json.loads(printed(capsys))["settings"] == {"learner.lr": ["1", "2"]}
     assert main(["compare", "first", "second", "--root", str(root)]) == 0
-    assert "python evaluate.py compare" in told(capsys)
+    assert "python evaluate.py compare" in printed(capsys)
 
 
 def test_tags_are_given_and_taken_and_found_by(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tag", "first", "good", "-rates", "--root", str(root)]) == 0
-    assert told(capsys) == "first: good\n"
+    assert printed(capsys) == "first: good\n"
     assert main(["list", "--tag", "good", "--root", str(root), "--json"]) == 0
-    assert [json.loads(line)["name"] for line in told(capsys).splitlines()] == ["first"]
+    assert [json.loads(line)["name"] for line in printed(capsys).splitlines()] == ["first"]
 
 
 def test_cleaning_removes_checkpoints_of_finished_runs_when_it_is_said(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["clean", "--root", str(root)]) == 0
-    assert "with --yes it is" in told(capsys)
+    assert "with --yes it is" in printed(capsys)
     assert (root / "first" / "checkpoints").is_dir()
     assert main(["clean", "--yes", "--root", str(root)]) == 0
-    assert "6 MiB freed" in told(capsys)
+    assert "6 MiB freed" in printed(capsys)
     assert not (root / "first" / "checkpoints").exists()
     assert evaluation_path(root / "first", "after").is_file()
     assert (root / "third" / "checkpoints").is_dir(), "it can go on"

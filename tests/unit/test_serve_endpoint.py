@@ -24,7 +24,7 @@ REQUEST = ChatRequest(model="run", messages=[{"role": "user", "content": "Go?"}]
 
 
 class SlowEngine:
-    """Gives a piece at once and each further one after `pause_s`; remembers whether it was told to stop."""
+    """Gives a piece at once and each further one after `pause_s`; remembers whether it was asked to stop."""
 
     def __init__(self, pause_s: float, error: Exception | None = None) -> None:
         self.pause_s, self.error = pause_s, error
@@ -112,7 +112,7 @@ async def test_a_streams_error_is_its_last_event() -> None:
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "timeout"
 
 
-async def test_each_tenant_has_its_turn_whoever_asked_for_more() -> None:
+async def test_each_tenant_has_its_turn_however_much_another_asks_for() -> None:
     queue, order = FairQueue(1, 100), list[str]()
 
     async def ask(tenant: str) -> None:

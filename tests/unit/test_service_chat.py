@@ -106,7 +106,7 @@ def test_a_tenants_models_are_its_own(served: Running) -> None:
         mine.models.delete(served.service.base_name)
 
 
-def test_a_tenant_beyond_its_quota_is_told_so(served: Running) -> None:
+def test_a_tenant_beyond_its_quota_gets_an_error_that_says_so(served: Running) -> None:
     poor = client(served, "poor", quotas=Quotas(tokens_per_day=3))
     with pytest.raises(openai.RateLimitError, match="tokens_per_day"):
         ask(served, poor, max_tokens=50)

@@ -241,7 +241,7 @@ def test_a_job_whose_script_fails_says_why(served: Running) -> None:
     job = who.fine_tuning.jobs.create(model=served.service.base_name, training_file=upload(who).id, seed=666,
                                       method=method)  # fmt: skip
     failed = ended(who, job.id, "failed")
-    assert failed.error.message == "the stub was told to fail"
+    assert failed.error.message == "the stub was asked to fail"
     assert failed.fine_tuned_model is None
 
 

@@ -144,7 +144,7 @@ def test_openais_client_tries_and_checks_graders(served: Running) -> None:
     assert both.sub_rewards == {"a": 0.0, "b": 1.0}
 
 
-def test_a_missing_field_of_an_item_is_told_as_openai_tells_it(served: Running) -> None:
+def test_a_missing_field_of_an_item_is_reported_as_openai_reports_it(served: Running) -> None:
     run = client(served).run(grader=CHECK, model_sample="Go", item={})
     assert run.metadata.errors.invalid_variable_error
     assert run.reward == 0.0

@@ -56,7 +56,7 @@ def class_names(kind: Type | None) -> Iterator[str]:
 
 
 def attribute_reads(root: Path) -> set[str]:
-    """`package.module.Class.attribute` for every attribute read outside settings.py, of classes of this house."""
+    """`package.module.Class.attribute` for every attribute read outside settings.py, of this project's classes."""
     options = Options()
     options.export_types = options.preserve_asts = True
     options.incremental = False

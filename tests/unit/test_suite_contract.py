@@ -140,8 +140,8 @@ def test_a_benchmark_of_ones_own_is_scored_from_files_and_leaves_folder_and_repo
     said = written(tmp_path / "said.json", {"a.jpg": "STOP", "b.jpg": "30", "c.jpg": "?"})
     command = [OWN, *as_flags({"answers": tmp_path / "signs.json", "predictions": said})]
     assert evaluate.main(command) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (told["read"], told["faults"]) == (50.0, {"unknown_id": 1})
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (printed["read"], printed["faults"]) == (50.0, {"unknown_id": 1})
     out = tmp_path / "out"
     assert evaluate.main([*command, *as_flags({"image_root": tmp_path, "out": out})]) == 0
     record, answers = read_record(out)

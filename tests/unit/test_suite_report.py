@@ -117,7 +117,7 @@ def test_a_chart_has_its_legend_and_its_figures_as_a_table(tmp_path: Path) -> No
     assert Page(legend).text == "annotated answered"
 
 
-def test_the_cost_is_told_and_what_was_not_measured_is_said(tmp_path: Path) -> None:
+def test_the_cost_is_shown_and_what_was_not_measured_is_said(tmp_path: Path) -> None:
     shown = text(tmp_path / "all")
     assert "Response 214.6 tokens, mean Images 2,304 tokens a question, mean Time per question 1.84 s" in shown
     assert "Cut off 1.2% responses at the token cap" in shown

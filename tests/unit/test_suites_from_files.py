@@ -141,7 +141,7 @@ def test_driveaction_scores_every_level_that_the_columns_name(
         ("Action", "Navigation", None, "False"),
         ("Action", "Efficiency", "Lane change", "True"),
         ("Vision", None, "Light", "True"),  # what stands below an empty level has no place
-        (None, "Navigation", None, "False"),  # no root: told by the wording
+        (None, "Navigation", None, "False"),  # no root: recognised by the wording
     ]
     rows = [
         {"question_slice_id": "s", "content_en": content, "qa_l2": third, "qa_l1": second, "qa_l0": first}

@@ -36,10 +36,10 @@ def test_a_folder_that_is_no_set_is_one_sentence(
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "base.yaml").write_text("run: {name: x, steps: 1}\nrum: {}\n")
     assert main([str(tmp_path / folder), "--root", str(tmp_path / "runs")]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert said in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert said in printed
+    assert printed.count("\n") == 1
 
 
 def test_the_interval_of_three_seeds_is_student_s() -> None:
@@ -95,15 +95,15 @@ class Runs:
 ARGUMENTS = [str(ROOT / "recipes" / "tiny.yaml"), "--seeds", "0", "1", "--set", "learner.lr=1e-4,2e-4", "run.steps=1"]
 
 
-def test_settings_are_crossed_with_seeds_and_told_with_intervals_and_a_page(
+def test_settings_are_crossed_with_seeds_and_reported_with_intervals_and_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sweep.subprocess, "run", runs := Runs())
     assert main([*ARGUMENTS, "--root", str(tmp_path), "--name", "rates"]) == 0
     assert len(runs.begun) == 4
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["recipes"]["lr=1e-4"]["mean"]["mean"] == pytest.approx(49.05)
-    assert told["recipes"]["lr=2e-4"]["mean"]["mean"] == pytest.approx(59.05)
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["recipes"]["lr=1e-4"]["mean"]["mean"] == pytest.approx(49.05)
+    assert printed["recipes"]["lr=2e-4"]["mean"]["mean"] == pytest.approx(59.05)
     page = Page((tmp_path / "rates" / "sweep.html").read_text())
     assert "4 of 4 runs, 2 settings over 2 seeds" in page.text
     assert "highest mean reward: lr=2e-4" in page.text
@@ -122,14 +122,14 @@ def test_a_sweep_that_was_interrupted_goes_on_and_runs_nothing_twice(
     assert all("run.resume=true" in command for command in runs.begun)
 
 
-def test_a_run_that_fails_is_told_and_the_others_are_run(
+def test_a_run_that_fails_is_reported_and_the_others_are_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sweep.subprocess, "run", runs := Runs(1))
     assert main([*ARGUMENTS, "--root", str(tmp_path)]) == 1
     assert len(runs.begun) == 4
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["unfinished"] == {"lr=1e-4, seed 0": "ended with exit code 1; the same command tries it again"}
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["unfinished"] == {"lr=1e-4, seed 0": "ended with exit code 1; the same command tries it again"}
 
 
 @pytest.mark.parametrize("given", ["learner.lr", "learner.lr=", "learner.lr=1e-4,,"])

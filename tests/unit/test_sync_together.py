@@ -20,10 +20,10 @@ async def fails(error: Exception) -> str:
 
 
 class Sending:
-    """A sender that waits for a receiver until it is told to stop, or until its time limit."""
+    """A sender that waits for a receiver until it is asked to stop, or until its time limit."""
 
     def __init__(self, stops: Callable[[], None] | None = None) -> None:
-        self.told, self._stops = 0, stops
+        self.abandons, self._stops = 0, stops
         self._abandoned = asyncio.Event()
 
     async def __call__(self) -> str:
@@ -31,7 +31,7 @@ class Sending:
         raise LearnerError("the weights could not be sent")
 
     async def abandon(self) -> None:
-        self.told += 1
+        self.abandons += 1
         if self._stops is None:
             self._abandoned.set()
         else:
@@ -48,12 +48,12 @@ async def test_all_answers_come_in_order() -> None:
     assert await sent(answers("sender"), answers("first"), answers("second")) == ["sender", "first", "second"]
 
 
-async def test_a_receiver_that_is_lost_is_why_the_sender_failed_and_the_sender_is_told_once() -> None:
+async def test_a_receiver_that_is_lost_is_why_the_sender_failed_and_the_sender_is_asked_to_stop_once() -> None:
     sending = Sending()
     async with asyncio.timeout(5.0):
         with pytest.raises(ActorLost, match="engine 1 died"):
             await sent(answers("first"), fails(ActorLost("engine 1 died")), sending=sending)
-    assert sending.told == 1
+    assert sending.abandons == 1
 
 
 async def test_a_learner_that_is_lost_comes_before_an_engine_that_is() -> None:
@@ -61,7 +61,7 @@ async def test_a_learner_that_is_lost_comes_before_an_engine_that_is() -> None:
         await sent(fails(LearnerLost("rank 1 died")), fails(ActorLost("engine 1 died")))
 
 
-async def test_a_sender_that_cannot_be_told_ends_by_itself() -> None:
+async def test_a_sender_that_cannot_be_asked_to_stop_ends_by_itself() -> None:
     def gone() -> None:
         raise ActorLost("learner rank 0 died")
 
@@ -69,7 +69,7 @@ async def test_a_sender_that_cannot_be_told_ends_by_itself() -> None:
         await sent(fails(ActorLost("engine 1 died")), sending=Sending(gone))
 
 
-async def test_where_all_is_well_nobody_is_told_to_stop() -> None:
+async def test_where_all_is_well_nobody_is_asked_to_stop() -> None:
     sending = Sending()
     assert await together(answers("sender"), answers("first"), abandon=sending.abandon) == ["sender", "first"]
-    assert sending.told == 0
+    assert sending.abandons == 0

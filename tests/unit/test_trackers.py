@@ -25,26 +25,26 @@ TINY = str(Path(__file__).parents[2] / "recipes" / "tiny.yaml")
 
 
 class Listening:
-    """Keeps what it is told."""
+    """Keeps what it is given."""
 
     Settings: ClassVar[type[BaseModel]] = NoOptions
-    told: ClassVar[list[Any]] = []
+    heard: ClassVar[list[Any]] = []
 
     def __init__(self, options: Any, run: TrackedRun) -> None:
         self.run = run
 
     def start(self) -> str:
-        self.told.append(("start", self.run.known_as))
+        self.heard.append(("start", self.run.known_as))
         return "its-name"
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.told.append((step, dict(values)))
+        self.heard.append((step, dict(values)))
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        self.told.append((step, rows))
+        self.heard.append((step, rows))
 
     def close(self) -> None:
-        self.told.append("closed")
+        self.heard.append("closed")
 
 
 class Failing(Listening):
@@ -75,7 +75,7 @@ def groups(folder: Path) -> list[Group]:
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
-    Listening.told.clear()
+    Listening.heard.clear()
 
 
 NAMED = "tests.unit.test_trackers"
@@ -86,14 +86,14 @@ def test_a_tracker_of_ones_own_gets_curves_and_samples_and_goes_on_under_its_nam
     for _ in range(2):
         with Journal(given, tmp_path) as journal:
             journal.record(10, groups(tmp_path), {"loss": 1.0})
-    assert Listening.told[0] == ("start", None)
-    (step, values), (_, rows), closed = Listening.told[1:4]
+    assert Listening.heard[0] == ("start", None)
+    (step, values), (_, rows), closed = Listening.heard[1:4]
     assert (step, values["loss"], closed) == (10, 1.0, "closed")
     assert [row.reward for row in rows] == [100.0, 0.0]
-    assert Listening.told[4] == ("start", "its-name")
+    assert Listening.heard[4] == ("start", "its-name")
 
 
-def test_a_tracker_that_fails_is_told_once_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_tracker_that_fails_is_reported_once_and_the_run_goes_on(tmp_path: Path) -> None:
     with Journal(recipe(tmp_path, f"run.trackers={{'{NAMED}:Failing': {{}}}}"), tmp_path) as journal:
         for step in (1, 2, 3):
             journal.record(step, [], {"loss": 1.0})

@@ -62,7 +62,7 @@ async def test_what_nobody_foresaw_keeps_its_traceback() -> None:
         await within(60, "learner rank 0 (start)", raising(RayTaskError("start", "a long traceback", KeyError("x"))))
 
 
-async def test_an_answer_that_does_not_come_is_told_with_the_actor_s_name() -> None:
+async def test_an_answer_that_does_not_come_is_reported_with_the_actor_s_name() -> None:
     with pytest.raises(ActorTimeout, match=r"learner rank 0 \(start\) gave no answer within 0.01 s"):
         await within(0.01, "learner rank 0 (start)", asyncio.Event().wait())
 

@@ -128,7 +128,7 @@ SAMPLES = [replace(SAMPLE, id=str(number)) for number in range(5)]
 
 
 def asked_after(learners: Learning, updates: int | None) -> Callable[[], bool]:
-    """Whether so many updates were taken."""
+    """Whether `updates` updates were taken."""
     return lambda: updates is not None and len(learners.rates) >= updates
 
 
