@@ -104,6 +104,8 @@ def _engines(groups: Sequence[Group], began: float) -> Iterator[dict[str, Any]]:
             start, seconds = rollout.started_at - began, rollout.finished_at - rollout.started_at
             yield _slice(FIRST_ENGINE + number, row, group.sample.task, start, seconds, _about(group, scored))
             for part, at, took in _parts(rollout):
+                if took * MICROSECONDS < 1:
+                    continue
                 yield _slice(FIRST_ENGINE + number, row, part, at - began, took, {})
         yield from _named(FIRST_ENGINE + number, engine, {row: f"response {row}" for row in range(1, rows + 1)})
 
@@ -135,7 +137,8 @@ def _about(group: Group, scored: ScoredRollout) -> dict[str, Any]:
 
 def _slice(process: int, row: int, name: str, start: float, seconds: float, about: Mapping[str, Any]) -> dict[str, Any]:
     """Something that took from `start`, in seconds since the trace began."""
-    times = {"ts": round(start * MICROSECONDS), "dur": max(1, round(seconds * MICROSECONDS))}
+    began = round(start * MICROSECONDS)
+    times = {"ts": began, "dur": max(1, round((start + seconds) * MICROSECONDS) - began)}
     return {"ph": "X", "pid": process, "tid": row, "name": name, "args": dict(about), **times}
 
 
@@ -143,3 +146,4 @@ def _named(process: int, name: str, rows: Mapping[int, str]) -> Iterator[dict[st
     yield {"ph": "M", "pid": process, "name": "process_name", "args": {"name": name}}
     for row, called in rows.items():
         yield {"ph": "M", "pid": process, "tid": row, "name": "thread_name", "args": {"name": called}}
+        yield {"ph": "M", "pid": process, "tid": row, "name": "thread_sort_index", "args": {"sort_index": row}}
