@@ -11,6 +11,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from actors.driving.environments import Environments
@@ -110,6 +111,8 @@ class EpisodeDriver:
         weights = self.settings.weights
         points = {name: weight * moved.measures.get(name, 0.0) for name, weight in weights.items()}
         sample = episode.sample(seen.question, seen.images)
+        if not any(map(_unknown, moved.events)):  # it was understood: the cap cut nothing off
+            rollout = replace(rollout, finish_reason="stop")
         episode.turns.append(Turn(sample, rollout, points, moved.events, seen.state))
         if moved.seen is None:
             episode.record, episode.trace = moved.record, moved.trace
@@ -125,6 +128,11 @@ class EpisodeDriver:
 
     def _seconds(self, rollout: Rollout) -> float:
         return self.settings.seconds_per_token * len(rollout.token_ids)
+
+
+def _unknown(event: str) -> bool:
+    """Whether a response named no action."""
+    return event.startswith("unknown_action")
 
 
 def frames_of(step: int) -> str:
@@ -143,9 +151,7 @@ def figures(episodes: Sequence[Episode], began: float, ended: float) -> dict[str
         "episodes/turns": float(len(turns)),
         "episodes/drive_s": ended - began,
         "episodes/engine_wait_s": max(0.0, ended - began - busy),
-        "episodes/unknown_actions": float(
-            sum(event.startswith("unknown_action") for turn in turns for event in turn.events)
-        ),
+        "episodes/unknown_actions": float(sum(_unknown(event) for turn in turns for event in turn.events)),
     }
     if scored:
         found["episodes/score"] = statistics.fmean(episode.score for episode in scored)
