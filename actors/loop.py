@@ -27,7 +27,7 @@ async def reinforce(
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
     """
-    settle()
+    settle()  # what start-up loaded stays
     crew, began = updates.crew, now()
     async with aclosing(updates.batches(samples, order)) as batches:
         async for batch in batches:
