@@ -113,7 +113,7 @@ def step_times(steps: int) -> dict[str, Any]:
         bench = Bench(build_model(Path(folder) / "model"), frozen=False)
         ours = VocabularyProjection.forward
 
-        def plain(self: VocabularyProjection, hidden: Tensor, ids_N: Tensor, *_: Any) -> Tensor:
+        def plain(self: VocabularyProjection, hidden: Tensor, ids_N: Tensor, *_: Any, **__: Any) -> Tensor:
             return whole(self, hidden, ids_N)
 
         def with_whole() -> None:

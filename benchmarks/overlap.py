@@ -34,9 +34,10 @@ from actors.rollout.pool import EnginePool
 from actors.rollout.streaming import streaming
 from actors.scoring.scorers import Scorers
 from actors.supervision.care import Care
+from actors.supervision.hosting import in_driver
 from actors.supervision.supervisor import Supervisor
 from actors.sync.checksums import checksum, derived
-from actors.sync.transport import Bucket, Meeting, Receipt, WeightTransport, join
+from actors.sync.transport import Bucket, Meeting, Receipt, Sent, WeightTransport, join
 from actors.weight_sync import WeightSync
 from benchmarks.loopback import free_port
 from cluster.session import session
@@ -46,7 +47,7 @@ from data.sample import DrivingSample
 from data.split import TaskBalancedOrder
 from extension import NoOptions
 from policies.algorithms.registry import make_algorithm
-from policies.batch import TrainingGroup
+from policies.micro_batches import Share
 from policies.prompt import PromptEncoder
 from recipe import Recipe, load_recipe
 from rewards.group import ScoredRollout
@@ -170,35 +171,50 @@ class AtOnce(Waits):
     seconds: ClassVar[float] = 0.0
 
 
-class Learners:
-    """What the weight sync needs of a learner group: one sender, whose log-probabilities are the engines'."""
-
-    life = 0
+class Sender:
+    """A learner rank that holds a small matrix, and whose log-probabilities are the engines'."""
 
     def __init__(self) -> None:
-        """Hold a small matrix."""
+        """Make the matrix."""
         self._tensors = [torch.randn(WEIGHTS.shapes[0])]
         self._channel: WeightTransport
 
-    async def first(self, method: str, *arguments: Any) -> Any:
-        """An address, or a member of the transport."""
-        if method == "address":
-            return "127.0.0.1", free_port()
-        (meeting,) = arguments
-        self._channel = await asyncio.to_thread(join, meeting, 0)
-        return None
+    def address(self) -> tuple[str, int]:
+        """See `Learner`."""
+        return "127.0.0.1", free_port()
 
-    async def all(self, method: str, *arguments: Any) -> list[Any]:
-        """What is sent, or the checksums of having sent it."""
-        if method == "prepare_sync":
-            return [[WEIGHTS]]
+    def start(self, host: str, port: int) -> float:
+        """See `Learner`."""
+        return 0.0
+
+    def shares_prefix(self) -> bool:
+        """See `Learner`."""
+        return True
+
+    def prepare_sync(self, bucket_bytes: float, adapters_only: bool) -> list[Bucket]:
+        """See `Learner`."""
+        return [WEIGHTS]
+
+    async def join_weight_channel(self, meeting: Meeting) -> None:
+        """See `Learner`."""
+        self._channel = await asyncio.to_thread(join, meeting, 0)
+
+    async def send_weights(self) -> Sent:
+        """See `Learner`."""
         sums = [derived(map(checksum, self._tensors))]
         await asyncio.to_thread(self._channel.send, self._tensors, WEIGHTS.dtype)
-        return [sums]
+        return Sent(sums)
 
-    async def log_probs(self, groups: Sequence[TrainingGroup], temperature: float) -> list[list[float]]:
-        """Those of the engines."""
-        return [list(response.rollout_logprobs) for group in groups for response in group.responses]
+    def abandon_weights(self) -> None:
+        """See `Learner`."""
+        self._channel.abandon()
+
+    def log_probs(
+        self, share: Share, temperature: float | None = None, *, reference: bool = False, adapter: str = ""
+    ) -> list[list[float]]:
+        """See `Learner`."""
+        kept = share.micro_batches[: len(share.micro_batches) - share.filler]
+        return [list(one.rollout_logprobs) for groups in kept for group in groups for one in group.responses]
 
 
 class Judge:
@@ -239,7 +255,8 @@ async def trained(
     recipe: Recipe, engines: EnginePool, judge: Judge, steps: int, update_s: float
 ) -> tuple[list[float], list[int]]:
     """Seconds of each step, and by how many versions its oldest response was behind."""
-    learners = cast(LearnerGroup, Learners())
+    learners = LearnerGroup(recipe, lambda rank: in_driver(Sender, {}))
+    await learners.begin_life()
     sync = WeightSync(learners, engines, recipe, SAMPLES[:1])
     await sync.connect()
     await sync.publish(0)
@@ -254,6 +271,7 @@ async def trained(
         await sync.publish(batch.step)
         took.append(time.monotonic() - began)
         began = time.monotonic()
+    learners.stop()
     return took, behind
 
 
