@@ -38,6 +38,7 @@ from actors.learning.deepspeed_learner import DeepSpeedLearner
 from actors.learning.learner import OWN, OptimizerSettings
 from actors.settings import LearnerSettings
 from benchmarks.learner import VOCABULARY, build_model
+from benchmarks.memory import TENSORS_ALONE
 from cluster.architecture import Architecture, lora_widths, vision_language
 from cluster.facts import load_facts
 from cluster.forecast import Assumptions, Forecast
@@ -59,10 +60,6 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES, IMAGE_TOKENS, TEXT, RESPONSES, TOKENS = 6, 64, 100, 4, 48
 SHAPE = PassShape(IMAGES, IMAGE_TOKENS, TEXT, (TOKENS,) * RESPONSES)
 PUBLISHED_S = 145.0
-TENSORS_ALONE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""glibc gives a freed tensor back at once. Else its heap keeps holes of what earlier passes freed, and the size of the
-process says little about what lives; a GPU's allocator is another one, with a share of its own (`fragments_share` in
-`cluster/facts.yaml`). Steps are timed without it, since giving back takes time."""
 
 
 @dataclass(frozen=True)
