@@ -7,7 +7,6 @@ from contextlib import aclosing
 
 from actors.measuring.in_loop import InLoop
 from actors.record.journal import Journal
-from actors.supervision.settling import settle
 from actors.supervision.waiting import now
 from actors.updates import Updates
 from data.sample import DrivingSample
@@ -27,7 +26,6 @@ async def reinforce(
     Raises:
         SyncError, TooManyMasked, ActorLost, ActorTimeout: the run cannot go on; what was recorded stays.
     """
-    settle()  # what start-up loaded stays
     crew, began = updates.crew, now()
     async with aclosing(updates.batches(samples, order)) as batches:
         async for batch in batches:

@@ -22,6 +22,7 @@ from actors.record.model_card import CARD_FILE, model_card
 from actors.record.provenance import OTHER_DATA, Provenance, known_data, record_provenance
 from actors.record.run_folder import check_paths, create_run_folder
 from actors.rollout.pool import EnginePool
+from actors.supervision.settling import settle
 from actors.updates import Updates
 from actors.warm_start import Kept, WarmStart
 from data.environment import environment_of
@@ -192,6 +193,7 @@ async def run_reinforcement(
             return crew.evaluate("on the way", run.on_the_way)
 
         in_loop = InLoop(recipe, run.inputs.benchmarks, run.folder, options, journal, crew.scorers.judge, held_out)
+        settle()
         with phases.phase("reinforcement"), interruption.deferred():
             await reinforce(updates, run.data.split.train, run.order, journal, lambda: interruption.requested, in_loop)
         complete = updates.complete

@@ -111,6 +111,10 @@ async def through_pool(engines: EnginePool, samples: list[DrivingSample], length
 class BareEngine(VllmEngine):
     """vLLM with the arguments that the pool's engines have, asked for a group at once."""
 
+    def _stat_loggers(self) -> list[type[Any]]:
+        """It times no request."""
+        return []
+
     async def group(self, sample: DrivingSample, sampling: SamplingSettings) -> int:
         """Tokens of a group's responses, once all of them have ended."""
         asked, final = self._sampling(sampling), None

@@ -47,6 +47,8 @@ class Step:
     """What happened in this turn, by name. `environment.weights` says what one unit of each is worth in points."""
     events: tuple[str, ...] = ()
     """In words, for the log."""
+    complete: bool = False
+    """The response said all it had to: where it ended at `rollout.max_tokens`, it was not cut off there."""
 
 
 @dataclass(frozen=True, slots=True)

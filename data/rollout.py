@@ -65,7 +65,7 @@ class WeightSpan(NamedTuple):
 
 
 class EngineTimes(NamedTuple):
-    """Where the seconds of a response went, one after the other; what is left is the way to the engine and back."""
+    """Where the seconds of a response went, one after the other, from where its engine took the request up."""
 
     prepare_s: float
     """Until its prompt was made, images processed; requests of one prompt wait for it together."""

@@ -7,15 +7,10 @@ from statistics import median
 
 from evaluation.numbers import short
 from evaluation.run_record import RunRecord
+from evaluation.time_parts import STAGES
 
 PLAN_FILE = "plan.json"
 """In the run folder: seconds of a step by the names of the journal's metrics."""
-NAMES = {
-    "generate_s": "generating and scoring",
-    "learn_s": "learning",
-    "sync_s": "weight sync",
-    "step_s": "a whole step",
-}
 
 
 def predicted_and_measured(run: RunRecord) -> list[tuple[str, str]]:
@@ -29,7 +24,7 @@ def predicted_and_measured(run: RunRecord) -> list[tuple[str, str]]:
         return []
     predicted: dict[str, float] = json.loads(path.read_text())
     rows = []
-    for metric, name in NAMES.items():
+    for metric, (name, _) in STAGES.items():
         measured = [value for _, value in run.series(metric)]
         if metric in predicted and measured:
             both = f"{short(predicted[metric])} s predicted, {short(median(measured))} s measured"

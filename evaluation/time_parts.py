@@ -22,11 +22,12 @@ RESPONSE_PARTS = dict(zip(names.ENGINE_TIMES, ENGINE_PARTS, strict=True)) | {
     names.WAIT_TIME: "wait for scoring",
     names.SCORE_TIME: "score",
 }
-"""What passes from a request to its score, as the mean of a step's responses, many of which run side by side."""
+"""What passes from where an engine takes a request up to its score, as the mean of a step's responses, many of which
+run side by side. What a request waits for before, in the pool or at a full engine, is not in it."""
 STEP = "step_s"
 STAGES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "generate_s": ("generating and scoring", {}),
-    "learn_s": ("learning", LEARN_PARTS),
+    "learn_s": ("learning", LEARN_PARTS | {"turns_s": "take turns with engines"}),
     "sync_s": ("weight sync", SYNC_PARTS),
     STEP: ("a whole step", {}),
 }

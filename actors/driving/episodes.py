@@ -111,7 +111,7 @@ class EpisodeDriver:
         weights = self.settings.weights
         points = {name: weight * moved.measures.get(name, 0.0) for name, weight in weights.items()}
         sample = episode.sample(seen.question, seen.images)
-        if not any(map(_unknown, moved.events)):  # it was understood: the cap cut nothing off
+        if moved.complete:  # the cap cut nothing off
             rollout = replace(rollout, finish_reason="stop")
         episode.turns.append(Turn(sample, rollout, points, moved.events, seen.state))
         if moved.seen is None:
@@ -130,11 +130,6 @@ class EpisodeDriver:
         return self.settings.seconds_per_token * len(rollout.token_ids)
 
 
-def _unknown(event: str) -> bool:
-    """Whether a response named no action."""
-    return event.startswith("unknown_action")
-
-
 def frames_of(step: int) -> str:
     """What the episodes of a step are drawn as."""
     return f"step {step}"
@@ -151,7 +146,9 @@ def figures(episodes: Sequence[Episode], began: float, ended: float) -> dict[str
         "episodes/turns": float(len(turns)),
         "episodes/drive_s": ended - began,
         "episodes/engine_wait_s": max(0.0, ended - began - busy),
-        "episodes/unknown_actions": float(sum(_unknown(event) for turn in turns for event in turn.events)),
+        "episodes/unknown_actions": float(
+            sum(event.startswith("unknown_action") for turn in turns for event in turn.events)
+        ),
     }
     if scored:
         found["episodes/score"] = statistics.fmean(episode.score for episode in scored)

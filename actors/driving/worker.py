@@ -7,7 +7,7 @@ What hangs or kills the process is the supervisor's business (`actors/driving/en
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Moved:
     record: Mapping[str, Any] | None = None
     """With the last step: `Outcome.record`."""
     trace: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = False
+    """See `data.environment.Step`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,11 @@ class EnvironmentWorker:
             return _raised("step", error)
         if why is not None:
             return Fault(why)
+        moved = Moved(None, dict(step.measures), step.events, complete=step.complete)
         if outcome is not None or step.observation is None:
             outcome = outcome or Outcome()
-            return Moved(None, dict(step.measures), step.events, outcome.record, outcome.trace)
-        return Moved(_written(folder, key, running.turn, step.observation), dict(step.measures), step.events)
+            return replace(moved, record=outcome.record, trace=outcome.trace)
+        return replace(moved, seen=_written(folder, key, running.turn, step.observation))
 
 
 def _raised(where: str, error: Exception) -> Fault:

@@ -118,10 +118,11 @@ class LiveTable:
     def _table(self, step: int) -> Table:
         current = self._history[-1]
         table = Table(
-            title=f"{self._run} · step {step}/{self._steps} · "
-            f"{in_words(current) or _duration(self._durations[-1])} a step · "
+            title=f"{self._run} · step {step}/{self._steps} · {_duration(self._durations[-1])} a step · "
             f"{self._eta(step)} left",
             title_justify="left",
+            caption=f"the last step: {words}" if (words := in_words(current)) else None,
+            caption_justify="left",
         )
         table.add_column("metric")
         table.add_column("now", justify="right")

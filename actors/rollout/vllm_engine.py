@@ -169,9 +169,13 @@ class VllmEngine:
             **due_arguments(self.policy),
             **seedable(self.settings.gpus, self.settings.max_model_len),
         )
-        self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[timing_only()])
+        self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=self._stat_loggers())
         self.state = "generating"
         return time.time() - began
+
+    def _stat_loggers(self) -> list[type[Any]]:
+        """Where there is one, vLLM times requests."""
+        return [timing_only()]
 
     def _own_arguments(self) -> dict[str, Any]:
         return adapter_arguments(self._lora)

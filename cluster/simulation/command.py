@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from actors.supervision.settling import settle
 from cluster.errors import PlanError
 from cluster.forecast import Forecast
 from cluster.simulation.page import write_simulation_page
@@ -28,6 +29,7 @@ def simulated(forecast: Forecast, options: argparse.Namespace) -> int:
     recipe, troubles = forecast.recipe, _troubles(options)
     if options.steps <= WARM_UP:
         raise PlanError(f"--steps {options.steps}: the first {WARM_UP} steps are not counted, so simulate at least 3")
+    settle()
     began, found = time.monotonic(), list[Simulated]()
     for gpus in options.gpus or [gpus_of(recipe)]:
         found.append(simulate(recipe, forecast.given, gpus, options.steps, troubles, grow=options.grow_batch))

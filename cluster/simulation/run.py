@@ -243,9 +243,10 @@ class _Scorers(Scorers):
     async def score(self, sample: DrivingSample, rollout: Rollout) -> ScoredRollout:
         if self.judge is None:  # rules would find all simulated answers alike
             return ScoredRollout(rollout, Score(self._world.dice.uniform(0.0, 100.0)), now())
+        began = now()
         scored = await super().score(sample, rollout)
         self._found.scoring_s.append(now() - rollout.finished_at)
-        return scored
+        return replace(scored, scoring_started_at=began, scored_at=now())
 
 
 async def _run(recipe: Recipe, world: World, found: _Found) -> None:

@@ -8,11 +8,23 @@ from cluster.errors import PlanError
 from recipe import Recipe
 
 
+def held(recipe: Recipe) -> dict[str, tuple[int, float]]:
+    """By role, in the order in which they are placed: how many processes have GPUs of their own, and how many each has.
+
+    Where engines lie on learner ranks, they are in the ranks' GPUs, and everyone has whole ones, as in the plan.
+    """
+    learner, rollout, judge = recipe.learner, recipe.rollout, recipe.reward.judge
+    whole = math.ceil if rollout.on_learners else float
+    return {
+        "learner": (learner.ranks, whole(learner.gpus)),
+        "rollout": (rollout.engines - rollout.on_learners, whole(rollout.gpus)),
+        "judge": (judge.engines, judge.gpus) if judge is not None and judge.url is None else (0, 0.0),
+    }
+
+
 def gpus_of(recipe: Recipe) -> int:
     """GPUs that learners, engines and judges hold together."""
-    judge = recipe.reward.judge
-    judges = judge.engines * judge.gpus if judge is not None and judge.url is None else 0.0
-    return round(recipe.learner.ranks * recipe.learner.gpus + recipe.rollout.engines * recipe.rollout.gpus + judges)
+    return round(sum(count * gpus for count, gpus in held(recipe).values()))
 
 
 def scaled(recipe: Recipe, gpus: int, *, grow: bool = False) -> Recipe:
@@ -34,14 +46,16 @@ def scaled(recipe: Recipe, gpus: int, *, grow: bool = False) -> Recipe:
         judges = max(1, round(judge.engines * judge.gpus * share / size))
         left -= judges * size
         reward = reward.model_copy(update={"judge": judge.model_copy(update={"engines": judges})})
-    learners, engines = recipe.learner.ranks * recipe.learner.gpus, recipe.rollout.engines * recipe.rollout.gpus
-    made = round(left * engines / (learners + engines) / recipe.rollout.gpus)
-    ranks = int((left - made * recipe.rollout.gpus) / recipe.learner.gpus)
-    if min(left, made, ranks) < 1:
+    (own_ranks, rank_gpus), (own_apart, engine_gpus) = held(recipe)["learner"], held(recipe)["rollout"]
+    learners, engines = own_ranks * rank_gpus, own_apart * engine_gpus
+    apart = round(left * engines / (learners + engines) / engine_gpus)
+    ranks = int((left - apart * engine_gpus) / rank_gpus)
+    guests = min(ranks, math.ceil(recipe.rollout.on_learners * ranks / own_ranks))
+    made = guests + apart
+    if min(left, made, ranks) < 1 or (own_apart and not apart):
         raise PlanError(f"{gpus} GPUs have no room for one process of each role of the recipe, which holds {own}")
     own_prompts = recipe.rollout.prompts_per_step
     prompts = max(1, round(own_prompts * share)) if grow else max(own_prompts, ranks)
-    guests = min(ranks, math.ceil(recipe.rollout.on_learners * made / recipe.rollout.engines))
     steps = max(1, round(recipe.run.steps * own_prompts / prompts))
     changes = {
         "reward": reward,

@@ -118,6 +118,7 @@ class SimulatedEngine:
 
     async def receive_weights(self, version: int, buckets: list[Bucket], timeout_s: float) -> list[Receipt]:
         """See `RolloutEngine`; what is under way goes on, is computed again or begun again, as the recipe says."""
+        assert self.state == "generating", f"weights come to {self.name}, which is {self.state}"
         began, seconds = now(), self.world.publish_s
         running = self._server.running
         if self._in_flight == "recompute":
@@ -147,6 +148,7 @@ class SimulatedEngine:
         if self.state == "asleep":
             await self.world.swapped(self.row)
             self._server.resume()
+            self._server.hold(len(self._server.running) * self.world.prompt_s)  # the cache was dropped
             self.state = "generating"
 
     async def health(self) -> Health:

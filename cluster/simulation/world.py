@@ -11,6 +11,7 @@ from functools import cached_property
 from actors.supervision.waiting import now
 from cluster.architecture import Architecture
 from cluster.forecast import REPLY_TOKENS, RUBRIC_TOKENS, Forecast
+from cluster.simulation.scaled import held
 from cluster.simulation.timeline import Row, Timeline
 from cluster.stage_times import (
     Chips,
@@ -174,17 +175,14 @@ class World:
 
     def node_of(self, role: str, index: int) -> int:
         """The node of an actor: roles follow each other, packed; engines on learner ranks are where these are."""
-        recipe, judge = self.recipe, self.recipe.reward.judge
-        guests = recipe.rollout.on_learners
+        guests = self.recipe.rollout.on_learners
         if role == "rollout":
             role, index = ("learner", index) if index < guests else (role, index - guests)
-        gpus = {"learner": recipe.learner.gpus, "rollout": recipe.rollout.gpus, "judge": judge.gpus if judge else 0.0}
-        counts = {"learner": recipe.learner.ranks, "rollout": recipe.rollout.engines - guests}
         first = 0.0
-        for name, held in gpus.items():
+        for name, (count, gpus) in held(self.recipe).items():
             if name == role:
-                return int((first + index * held) // self.node.gpus)
-            first += held * counts.get(name, 0)
+                return int((first + index * gpus) // self.node.gpus)
+            first += gpus * count
         raise ValueError(f"no role {role}")
 
     @cached_property

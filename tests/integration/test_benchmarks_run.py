@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_pipeline_of_the_overlap_takes_steps(ray_session: None, tmp_path: Path) -> None:
     found = asyncio.run(overlap.overlapped(1, overlap.WARM_UP + 1, tmp_path))
-    assert found["step_over_longest_stage_1"] > 0.9
+    assert 0.9 < found["step_over_longest_stage_1"] < 1.9, "2 is without any overlap"
     assert found["oldest_1"] == 1
 
 

@@ -154,7 +154,7 @@ def test_a_run_copies_the_expert_drives_learns_and_is_measured_with_its_control(
         assert step["probe_gap"] < 1e-4
         assert step["episodes/failed"] == 0
         cut = step["response/overlong_share"] * step["rollouts/count"]
-        assert cut == pytest.approx(step["episodes/unknown_actions"]), "an answer that was understood was not cut off"
+        assert cut <= step["episodes/unknown_actions"] + 1e-6, "an answer that was understood was not cut off"
     assert [one.name for one in (folder / "frames").iterdir()] == ["step-2"], (
         "images before the last checkpoint are gone"
     )

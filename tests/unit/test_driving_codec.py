@@ -118,7 +118,7 @@ def test_an_answer_without_a_token_is_an_event_and_what_was_said_before_goes_on(
     environment = Driving(TOKENS)
     environment.reset("bend", 0)
     hold = action_word(book_of("driving").nearest([Segment(4.0, 0.0, 0.0)])[0])
-    environment.step(hold, 0.0)
+    assert environment.step(hold, 0.0).complete
     for text, reason in (("Brake, straight.", "no_tokens"), ("<act_9999>", "unknown_token")):
         step = environment.step(text, 0.0)
         assert [event.split(": ")[:2] for event in step.events] == [["unknown_action", reason]]

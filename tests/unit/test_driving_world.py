@@ -185,11 +185,19 @@ def test_actions_are_read_from_words_and_the_last_one_counts() -> None:
 def test_a_response_that_names_no_action_is_an_event_and_what_was_said_goes_on() -> None:
     environment = Driving(DrivingSettings())
     environment.reset("bend", 0)
-    environment.step("Brake, straight.", 0.0)
+    assert environment.step("Brake, straight.", 0.0).complete
     before = environment.world.speed
     step = environment.step("no idea", 0.0)
+    assert not step.complete
     assert environment.world.speed < before
     assert any(event.startswith("unknown_action: 'no idea'") for event in step.events)
+
+
+def test_a_thought_that_was_cut_off_is_not_complete_though_it_names_an_action() -> None:
+    environment = Driving(DrivingSettings(answer="think"))
+    environment.reset("bend", 0)
+    assert not environment.step("I would Brake, left. But then", 0.0).complete
+    assert environment.step("I would wait. Brake, left.", 0.0).complete
 
 
 def test_an_answer_that_comes_late_acts_late() -> None:

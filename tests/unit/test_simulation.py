@@ -74,8 +74,10 @@ def test_a_run_that_waits_for_nothing_ends_by_an_error(monkeypatch: pytest.Monke
 # --- the server -----------------------------------------------------------------------------------------------------
 
 
-def ended(*tokens: float, at_once: int = 2, prefill_s: float = 0.0, dropped: int | None = None) -> list[float]:
-    """When each of some sequences ends, where a step of `n` takes `n` seconds."""
+def ended(
+    *tokens: float, at_once: int = 2, prefill_s: float = 0.0, dropped: int | None = None, paused_at: float | None = None
+) -> list[float]:
+    """When each of some sequences ends, where a step of `n` takes `n` seconds, and a pause ten."""
     ends = dict[int, float]()
 
     async def decode() -> None:
@@ -89,6 +91,11 @@ def ended(*tokens: float, at_once: int = 2, prefill_s: float = 0.0, dropped: int
             server.begin(one)
         if dropped is not None:
             server.drop(begun[dropped])
+        if paused_at is not None:
+            await asyncio.sleep(paused_at)
+            server.pause()
+            await asyncio.sleep(10.0)
+            server.resume()
         await asyncio.sleep(1000.0)
 
     run_simulated(decode())
@@ -102,6 +109,13 @@ def test_sequences_advance_together_and_faster_once_one_has_ended() -> None:
 def test_what_finds_no_place_waits_and_prompts_hold_everyone_up() -> None:
     assert ended(2, 2, 3) == pytest.approx([4.0, 4.0, 7.0])
     assert ended(2, 5, prefill_s=1.0) == pytest.approx([6.0, 9.0])
+
+
+def test_a_pause_puts_everything_off_by_as_much() -> None:
+    assert ended(2, 5, paused_at=3.0) == pytest.approx([14.0, 17.0])
+    assert ended(2, 5, paused_at=0.0) == pytest.approx([14.0, 17.0])
+    assert ended(2, 5, prefill_s=1.0, paused_at=1.5) == pytest.approx([16.0, 19.0]), "amid the prompts"
+    assert ended(2, 2, 3, paused_at=3.0) == pytest.approx([14.0, 14.0, 17.0]), "one waits for a place meanwhile"
 
 
 def test_what_is_dropped_takes_no_time() -> None:
@@ -124,19 +138,24 @@ def test_engines_that_lie_on_learner_ranks_take_turns_with_them() -> None:
     halves = ["rollout.gpus=0.5", "learner.gpus=0.5", "learner.zero_stage=2", "cluster.rollout_label=null"]
     halves += ["rollout.options.sleep_mode=true", "rollout.options.gpu_cache_gib=8"]
     alone = run(*halves, "rollout.on_learners=4", "rollout.max_staleness=0", gpus=12)
-    engine, rank = alone.timeline.of("generating")[0], alone.timeline.of("learning")[0]
-    for one in (engine, rank):
-        assert any(span.kind == "swapping" for span in one.spans)
+    lent = run(*halves, "rollout.on_learners=2", "rollout.options.max_concurrent=16", gpus=14)
+    for one, guests in ((alone, 4), (lent, 2)):
+        for number in range(guests):
+            engine, rank = one.timeline.rows[f"engine {number}"], one.timeline.rows[f"learner {number}"]
+            assert any(span.kind == "swapping" for span in engine.spans)
+            assert not together(engine, rank), "one works while the other sleeps"
+    assert 0.5 < alone.step_s / alone.predicted_step_s < 1.6
+    assert max(step["staleness"] for step in lent.steps) == 1, "the others generate meanwhile"
+    other = lent.timeline.rows["engine 2"]
+    assert not any(span.kind == "swapping" for span in other.spans)
+    assert together(other, lent.timeline.rows["learner 0"])
+
+
+def together(engine: Row, rank: Row) -> list[float]:
+    """When both work."""
     works = [(span.began, span.ended) for span in rank.spans if span.kind == "learning"]
     said = [(span.began, span.ended) for span in engine.spans if span.kind == "generating"]
-    both = [(a, b) for a, b in works for c, d in said if min(b, d) - max(a, c) > 1e-6]
-    assert not both, "one works while the other sleeps"
-    assert 0.5 < alone.step_s / alone.predicted_step_s < 1.6
-
-    lent = run(*halves, "rollout.on_learners=2", "rollout.options.max_concurrent=16", gpus=12)
-    assert max(step["staleness"] for step in lent.steps) == 1, "the others generate meanwhile"
-    slept = {row.name for row in lent.timeline.of("generating") if any(one.kind == "swapping" for one in row.spans)}
-    assert slept == {"engine 0", "engine 1"}
+    return [max(a, c) for a, b in works for c, d in said if min(b, d) - max(a, c) > 1e-6]
 
 
 def test_what_processes_did_fills_the_time_and_no_more(ahead: Simulated) -> None:
@@ -185,6 +204,10 @@ def test_roles_keep_their_shares_of_more_and_fewer_gpus() -> None:
     halves.append("cluster.rollout_label=null")
     shared = scaled(load_recipe([DRIVERX, *halves, "rollout.on_learners=8"]), 40)
     assert shared.rollout.on_learners == shared.rollout.engines == shared.learner.ranks
+    assert gpus_of(shared) == 40
+    lent = load_recipe([DRIVERX, *SMALL, *halves[:3], "cluster.rollout_label=null", "rollout.on_learners=3"])
+    assert gpus_of(lent) == 4 + 1 + 8, "ranks have whole GPUs with a guest each, and so has the engine without"
+    assert scaled(lent, 18).rollout.on_learners < scaled(lent, 18).rollout.engines, "one goes on all the time"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from commands.trace import main
 from data.rollout import EngineTimes, Rollout, WeightSpan
 from data.sample import DrivingSample
+from evaluation.pages.run_report import write_report
 from evaluation.rollout_rows import read_rollouts, write_rollouts
 from evaluation.run_record import METRICS_FILE, read_run, samples_path
 from evaluation.step_panels import step_panels
@@ -148,5 +149,19 @@ def test_what_a_step_and_a_response_are_made_of_is_said_of_every_part_that_was_m
     ]
     assert found[-1] == TimePart("a whole step", "10", 1.0, False)
     assert response_parts(read_run(run)) == [], "this record has none"
+    with (run / METRICS_FILE).open("a") as file:
+        line = {
+            "step": 3,
+            "time": 600.0,
+            "step_s": 8.0,
+            "turns_s": 2.0,
+            "response/prefill_s": 0.25,
+            "response/score_s": 2,
+        }
+        file.write(json.dumps(line) + "\n")
+    assert [(one.name, one.seconds) for one in response_parts(read_run(run))] == [("prefill", "0.25"), ("score", "2")]
+    page = write_report(run).read_text()
+    assert "<td>prefill</td><td>0.25</td>" in page
+    assert "take turns with engines</small></td><td>2</td><td>20%</td>" in page
     assert in_words({"step_s": 9.43, "learn_s": 4.7, "sync_s": 1.6}) == "9.43 s (learn 4.7, sync 1.6)"
     assert in_words({}) == ""
