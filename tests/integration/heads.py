@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
-START_S, JOB_S = 600.0, 1200.0
+START_S, JOB_S, REMOVED_S = 600.0, 1200.0, 60.0
 Node = subprocess.Popen[bytes]
 
 
@@ -153,7 +153,19 @@ def ray_head(cpus: int, *arguments: str) -> Iterator[Head]:
                 one.send_signal(signal.SIGTERM)  # with --block it ends everything it started
         for one in (*head.nodes, process):
             one.wait(timeout=300)
-        shutil.rmtree(folder)
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a head's folder: its last processes may still write there for a moment after `ray start` has ended."""
+    deadline = time.monotonic() + REMOVED_S
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _wait_until_up(head: Head, process: Node, log: Path) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from recipe import load_recipe
 from serve.assembly import database_of
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
+from tests.integration.heads import remove
 
 ROOT = Path(__file__).parents[2]
 READY_S, JOB_S = 900.0, 1500.0
@@ -79,7 +79,7 @@ def cluster() -> Iterator[dict[str, str]]:
     finally:
         head.send_signal(signal.SIGTERM)  # with --block it ends everything it started
         head.wait(timeout=300)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 @pytest.fixture(scope="module")
