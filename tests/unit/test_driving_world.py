@@ -198,6 +198,7 @@ def test_a_thought_that_was_cut_off_is_not_complete_though_it_names_an_action() 
     environment.reset("bend", 0)
     assert not environment.step("I would Brake, left. But then", 0.0).complete
     assert environment.step("I would wait. Brake, left.", 0.0).complete
+    assert environment.step("I would wait. BRAKE, left", 0.0).complete
 
 
 def test_an_answer_that_comes_late_acts_late() -> None:
