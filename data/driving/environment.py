@@ -86,7 +86,7 @@ class Driving:
             self._plans.append((round(world.x, 2), round(world.y, 2), *said.end(world)))
         seen, measures = len(world.events), self.drive(said, seconds)
         events += [f"{event.kind}: {event.with_what}".rstrip(": ") for event in world.events[seen:]]
-        complete = said is not None and response.lower().rstrip(" .").endswith(said.text.lower().rstrip("."))
+        complete = said is not None and response.lower().rstrip(". \n").endswith(said.text.lower().rstrip("."))
         return Step(None if world.over else observe(world, self.settings), measures, tuple(events), complete)
 
     def act(self, said: Action, seconds: float = 0.0) -> dict[str, float]:

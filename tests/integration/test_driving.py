@@ -16,13 +16,15 @@ import pytest
 from actors.driving.environments import Environments
 from actors.driving.episodes import EpisodeDriver
 from actors.training import prepare, run_reinforcement
+from data.driving.actions import ACTIONS
 from data.environment import Observation, Outcome, Step
 from data.episode import Start
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
 from data.sample import DrivingSample
 from data.settings import EnvironmentSettings
 from evaluation.driving import read_driving
-from evaluation.run_record import read_run
+from evaluation.rollout_rows import read_rollouts
+from evaluation.run_record import read_run, samples_path
 from extension import NoOptions
 from recipe import load_recipe
 from rewards.episode import Episode
@@ -153,8 +155,12 @@ def test_a_run_copies_the_expert_drives_learns_and_is_measured_with_its_control(
         assert step["rollouts/count"] == step["episodes/turns"]
         assert step["probe_gap"] < 1e-4
         assert step["episodes/failed"] == 0
-        cut = step["response/overlong_share"] * step["rollouts/count"]
-        assert cut <= step["episodes/unknown_actions"] + 1e-6, "an answer that was understood was not cut off"
+        groups, _ = read_rollouts(samples_path(folder, step["step"]))
+        said = [one.rollout for group in groups for one in group.rollouts]
+        whole = tuple(action.text.lower().rstrip(".") for action in ACTIONS)
+        cut = [one.text.lower().rstrip(". \n") for one in said if one.finish_reason == "length"]
+        assert not [text for text in cut if text.endswith(whole)], "an answer that was whole was not cut off"
+        assert len(said) * step["response/overlong_share"] == pytest.approx(len(cut))
     assert [one.name for one in (folder / "frames").iterdir()] == ["step-2"], (
         "images before the last checkpoint are gone"
     )
