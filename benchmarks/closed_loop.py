@@ -53,9 +53,11 @@ def main(recipe_name: str = "tiny_closed_loop", run_name: str = "closed_loop", a
 
 
 def measured(folder: Path) -> dict[str, DrivingResult]:
-    """A run's measurements: `before`, `after`, and `control` where the run had one."""
-    found = {name: read_driving(folder, kept) for name, kept in MEASURED.items()}
-    if lacking := [name for name in ("before", "after") if found[name] is None]:
+    """A run's measurements: `before`, `after`, and `control` where its recipe asks for one."""
+    asked = load_recipe([str(folder / "recipe.yaml")]).evaluation.control
+    wanted = {name: kept for name, kept in MEASURED.items() if asked or name != "control"}
+    found = {name: read_driving(folder, kept) for name, kept in wanted.items()}
+    if lacking := [name for name, result in found.items() if result is None]:
         sys.exit(f"{folder} has no measurement {lacking[0]}: let the run end")
     return {name: result for name, result in found.items() if result is not None}
 
@@ -81,10 +83,13 @@ def figures(folder: Path) -> dict[str, object]:
 def pooled(folders: Iterable[Path]) -> dict[str, object]:
     """RL against the start and against the control, over the scenarios of several runs: paired, with intervals.
 
-    Without the control where a run has none.
+    Without the control where no run has one.
     """
+    folders = list(folders)
     runs = [measured(folder) for folder in folders]
-    names = [name for name in MEASURED if all(name in run for run in runs)]
+    names = list(runs[0])
+    if other := [folder for folder, run in zip(folders, runs, strict=True) if list(run) != names]:
+        sys.exit(f"of {folders[0]} and {other[0]} only one has a control: pool runs of one kind")
     found: dict[str, object] = {"seeds": len(runs)}
     for part, suffix in (("scenarios", ""), ("families", "_held_out_families")):
         scores = {name: [score for run in runs for score in _scores(run[name].episodes, part)] for name in names}

@@ -42,7 +42,7 @@ def engine_times(prepare_s: float, stats: Any) -> EngineTimes | None:
         return None
     return EngineTimes(
         prepare_s,
-        max(0.0, stats.scheduled_ts - stats.queued_ts),
-        max(0.0, stats.first_token_ts - stats.scheduled_ts),
-        max(0.0, stats.last_token_ts - stats.first_token_ts),
+        stats.scheduled_ts - stats.queued_ts,
+        stats.first_token_ts - stats.scheduled_ts,
+        stats.last_token_ts - stats.first_token_ts,
     )
