@@ -88,8 +88,8 @@ def pooled(folders: Iterable[Path]) -> dict[str, object]:
     folders = list(folders)
     runs = [measured(folder) for folder in folders]
     names = list(runs[0])
-    if other := [folder for folder, run in zip(folders, runs, strict=True) if list(run) != names]:
-        sys.exit(f"of {folders[0]} and {other[0]} only one has a control: pool runs of one kind")
+    if unlike := [folder for folder, run in zip(folders, runs, strict=True) if list(run) != names]:
+        sys.exit(f"of {folders[0]} and {unlike[0]} only one has a control: pool runs of one kind")
     found: dict[str, object] = {"seeds": len(runs)}
     for part, suffix in (("scenarios", ""), ("families", "_held_out_families")):
         scores = {name: [score for run in runs for score in _scores(run[name].episodes, part)] for name in names}

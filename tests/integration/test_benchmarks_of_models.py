@@ -42,7 +42,9 @@ def test_a_model_is_asked_judged_and_reported_and_a_second_call_asks_nothing(tmp
     assert [one.failure for one in answers] == [None] * 8
     shown = {one.sample_id: one.image_tokens or 0 for one in answers}
     assert shown["s_f_1"] == 6 * shown["s_f_0"] > 0  # one camera is named, or all are shown
-    assert printed["judge/clean/planning"] == record.figures["judge/clean/planning"].mean  # type: ignore[union-attr]
+    judged = record.figures["judge/clean/planning"]
+    assert judged is not None
+    assert printed["judge/clean/planning"] == judged.mean
     assert (out / "report.html").is_file()
     kept = (out / "replies.jsonl").read_text()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
