@@ -1,9 +1,8 @@
-"""Ports and applications of this machine alone, for benchmarks and tests."""
+"""Applications at a port of this machine alone, for benchmarks and tests."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,14 +10,9 @@ from typing import Any
 
 import uvicorn
 
+from serve.operations.listening import free_port
+
 START_S, END_S = 60.0, 10.0
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

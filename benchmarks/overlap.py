@@ -39,7 +39,6 @@ from actors.supervision.supervisor import Supervisor
 from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, Receipt, Sent, WeightTransport, join
 from actors.weight_sync import WeightSync
-from benchmarks.loopback import free_port
 from cluster.session import session
 from data.quarantine import Quarantine
 from data.rollout import GenerationRequest, Rollout
@@ -52,6 +51,7 @@ from policies.prompt import PromptEncoder
 from recipe import Recipe, load_recipe
 from rewards.group import ScoredRollout
 from rewards.score import Score
+from serve.operations.listening import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 T_S, PROMPTS, GROUP, STEPS, WARM_UP = 2.0, 16, 8, 12, 4

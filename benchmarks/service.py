@@ -37,7 +37,6 @@ import openai
 from PIL import Image
 from sqlalchemy import func, select
 
-from benchmarks.loopback import free_port
 from benchmarks.parts import measure_parts
 from benchmarks.stub_service import service_recipe, tiny_base
 from policies.tiny import build_tiny_policy
@@ -45,6 +44,7 @@ from policies.vllm_environment import vllm_environment
 from recipe import Recipe, dump_recipe
 from serve.assembly import database_of
 from serve.database.tables import Job
+from serve.operations.listening import free_port
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
 

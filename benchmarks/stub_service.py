@@ -21,7 +21,7 @@ import httpx
 import uvicorn
 
 from actors.supervision.hosting import anywhere
-from benchmarks.loopback import START_S, free_port
+from benchmarks.loopback import START_S
 from benchmarks.stub_runs import StubRuns
 from benchmarks.stub_workers import StubPool, StubTrainer
 from policies.tiny import build_tiny_policy
@@ -29,6 +29,7 @@ from recipe import Recipe
 from serve.application import make_application
 from serve.assembly import database_of, furnish
 from serve.database.connection import Database
+from serve.operations.listening import free_port
 from serve.operations.patience import Patience
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas

@@ -38,7 +38,6 @@ import psutil
 import tinker
 from sqlalchemy import func, select
 
-from benchmarks.loopback import free_port
 from benchmarks.parts import measure_parts
 from benchmarks.service_loops import fixed_service, overlapping_loop, rl_loop, supervised_loop
 from benchmarks.soak import growth, memory_of
@@ -46,6 +45,7 @@ from docs.examples.tinker_driving import base_of
 from recipe import load_recipe
 from serve.assembly import database_of
 from serve.database.tables import Model, Request
+from serve.operations.listening import free_port
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from actors.sync.checksums import checksum, derived
 from actors.sync.receiver import Arrival
 from actors.sync.transport import Bucket, Meeting, WeightTransport, cut, join
-from benchmarks.loopback import free_port
 from failures import SyncError
+from serve.operations.listening import free_port
 
 ENGINES, BUCKET_BYTES, TIMEOUT_S = 2, 64 * 2**20, 120.0
 WIDTH, LAYERS, WORDS, RANK = 1024, 24, 24_000, 16

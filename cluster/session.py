@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,25 @@ LONGEST_TEMP_DIR = 40
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", VARIABLE)
 """Environment variables that actors on every node take over from the driver, where they are set."""
 
+Variables = Callable[[Path], Mapping[str, str]]
+"""Environment variables, made of the folder of the Ray that finds them."""
+
+
+def no_variables(folder: Path) -> Mapping[str, str]:
+    """None."""
+    return {}
+
 
 @contextmanager
-def session(recipe: Recipe, logs: Path | None = None, *, dashboard: bool = False) -> Iterator[None]:
+def session(
+    recipe: Recipe, logs: Path | None = None, *, dashboard: bool = False, variables: Variables = no_variables
+) -> Iterator[None]:
     """Be connected to Ray inside the block.
 
     Where the block fails, what the actors printed is kept in `logs/actor_logs`; without `logs`, in the run's folder.
 
-    With `dashboard` a Ray that starts here takes jobs too, and shows itself on loopback.
+    With `dashboard` a Ray that starts here takes jobs too, and shows itself on loopback. Its own processes find what
+    `variables` makes of its folder in their environment.
 
     Joins `cluster.address`, else the cluster of the job or of `RAY_ADDRESS`; starts Ray on this machine, guarded
     by a token of its own, when there is none, and then stops it and removes its files on the way out, also where this
@@ -47,7 +58,7 @@ def session(recipe: Recipe, logs: Path | None = None, *, dashboard: bool = False
     """
     allow(recipe.data)  # travels to the actors
     address = recipe.cluster.address or os.environ.get("RAY_ADDRESS")
-    with _joined(address) if address else _started(recipe, logs or recipe.run.folder, dashboard):
+    with _joined(address) if address else _started(recipe, logs or recipe.run.folder, dashboard, variables):
         yield
 
 
@@ -61,7 +72,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _started(recipe: Recipe, logs: Path, dashboard: bool) -> Iterator[None]:
+def _started(recipe: Recipe, logs: Path, dashboard: bool, variables: Variables) -> Iterator[None]:
     settings = recipe.cluster
     parent = Path(settings.temp_dir or "/tmp").absolute()
     parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +84,16 @@ def _started(recipe: Recipe, logs: Path, dashboard: bool) -> Iterator[None]:
         if len(str(folder)) > LONGEST_TEMP_DIR:
             raise SessionError(f"cluster.temp_dir={parent} is too long for Ray's socket names: take a shorter path")
         try:  # also around the start: what an interrupted one leaves running must end before its folder goes
-            ray.init(
-                address="local",
-                _temp_dir=str(folder),
-                include_dashboard=dashboard,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=settings.object_store_mib * 2**20,
-                runtime_env=_runtime_env(folder),
-            )
+            with _environment(variables(folder)):
+                ray.init(
+                    address="local",
+                    _temp_dir=str(folder),
+                    include_dashboard=dashboard,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=settings.object_store_mib * 2**20,
+                    runtime_env=_runtime_env(folder),
+                )
             yield
         except BaseException as error:
             _keep_logs(folder, logs, error)
@@ -91,6 +103,21 @@ def _started(recipe: Recipe, logs: Path, dashboard: bool) -> Iterator[None]:
     finally:
         shutil.rmtree(folder)
         janitor.release()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """The variables in this process' environment, which processes that begin inside the block take over."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _guard_ports() -> None:

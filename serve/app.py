@@ -11,10 +11,9 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -27,6 +26,7 @@ from commands.script import command
 from recipe import Recipe, load_recipe
 from serve.assembly import check_service_recipe, database_of
 from serve.errors import ServeError
+from serve.front import front
 from serve.operations.listening import check_port
 from serve.operations.parent import keep_running
 from serve.policy import application, read_key
@@ -91,9 +91,13 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        with session(recipe), policy_endpoint(run_folder, recipe, key) as url:
-            print(f"serving {recipe.run.name} at {url} (key: ${recipe.serve.key_variable}); Ctrl-C ends it", flush=True)
-            _wait_for_signal()
+        with session(recipe, variables=front):
+            _end_by_signal()
+            with policy_endpoint(run_folder, recipe, key) as url, suppress(KeyboardInterrupt):
+                key_from = f"key: ${recipe.serve.key_variable}"
+                print(f"serving {recipe.run.name} at {url} ({key_from}); Ctrl-C ends it", flush=True)
+                while True:
+                    time.sleep(3600.0)
     except ServeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -140,12 +144,10 @@ def _on_head_node() -> bool:
     return any(node["NodeID"] == here and HEAD_MARK in node["Resources"] for node in ray.nodes())
 
 
-def _wait_for_signal() -> None:
-    ended = threading.Event()
+def _end_by_signal() -> None:
+    """From here on SIGTERM, which Ray has taken over, ends what runs as Ctrl-C does, while it starts too."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    while not ended.wait(1.0):
-        pass
+        signal.signal(number, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,17 @@
-"""Whether a server can listen where its recipe says; asked before anything is loaded for it."""
+"""Where a server can listen: whether it can where its recipe says, asked before anything is loaded for it."""
 
 from __future__ import annotations
 
 import socket
 
 from serve.errors import ServeError
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def check_port(host: str, port: int) -> None:

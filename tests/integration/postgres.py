@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.loopback import free_port
+from serve.operations.listening import free_port
 
 PLACES = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 USERS = ("postgres", "nobody")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.loopback import free_port
 from cluster.session import session
 from policies.source import policy_source
 from recipe import load_recipe
 from serve.app import policy_endpoint
+from serve.operations.listening import free_port
 from tests.integration.conftest import ROOT
 
 KEY = "a key that only this test knows"

@@ -24,7 +24,6 @@ from actors.rollout.engine import RolloutEngine, engine_of
 from actors.settings import RolloutSettings, RunSettings
 from actors.sync.checksums import checksum, derived
 from actors.sync.transport import Bucket, Meeting, join
-from benchmarks.loopback import free_port
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
 from data.rollout import GenerationRequest, Refusal, Rollout, SamplingSettings
@@ -35,6 +34,7 @@ from policies.model import Policy, load_policy, load_processor
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
 from recipe import Recipe
+from serve.operations.listening import free_port
 from tests.learner_gap import largest_gap
 
 BACKENDS = ("vllm", "transformers", "docs.examples.engine:OwnEngine")

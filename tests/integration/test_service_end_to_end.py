@@ -22,13 +22,13 @@ import openai
 import pytest
 from PIL import Image
 
-from benchmarks.loopback import free_port
 from data.faults import Faults
 from data.formats.format import format_of
 from data.sample import DrivingSample
 from data.settings import DataSettings
 from recipe import load_recipe
 from serve.assembly import database_of
+from serve.operations.listening import free_port
 from serve.tenants.keys import make_key
 from serve.tenants.quotas import Quotas
 from tests.integration.heads import remove

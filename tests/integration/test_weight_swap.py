@@ -21,7 +21,6 @@ import torch
 from actors.rollout.vllm_engine import VllmEngine, VllmSettings
 from actors.settings import RolloutSettings, RunSettings
 from actors.sync.transport import Bucket, Meeting, join
-from benchmarks.loopback import free_port
 from data.rendered.questions import driving_text
 from data.rendered.samples import rendered_samples
 from data.rollout import GenerationRequest, Rollout, SamplingSettings
@@ -30,6 +29,7 @@ from policies.model import Policy, load_policy
 from policies.settings import PolicySettings
 from policies.tiny import build_tiny_policy
 from recipe import Recipe
+from serve.operations.listening import free_port
 from tests.learner_gap import token_gaps
 
 POLICY = PolicySettings(image_size=(32, 32))

@@ -21,11 +21,11 @@ from actors.sync.checksums import checksum
 from actors.sync.collective import GlooTransport
 from actors.sync.shared_memory import SharedMemoryTransport
 from actors.sync.transport import Bucket, Meeting, WeightTransport, join, transport_of
-from benchmarks.loopback import free_port
 from docs.examples.transport import FileTransport
 from extension import ExtensionError
 from failures import EngineError
 from recipe import Recipe
+from serve.operations.listening import free_port
 
 OWN = "docs.examples.transport:FileTransport"
 TRANSPORTS = ("gloo", "shared_memory", OWN)
