@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from serve.front import HAPROXY, LONGEST_FOLDER, front
 
 WRITTEN_BY_RAY = """\
@@ -22,6 +24,7 @@ listen stats
 """
 
 
+@pytest.mark.slow  # starts a process
 def test_only_its_own_pages_are_taken_from_the_network(tmp_path: Path) -> None:
     config = tmp_path / "haproxy.cfg"
     config.write_text(WRITTEN_BY_RAY)
