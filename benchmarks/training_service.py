@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,11 +92,16 @@ class Service:
         return base_of(self.url, self.key("base"))
 
     def kill(self, what: str) -> None:
-        """Kill one of its processes outright."""
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            if PROCESSES[what] in " ".join(child.cmdline()):
-                child.kill()
-                return
+        """Kill one of its processes outright, once there is one."""
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if PROCESSES[what] in " ".join(child.cmdline()):
+                        child.kill()
+                        return
+            time.sleep(0.5)
+        raise SystemExit(f"there was no {what} to kill within {READY_S:g} s")
 
     def wait(self) -> float:
         """Wait until it is ready; seconds."""
@@ -179,13 +184,13 @@ def measure_tenants(root: Path) -> dict[str, Any]:
 
 
 def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
-    """Kill the server under loops that get no notice of it; what they lost or did twice, and what they learnt."""
-    with service(root) as running:
+    """Kill server, learner and engine under loops that get no notice; what they lost or did twice, and learnt."""
+    with service(root, f"policy.model={base_policy(root)}") as running:
         base = running.base
         unbroken = supervised_loop(running.client("unbroken"), base, steps)
         runs = [rl_loop(running.client(f"run {seed}"), base, 3, prompts=4, group=4, seed=seed) for seed in range(3)]
         means = [statistics.fmean(one["reward"] for one in run) for run in runs]
-        ended, failures, losses, rewards = threading.Event(), list[str](), list[float](), list[float]()
+        ended, failures, gaps, rewards = threading.Event(), list[str](), list[float](), list[float]()
 
         def guarded(work: Callable[[], None]) -> None:
             try:
@@ -195,7 +200,8 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
 
         def supervised() -> None:
             while not ended.is_set():
-                losses[:] = supervised_loop(running.client("broken"), base, steps)
+                losses = supervised_loop(running.client("broken"), base, steps)
+                gaps.append(float(np.max(np.abs(np.subtract(losses, unbroken)))))
 
         def reinforced() -> None:
             while not ended.is_set():
@@ -216,13 +222,14 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
         for thread in threads:
             thread.join()
         counts = settled(running)
-    gap = float(np.max(np.abs(np.subtract(losses, unbroken)))) if len(losses) == len(unbroken) else None
     return {
         "kills": kills,
         "futures_lost": len(failures) + counts["queued"],
         "failures": failures,
         "steps_applied_twice": counts["steps"] - counts["asked"],
-        "supervised_loss_gap": gap,
+        "supervised_loops": len(gaps),
+        "supervised_loss_gap": max(gaps, default=None),
+        "rl_loops": len(rewards),
         "rl_reward_broken": round(statistics.fmean(rewards), 4) if rewards else None,
         "rl_reward_unbroken": [round(mean, 4) for mean in means],
         "ready_again_s": {what: round(statistics.median(seconds), 1) for what, seconds in pauses.items()},
