@@ -82,7 +82,7 @@ class Call:
             if asked.kind not in ("forward_backward", "optim_step", "asample"):
                 self.note(session, asked.kind, asked.subject)
 
-        taken = await asyncio.to_thread(self.service.futures.submit, self.caller, asked, noted)
+        taken = await self.service.futures.submit(self.caller, asked, noted)
         if asked.kind == "asample":
             self.service.sampling.arrived(taken)
         else:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from serve.database.connection import Database
 from serve.database.tables import Image, Request
+from serve.database.together import Together, Work
 from serve.errors import ServiceError, UserError
 from serve.operations.lease import LeaseHolder
 from serve.tenants.keys import Caller
@@ -27,6 +28,8 @@ from serve.training.prompts import StoredImage
 JSON = "application/json"
 FRESH_S = 3600.0
 """How exactly the last use of an image is known."""
+AT_ONCE = 500
+"""Ids in one query."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Taken:
     """A request that is on disk."""
 
     id: str
+    tenant_id: str
     subject: str
     seq: int
     kind: str
@@ -65,27 +69,6 @@ class Answer:
     body: bytes
 
 
-@dataclass
-class Waiters:
-    """Calls that wait for a result, on the event loop that serves them."""
-
-    loop: asyncio.AbstractEventLoop | None = None
-    events: dict[str, set[asyncio.Event]] = field(default_factory=dict)
-
-    def tell(self, request_id: str) -> None:
-        """A result is there; from any thread."""
-        if self.loop is not None and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._wake, request_id)
-
-    def _wake(self, request_id: str) -> None:
-        for event in self.events.pop(request_id, set()):
-            event.set()
-
-
-Work = Callable[[Session], None]
-"""Something to do inside a transaction."""
-
-
 @dataclass(frozen=True)
 class Done:
     """What a request gave: its result, and what must be written with it."""
@@ -99,9 +82,11 @@ class Futures:
 
     def __init__(self, database: Database, lease: LeaseHolder) -> None:
         """Results are only written while `lease` is ours."""
-        self.database, self._lease, self.waiters = database, lease, Waiters()
+        self.database, self._lease = database, lease
+        self._together = Together(database)
+        self._awaited: dict[str, set[asyncio.Future[Answer]]] = {}
 
-    def submit(self, caller: Caller, asked: Submission, check: Work | None = None) -> Taken:
+    async def submit(self, caller: Caller, asked: Submission, check: Work | None = None) -> Taken:
         """Put a request on disk, or find the one that is there.
 
         Args:
@@ -113,38 +98,41 @@ class Futures:
         Raises:
             ServiceError: 422, the number was used for something else.
         """
+        taken: Taken = await self._together.write(lambda session: self._take(session, caller, asked, check))
+        return taken
+
+    def _take(self, session: Session, caller: Caller, asked: Submission, check: Work | None) -> Taken:
         request_id, now = f"{asked.subject}:{asked.seq}", time.time()
-        with self.database.writing() as session:
-            known = session.scalar(
-                select(Request)
-                .where(Request.subject == asked.subject, Request.seq == asked.seq)
-                .options(load_only(Request.id, Request.kind, Request.state, Request.fingerprint, Request.tenant_id))
+        known = session.execute(
+            select(Request.kind, Request.state, Request.fingerprint, Request.tenant_id).where(
+                Request.subject == asked.subject, Request.seq == asked.seq
             )
-            if known is not None:
-                same = known.fingerprint == asked.fingerprint and known.tenant_id == caller.tenant_id
-                if not same or known.kind != asked.kind:
-                    raise ServiceError(
-                        422, f"number {asked.seq} of {asked.subject} was already used for another request: the two "
-                        "differ; use the next number, and one client for each model", "number_used",
-                    )  # fmt: skip
-                return Taken(known.id, asked.subject, asked.seq, known.kind, known.state, new=False)
-            failure = asked.failure
-            if failure is None and check is not None:
-                try:
-                    check(session)
-                except UserError as error:
-                    failure = str(error)
-            done = failure is not None
-            self._keep_images(session, asked.images, now)
-            state = "failed" if done else "queued"
-            values: dict[str, Any] = {
-                "id": request_id, "tenant_id": caller.tenant_id, "subject": asked.subject, "seq": asked.seq,
-                "kind": asked.kind, "fingerprint": asked.fingerprint, "learns": asked.learns, "asked_at": now,
-                "state": state, "body": None if done else asked.body, "media_type": JSON if done else None,
-                "answer": failed(failure or "", "user").body if done else None, "ended_at": now if done else None,
-            }  # fmt: skip
-            session.execute(insert(Request).values(values))
-        return Taken(request_id, asked.subject, asked.seq, asked.kind, state, new=True)
+        ).one_or_none()
+        subject, seq, tenant = asked.subject, asked.seq, caller.tenant_id
+        if known is not None:
+            if (known.fingerprint, known.tenant_id, known.kind) != (asked.fingerprint, tenant, asked.kind):
+                raise ServiceError(
+                    422, f"number {seq} of {subject} was already used for another request: the two differ; use the "
+                    "next number, and one client for each model", "number_used",
+                )  # fmt: skip
+            return Taken(request_id, tenant, subject, seq, known.kind, known.state, new=False)
+        failure = asked.failure
+        if failure is None and check is not None:
+            try:
+                check(session)
+            except UserError as error:
+                failure = str(error)
+        done = failure is not None
+        self._keep_images(session, asked.images, now)
+        state = "failed" if done else "queued"
+        values: dict[str, Any] = {
+            "id": request_id, "tenant_id": tenant, "subject": subject, "seq": seq, "kind": asked.kind,
+            "fingerprint": asked.fingerprint, "learns": asked.learns, "asked_at": now, "state": state,
+            "body": None if done else asked.body, "media_type": JSON if done else None,
+            "answer": failed(failure or "", "user").body if done else None, "ended_at": now if done else None,
+        }  # fmt: skip
+        session.execute(insert(Request).values(values))
+        return Taken(request_id, tenant, subject, seq, asked.kind, state, new=True)
 
     def _keep_images(self, session: Session, images: tuple[StoredImage, ...], now: float) -> None:
         digests = sorted({image.digest for image in images})
@@ -163,32 +151,25 @@ class Futures:
             ]
             session.execute(dialect.insert(Image).on_conflict_do_nothing(), rows_of)
 
-    def end(self, request_id: str, answer: Answer, *, failed: bool, also: Work | None = None) -> None:
+    async def end(self, request_id: str, answer: Answer, *, failed: bool, also: Work | None = None) -> None:
         """Write a result, with what else must be true from then on, in one transaction; once.
 
         Raises:
             LeaseLost: another server works here now.
         """
-        with self.database.writing() as session:
+        values = {"state": "failed" if failed else "done", "media_type": answer.media_type, "answer": answer.body}
+
+        def write(session: Session) -> None:
             self._lease.check(session)
-            ended = session.execute(
-                update(Request)
-                .where(Request.id == request_id, Request.state == "queued")
-                .values(
-                    state="failed" if failed else "done",
-                    media_type=answer.media_type,
-                    answer=answer.body,
-                    ended_at=time.time(),
-                )
-            )
+            mine = update(Request).where(Request.id == request_id, Request.state == "queued")
+            ended = session.execute(mine.values(**values, ended_at=time.time()))
             if ended.rowcount and also is not None:  # type: ignore[attr-defined]  # of every UPDATE
                 also(session)
-        self.waiters.tell(request_id)
 
-    def owner(self, request_id: str) -> str | None:
-        """The tenant of a request; None where there is none."""
-        with self.database.reading() as session:
-            return session.scalar(select(Request.tenant_id).where(Request.id == request_id))
+        await self._together.write(write)
+        for waiting in self._awaited.pop(request_id, set()):
+            if not waiting.done():
+                waiting.set_result(answer)
 
     def answer(self, caller: Caller, request_id: str) -> Answer | None:
         """The result of a request; None while there is none.
@@ -216,31 +197,30 @@ class Futures:
 
     async def awaited(self, caller: Caller, request_id: str, seconds: float) -> Answer | None:
         """As `answer`, after waiting up to some seconds for it."""
-        event = asyncio.Event()
-        self.waiters.events.setdefault(request_id, set()).add(event)
+        mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._awaited.setdefault(request_id, set()).add(mine)
         try:
             if (answer := await asyncio.to_thread(self.answer, caller, request_id)) is not None:
                 return answer
             try:
-                await asyncio.wait_for(event.wait(), seconds)
+                return await asyncio.wait_for(mine, seconds)
             except TimeoutError:
                 return None
-            return await asyncio.to_thread(self.answer, caller, request_id)
         finally:
-            waiting = self.waiters.events.get(request_id, set())
-            waiting.discard(event)
+            waiting = self._awaited.get(request_id, set())
+            waiting.discard(mine)
             if not waiting:
-                self.waiters.events.pop(request_id, None)
+                self._awaited.pop(request_id, None)
 
     def queued(self, kinds: tuple[str, ...]) -> list[Taken]:
         """All requests of some kinds that have no result yet, oldest first."""
         with self.database.reading() as session:
             rows = session.execute(
-                select(Request.id, Request.subject, Request.seq, Request.kind, Request.state)
+                select(Request.id, Request.tenant_id, Request.subject, Request.seq, Request.kind, Request.state)
                 .where(Request.state == "queued", Request.kind.in_(kinds))
                 .order_by(Request.number)
             ).all()
-        return [Taken(row.id, row.subject, row.seq, row.kind, row.state, new=True) for row in rows]
+        return [Taken(*row, new=True) for row in rows]
 
     def body(self, request_id: str) -> bytes:
         """What a request asked for.
@@ -248,11 +228,20 @@ class Futures:
         Raises:
             LookupError: it is no longer kept.
         """
-        with self.database.reading() as session:
-            body = session.scalar(select(Request.body).where(Request.id == request_id))
-        if body is None:
+        found = self.bodies([request_id])
+        if request_id not in found:
             raise LookupError(f"the body of {request_id} is no longer kept")
-        return body
+        return found[request_id]
+
+    def bodies(self, request_ids: Sequence[str]) -> dict[str, bytes]:
+        """What some requests asked for, by id, of those whose body is still kept."""
+        found = dict[str, bytes]()
+        with self.database.reading() as session:
+            for first in range(0, len(request_ids), AT_ONCE):
+                some = request_ids[first : first + AT_ONCE]
+                rows = session.execute(select(Request.id, Request.body).where(Request.id.in_(some)))
+                found.update((row.id, row.body) for row in rows if row.body is not None)
+        return found
 
 
 def succeeded(result: dict[str, Any]) -> Answer:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -27,7 +27,7 @@ from serve.settings import TrainingServiceSettings
 from serve.tenants.quotas import charge
 from serve.training.futures import Answer, Futures, Taken, failed
 from serve.training.keeper import ModelKeeper
-from serve.training.prompts import Chunk, ImageChunk, PromptReader
+from serve.training.prompts import Chunk, ImageChunk, PromptReader, StoredImage
 from serve.training.wire import MEDIA_TYPE, sample_response
 from serve.training.workers import WORKER_LOSSES, SamplePool
 
@@ -104,28 +104,43 @@ class SamplingQueue:
         self._changed.set()
 
     async def _serve(self, batch: list[tuple[Taken, float]]) -> None:
-        arrived = {taken.id: at for taken, at in batch}
+        """Results are written while the next ones come; they are on disk when this returns."""
+        known = {taken.id: (taken.tenant_id, at) for taken, at in batch}
         asked: dict[str, TokenRequest] = {}
         refused: dict[str, str] = {}
         await asyncio.to_thread(self._prepare, [taken for taken, _ in batch], asked, refused)
-        for request_id, sentence in refused.items():
-            await self._end(TokenAnswer(request_id, refused=sentence), arrived[request_id])
+        try:
+            async with asyncio.TaskGroup() as ending:
+                for request_id, sentence in refused.items():
+                    ending.create_task(self._end(TokenAnswer(request_id, refused=sentence), *known[request_id]))
+                async for answer, broken in self._answers(asked):
+                    request = asked.pop(answer.request_id)
+                    ending.create_task(self._end(answer, *known[answer.request_id], request, broken))
+        except ExceptionGroup as failures:  # results cannot be written, all for one reason
+            raise failures.exceptions[0] from failures
+
+    async def _answers(self, asked: dict[str, TokenRequest]) -> AsyncIterator[tuple[TokenAnswer, str | None]]:
+        """An answer to each request, or why there is none; who takes it removes its request from `asked`."""
         for attempt in range(1, self._settings.attempts + 1):
             if not asked:
                 return
             try:
                 async for answer in self._pool.sample(list(asked.values())):
-                    request = asked.pop(answer.request_id)
-                    await self._end(answer, arrived[answer.request_id], request)
+                    yield answer, None
             except WORKER_LOSSES as loss:
                 self._metrics.lost.labels("engine").inc()
                 tell("an engine was lost", level=30, requests=len(asked), attempt=attempt, why=str(loss))
-        for request_id in asked:
+        for request_id in list(asked):
             sentence = f"an engine was lost {self._settings.attempts} times over this request: ask again later"
-            await self._end(TokenAnswer(request_id), arrived[request_id], None, sentence)
+            yield TokenAnswer(request_id), sentence
 
     async def _end(
-        self, answer: TokenAnswer, arrived: float, request: TokenRequest | None = None, broken: str | None = None
+        self,
+        answer: TokenAnswer,
+        tenant: str,
+        arrived: float,
+        request: TokenRequest | None = None,
+        broken: str | None = None,
     ) -> None:
         if broken is not None or answer.refused is not None:
             outcome = "server" if broken is not None else "user"
@@ -139,26 +154,27 @@ class SamplingQueue:
             if request is not None:
                 self._metrics.tokens.labels("prompted").inc(len(request.token_ids))
                 self._metrics.images.inc(len(request.images))
-        await asyncio.to_thread(self._write, answer.request_id, result, outcome, tokens)
+
+        def charged(session: Session) -> None:
+            if tokens:
+                charge(session, tenant, tokens, 0)
+
+        await self._futures.end(answer.request_id, result, failed=outcome != "done", also=charged)
         self.open -= 1
         self._metrics.queued.labels("sampling").set(self.open)
         self._metrics.requests.labels("asample", outcome).inc()
         self._metrics.request_seconds.labels("asample").observe(time.monotonic() - arrived)
 
-    def _write(self, request_id: str, result: Answer, outcome: str, tokens: int) -> None:
-        tenant = self._futures.owner(request_id)
-
-        def charged(session: Session) -> None:
-            if tokens and tenant is not None:
-                charge(session, tenant, tokens, 0)
-
-        self._futures.end(request_id, result, failed=outcome != "done", also=charged)
-
     def _prepare(self, batch: list[Taken], asked: dict[str, TokenRequest], refused: dict[str, str]) -> None:
         """Make every request of a batch ready for the engines, or say why it cannot be asked."""
+        bodies = {name: json.loads(body) for name, body in self._futures.bodies([one.id for one in batch]).items()}
+        images = self._keeper.kept_images({digest for body in bodies.values() for digest in _digests(body)})
+        adapters = dict[str, AdapterFolder | None]()
         for taken in batch:
             try:
-                asked[taken.id] = self._request(taken)
+                if taken.subject not in adapters:
+                    adapters[taken.subject] = self._adapter(taken.subject)
+                asked[taken.id] = self._request(taken.id, bodies[taken.id], images, adapters[taken.subject])
             except UserError as error:
                 refused[taken.id] = str(error)
             except LeaseLost:
@@ -167,11 +183,12 @@ class SamplingQueue:
                 tell("a request failed", level=40, request=taken.id, kind=taken.kind, error=repr(error))
                 refused[taken.id] = f"the server could not read this request ({type(error).__name__})"
 
-    def _request(self, taken: Taken) -> TokenRequest:
-        body = json.loads(self._futures.body(taken.id))
+    def _request(
+        self, request_id: str, body: dict[str, Any], images: dict[str, StoredImage], adapter: AdapterFolder | None
+    ) -> TokenRequest:
         chunks = [_chunk(one) for one in body["prompt"]["chunks"]]
-        digests = [chunk.digest for chunk in chunks if isinstance(chunk, ImageChunk)]
-        images = self._keeper.images(set(digests))
+        if missing := set(_digests(body)) - images.keys():
+            raise LookupError(f"{len(missing)} images of {request_id} are no longer kept")
         prompt = self._reader.expanded(chunks, images, "prompt")
         params, room = body["sampling_params"], self._reader.max_length - len(prompt.token_ids)
         wanted = params.get("max_tokens")
@@ -187,12 +204,12 @@ class SamplingQueue:
         texts, ids = _stops(stop)
         seed = params.get("seed")
         if seed is None:
-            seed = int.from_bytes(hashlib.sha256(taken.id.encode()).digest()[:7], "big")
+            seed = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:7], "big")
         return TokenRequest(
-            request_id=taken.id,
+            request_id=request_id,
             token_ids=prompt.folded_ids,
             images=tuple((digest, str(self._keeper.image_path(digest))) for digest in prompt.images),
-            adapter=self._adapter(taken.subject),
+            adapter=adapter,
             count=body["num_samples"],
             max_tokens=wanted or room,
             temperature=params["temperature"],
@@ -215,6 +232,11 @@ class SamplingQueue:
         if folder is None:
             raise UserError(f"the weights of sampler {sampler_id} were deleted or have expired: make another sampler")
         return AdapterFolder(sampler.weights_number, folder)
+
+
+def _digests(body: dict[str, Any]) -> list[str]:
+    """Of the images that a sampling request shows."""
+    return [one["digest"] for one in body["prompt"]["chunks"] if one["type"] == "image"]
 
 
 def _chunk(given: dict[str, Any]) -> Chunk:

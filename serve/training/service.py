@@ -121,7 +121,6 @@ class TrainingService:
 
     async def open(self) -> None:
         """Bring the database up to date and take the lease: from now on results can be asked for."""
-        self.futures.waiters.loop = asyncio.get_running_loop()
         await asyncio.to_thread(self.database.upgrade)
         await self._lease_taken()
         self._tasks.append(asyncio.create_task(self._hold_lease()))

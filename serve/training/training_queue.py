@@ -139,7 +139,7 @@ class TrainingQueue:
             outcome, done = "server", Done(failed(sentence, "server"))
             await self._give_up(number)
         also = self._with_progress(model_id, request, done, outcome)
-        await asyncio.to_thread(self._futures.end, request.id, done.answer, failed=outcome != "done", also=also)
+        await self._futures.end(request.id, done.answer, failed=outcome != "done", also=also)
         self._lines[model_id].done(request)
         self._count(request, outcome, began)
         if request.kind == "optim_step" and outcome == "done":
