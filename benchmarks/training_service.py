@@ -163,7 +163,8 @@ def measure_step(root: Path) -> dict[str, Any]:
 
 
 def two_at_once(loop: Callable[[str], float]) -> tuple[float, float]:
-    """Seconds of two tenants' loops one after the other, and at once."""
+    """Seconds of two tenants' loops one after the other, and at once; what is loaded late is loaded before."""
+    loop("warm")
     apart = sum(loop(tenant) for tenant in ("first", "second"))
     began = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
@@ -188,8 +189,9 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
     with service(root, f"policy.model={base_policy(root)}") as running:
         base = running.base
         unbroken = supervised_loop(running.client("unbroken"), base, steps)
-        runs = [rl_loop(running.client(f"run {seed}"), base, 3, prompts=4, group=4, seed=seed) for seed in range(3)]
-        means = [statistics.fmean(one["reward"] for one in run) for run in runs]
+        means = [
+            reward_of(running.client(f"run {number}"), base) for number in range(3)
+        ]  # only what is drawn differs
         ended, failures, gaps, rewards = threading.Event(), list[str](), list[float](), list[float]()
 
         def guarded(work: Callable[[], None]) -> None:
@@ -205,8 +207,7 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
 
         def reinforced() -> None:
             while not ended.is_set():
-                steps_of = rl_loop(running.client("broken rl"), base, 3, prompts=4, group=4)
-                rewards.append(statistics.fmean(one["reward"] for one in steps_of))
+                rewards.append(reward_of(running.client("broken rl"), base))
 
         threads = [threading.Thread(target=guarded, args=(work,)) for work in (supervised, reinforced)]
         for thread in threads:
@@ -230,10 +231,15 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
         "supervised_loops": len(gaps),
         "supervised_loss_gap": max(gaps, default=None),
         "rl_loops": len(rewards),
-        "rl_reward_broken": round(statistics.fmean(rewards), 4) if rewards else None,
+        "rl_reward_broken": [round(mean, 4) for mean in rewards],
         "rl_reward_unbroken": [round(mean, 4) for mean in means],
         "ready_again_s": {what: round(statistics.median(seconds), 1) for what, seconds in pauses.items()},
     }
+
+
+def reward_of(client: tinker.ServiceClient, base: str) -> float:
+    """The mean reward of a GRPO loop over the same 48 groups."""
+    return statistics.fmean(one["reward"] for one in rl_loop(client, base, 6, prompts=8, group=8))
 
 
 def settled(running: Service) -> dict[str, int]:
