@@ -189,9 +189,7 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
     with service(root, f"policy.model={base_policy(root)}") as running:
         base = running.base
         unbroken = supervised_loop(running.client("unbroken"), base, steps)
-        means = [
-            reward_of(running.client(f"run {number}"), base) for number in range(3)
-        ]  # only what is drawn differs
+        means = [reward_of(running.client(f"run {number}"), base) for number in range(3)]  # only what is drawn differs
         ended, failures, gaps, rewards = threading.Event(), list[str](), list[float](), list[float]()
 
         def guarded(work: Callable[[], None]) -> None:

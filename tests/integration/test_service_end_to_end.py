@@ -1,4 +1,7 @@
-"""File, job, better model, chat: the whole service with real learners, engines and Ray jobs, by the openai client."""
+"""File, job, better model, chat: the whole service with real learners, engines and Ray jobs, by the openai client.
+
+While a job runs, the server is killed.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 from PIL import Image
 
@@ -46,6 +50,20 @@ class Served:
 
     url: str
     key: str
+    process: subprocess.Popen[bytes]
+
+    def kill_server(self) -> None:
+        """Kill the serving process outright, and wait until the next one serves."""
+        (server,) = [
+            child for child in psutil.Process(self.process.pid).children() if "serve.server" in child.cmdline()
+        ]
+        server.kill()
+        server.wait(60.0)
+        until = time.monotonic() + READY_S
+        while not _ready(self.url):
+            assert self.process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(1.0)
 
     def client(self) -> Any:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, timeout=300.0)
@@ -97,7 +115,7 @@ def served(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
             assert time.monotonic() < until
             time.sleep(1.0)
         database = database_of(load_recipe(settings), os.environ)
-        yield Served(url, make_key(database, "lab", "test", quotas=Quotas(requests_per_minute=1_000_000)))
+        yield Served(url, make_key(database, "lab", "test", quotas=Quotas(requests_per_minute=1_000_000)), process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -167,6 +185,7 @@ def test_a_file_becomes_a_better_model_that_can_be_asked(served: Served, tmp_pat
         time.sleep(1.0)
     # a checkpoint can be asked while the job goes on
     assert right(who, found[0].fine_tuned_model_checkpoint, asked[:2]) >= 0
+    served.kill_server()  # the run lives on, on the cluster
     who.fine_tuning.jobs.pause(job.id)
     waited(who, job.id, "paused", "succeeded")
     if who.fine_tuning.jobs.retrieve(job.id).status == "paused":
