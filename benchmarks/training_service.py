@@ -36,8 +36,10 @@ import httpx
 import numpy as np
 import psutil
 import tinker
+from safetensors import safe_open
 from sqlalchemy import func, select
 
+from actors.learning.adapter_learner import STATE_FILE
 from benchmarks.parts import measure_parts
 from benchmarks.service_loops import fixed_service, overlapping_loop, rl_loop, supervised_loop
 from benchmarks.soak import growth, memory_of
@@ -225,7 +227,8 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
         "kills": kills,
         "futures_lost": len(failures) + counts["queued"],
         "failures": failures,
-        "steps_applied_twice": counts["steps"] - counts["asked"],
+        "steps_applied_twice": counts["twice"],
+        "steps_left_out": counts["left out"],
         "supervised_loops": len(gaps),
         "supervised_loss_gap": max(gaps, default=None),
         "rl_loops": len(rewards),
@@ -241,16 +244,24 @@ def reward_of(client: tinker.ServiceClient, base: str) -> float:
 
 
 def settled(running: Service) -> dict[str, int]:
-    """Steps that models say they took, steps that were asked for and done, and requests without a result."""
+    """Requests without a result, and steps that a model's optimizer counts twice, or not, by its newest snapshot."""
+    twice = left_out = 0
     with running.database().reading() as session:
-        done = select(func.count()).select_from(Request).where(Request.kind == "optim_step", Request.state == "done")
-        queued = select(func.count()).select_from(Request).where(Request.state == "queued")
-        taken = session.scalar(select(func.sum(Model.steps)))
-        return {
-            "steps": int(taken or 0),
-            "asked": int(session.scalar(done) or 0),
-            "queued": int(session.scalar(queued) or 0),
-        }
+        queued = session.scalar(select(func.count()).select_from(Request).where(Request.state == "queued")) or 0
+        for model in session.scalars(select(Model).where(Model.snapshot_folder.is_not(None))):
+            mine = (Request.subject == model.id, Request.kind == "optim_step", Request.state == "done")
+            asked = session.scalar(
+                select(func.count()).select_from(Request).where(*mine, Request.seq <= model.snapshot)
+            )
+            taken = steps_of(Path(model.snapshot_folder or ""))
+            twice, left_out = twice + max(0, taken - (asked or 0)), left_out + max(0, (asked or 0) - taken)
+    return {"queued": queued, "twice": twice, "left out": left_out}
+
+
+def steps_of(snapshot: Path) -> int:
+    """The optimizer steps that a snapshot's state has seen."""
+    with safe_open(snapshot / STATE_FILE, "np") as state:
+        return max(int(state.get_tensor(name)) for name in state.keys() if name.endswith(".step"))
 
 
 def measure_calls(root: Path, seconds: float = 30.0, clients: int = 64) -> dict[str, Any]:
