@@ -36,7 +36,7 @@ import httpx
 import numpy as np
 import psutil
 import tinker
-from safetensors import safe_open
+from safetensors.numpy import load_file
 from sqlalchemy import func, select
 
 from actors.learning.adapter_learner import STATE_FILE
@@ -250,18 +250,15 @@ def settled(running: Service) -> dict[str, int]:
         queued = session.scalar(select(func.count()).select_from(Request).where(Request.state == "queued")) or 0
         for model in session.scalars(select(Model).where(Model.snapshot_folder.is_not(None))):
             mine = (Request.subject == model.id, Request.kind == "optim_step", Request.state == "done")
-            asked = session.scalar(
-                select(func.count()).select_from(Request).where(*mine, Request.seq <= model.snapshot)
-            )
-            taken = steps_of(Path(model.snapshot_folder or ""))
-            twice, left_out = twice + max(0, taken - (asked or 0)), left_out + max(0, (asked or 0) - taken)
+            counted = select(func.count()).select_from(Request).where(*mine, Request.seq <= model.snapshot)
+            more = steps_of(Path(model.snapshot_folder or "")) - (session.scalar(counted) or 0)
+            twice, left_out = twice + max(0, more), left_out + max(0, -more)
     return {"queued": queued, "twice": twice, "left out": left_out}
 
 
 def steps_of(snapshot: Path) -> int:
     """The optimizer steps that a snapshot's state has seen."""
-    with safe_open(snapshot / STATE_FILE, "np") as state:
-        return max(int(state.get_tensor(name)) for name in state.keys() if name.endswith(".step"))
+    return max(int(value) for name, value in load_file(snapshot / STATE_FILE).items() if name.endswith(".step"))
 
 
 def measure_calls(root: Path, seconds: float = 30.0, clients: int = 64) -> dict[str, Any]:
