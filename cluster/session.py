@@ -46,8 +46,8 @@ def session(
 
     Where the block fails, what the actors printed is kept in `logs/actor_logs`; without `logs`, in the run's folder.
 
-    With `dashboard` a Ray that starts here takes jobs too, and shows itself on loopback. Its own processes find what
-    `variables` makes of its folder in their environment.
+    With `dashboard` a Ray that starts here takes jobs too, and shows itself on loopback. Its processes, and this one
+    meanwhile, have what `variables` makes of its folder in their environment.
 
     Joins `cluster.address`, else the cluster of the job or of `RAY_ADDRESS`; starts Ray on this machine, guarded
     by a token of its own, when there is none, and then stops it and removes its files on the way out, also where this
@@ -94,7 +94,7 @@ def _started(recipe: Recipe, logs: Path, dashboard: bool, variables: Variables) 
                     object_store_memory=settings.object_store_mib * 2**20,
                     runtime_env=_runtime_env(folder),
                 )
-            yield
+                yield
         except BaseException as error:
             _keep_logs(folder, logs, error)
             raise

@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+import httpx
 import ray
 from ray import serve
 from ray.serve import RunTarget
@@ -26,10 +28,11 @@ from commands.script import command
 from recipe import Recipe, load_recipe
 from serve.assembly import check_service_recipe, database_of
 from serve.errors import ServeError
-from serve.front import front
-from serve.operations.listening import check_port
+from serve.front import front, serves_at
+from serve.operations.listening import LOOPBACK, check_port
 from serve.operations.parent import keep_running
 from serve.policy import application, read_key
+from serve.settings import ServeSettings
 
 SERVICE_RECIPE = "recipes/service.yaml"
 POLL_S = 0.2
@@ -55,11 +58,13 @@ def policy_endpoint(run_folder: Path, recipe: Recipe, key: str) -> Iterator[str]
     if _on_head_node():
         check_port(settings.host, settings.port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": serves_at(settings), "port": settings.port})
         target = RunTarget(application(policy, recipe, key))
         serve.run_many([target], wait_for_applications_running=False)
         _wait_until_running(recipe.rollout.start_timeout_s)
+        if _on_head_node():
+            _wait_until_answered(settings, recipe.rollout.start_timeout_s)
         yield f"http://{settings.host}:{settings.port}/v1"
     finally:
         serve.shutdown()
@@ -91,7 +96,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        with session(recipe, variables=front):
+        with session(recipe, variables=partial(front, settings=recipe.serve)):
             _end_by_signal()
             with policy_endpoint(run_folder, recipe, key) as url, suppress(KeyboardInterrupt):
                 key_from = f"key: ${recipe.serve.key_variable}"
@@ -129,6 +134,21 @@ def _wait_until_running(timeout_s: float) -> None:
             raise ServeError(f"the endpoint failed to start: {said}")
         if time.monotonic() > deadline:
             raise ServeError(f"the endpoint did not start within {timeout_s:g} s (rollout.start_timeout_s): {said}")
+        time.sleep(POLL_S)
+
+
+def _wait_until_answered(settings: ServeSettings, timeout_s: float) -> None:
+    """Wait until what listens for clients has learnt of the replica."""
+    host = {"0.0.0.0": LOOPBACK, "::": "[::1]"}.get(settings.host, settings.host)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"http://{host}:{settings.port}/healthz", timeout=10.0).status_code == 200:
+                return
+        if time.monotonic() > deadline:
+            raise ServeError(
+                f"nothing answers at {host}:{settings.port} within {timeout_s:g} s (rollout.start_timeout_s)"
+            )
         time.sleep(POLL_S)
 
 

@@ -11,8 +11,11 @@ from sqlalchemy.orm import Session
 
 from serve.database.connection import Database
 
+AT_ONCE = 256
+"""Works in one transaction."""
+
 Work = Callable[[Session], Any]
-"""Something to do inside a transaction. It does nothing else: it may be done again, after a transaction that failed."""
+"""Something to do inside a transaction, of which it may be a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Together:
         batch = list[tuple[Work, asyncio.Future[Any]]]()
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, []
+                batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
                 outcomes = await asyncio.to_thread(self._written, [work for work, _ in batch])
                 for (_, ended), outcome in zip(batch, outcomes, strict=True):
                     if ended.done():  # who waited has gone
@@ -63,8 +66,15 @@ class Together:
     def _written(self, works: Sequence[Work]) -> list[Any]:
         try:
             with self._database.writing() as session:
-                return [work(session) for work in works]
+                return [self._done(session, work) for work in works]
+        except Exception as error:  # of the transaction: handed to all who asked for a part of it
+            return [_Failed(error)] * len(works)
+
+    @staticmethod
+    def _done(session: Session, work: Work) -> Any:
+        """What a work gave; one that raises is undone alone."""
+        try:
+            with session.begin_nested():
+                return work(session)
         except Exception as error:  # handed to who asked for it
-            if len(works) == 1:
-                return [_Failed(error)]
-            return [outcome for work in works for outcome in self._written([work])]
+            return _Failed(error)

@@ -6,11 +6,13 @@ import socket
 
 from serve.errors import ServeError
 
+LOOPBACK = "127.0.0.1"
+
 
 def free_port() -> int:
     """A port of loopback that nobody listens at."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 

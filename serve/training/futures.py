@@ -58,7 +58,6 @@ class Taken:
     seq: int
     kind: str
     state: str
-    new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class Futures:
                     422, f"number {seq} of {subject} was already used for another request: the two differ; use the "
                     "next number, and one client for each model", "number_used",
                 )  # fmt: skip
-            return Taken(request_id, tenant, subject, seq, known.kind, known.state, new=False)
+            return Taken(request_id, tenant, subject, seq, known.kind, known.state)
         failure = asked.failure
         if failure is None and check is not None:
             try:
@@ -132,7 +131,7 @@ class Futures:
             "answer": failed(failure or "", "user").body if done else None, "ended_at": now if done else None,
         }  # fmt: skip
         session.execute(insert(Request).values(values))
-        return Taken(request_id, tenant, subject, seq, asked.kind, state, new=True)
+        return Taken(request_id, tenant, subject, seq, asked.kind, state)
 
     def _keep_images(self, session: Session, images: tuple[StoredImage, ...], now: float) -> None:
         digests = sorted({image.digest for image in images})
@@ -220,27 +219,18 @@ class Futures:
                 .where(Request.state == "queued", Request.kind.in_(kinds))
                 .order_by(Request.number)
             ).all()
-        return [Taken(*row, new=True) for row in rows]
-
-    def body(self, request_id: str) -> bytes:
-        """What a request asked for.
-
-        Raises:
-            LookupError: it is no longer kept.
-        """
-        found = self.bodies([request_id])
-        if request_id not in found:
-            raise LookupError(f"the body of {request_id} is no longer kept")
-        return found[request_id]
+        return [Taken(*row) for row in rows]
 
     def bodies(self, request_ids: Sequence[str]) -> dict[str, bytes]:
-        """What some requests asked for, by id, of those whose body is still kept."""
+        """What some requests ask for, by id, of those that have no result yet."""
         found = dict[str, bytes]()
         with self.database.reading() as session:
             for first in range(0, len(request_ids), AT_ONCE):
                 some = request_ids[first : first + AT_ONCE]
-                rows = session.execute(select(Request.id, Request.body).where(Request.id.in_(some)))
-                found.update((row.id, row.body) for row in rows if row.body is not None)
+                rows = session.execute(
+                    select(Request.id, Request.body).where(Request.id.in_(some), Request.state == "queued")
+                )
+                found.update((row.id, row.body) for row in rows)
         return found
 
 

@@ -200,13 +200,6 @@ class ModelKeeper:
         Raises:
             RuntimeError: one is no longer kept.
         """
-        found = self.kept_images(digests)
-        if missing := digests - found.keys():
-            raise RuntimeError(f"{len(missing)} images of a request are no longer kept")
-        return found
-
-    def kept_images(self, digests: set[str]) -> dict[str, StoredImage]:
-        """As `images`, without those that are no longer kept."""
         if not digests:
             return {}
         with self._database.reading() as session:
@@ -215,6 +208,8 @@ class ModelKeeper:
             absent = [digest for digest in found if not (self._places.images / digest).exists()]
             for digest, data in session.execute(select(Image.digest, Image.data).where(Image.digest.in_(absent))):
                 self._places.keep_image(digest, data)
+        if missing := digests - found.keys():
+            raise RuntimeError(f"{len(missing)} images of a request are no longer kept")
         return found
 
     def image_path(self, digest: str) -> Path:

@@ -56,9 +56,15 @@ class SamplingQueue:
         self._changed = asyncio.Event()
         self._calls = asyncio.Semaphore(OPEN_CALLS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.open, self.draining = 0, False
+        self._held: set[str] = set()
+        self.draining = False
         self._failure: BaseException | None = None
         """What left requests without a result: the next server asks them again."""
+
+    @property
+    def open(self) -> int:
+        """How many requests wait for their result."""
+        return len(self._held)
 
     async def restore(self) -> None:
         """Take up every request that is on disk without a result."""
@@ -67,9 +73,9 @@ class SamplingQueue:
 
     def arrived(self, taken: Taken) -> None:
         """A request is on disk."""
-        if taken.new and taken.state == "queued":
+        if taken.state == "queued" and taken.id not in self._held:  # else it was sent again
+            self._held.add(taken.id)
             self._waiting.append((taken, time.monotonic()))
-            self.open += 1
             self._metrics.queued.labels("sampling").set(self.open)
             self._changed.set()
 
@@ -109,6 +115,8 @@ class SamplingQueue:
         asked: dict[str, TokenRequest] = {}
         refused: dict[str, str] = {}
         await asyncio.to_thread(self._prepare, [taken for taken, _ in batch], asked, refused)
+        for request_id in known.keys() - asked.keys() - refused.keys():
+            self._let_go(request_id)
         try:
             async with asyncio.TaskGroup() as ending:
                 for request_id, sentence in refused.items():
@@ -116,8 +124,12 @@ class SamplingQueue:
                 async for answer, broken in self._answers(asked):
                     request = asked.pop(answer.request_id)
                     ending.create_task(self._end(answer, *known[answer.request_id], request, broken))
-        except ExceptionGroup as failures:  # results cannot be written, all for one reason
+        except ExceptionGroup as failures:  # all for one reason, such as results that cannot be written
             raise failures.exceptions[0] from failures
+
+    def _let_go(self, request_id: str) -> None:
+        self._held.discard(request_id)
+        self._metrics.queued.labels("sampling").set(self.open)
 
     async def _answers(self, asked: dict[str, TokenRequest]) -> AsyncIterator[tuple[TokenAnswer, str | None]]:
         """An answer to each request, or why there is none; who takes it removes its request from `asked`."""
@@ -160,21 +172,23 @@ class SamplingQueue:
                 charge(session, tenant, tokens, 0)
 
         await self._futures.end(answer.request_id, result, failed=outcome != "done", also=charged)
-        self.open -= 1
-        self._metrics.queued.labels("sampling").set(self.open)
+        self._let_go(answer.request_id)
         self._metrics.requests.labels("asample", outcome).inc()
         self._metrics.request_seconds.labels("asample").observe(time.monotonic() - arrived)
 
     def _prepare(self, batch: list[Taken], asked: dict[str, TokenRequest], refused: dict[str, str]) -> None:
         """Make every request of a batch ready for the engines, or say why it cannot be asked."""
-        bodies = {name: json.loads(body) for name, body in self._futures.bodies([one.id for one in batch]).items()}
-        images = self._keeper.kept_images({digest for body in bodies.values() for digest in _digests(body)})
-        adapters = dict[str, AdapterFolder | None]()
+        bodies = self._futures.bodies([one.id for one in batch])
+        images, adapters = dict[str, StoredImage](), dict[str, AdapterFolder | None]()
         for taken in batch:
+            if taken.id not in bodies:  # sent again just as it ended
+                continue
             try:
+                body = json.loads(bodies[taken.id])
+                images |= self._keeper.images(set(_digests(body)) - images.keys())
                 if taken.subject not in adapters:
                     adapters[taken.subject] = self._adapter(taken.subject)
-                asked[taken.id] = self._request(taken.id, bodies[taken.id], images, adapters[taken.subject])
+                asked[taken.id] = self._request(taken.id, body, images, adapters[taken.subject])
             except UserError as error:
                 refused[taken.id] = str(error)
             except LeaseLost:
@@ -187,8 +201,6 @@ class SamplingQueue:
         self, request_id: str, body: dict[str, Any], images: dict[str, StoredImage], adapter: AdapterFolder | None
     ) -> TokenRequest:
         chunks = [_chunk(one) for one in body["prompt"]["chunks"]]
-        if missing := set(_digests(body)) - images.keys():
-            raise LookupError(f"{len(missing)} images of {request_id} are no longer kept")
         prompt = self._reader.expanded(chunks, images, "prompt")
         params, room = body["sampling_params"], self._reader.max_length - len(prompt.token_ids)
         wanted = params.get("max_tokens")

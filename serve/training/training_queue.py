@@ -52,6 +52,7 @@ class TrainingQueue:
         self._lines: dict[str, Line] = {}
         self._turns: list[str] = []
         self._forgotten: set[int] = set()
+        self._held: set[str] = set()
         self._changed = asyncio.Event()
         self.draining = self.idle = False
 
@@ -72,7 +73,8 @@ class TrainingQueue:
             line = self._lines.setdefault(taken.subject, found)
         if taken.state == "failed":
             line.settle(taken.seq)
-        elif taken.new and taken.state == "queued":
+        elif taken.state == "queued" and taken.id not in self._held:  # else it was sent again
+            self._held.add(taken.id)
             line.add(Waiting(taken.seq, taken.id, taken.kind, time.monotonic()))
             if taken.subject not in self._turns:
                 self._turns.append(taken.subject)
@@ -127,6 +129,9 @@ class TrainingQueue:
         number = -1
         try:
             model, body = await asyncio.to_thread(self._read, model_id, request.id)
+            if body is None:  # sent again just as it ended
+                self._settled(model_id, request)
+                return
             number = model.number
             done = await self._applied(model, request, body)
         except UserError as error:
@@ -140,10 +145,14 @@ class TrainingQueue:
             await self._give_up(number)
         also = self._with_progress(model_id, request, done, outcome)
         await self._futures.end(request.id, done.answer, failed=outcome != "done", also=also)
-        self._lines[model_id].done(request)
+        self._settled(model_id, request)
         self._count(request, outcome, began)
         if request.kind == "optim_step" and outcome == "done":
             await self._snapshot_when_due(model_id, number)
+
+    def _settled(self, model_id: str, request: Waiting) -> None:
+        self._lines[model_id].done(request)
+        self._held.discard(request.id)
 
     async def _applied(self, model: Model, request: Waiting, body: bytes) -> Done:
         """Apply a request, again where the learner was lost over it.
@@ -225,7 +234,8 @@ class TrainingQueue:
                 line.settle(seq)
         return line
 
-    def _read(self, model_id: str, request_id: str) -> tuple[Model, bytes]:
+    def _read(self, model_id: str, request_id: str) -> tuple[Model, bytes | None]:
+        """A model, and what a request asks for; None where it has its result."""
         with self._database.reading() as session:
             model = session.scalars(select(Model).where(Model.id == model_id)).one()
             session.expunge(model)
@@ -233,4 +243,4 @@ class TrainingQueue:
             raise UserError(
                 f"model {model_id} was {'never made' if model.state == 'failed' else 'ended'}: make another one"
             )
-        return model, self._futures.body(request_id)
+        return model, self._futures.bodies([request_id]).get(request_id)

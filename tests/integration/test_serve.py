@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     for frame in frames:
         Image.fromarray(pixels.integers(0, 256, (90, 160, 3), dtype=np.uint8)).save(frame)
     recipe = Recipe(run={"name": "tiny"}, policy={"image_size": (64, 40)}, serve={"port": free_port()})
-    with session(recipe, variables=front), policy_endpoint(run_folder, recipe, KEY) as url:
+    with (
+        session(recipe, variables=partial(front, settings=recipe.serve)),
+        policy_endpoint(run_folder, recipe, KEY) as url,
+    ):
         yield Served(url, run_folder, recipe, frames)
 
 
@@ -153,11 +158,21 @@ def test_it_listens_on_loopback_only(served: Served) -> None:
         assert probe.connect_ex((other, port)) != 0
 
 
-def test_haproxy_stands_before_the_replica_and_shows_its_own_pages_to_this_machine_alone(served: Served) -> None:
-    fronts = [process for process in psutil.Process().children(recursive=True) if process.name() == "haproxy"]
-    ports = {one.laddr for front in fronts for one in front.net_connections("inet") if one.status == "LISTEN"}
-    assert served.recipe.serve.port in {port for _, port in ports}
-    assert {address for address, _ in ports} == {"127.0.0.1"}
+def listening(process: psutil.Process) -> set[Any]:
+    """Addresses and ports."""
+    return {one.laddr for one in process.net_connections("inet") if one.status == "LISTEN"}
+
+
+def test_haproxy_alone_listens_for_clients_and_serve_keeps_to_loopback(served: Served) -> None:
+    children = psutil.Process().children(recursive=True)
+    (front,) = [process for process in children if process.name() == "haproxy"]
+    assert listening(front) == {("127.0.0.1", served.recipe.serve.port)}
+    config = Path(front.cmdline()[front.cmdline().index("-f") + 1]).read_text()
+    ports = {int(port) for port in re.findall(r"^ *server \S+ 127\.0\.0\.1:(\d+)", config, re.MULTILINE)}
+    behind = {one for process in children for one in listening(process) if one.port in ports}
+    assert {address for address, _ in behind} == {"127.0.0.1"}
+    assert {port for _, port in behind} == ports
+    assert "option forwardfor" in config
 
 
 def test_a_connection_that_never_ends_the_head_of_its_request_is_closed(served: Served) -> None:
