@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import tinker
 from PIL import Image
+from sqlalchemy import select
 from tinker import types
 
 from benchmarks.stub_service import Running, running, service_recipe, tiny_base
 from benchmarks.stub_workers import StubPool, StubTrainer
+from serve.database.tables import Model
+from serve.errors import ServiceError
 from serve.tenants.quotas import Quotas
 
 PNG = io.BytesIO()
@@ -195,6 +198,30 @@ def test_the_same_request_posted_twice_is_one_request_and_another_body_is_refuse
     assert other.status_code == 422
     assert "already used for another request" in other.json()["detail"]
     assert loss_of_raw(served, key, policy.model_id, first.json()["request_id"]) == 1.0
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_request_that_is_on_disk_and_not_in_line_is_taken_up_once_when_it_is_sent_again(
+    served: Running, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    key = served.key()
+    service = tinker.ServiceClient(base_url=served.url, api_key=key)
+    policy = service.create_lora_training_client(base_model=served.service.base, rank=4).result()
+    policy.forward_backward([datum()], "cross_entropy").result()
+
+    async def lost(taken: Any) -> None:
+        raise ServiceError(503, "the call ended here", "gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(served.service.training, "arrived", lost)
+        assert raw_step(served, key, policy.model_id, 2).status_code == 503
+    sent = [raw_step(served, key, policy.model_id, 2) for _ in range(times)]
+    assert [one.status_code for one in sent] == [200] * times
+    assert loss_of_raw(served, key, policy.model_id, sent[0].json()["request_id"]) == 1.0
+    raw_step(served, key, policy.model_id, 2)  # and when it has ended it is not taken up again
+    with served.database.reading() as session:
+        assert session.scalar(select(Model.steps).where(Model.id == policy.model_id)) == 1
+    assert len(served.service.training) == 0
 
 
 def loss_of_raw(served: Running, key: str, model: str, request_id: str) -> float:
