@@ -185,6 +185,7 @@ def test_a_file_becomes_a_better_model_that_can_be_asked(served: Served, tmp_pat
         time.sleep(1.0)
     # a checkpoint can be asked while the job goes on
     assert right(who, found[0].fine_tuned_model_checkpoint, asked[:2]) >= 0
+    assert who.fine_tuning.jobs.retrieve(job.id).status == "running"
     served.kill_server()  # the run lives on, on the cluster
     who.fine_tuning.jobs.pause(job.id)
     waited(who, job.id, "paused", "succeeded")
