@@ -204,7 +204,7 @@ def test_the_same_request_posted_twice_is_one_request_and_another_body_is_refuse
 def test_a_request_that_is_on_disk_and_not_in_line_is_taken_up_once_when_it_is_sent_again(
     served: Running, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    key = served.key()
+    key = served.key(f"lost {times}")
     service = tinker.ServiceClient(base_url=served.url, api_key=key)
     policy = service.create_lora_training_client(base_model=served.service.base, rank=4).result()
     policy.forward_backward([datum()], "cross_entropy").result()
