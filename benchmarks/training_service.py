@@ -209,7 +209,7 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
             while not ended.is_set():
                 rewards.append(reward_of(running.client("broken rl"), base))
 
-        threads = [threading.Thread(target=guarded, args=(work,)) for work in (supervised, reinforced)]
+        threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in (supervised, reinforced)]
         for thread in threads:
             thread.start()
         pauses = dict[str, list[float]]()
@@ -221,11 +221,12 @@ def measure_kills(root: Path, kills: int, steps: int) -> dict[str, Any]:
             pauses.setdefault(what, []).append(running.wait())
         ended.set()
         for thread in threads:
-            thread.join()
+            thread.join(READY_S)
+        hung = sum(thread.is_alive() for thread in threads)
         counts = settled(running)
     return {
         "kills": kills,
-        "futures_lost": len(failures) + counts["queued"],
+        "futures_lost": len(failures) + counts["queued"] + hung,
         "failures": failures,
         "steps_applied_twice": counts["twice"],
         "steps_left_out": counts["left out"],
@@ -258,7 +259,8 @@ def settled(running: Service) -> dict[str, int]:
 
 def steps_of(snapshot: Path) -> int:
     """The optimizer steps that a snapshot's state has seen."""
-    return max(int(value) for name, value in load_file(snapshot / STATE_FILE).items() if name.endswith(".step"))
+    seen = [int(value) for name, value in load_file(snapshot / STATE_FILE).items() if name.endswith(".step")]
+    return max(seen, default=0)
 
 
 def measure_calls(root: Path, seconds: float = 30.0, clients: int = 64) -> dict[str, Any]:
